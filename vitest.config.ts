@@ -1,0 +1,23 @@
+import { defineConfig } from "vitest/config";
+
+// One project per area of the time budget (scripts/test.ts). `e2e` needs the built programs in dist/.
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: "unit", include: ["{api,packages,scripts}/**/*.test.ts"], testTimeout: 20_000 } },
+      {
+        test: { name: "control", include: ["apps/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
+      },
+      {
+        test: {
+          name: "e2e",
+          include: ["tests/e2e/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+    exclude: ["**/node_modules/**", "dist/**", "target/**"],
+  },
+});
