@@ -1,0 +1,169 @@
+//! The client's half: numbers for requests, and who waits for which reply.
+
+use std::collections::HashMap;
+
+use wire::codec::Writer;
+use wire::record::{encode_record, flags};
+use wire::{CallId, Header, Request, WireError};
+
+/// Numbers and encodes requests.
+#[derive(Debug)]
+pub struct Requests {
+    next: u64,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self { next: 1 }
+    }
+}
+
+impl Requests {
+    /// Appends the record of `request` to `buffer` and returns its number.
+    pub fn encode<'a, R: Request<'a>>(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        request: &R,
+        wants_reply: bool,
+        context: u32,
+    ) -> u64 {
+        self.encode_with(buffer, R::CALL, wants_reply, context, |writer| request.encode(writer))
+    }
+
+    /// Like [`Requests::encode`] for a payload written by `body`.
+    pub fn encode_with(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        call: CallId,
+        wants_reply: bool,
+        context: u32,
+        body: impl FnOnce(&mut Writer<'_>),
+    ) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        let flags = if wants_reply { flags::WANTS_REPLY } else { 0 };
+        encode_record(buffer, call, flags, context, sequence, body);
+        sequence
+    }
+
+    /// Appends the header of a record whose payload, `length` bytes, is sent by other means right after it.
+    pub fn encode_header(&mut self, buffer: &mut Vec<u8>, call: CallId, context: u32, length: u32) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        Header { length, call, flags: 0, context, sequence }.encode(&mut Writer::new(buffer));
+        sequence
+    }
+}
+
+/// What became of a call that somebody waits for.
+#[derive(Debug)]
+pub enum Completion<T> {
+    /// The reply is not there yet.
+    Waiting,
+    /// The reply is there.
+    Ready(T),
+}
+
+#[derive(Debug)]
+struct Pending<D, T> {
+    call: CallId,
+    destination: Option<D>,
+    reply: Option<T>,
+}
+
+/// The calls that wait for a reply. `D` is where the caller wants the reply's data, `T` what a reply becomes.
+#[derive(Debug)]
+pub struct PendingCalls<D, T> {
+    calls: HashMap<u64, Pending<D, T>>,
+}
+
+impl<D, T> Default for PendingCalls<D, T> {
+    fn default() -> Self {
+        Self { calls: HashMap::new() }
+    }
+}
+
+impl<D, T> PendingCalls<D, T> {
+    /// Notes that the record `sequence` of `call` is waited for.
+    pub fn expect(&mut self, sequence: u64, call: CallId, destination: Option<D>) {
+        self.calls.insert(sequence, Pending { call, destination, reply: None });
+    }
+
+    /// Checks the header of a reply and hands out where its data goes. A reply that nobody waits for, or of
+    /// another call, is an error of the wire.
+    pub fn accept(&mut self, header: &Header) -> Result<Option<D>, WireError> {
+        if header.flags & flags::IS_REPLY == 0 {
+            return Err(WireError::Unexpected { call: header.call, reason: "a client only gets replies" });
+        }
+        match self.calls.get_mut(&header.sequence) {
+            Some(pending) if pending.call == header.call && pending.reply.is_none() => {
+                Ok(pending.destination.take())
+            }
+            _ => Err(WireError::Unexpected { call: header.call, reason: "nobody waits for this reply" }),
+        }
+    }
+
+    /// Stores an accepted reply for its caller.
+    pub fn complete(&mut self, sequence: u64, reply: T) {
+        if let Some(pending) = self.calls.get_mut(&sequence) {
+            pending.reply = Some(reply);
+        }
+    }
+
+    /// Takes the reply to the record `sequence`, if it is there.
+    pub fn take(&mut self, sequence: u64) -> Completion<T> {
+        match self.calls.get(&sequence) {
+            Some(pending) if pending.reply.is_some() => {}
+            _ => return Completion::Waiting,
+        }
+        match self.calls.remove(&sequence).and_then(|pending| pending.reply) {
+            Some(reply) => Completion::Ready(reply),
+            None => Completion::Waiting,
+        }
+    }
+
+    /// Forgets a call whose caller gave up.
+    pub fn forget(&mut self, sequence: u64) {
+        self.calls.remove(&sequence);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(call: u16, sequence: u64) -> Header {
+        Header { length: 4, call: CallId(call), flags: flags::IS_REPLY, context: 0, sequence }
+    }
+
+    #[test]
+    fn requests_are_numbered_from_one() {
+        let mut requests = Requests::default();
+        let mut buffer = Vec::new();
+        assert_eq!(requests.encode_with(&mut buffer, CallId(20), true, 0, |_| {}), 1);
+        assert_eq!(requests.encode_header(&mut buffer, CallId(21), 0, 0), 2);
+    }
+
+    #[test]
+    fn a_reply_reaches_its_caller_whatever_the_order() {
+        let mut calls: PendingCalls<(), &str> = PendingCalls::default();
+        calls.expect(1, CallId(20), None);
+        calls.expect(2, CallId(21), Some(()));
+        assert_eq!(calls.accept(&reply(21, 2)), Ok(Some(())));
+        calls.complete(2, "second");
+        assert!(matches!(calls.take(1), Completion::Waiting));
+        assert!(matches!(calls.take(2), Completion::Ready("second")));
+        assert!(matches!(calls.take(2), Completion::Waiting));
+    }
+
+    #[test]
+    fn replies_that_nobody_waits_for_are_refused() {
+        let mut calls: PendingCalls<(), ()> = PendingCalls::default();
+        calls.expect(1, CallId(20), None);
+        assert!(calls.accept(&reply(21, 1)).is_err(), "another call");
+        assert!(calls.accept(&reply(20, 2)).is_err(), "another number");
+        assert!(calls.accept(&Header { flags: 0, ..reply(20, 1) }).is_err(), "not a reply");
+        calls.forget(1);
+        assert!(calls.accept(&reply(20, 1)).is_err(), "a caller that gave up");
+    }
+}

@@ -1,0 +1,184 @@
+//! One connected stream socket, TCP or Unix.
+
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
+
+use crate::endpoint::Endpoint;
+
+/// How long a TCP connection may take to come up before the next address is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub struct Socket {
+    descriptor: OwnedFd,
+}
+
+impl Socket {
+    /// Connects to `endpoint`; the descriptor is closed on exec.
+    pub fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
+        match endpoint {
+            Endpoint::Unix(path) => Ok(Socket { descriptor: UnixStream::connect(path)?.into() }),
+            Endpoint::Tcp(address) => {
+                let stream = connect_any(address)?;
+                let socket = Socket { descriptor: stream.into() };
+                socket.tune_tcp();
+                Ok(socket)
+            }
+        }
+    }
+
+    /// Takes over a connected socket that another process accepted.
+    pub fn from_descriptor(descriptor: OwnedFd) -> Socket {
+        let socket = Socket { descriptor };
+        socket.tune_tcp();
+        socket
+    }
+
+    /// Small records leave at once, and the congestion control suits a short link. On Unix sockets these
+    /// options do not exist, and a kernel without `cubic` keeps its default: both are harmless.
+    fn tune_tcp(&self) {
+        let _ = sockopt::set_tcp_nodelay(&self.descriptor, true);
+        let _ = sockopt::set_tcp_congestion(&self.descriptor, "cubic");
+        let _ = sockopt::set_socket_keepalive(&self.descriptor, true);
+    }
+
+    /// Sends all parts, in order, in as few system calls as the kernel allows.
+    pub fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut part = 0;
+        let mut offset = 0;
+        while part < parts.len() {
+            if offset == parts[part].len() {
+                part += 1;
+                offset = 0;
+                continue;
+            }
+            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() - part);
+            slices.push(IoSlice::new(&parts[part][offset..]));
+            slices.extend(parts[part + 1..].iter().map(|bytes| IoSlice::new(bytes)));
+            let sent = rustix::net::sendmsg(
+                &self.descriptor,
+                &slices,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            );
+            let mut sent = match sent {
+                Ok(sent) => sent,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            while sent > 0 {
+                let here = (parts[part].len() - offset).min(sent);
+                sent -= here;
+                offset += here;
+                if offset == parts[part].len() && sent > 0 {
+                    part += 1;
+                    offset = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives some bytes; 0 means that the other end closed.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::net::recv(&self.descriptor, &mut *buffer, RecvFlags::empty()) {
+                Ok((count, _)) => return Ok(count),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Fills the whole buffer; an end before that is an error of kind `UnexpectedEof`.
+    pub fn receive_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let count = self.receive(buffer)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buffer = &mut buffer[count..];
+        }
+        Ok(())
+    }
+
+    /// Ends both directions; threads blocked in the socket return.
+    pub fn shutdown(&self) {
+        let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Both);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+fn connect_any(address: &str) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn parts_arrive_in_order_over_tcp_even_when_they_exceed_the_send_buffer() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let endpoint = Endpoint::Tcp(listener.local_addr().expect("address").to_string());
+        let receiver = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).expect("read");
+            all
+        });
+        let socket = Socket::connect(&endpoint).expect("connect");
+        let large: Vec<u8> = (0..5_000_000u32).map(|index| index.to_le_bytes()[0]).collect();
+        socket.send_all(&[b"head", &[], &large, b"tail"]).expect("send");
+        drop(socket);
+        let all = receiver.join().expect("join");
+        assert_eq!(&all[..4], b"head");
+        assert_eq!(&all[4..all.len() - 4], large.as_slice());
+        assert_eq!(&all[all.len() - 4..], b"tail");
+    }
+
+    #[test]
+    fn a_closed_peer_is_an_error_and_not_a_signal() {
+        let (ours, theirs) = UnixStream::pair().expect("pair");
+        let socket = Socket::from_descriptor(ours.into());
+        drop(theirs);
+        assert_eq!(
+            socket.send_all(&[b"x"]).expect_err("must fail").kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+
+    #[test]
+    fn an_early_end_is_told_from_a_full_buffer() {
+        let (ours, mut theirs) = UnixStream::pair().expect("pair");
+        theirs.write_all(b"abc").expect("write");
+        drop(theirs);
+        let socket = Socket::from_descriptor(ours.into());
+        let mut buffer = [0; 4];
+        assert_eq!(
+            socket.receive_exact(&mut buffer).expect_err("must fail").kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+}
