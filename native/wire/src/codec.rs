@@ -180,7 +180,7 @@ pub trait Request<'a>: Sized {
     /// The call it belongs to.
     const CALL: CallId;
     /// What comes back (`()` for calls that return nothing but a `CUresult`).
-    type Reply<'r>: Reply<'r>;
+    type Reply: Reply;
     /// Appends the payload.
     fn encode(&self, writer: &mut Writer<'_>);
     /// Takes the payload; a malformed one leaves `reader` failed.
@@ -188,14 +188,15 @@ pub trait Request<'a>: Sized {
 }
 
 /// What a call returns besides its `CUresult`. Encoded also for failed calls (then with zeroes).
-pub trait Reply<'a>: Sized {
+/// It owns what it holds: it outlives the buffer that it was received in.
+pub trait Reply: Sized {
     /// Appends the payload.
     fn encode(&self, writer: &mut Writer<'_>);
     /// Takes the payload; a malformed one leaves `reader` failed.
-    fn decode(reader: &mut Reader<'a>) -> Self;
+    fn decode(reader: &mut Reader<'_>) -> Self;
 }
 
-impl Reply<'_> for () {
+impl Reply for () {
     fn encode(&self, _writer: &mut Writer<'_>) {}
     fn decode(_reader: &mut Reader<'_>) -> Self {}
 }

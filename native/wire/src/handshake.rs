@@ -62,7 +62,7 @@ pub struct Goodbye {
 
 impl<'a> Request<'a> for Hello {
     const CALL: CallId = CallId::HELLO;
-    type Reply<'r> = Welcome;
+    type Reply = Welcome;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u32(self.pid);
@@ -79,7 +79,7 @@ impl<'a> Request<'a> for Hello {
     }
 }
 
-impl<'a> Reply<'a> for Welcome {
+impl Reply for Welcome {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_str(&self.server);
         writer.put_i32(self.driver_version);
@@ -89,7 +89,7 @@ impl<'a> Reply<'a> for Welcome {
         }
     }
 
-    fn decode(reader: &mut Reader<'a>) -> Self {
+    fn decode(reader: &mut Reader<'_>) -> Self {
         let server = reader.take_str().to_owned();
         let driver_version = reader.take_i32();
         let count = reader.take_count(64);
@@ -143,7 +143,7 @@ impl Refused {
 
 impl<'a> Request<'a> for Goodbye {
     const CALL: CallId = CallId::GOODBYE;
-    type Reply<'r> = ();
+    type Reply = ();
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.local_calls);
