@@ -1,0 +1,3 @@
+//! Decoded code.
+#[derive(Debug, Default)]
+pub(crate) struct Code;
