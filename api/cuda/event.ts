@@ -1,0 +1,39 @@
+import { creates, input, noun, oneWay, output, waiting, type Noun } from "../model.ts";
+
+export const event: Noun = noun("event", [
+  oneWay("cuEventCreate", { id: 0x0c00, since: 2000, hook: "event_created" }, [
+    creates("phEvent", "CUevent *"),
+    input("Flags", "unsigned int"),
+  ]),
+  oneWay("cuEventDestroy", { id: 0x0c01, since: 2000, alias: "cuEventDestroy_v2" }, [
+    input("hEvent", "CUevent"),
+  ]),
+  oneWay("cuEventDestroy_v2", { id: 0x0c02, since: 4000, hook: "event_destroyed" }, [
+    input("hEvent", "CUevent"),
+  ]),
+  waiting("cuEventElapsedTime", { id: 0x0c03, since: 2000 }, [
+    output("pMilliseconds", "float *"),
+    input("hStart", "CUevent"),
+    input("hEnd", "CUevent"),
+  ]),
+  waiting("cuEventElapsedTime_v2", { id: 0x0c04, since: 12080 }, [
+    output("pMilliseconds", "float *"),
+    input("hStart", "CUevent"),
+    input("hEnd", "CUevent"),
+  ]),
+  waiting("cuEventQuery", { id: 0x0c05, since: 2000 }, [input("hEvent", "CUevent")]),
+  oneWay("cuEventRecord", { id: 0x0c06, since: 2000, perThread: { suffix: "ptsz", since: 7000 } }, [
+    input("hEvent", "CUevent"),
+    input("hStream", "CUstream", { nullable: true }),
+  ]),
+  oneWay(
+    "cuEventRecordWithFlags",
+    { id: 0x0c07, since: 11010, perThread: { suffix: "ptsz", since: 11010 } },
+    [
+      input("hEvent", "CUevent"),
+      input("hStream", "CUstream", { nullable: true }),
+      input("flags", "unsigned int"),
+    ],
+  ),
+  waiting("cuEventSynchronize", { id: 0x0c08, since: 2000 }, [input("hEvent", "CUevent")]),
+]);

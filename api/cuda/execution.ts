@@ -1,0 +1,191 @@
+import { input, local, manual, noun, oneWay, output, unsupported, waiting, type Noun } from "../model.ts";
+
+export const execution: Noun = noun("execution", [
+  local("cuFuncGetAttribute", { id: 0x0d00, since: 2020 }, [
+    output("pi", "int *"),
+    input("attrib", "CUfunction_attribute"),
+    input("hfunc", "CUfunction"),
+  ]),
+  local("cuFuncGetModule", { id: 0x0d01, since: 11000 }, [
+    output("hmod", "CUmodule *"),
+    input("hfunc", "CUfunction"),
+  ]),
+  local("cuFuncGetName", { id: 0x0d02, since: 12030 }, [
+    output("name", "const char **"),
+    input("hfunc", "CUfunction"),
+  ]),
+  local("cuFuncGetParamInfo", { id: 0x0d03, since: 12040 }, [
+    input("func", "CUfunction"),
+    input("paramIndex", "size_t"),
+    output("paramOffset", "size_t *"),
+    output("paramSize", "size_t *", { nullable: true }),
+  ]),
+  waiting("cuFuncIsLoaded", { id: 0x0d04, since: 12040 }, [
+    output("state", "CUfunctionLoadingState *"),
+    input("function", "CUfunction"),
+  ]),
+  waiting("cuFuncLoad", { id: 0x0d05, since: 12040 }, [input("function", "CUfunction")]),
+  oneWay("cuFuncSetAttribute", { id: 0x0d06, since: 9000, hook: "function_attribute_set" }, [
+    input("hfunc", "CUfunction"),
+    input("attrib", "CUfunction_attribute"),
+    input("value", "int"),
+  ]),
+  unsupported("cuFuncSetBlockShape", { id: 0x0d07, since: 2000 }, [
+    input("hfunc", "CUfunction"),
+    input("x", "int"),
+    input("y", "int"),
+    input("z", "int"),
+  ]),
+  oneWay("cuFuncSetCacheConfig", { id: 0x0d08, since: 3000 }, [
+    input("hfunc", "CUfunction"),
+    input("config", "CUfunc_cache"),
+  ]),
+  oneWay("cuFuncSetSharedMemConfig", { id: 0x0d09, since: 4020 }, [
+    input("hfunc", "CUfunction"),
+    input("config", "CUsharedconfig"),
+  ]),
+  unsupported("cuFuncSetSharedSize", { id: 0x0d0a, since: 2000 }, [
+    input("hfunc", "CUfunction"),
+    input("bytes", "unsigned int"),
+  ]),
+  unsupported("cuLaunch", { id: 0x0d0b, since: 2000 }, [input("f", "CUfunction")]),
+  manual(
+    "cuLaunchCooperativeKernel",
+    {
+      id: 0x0d0c,
+      since: 9000,
+      perThread: { suffix: "ptsz", since: 9000 },
+      wire: {
+        request: {
+          function: "u64",
+          gridX: "u32",
+          gridY: "u32",
+          gridZ: "u32",
+          blockX: "u32",
+          blockY: "u32",
+          blockZ: "u32",
+          sharedBytes: "u32",
+          stream: "Stream",
+          parameters: "bytes",
+        },
+      },
+    },
+    [
+      input("f", "CUfunction"),
+      input("gridDimX", "unsigned int"),
+      input("gridDimY", "unsigned int"),
+      input("gridDimZ", "unsigned int"),
+      input("blockDimX", "unsigned int"),
+      input("blockDimY", "unsigned int"),
+      input("blockDimZ", "unsigned int"),
+      input("sharedMemBytes", "unsigned int"),
+      input("hStream", "CUstream", { nullable: true }),
+      input("kernelParams", "void **", { nullable: true }),
+    ],
+  ),
+  unsupported("cuLaunchCooperativeKernelMultiDevice", { id: 0x0d0d, since: 9000 }, [
+    input("launchParamsList", "CUDA_LAUNCH_PARAMS *", { length: "numDevices" }),
+    input("numDevices", "unsigned int"),
+    input("flags", "unsigned int"),
+  ]),
+  unsupported("cuLaunchGrid", { id: 0x0d0e, since: 2000 }, [
+    input("f", "CUfunction"),
+    input("grid_width", "int"),
+    input("grid_height", "int"),
+  ]),
+  unsupported("cuLaunchGridAsync", { id: 0x0d0f, since: 2000 }, [
+    input("f", "CUfunction"),
+    input("grid_width", "int"),
+    input("grid_height", "int"),
+    input("hStream", "CUstream", { nullable: true }),
+  ]),
+  unsupported("cuLaunchHostFunc", { id: 0x0d10, since: 10000, perThread: { suffix: "ptsz", since: 10000 } }, [
+    input("hStream", "CUstream", { nullable: true }),
+    input("fn", "CUhostFn"),
+    input("userData", "void *"),
+  ]),
+  manual(
+    "cuLaunchKernel",
+    {
+      id: 0x0d11,
+      since: 4000,
+      perThread: { suffix: "ptsz", since: 7000 },
+      wire: {
+        request: {
+          function: "u64",
+          gridX: "u32",
+          gridY: "u32",
+          gridZ: "u32",
+          blockX: "u32",
+          blockY: "u32",
+          blockZ: "u32",
+          sharedBytes: "u32",
+          stream: "Stream",
+          parameters: "bytes",
+        },
+      },
+    },
+    [
+      input("f", "CUfunction"),
+      input("gridDimX", "unsigned int"),
+      input("gridDimY", "unsigned int"),
+      input("gridDimZ", "unsigned int"),
+      input("blockDimX", "unsigned int"),
+      input("blockDimY", "unsigned int"),
+      input("blockDimZ", "unsigned int"),
+      input("sharedMemBytes", "unsigned int"),
+      input("hStream", "CUstream", { nullable: true }),
+      input("kernelParams", "void **", { nullable: true }),
+      input("extra", "void **", { nullable: true }),
+    ],
+  ),
+  manual(
+    "cuLaunchKernelEx",
+    {
+      id: 0x0d12,
+      since: 11060,
+      perThread: { suffix: "ptsz", since: 11060 },
+      wire: {
+        request: {
+          function: "u64",
+          gridX: "u32",
+          gridY: "u32",
+          gridZ: "u32",
+          blockX: "u32",
+          blockY: "u32",
+          blockZ: "u32",
+          sharedBytes: "u32",
+          stream: "Stream",
+          attributes: "list LaunchAttribute",
+          parameters: "bytes",
+        },
+      },
+    },
+    [
+      input("config", "const CUlaunchConfig *"),
+      input("f", "CUfunction"),
+      input("kernelParams", "void **", { nullable: true }),
+      input("extra", "void **", { nullable: true }),
+    ],
+  ),
+  unsupported("cuParamSetSize", { id: 0x0d13, since: 2000 }, [
+    input("hfunc", "CUfunction"),
+    input("numbytes", "unsigned int"),
+  ]),
+  unsupported("cuParamSetf", { id: 0x0d14, since: 2000 }, [
+    input("hfunc", "CUfunction"),
+    input("offset", "int"),
+    input("value", "float"),
+  ]),
+  unsupported("cuParamSeti", { id: 0x0d15, since: 2000 }, [
+    input("hfunc", "CUfunction"),
+    input("offset", "int"),
+    input("value", "unsigned int"),
+  ]),
+  unsupported("cuParamSetv", { id: 0x0d16, since: 2000 }, [
+    input("hfunc", "CUfunction"),
+    input("offset", "int"),
+    input("ptr", "void *"),
+    input("numbytes", "unsigned int"),
+  ]),
+]);

@@ -1,0 +1,119 @@
+import { creates, input, noun, output, unsupported, type Noun } from "../model.ts";
+
+export const memoryPool: Noun = noun("memory-pool", [
+  unsupported("cuDeviceGetDefaultMemPool", { id: 0x1100, since: 11020 }, [
+    output("pool_out", "CUmemoryPool *"),
+    input("dev", "CUdevice"),
+  ]),
+  unsupported("cuDeviceGetMemPool", { id: 0x1101, since: 11020 }, [
+    output("pool", "CUmemoryPool *"),
+    input("dev", "CUdevice"),
+  ]),
+  unsupported("cuDeviceSetMemPool", { id: 0x1102, since: 11020 }, [
+    input("dev", "CUdevice"),
+    input("pool", "CUmemoryPool"),
+  ]),
+  unsupported("cuMemAllocAsync", { id: 0x1103, since: 11020, perThread: { suffix: "ptsz", since: 11020 } }, [
+    output("dptr", "CUdeviceptr *"),
+    input("bytesize", "size_t"),
+    input("hStream", "CUstream", { nullable: true }),
+  ]),
+  unsupported(
+    "cuMemAllocFromPoolAsync",
+    {
+      id: 0x1104,
+      since: 11020,
+      perThread: { suffix: "ptsz", since: 11020 },
+    },
+    [
+      output("dptr", "CUdeviceptr *"),
+      input("bytesize", "size_t"),
+      input("pool", "CUmemoryPool"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
+  unsupported(
+    "cuMemBatchDecompressAsync",
+    {
+      id: 0x1105,
+      since: 12060,
+      perThread: { suffix: "ptsz", since: 12060 },
+    },
+    [
+      input("paramsArray", "CUmemDecompressParams *", { length: "count" }),
+      input("count", "size_t"),
+      input("flags", "unsigned int"),
+      output("errorIndex", "size_t *"),
+      input("stream", "CUstream", { nullable: true }),
+    ],
+  ),
+  unsupported("cuMemFreeAsync", { id: 0x1106, since: 11020, perThread: { suffix: "ptsz", since: 11020 } }, [
+    input("dptr", "CUdeviceptr"),
+    input("hStream", "CUstream", { nullable: true }),
+  ]),
+  unsupported("cuMemGetDefaultMemPool", { id: 0x1107, since: 13000 }, [
+    output("pool_out", "CUmemoryPool *"),
+    output("location", "CUmemLocation *"),
+    input("type", "CUmemAllocationType"),
+  ]),
+  unsupported("cuMemGetMemPool", { id: 0x1108, since: 13000 }, [
+    output("pool", "CUmemoryPool *"),
+    output("location", "CUmemLocation *"),
+    input("type", "CUmemAllocationType"),
+  ]),
+  unsupported("cuMemPoolCreate", { id: 0x1109, since: 11020 }, [
+    creates("pool", "CUmemoryPool *"),
+    input("poolProps", "const CUmemPoolProps *"),
+  ]),
+  unsupported("cuMemPoolDestroy", { id: 0x110a, since: 11020 }, [input("pool", "CUmemoryPool")]),
+  unsupported("cuMemPoolExportPointer", { id: 0x110b, since: 11020 }, [
+    output("shareData_out", "CUmemPoolPtrExportData *"),
+    input("ptr", "CUdeviceptr"),
+  ]),
+  unsupported("cuMemPoolExportToShareableHandle", { id: 0x110c, since: 11020 }, [
+    input("handle_out", "void *"),
+    input("pool", "CUmemoryPool"),
+    input("handleType", "CUmemAllocationHandleType"),
+    input("flags", "unsigned long long"),
+  ]),
+  unsupported("cuMemPoolGetAccess", { id: 0x110d, since: 11020 }, [
+    output("flags", "CUmemAccess_flags *"),
+    input("memPool", "CUmemoryPool"),
+    output("location", "CUmemLocation *"),
+  ]),
+  unsupported("cuMemPoolGetAttribute", { id: 0x110e, since: 11020 }, [
+    input("pool", "CUmemoryPool"),
+    input("attr", "CUmemPool_attribute"),
+    output("value", "void *"),
+  ]),
+  unsupported("cuMemPoolImportFromShareableHandle", { id: 0x110f, since: 11020 }, [
+    output("pool_out", "CUmemoryPool *"),
+    output("handle", "void *"),
+    input("handleType", "CUmemAllocationHandleType"),
+    input("flags", "unsigned long long"),
+  ]),
+  unsupported("cuMemPoolImportPointer", { id: 0x1110, since: 11020 }, [
+    output("ptr_out", "CUdeviceptr *"),
+    input("pool", "CUmemoryPool"),
+    output("shareData", "CUmemPoolPtrExportData *"),
+  ]),
+  unsupported("cuMemPoolSetAccess", { id: 0x1111, since: 11020 }, [
+    input("pool", "CUmemoryPool"),
+    input("map", "const CUmemAccessDesc *", { length: "count" }),
+    input("count", "size_t"),
+  ]),
+  unsupported("cuMemPoolSetAttribute", { id: 0x1112, since: 11020 }, [
+    input("pool", "CUmemoryPool"),
+    input("attr", "CUmemPool_attribute"),
+    input("value", "void *"),
+  ]),
+  unsupported("cuMemPoolTrimTo", { id: 0x1113, since: 11020 }, [
+    input("pool", "CUmemoryPool"),
+    input("minBytesToKeep", "size_t"),
+  ]),
+  unsupported("cuMemSetMemPool", { id: 0x1114, since: 13000 }, [
+    output("location", "CUmemLocation *"),
+    input("type", "CUmemAllocationType"),
+    input("pool", "CUmemoryPool"),
+  ]),
+]);
