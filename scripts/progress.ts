@@ -31,8 +31,9 @@ export async function main(body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (error) {
-    const expected = error instanceof Error && (error.name === "CommandFailed" || error.name === "SetupFailed");
-    write(`farpool: ${expected ? error.message : (error instanceof Error ? error.stack : String(error))}`);
+    const expected =
+      error instanceof Error && (error.name === "CommandFailed" || error.name === "SetupFailed");
+    write(`farpool: ${expected ? error.message : error instanceof Error ? error.stack : String(error)}`);
     process.exitCode = 1;
   }
 }

@@ -1,12 +1,8 @@
-import { main, step, write } from "./progress.ts";
-import { cudaToolkit } from "./setup/cuda-toolkit.ts";
-import { prepareMachine } from "./setup/machine.ts";
-import { zig } from "./setup/zig.ts";
+import { setUp } from "./build/everything.ts";
+import { main, write } from "./progress.ts";
+import { toolCache } from "./repository.ts";
 
 await main(async () => {
-  await prepareMachine();
-  const toolkit = await step("CUDA compiler", cudaToolkit);
-  const linker = await step("zig, to link for old C libraries", zig);
-  write(`CUDA ${toolkit.version} in ${toolkit.home}`);
-  write(`zig in ${linker.zig}`);
+  await setUp();
+  write(`everything that Farpool is built with is there; downloaded tools are in ${toolCache}`);
 });

@@ -12,7 +12,11 @@ interface Need {
 const needs: readonly Need[] = [
   { what: "a C compiler (cc)", present: () => runs("cc", ["--version"]), debianPackage: "gcc" },
   { what: "a C++ compiler (g++)", present: () => runs("g++", ["--version"]), debianPackage: "g++" },
-  { what: "the C library's headers", present: () => existsSync("/usr/include/stdio.h"), debianPackage: "libc6-dev" },
+  {
+    what: "the C library's headers",
+    present: () => existsSync("/usr/include/stdio.h"),
+    debianPackage: "libc6-dev",
+  },
   { what: "python3", present: () => runs("python3", ["--version"]), debianPackage: "python3" },
   {
     what: "pip for python3",
@@ -56,7 +60,10 @@ async function installDebianPackages(missing: readonly Need[]): Promise<void> {
 
 function prepareRust(): void {
   if (!runs("cargo", ["--version"])) {
-    throw new SetupFailed("this machine has no cargo", "install Rust from https://rustup.rs, then run this again");
+    throw new SetupFailed(
+      "this machine has no cargo",
+      "install Rust from https://rustup.rs, then run this again",
+    );
   }
   for (const [program, component] of [
     ["cargo-fmt", "rustfmt"],

@@ -48,7 +48,9 @@ export async function wheelFolder(request: WheelFolder): Promise<string> {
     const contents = join(work, "contents");
     writeFileSync(
       requirements,
-      request.wheels.map((wheel) => `${wheel.name}==${wheel.version} --hash=sha256:${wheel.sha256}\n`).join(""),
+      request.wheels
+        .map((wheel) => `${wheel.name}==${wheel.version} --hash=sha256:${wheel.sha256}\n`)
+        .join(""),
     );
     await runOrFail({
       command: "python3",

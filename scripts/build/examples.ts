@@ -1,0 +1,75 @@
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { runOrFail } from "../process.ts";
+import { examples, root } from "../repository.ts";
+import { type CudaToolkit, cudaToolkit } from "../setup/cuda-toolkit.ts";
+
+interface Program {
+  readonly name: string;
+  readonly source: string;
+  readonly flags: readonly string[];
+}
+
+// No architecture is named: what nvcc makes when nobody says anything is what must run.
+const common = ["-O2", "-std=c++17"];
+
+const exampleSources = join(root, "examples");
+const testSources = join(root, "tests", "programs");
+
+/** Every `.cu` as plain `nvcc` builds it; two of the examples also with the shared runtime library. */
+function programs(toolkit: CudaToolkit): readonly Program[] {
+  const runtimePath = ["-Xlinker", "-rpath", "-Xlinker", join(toolkit.home, "lib64")];
+  return [
+    ...[exampleSources, testSources].flatMap((folder) =>
+      filesIn(folder, ".cu").map((source) => ({ name: basename(source, ".cu"), source, flags: common })),
+    ),
+    ...["vector-add", "matrix-multiply"].map((name) => ({
+      name: `${name}-shared`,
+      source: join(exampleSources, `${name}.cu`),
+      flags: [...common, "-cudart", "shared", ...runtimePath],
+    })),
+  ];
+}
+
+function filesIn(folder: string, ending: string): readonly string[] {
+  const names = readdirSync(folder).filter((file) => file.endsWith(ending));
+  return names.toSorted().map((file) => join(folder, file));
+}
+
+/** Builds what changed: a program is rebuilt when a source, the flags or the compiler differ. */
+export async function buildExamples(): Promise<void> {
+  const toolkit = await cudaToolkit();
+  const stamps = join(examples, ".built");
+  mkdirSync(stamps, { recursive: true });
+  const headers = filesIn(exampleSources, ".h");
+  for (const program of programs(toolkit)) {
+    const hash = createHash("sha256").update(JSON.stringify([toolkit, program.flags]));
+    for (const file of [...headers, program.source]) hash.update(readFileSync(file));
+    const digest = hash.digest("hex");
+    const stamp = join(stamps, program.name);
+    if (readStamp(stamp) === digest) continue;
+    await compile(toolkit, program);
+    writeFileSync(stamp, digest);
+  }
+}
+
+async function compile(toolkit: CudaToolkit, program: Program): Promise<void> {
+  const target = join(examples, program.name);
+  const partial = `${target}.partial`;
+  await runOrFail({
+    command: toolkit.nvcc,
+    arguments: [...program.flags, "-o", partial, program.source, "-ldl"],
+    environment: { CUDA_HOME: toolkit.home },
+    log: `nvcc-${program.name}`,
+  });
+  renameSync(partial, target);
+}
+
+function readStamp(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,95 @@
+import { join } from "node:path";
+import { runOrFail } from "../process.ts";
+import { cargoTarget, dist, library, root } from "../repository.ts";
+import { zig } from "../setup/zig.ts";
+import { place, placeLink } from "./place.ts";
+
+/** The oldest C library on which a client process may run (driver-abi "Loading", ADR 7). */
+export const clientTarget = { triple: "x86_64-unknown-linux-gnu", glibc: "2.28" } as const;
+
+interface Target {
+  readonly name: string;
+  readonly kind: readonly string[];
+}
+
+interface Package {
+  readonly name: string;
+  readonly manifest_path: string;
+  readonly targets: readonly Target[];
+}
+
+/** Cargo's own view of the workspace: what is built where is read from it, not guessed. */
+async function workspacePackages(): Promise<readonly Package[]> {
+  const metadata = await runOrFail({
+    command: "cargo",
+    arguments: ["metadata", "--no-deps", "--format-version=1"],
+    log: "cargo-metadata",
+  });
+  const parsed = JSON.parse(metadata.stdout) as { packages: Package[] };
+  return parsed.packages;
+}
+
+function packageAt(packages: readonly Package[], folder: string): Package {
+  const manifest = join(root, "native", folder, "Cargo.toml");
+  const found = packages.find((candidate) => candidate.manifest_path === manifest);
+  if (found === undefined) throw new Error(`native/${folder} is not a member of the cargo workspace`);
+  return found;
+}
+
+function targetOf(candidate: Package, kind: string): string {
+  const target = candidate.targets.find((entry) => entry.kind.includes(kind));
+  if (target === undefined) throw new Error(`${candidate.name} has no ${kind} target`);
+  return target.name;
+}
+
+// A lock file that no longer fits is mended while developing; in CI it is an error.
+const locked = process.env["CI"] === "true" ? ["--locked"] : [];
+
+/** Worker, acceptor and simulated GPU: they run where they were built. */
+export async function buildServerPrograms(): Promise<void> {
+  const packages = await workspacePackages();
+  const [worker, acceptor, simgpu] = [
+    packageAt(packages, "worker"),
+    packageAt(packages, "acceptor"),
+    packageAt(packages, "simgpu"),
+  ];
+  await runOrFail({
+    command: "cargo",
+    arguments: [
+      ...["build", "--release", ...locked],
+      ...[worker, acceptor, simgpu].flatMap((each) => ["-p", each.name]),
+    ],
+    log: "cargo-build",
+  });
+  const release = join(cargoTarget, "release");
+  for (const program of [targetOf(worker, "bin"), targetOf(acceptor, "bin")]) {
+    place(join(release, program), join(dist, "bin", program));
+  }
+  placeLibrary(join(release, libraryFile(targetOf(simgpu, "cdylib"))), library.simgpu);
+}
+
+/** The shim runs in other people's processes, so it is linked for an old C library. */
+export async function buildShim(): Promise<void> {
+  const shim = packageAt(await workspacePackages(), "shim-cuda");
+  const tools = await zig();
+  await runOrFail({
+    command: tools.cargoZigbuild,
+    arguments: [
+      ...["zigbuild", "--release", ...locked],
+      ...["-p", shim.name, "--target", `${clientTarget.triple}.${clientTarget.glibc}`],
+    ],
+    environment: { CARGO_ZIGBUILD_ZIG_PATH: tools.zig },
+    log: "cargo-zigbuild",
+  });
+  const release = join(cargoTarget, clientTarget.triple, "release");
+  placeLibrary(join(release, libraryFile(targetOf(shim, "cdylib"))), library.shim);
+}
+
+function libraryFile(target: string): string {
+  return `lib${target.replaceAll("-", "_")}.so`;
+}
+
+function placeLibrary(source: string, target: string): void {
+  place(source, target);
+  placeLink(target, "libcuda.so");
+}
