@@ -1,0 +1,185 @@
+//! Asks the broker for a way to a worker: session, secret and addresses (ARCHITECTURE 4.4).
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use transport::Endpoint;
+
+/// Bytes of an answer that are read at most; a real one has a few hundred.
+const ANSWER_LIMIT: u64 = 64 << 10;
+
+/// How long the broker may take to answer: it holds the session already when it starts the program.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the broker hands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The session's id.
+    pub session_id: String,
+    /// Its secret.
+    pub secret: [u8; 32],
+    /// Where its server's data port is, best first.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// Nobody answers on the socket.
+    #[error("the session's broker at `{path}` does not answer ({reason}): the session has probably ended")]
+    Unreachable {
+        /// The socket.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The broker says no.
+    #[error("{sentence}")]
+    Refused {
+        /// Exit code that goes with the refusal.
+        exit_code: i32,
+        /// Name of the `CUresult` for `cuInit`.
+        result: String,
+        /// The sentence for the user.
+        sentence: String,
+    },
+    /// The answer is not one.
+    #[error("the session's broker at `{path}` answered `{line}`, expected {expected}")]
+    Malformed {
+        /// The socket.
+        path: String,
+        /// The line that is wrong.
+        line: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+/// Asks the broker behind the Unix socket `path`.
+pub fn admission(path: &str) -> Result<Admission, BrokerError> {
+    let unreachable = |error: std::io::Error| BrokerError::Unreachable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut stream = UnixStream::connect(path).map_err(unreachable)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(unreachable)?;
+    let request =
+        format!("farpool-broker 1\npid {}\nprogram {}\n\n", std::process::id(), crate::program::name());
+    stream.write_all(request.as_bytes()).map_err(unreachable)?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(stream.take(ANSWER_LIMIT)).lines() {
+        let line = line.map_err(unreachable)?;
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    parse(path, &lines)
+}
+
+fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
+    let malformed = |line: &str, expected| BrokerError::Malformed {
+        path: path.to_owned(),
+        line: line.to_owned(),
+        expected,
+    };
+    match lines.first().map(String::as_str) {
+        Some("ok") => {}
+        Some(line) => {
+            let mut words = line.splitn(4, ' ');
+            return match (words.next(), words.next().map(str::parse), words.next(), words.next()) {
+                (Some("error"), Some(Ok(exit_code)), Some(result), Some(sentence)) => {
+                    Err(BrokerError::Refused {
+                        exit_code,
+                        result: result.to_owned(),
+                        sentence: sentence.to_owned(),
+                    })
+                }
+                _ => Err(malformed(line, "`ok` or `error CODE NAME sentence`")),
+            };
+        }
+        None => return Err(malformed("", "`ok` or `error CODE NAME sentence`")),
+    }
+    let mut session_id = None;
+    let mut secret = None;
+    let mut endpoints = Vec::new();
+    for line in &lines[1..] {
+        match line.split_once(' ') {
+            Some(("session", id)) => session_id = Some(id.to_owned()),
+            Some(("secret", text)) => {
+                secret = Some(from_hex(text).ok_or_else(|| malformed("secret …", "64 hexadecimal digits"))?);
+            }
+            Some(("endpoint", text)) => {
+                endpoints
+                    .push(text.parse().map_err(|_| malformed(line, "`tcp HOST:PORT` or `unix PATH`"))?);
+            }
+            // A newer broker may say more than this shim knows.
+            _ => {}
+        }
+    }
+    match (session_id, secret) {
+        (Some(session_id), Some(secret)) if !endpoints.is_empty() => {
+            Ok(Admission { session_id, secret, endpoints })
+        }
+        _ => Err(malformed("ok", "a session, a secret and an endpoint after it")),
+    }
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 {
+        return None;
+    }
+    let mut out = [0; 32];
+    for (value, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *value = u8::try_from(high << 4 | low).ok()?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn an_admission_is_read_and_unknown_lines_are_left_alone() {
+        let text = format!(
+            "ok\nsession s-1\nsecret {}\nfuture thing\nendpoint unix /run/x\nendpoint tcp h:1",
+            "0f".repeat(32)
+        );
+        let admission = parse("/b", &lines(&text)).expect("an admission");
+        assert_eq!(admission.session_id, "s-1");
+        assert_eq!(admission.secret, [15; 32]);
+        assert_eq!(admission.endpoints, [Endpoint::Unix("/run/x".into()), Endpoint::Tcp("h:1".into())]);
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_code_and_sentence() {
+        let error = parse("/b", &lines("error 75 CUDA_ERROR_NO_DEVICE no GPU came free in 10 min"));
+        assert_eq!(
+            error,
+            Err(BrokerError::Refused {
+                exit_code: 75,
+                result: "CUDA_ERROR_NO_DEVICE".into(),
+                sentence: "no GPU came free in 10 min".into()
+            })
+        );
+    }
+
+    #[test]
+    fn half_an_answer_is_malformed() {
+        for text in ["", "maybe", "ok", "ok\nsession s-1\nsecret zz", "ok\nsession s\nendpoint tcp 1"] {
+            assert!(
+                matches!(parse("/b", &lines(text)), Err(BrokerError::Malformed { .. })),
+                "{text}"
+            );
+        }
+    }
+}

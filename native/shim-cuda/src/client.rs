@@ -1,0 +1,255 @@
+//! The client side of this process's worker: how calls are made, and what is known without asking.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use cuda_abi::CUresult;
+use session::ReplyHead;
+use wire::handle::{self, Handle};
+use wire::handshake::{Goodbye, Welcome};
+use wire::{CallId, Reader, Reply, Request, Writer};
+
+use crate::connection::{Connection, Destination, Loss, ReplyRecord};
+use crate::context::{self, Contexts};
+use crate::device::Devices;
+use crate::entry::Answer;
+use crate::memory::Ranges;
+use crate::module::Modules;
+use crate::report;
+use crate::stream::Streams;
+
+/// Everything this process knows about its worker.
+#[derive(Debug)]
+pub struct Client {
+    connection: Arc<Connection>,
+    session_id: String,
+    driver_version: i32,
+    sticky: AtomicI32,
+    next_handle: AtomicU64,
+    local_calls: AtomicU64,
+    /// The GPUs.
+    pub devices: Devices,
+    /// Contexts, primary ones among them.
+    pub contexts: Contexts,
+    /// Device and host memory, by address.
+    pub ranges: Ranges,
+    /// Modules, libraries and their functions.
+    pub modules: Modules,
+    /// Streams.
+    pub streams: Streams,
+}
+
+impl Client {
+    /// The client of an open connection.
+    pub fn new(connection: Arc<Connection>, session_id: String, welcome: Welcome) -> Client {
+        Client {
+            connection,
+            session_id,
+            driver_version: welcome.driver_version.min(crate::connect::SHIM_DRIVER_VERSION),
+            sticky: AtomicI32::new(0),
+            next_handle: AtomicU64::new(1),
+            local_calls: AtomicU64::new(0),
+            devices: Devices::new(welcome.devices),
+            contexts: Contexts::default(),
+            ranges: Ranges::default(),
+            modules: Modules::default(),
+            streams: Streams::default(),
+        }
+    }
+
+    /// What `cuDriverGetVersion` answers.
+    pub fn driver_version(&self) -> i32 {
+        self.driver_version
+    }
+
+    /// The descriptor of the connection.
+    pub fn descriptor(&self) -> RawFd {
+        self.connection.as_fd().as_raw_fd()
+    }
+
+    /// Counts a call that is answered here.
+    pub fn count_local(&self) {
+        self.local_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle that was never used before.
+    pub fn new_handle<H: Handle>(&self) -> H {
+        H::from_index(self.next_handle.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The sticky error of this process, if it has one.
+    pub fn check(&self) -> Answer {
+        match self.sticky.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            code => Err(CUresult(code)),
+        }
+    }
+
+    /// Sends a request and waits for the answer, on behalf of the thread's current context.
+    pub fn call<'a, R: Request<'a>>(&self, request: &R) -> Answer<R::Reply> {
+        let record = self.finish(self.connection.call(request, context::current_index(), None))?;
+        self.decode::<R>(&record)
+    }
+
+    /// Like [`Client::call`], also for a failed call: its code and what it returned nevertheless (JIT logs).
+    pub fn call_with_code<'a, R: Request<'a>>(&self, request: &R) -> Answer<(CUresult, R::Reply)> {
+        let record = self.connection.call(request, context::current_index(), None);
+        let record = record.map_err(|loss| self.lost(&loss))?;
+        let code = CUresult(record.head.result);
+        Ok((code, self.decode::<R>(&record)?))
+    }
+
+    /// Sends several requests at once and waits for all; data goes to each one's destination.
+    pub fn call_into<'a, R: Request<'a>>(
+        &self,
+        requests: impl Iterator<Item = (R, Destination)>,
+    ) -> Answer {
+        /// Requests that may be under way: enough to keep the link busy, few enough to bound the worker's staging.
+        const UNDER_WAY: usize = 4;
+        let mut waiting = std::collections::VecDeque::with_capacity(UNDER_WAY);
+        let mut answer = Ok(());
+        for (request, destination) in requests {
+            if waiting.len() == UNDER_WAY
+                && let Some(sequence) = waiting.pop_front()
+            {
+                answer = answer.and(self.finish(self.connection.wait(sequence)).map(drop));
+            }
+            if answer.is_err() {
+                break;
+            }
+            match self.connection.send_call(&request, context::current_index(), Some(destination)) {
+                Ok(sequence) => waiting.push_back(sequence),
+                Err(loss) => {
+                    answer = Err(self.lost(&loss));
+                    break;
+                }
+            }
+        }
+        // Every destination is in use until its own reply came, also after an error.
+        for sequence in waiting {
+            answer = answer.and(self.finish(self.connection.wait(sequence)).map(drop));
+        }
+        answer
+    }
+
+    /// Sends a request that nobody waits for. A thread without a context gets its error at once.
+    pub fn post<'a, R: Request<'a>>(&self, request: &R) -> Answer {
+        let context = context::current_index();
+        if context == 0 {
+            return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+        }
+        self.connection.post(request, context).map_err(|loss| self.lost(&loss))
+    }
+
+    /// Sends a request made of `head` and `data` that nobody waits for; `data` may be reused afterwards.
+    pub fn post_with_data(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
+        let context = context::current_index();
+        if context == 0 {
+            return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+        }
+        self.connection.post_with_data(call, context, head, data).map_err(|loss| self.lost(&loss))
+    }
+
+    /// Sends an image in pieces that need no context.
+    pub fn upload(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
+        let context = context::current_index();
+        self.connection.post_with_data(call, context, head, data).map_err(|loss| self.lost(&loss))
+    }
+
+    /// The last record of this process: what only the client could count.
+    pub fn say_goodbye(&self) {
+        let goodbye = Goodbye {
+            local_calls: self.local_calls.load(Ordering::Relaxed),
+            round_trips: self.connection.counters.round_trips.load(Ordering::Relaxed),
+        };
+        if self.connection.post(&goodbye, 0).is_ok() {
+            self.connection.drain();
+        }
+    }
+
+    fn finish(&self, record: Result<ReplyRecord, Loss>) -> Answer<ReplyRecord> {
+        let record = record.map_err(|loss| self.lost(&loss))?;
+        self.settle(record.head)?;
+        Ok(record)
+    }
+
+    /// The code of a waited call: its own, or that of an earlier call that failed meanwhile.
+    fn settle(&self, head: ReplyHead) -> Answer {
+        if let Some(deferred) = head.deferred {
+            let code = CUresult(deferred.code);
+            self.remember(code);
+            report::once(&format!("{} failed after it had returned: {code}", deferred.call));
+            if head.result == 0 {
+                return Err(code);
+            }
+        }
+        if head.result != 0 {
+            let code = CUresult(head.result);
+            self.remember(code);
+            return Err(code);
+        }
+        Ok(())
+    }
+
+    fn remember(&self, code: CUresult) {
+        if is_sticky(code) {
+            let _ = self.sticky.compare_exchange(0, code.0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn lost(&self, loss: &Loss) -> CUresult {
+        let code = CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE;
+        let _ = self.sticky.compare_exchange(0, code.0, Ordering::Relaxed, Ordering::Relaxed);
+        report::once(&format!(
+            "session {}: {loss}; CUDA calls of this process fail from here on",
+            self.session_id
+        ));
+        CUresult(self.sticky.load(Ordering::Relaxed))
+    }
+
+    fn decode<'a, R: Request<'a>>(&self, record: &ReplyRecord) -> Answer<R::Reply> {
+        let mut reader = Reader::new(&record.body);
+        let reply = R::Reply::decode(&mut reader);
+        reader.finish(R::CALL).map_err(|error| {
+            let loss = Loss::Wire(error);
+            self.connection.lose(loss.clone());
+            self.lost(&loss)
+        })?;
+        Ok(reply)
+    }
+}
+
+/// Errors that CUDA keeps answering until the context is gone.
+fn is_sticky(code: CUresult) -> bool {
+    matches!(
+        code,
+        CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUresult::CUDA_ERROR_ASSERT
+            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::CUDA_ERROR_INVALID_PC
+            | CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
+    )
+}
+
+/// The kind's next handle as the raw pointer that programs see.
+pub fn as_pointer<H: Handle, T>(handle: H) -> *mut T {
+    std::ptr::without_provenance_mut(usize::try_from(handle.raw()).unwrap_or(0))
+}
+
+/// The handle behind a raw pointer that a program passed.
+pub fn from_pointer<H: Handle, T>(pointer: *mut T) -> Option<H> {
+    let handle = H::from_raw(pointer.addr() as u64);
+    handle.has_kind().then_some(handle)
+}
+
+/// Context index for record headers.
+pub fn index_of(context: handle::Context) -> u32 {
+    u32::try_from((context.raw() >> 4) & 0xffff_ffff).unwrap_or(0)
+}

@@ -1,0 +1,124 @@
+//! `cuInit`: finds the session, connects to its server, says hello, and keeps the device snapshot.
+
+use std::sync::Arc;
+
+use cuda_abi::CUresult;
+use transport::{Endpoint, Socket};
+use wire::handshake::{Hello, Welcome};
+use wire::preface::Preface;
+
+use crate::broker::{self, Admission, BrokerError};
+use crate::client::Client;
+use crate::connection::{Connection, Loss};
+use crate::report;
+
+/// Highest driver version this shim implements: it answers the server's version, capped at this.
+pub const SHIM_DRIVER_VERSION: i32 = 13000;
+
+/// Exit codes of `FARPOOL_REQUIRED=1` (sysexits.h): service unavailable, and try again later.
+const EX_UNAVAILABLE: i32 = 69;
+
+/// Connects this process to a worker of its session.
+pub fn connect() -> Result<Client, CUresult> {
+    let Ok(path) = std::env::var("FARPOOL_SESSION") else {
+        return refuse(
+            CUresult::CUDA_ERROR_NO_DEVICE,
+            EX_UNAVAILABLE,
+            "this process belongs to no session (FARPOOL_SESSION is not set); \
+             hint: start it with `farpool run -n 1 -- PROGRAM`",
+        );
+    };
+    let admission = match broker::admission(&path) {
+        Ok(admission) => admission,
+        Err(BrokerError::Refused { exit_code, result, sentence }) => {
+            let code = CUresult::from_name(&result).unwrap_or(CUresult::CUDA_ERROR_NO_DEVICE);
+            return refuse(code, exit_code, &sentence);
+        }
+        Err(error) => {
+            return refuse(CUresult::CUDA_ERROR_NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
+        }
+    };
+    let connection = match open(&admission) {
+        Ok(connection) => connection,
+        Err(sentence) => return refuse(CUresult::CUDA_ERROR_NO_DEVICE, EX_UNAVAILABLE, &sentence),
+    };
+    let hello = Hello {
+        pid: std::process::id(),
+        program: crate::program::name(),
+        driver_version: SHIM_DRIVER_VERSION,
+    };
+    let welcome = match greet(&connection, &hello) {
+        Ok(welcome) => welcome,
+        Err(Loss::Refused { code, reason }) => return refuse(CUresult(code), EX_UNAVAILABLE, &reason),
+        Err(loss) => return refuse(CUresult::CUDA_ERROR_NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
+    };
+    Ok(Client::new(connection, admission.session_id, welcome))
+}
+
+fn open(admission: &Admission) -> Result<Arc<Connection>, String> {
+    let wanted = std::env::var("FARPOOL_TRANSPORT").unwrap_or_default();
+    let candidates: Vec<&Endpoint> = admission
+        .endpoints
+        .iter()
+        .filter(|endpoint| match (wanted.as_str(), endpoint) {
+            ("tcp", endpoint) => matches!(endpoint, Endpoint::Tcp(_)),
+            ("unix", endpoint) => matches!(endpoint, Endpoint::Unix(_)),
+            _ => true,
+        })
+        .collect();
+    if candidates.is_empty() {
+        return Err(format!(
+            "FARPOOL_TRANSPORT is `{wanted}`, and the server of session {} offers no such address",
+            admission.session_id
+        ));
+    }
+    let mut tried = Vec::new();
+    for endpoint in candidates {
+        let opened = Socket::connect(endpoint).and_then(|socket| {
+            socket.send_all(&[&Preface {
+                session_id: admission.session_id.clone(),
+                connection_id: connection_id()?,
+                secret: admission.secret,
+            }
+            .encode()])?;
+            Connection::start(socket)
+        });
+        match opened {
+            Ok(connection) => return Ok(connection),
+            Err(error) => tried.push(format!("{endpoint}: {error}")),
+        }
+    }
+    Err(format!("the GPU server cannot be reached ({})", tried.join("; ")))
+}
+
+fn connection_id() -> std::io::Result<[u8; 16]> {
+    let mut id = [0; 16];
+    let count = rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    if count != id.len() {
+        return Err(std::io::Error::other("the kernel gave too few random bytes"));
+    }
+    Ok(id)
+}
+
+fn greet(connection: &Connection, hello: &Hello) -> Result<Welcome, Loss> {
+    let reply = connection.call(hello, 0, None)?;
+    if reply.head.result != 0 {
+        let code = CUresult(reply.head.result);
+        return Err(Loss::Refused { code: code.0, reason: format!("the GPU server's driver answered {code}") });
+    }
+    let mut reader = wire::Reader::new(&reply.body);
+    let welcome = <Welcome as wire::Reply>::decode(&mut reader);
+    reader.finish(wire::CallId::HELLO)?;
+    Ok(welcome)
+}
+
+/// There is no GPU for this process: `code` lets frameworks fall back, unless `FARPOOL_REQUIRED=1` asks
+/// for an end with the exit code instead of a night of computing on the CPU.
+fn refuse<T>(code: CUresult, exit_code: i32, sentence: &str) -> Result<T, CUresult> {
+    if std::env::var("FARPOOL_REQUIRED").is_ok_and(|value| value == "1") {
+        eprintln!("farpool: {sentence}");
+        std::process::exit(exit_code);
+    }
+    report::once(sentence);
+    Err(code)
+}

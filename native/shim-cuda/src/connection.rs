@@ -1,0 +1,479 @@
+//! The connection of this process to its worker.
+//!
+//! Sending: records are encoded into one buffer under a lock. A call that waits sends the buffer itself; a
+//! call that does not wait leaves it to the writer thread, which sends whatever has gathered (idle: at once;
+//! busy: the next send carries all). At most one thread sends at a time (`sending`), so records keep
+//! their order. Receiving: of the threads that wait for a reply one reads the socket for all of them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use session::{Completion, PendingCalls, ReplyHead, Requests};
+use transport::Socket;
+use wire::record::HEADER_BYTES;
+use wire::{CallId, Header, Request, WireError, Writer};
+
+/// Bytes that may wait for the sender before a caller is held back.
+const OUTGOING_LIMIT: usize = 4 << 20;
+
+/// Payloads from here on are sent from the caller's memory instead of being copied into the buffer.
+const DIRECT_FROM: usize = 64 << 10;
+
+/// Bytes asked from the socket at once when no payload is known to be larger.
+const RECEIVE_BYTES: usize = 64 << 10;
+
+/// Why there is no connection any more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Loss {
+    /// The worker or the server closed, or the network failed.
+    #[error("the connection to the GPU server was lost ({0})")]
+    Io(String),
+    /// The other end sent what it must not.
+    #[error("the GPU server sent a record that cannot be right ({0})")]
+    Wire(WireError),
+    /// The acceptor or the worker refused the connection.
+    #[error("{reason}")]
+    Refused {
+        /// `CUresult` for the caller.
+        code: i32,
+        /// The sentence for the user.
+        reason: String,
+    },
+}
+
+impl From<io::Error> for Loss {
+    fn from(error: io::Error) -> Self {
+        Loss::Io(error.to_string())
+    }
+}
+
+impl From<WireError> for Loss {
+    fn from(error: WireError) -> Self {
+        Loss::Wire(error)
+    }
+}
+
+/// Caller memory that receives the data of a reply.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination {
+    pointer: *mut u8,
+    length: usize,
+}
+
+// SAFETY: the thread that waits for the reply owns the memory and stays in `Connection::wait` until the
+// reply is complete or the connection is lost; whichever thread reads the socket writes it meanwhile.
+unsafe impl Send for Destination {}
+
+impl Destination {
+    /// Memory of `length` bytes at `pointer`.
+    ///
+    /// # Safety
+    /// The memory must be writable, and used by nobody else, until the call that it is given to returns.
+    pub unsafe fn new(pointer: *mut u8, length: usize) -> Self {
+        Self { pointer, length }
+    }
+}
+
+/// A reply: its head, and its payload after the head (empty where it went to a [`Destination`]).
+#[derive(Debug)]
+pub struct ReplyRecord {
+    /// Result and deferred error.
+    pub head: ReplyHead,
+    /// The rest of the payload.
+    pub body: Vec<u8>,
+}
+
+/// Counts that `farpool run` shows at the end and that tests compare.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Calls for which a thread waited for the worker.
+    pub round_trips: AtomicU64,
+}
+
+/// The connection; see the module's text.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    outgoing: Mutex<Outgoing>,
+    writer_wakes: Condvar,
+    sender_done: Condvar,
+    incoming: Mutex<Incoming>,
+    reply_arrived: Condvar,
+    stream: Mutex<ReceiveBuffer>,
+    lost: OnceLock<Loss>,
+    /// What was counted so far.
+    pub counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    requests: Requests,
+    buffer: Vec<u8>,
+    spare: Vec<u8>,
+    sending: bool,
+    writer_parked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Incoming {
+    pending: PendingCalls<Destination, ReplyRecord>,
+    reading: bool,
+}
+
+#[derive(Debug)]
+struct ReceiveBuffer {
+    bytes: VecDeque<u8>,
+    scratch: Vec<u8>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic is caught at the `extern "C"` boundary; the state behind these locks is valid between any two
+    // statements, so a poisoned lock is as good as any.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// Takes over a socket whose preface was sent, and starts the writer thread.
+    pub fn start(socket: Socket) -> io::Result<Arc<Connection>> {
+        let connection = Arc::new(Connection {
+            socket,
+            outgoing: Mutex::default(),
+            writer_wakes: Condvar::new(),
+            sender_done: Condvar::new(),
+            incoming: Mutex::default(),
+            reply_arrived: Condvar::new(),
+            stream: Mutex::new(ReceiveBuffer { bytes: VecDeque::new(), scratch: vec![0; RECEIVE_BYTES] }),
+            lost: OnceLock::new(),
+            counters: Counters::default(),
+        });
+        let writer = Arc::clone(&connection);
+        crate::thread::spawn("farpool-writer", move || writer.write_forever())?;
+        Ok(connection)
+    }
+
+    /// Why the connection is gone, if it is.
+    pub fn loss(&self) -> Option<&Loss> {
+        self.lost.get()
+    }
+
+    /// Sends a request that nobody waits for.
+    pub fn post<'a, R: Request<'a>>(&self, request: &R, context: u32) -> Result<(), Loss> {
+        let mut outgoing = self.outgoing_with_room()?;
+        outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, false, context));
+        self.hand_to_writer(&outgoing);
+        Ok(())
+    }
+
+    /// Sends a request made of `head` and `data`, which nobody waits for. When this returns, `data` may be
+    /// reused: it was copied or sent.
+    pub fn post_with_data(
+        &self,
+        call: CallId,
+        context: u32,
+        head: impl Fn(&mut Writer<'_>),
+        data: &[u8],
+    ) -> Result<(), Loss> {
+        let mut outgoing = self.outgoing_with_room()?;
+        if data.len() < DIRECT_FROM {
+            outgoing.with_buffer(|requests, buffer| {
+                requests.encode_with(buffer, call, false, context, |writer| {
+                    head(writer);
+                    writer.put_bytes(data);
+                })
+            });
+            self.hand_to_writer(&outgoing);
+            return Ok(());
+        }
+        while outgoing.sending {
+            outgoing = wait(&self.sender_done, outgoing);
+            self.check()?;
+        }
+        outgoing.sending = true;
+        let mut front = Vec::new();
+        head(&mut Writer::new(&mut front));
+        Writer::new(&mut front).put_u64(data.len() as u64);
+        let length = u32::try_from(front.len() + data.len()).unwrap_or(u32::MAX);
+        outgoing.with_buffer(|requests, buffer| requests.encode_header(buffer, call, context, length));
+        let mut batch = outgoing.take_batch();
+        drop(outgoing);
+        let sent = self.socket.send_all(&[&batch, &front, data]);
+        batch.clear();
+        self.end_of_sending(batch, sent)
+    }
+
+    /// Sends a request and waits for its reply. Data of the reply goes to `destination` if there is one.
+    pub fn call<'a, R: Request<'a>>(
+        &self,
+        request: &R,
+        context: u32,
+        destination: Option<Destination>,
+    ) -> Result<ReplyRecord, Loss> {
+        let sequence = self.send_call(request, context, destination)?;
+        self.wait(sequence)
+    }
+
+    /// Sends a request whose reply is fetched by [`Connection::wait`]. Every sequence number must be waited for.
+    pub fn send_call<'a, R: Request<'a>>(
+        &self,
+        request: &R,
+        context: u32,
+        destination: Option<Destination>,
+    ) -> Result<u64, Loss> {
+        let mut outgoing = self.outgoing_with_room()?;
+        let sequence =
+            outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, true, context));
+        lock(&self.incoming).pending.expect(sequence, R::CALL, destination);
+        if outgoing.sending {
+            return Ok(sequence);
+        }
+        outgoing.sending = true;
+        let mut batch = outgoing.take_batch();
+        drop(outgoing);
+        let sent = self.socket.send_all(&[&batch]);
+        batch.clear();
+        self.end_of_sending(batch, sent)?;
+        Ok(sequence)
+    }
+
+    /// Waits for the reply to `sequence`.
+    pub fn wait(&self, sequence: u64) -> Result<ReplyRecord, Loss> {
+        self.counters.round_trips.fetch_add(1, Ordering::Relaxed);
+        let mut incoming = lock(&self.incoming);
+        loop {
+            if let Completion::Ready(reply) = incoming.pending.take(sequence) {
+                return Ok(reply);
+            }
+            if let Err(loss) = self.check() {
+                // While another thread reads, it may be writing to this call's destination.
+                if incoming.reading {
+                    incoming = wait(&self.reply_arrived, incoming);
+                    continue;
+                }
+                incoming.pending.forget(sequence);
+                return Err(loss);
+            }
+            if incoming.reading {
+                incoming = wait(&self.reply_arrived, incoming);
+                continue;
+            }
+            incoming.reading = true;
+            drop(incoming);
+            let read = self.read_reply();
+            incoming = lock(&self.incoming);
+            incoming.reading = false;
+            match read {
+                Ok((number, reply)) => incoming.pending.complete(number, reply),
+                Err(loss) => self.lose(loss),
+            }
+            self.reply_arrived.notify_all();
+        }
+    }
+
+    /// Waits until everything posted so far has left, at most for a moment: used at the end of the process.
+    pub fn drain(&self) {
+        let mut outgoing = lock(&self.outgoing);
+        while (outgoing.sending || !outgoing.buffer.is_empty()) && self.lost.get().is_none() {
+            if !outgoing.sending {
+                outgoing.sending = true;
+                let mut batch = outgoing.take_batch();
+                drop(outgoing);
+                let sent = self.socket.send_all(&[&batch]);
+                batch.clear();
+                if self.end_of_sending(batch, sent).is_err() {
+                    return;
+                }
+                outgoing = lock(&self.outgoing);
+                continue;
+            }
+            outgoing = wait(&self.sender_done, outgoing);
+        }
+    }
+
+    /// Ends the connection; every later call fails with `loss`.
+    pub fn lose(&self, loss: Loss) {
+        if self.lost.set(loss).is_ok() {
+            self.socket.shutdown();
+        }
+        // Each waiter checks `lost` under its lock before it sleeps; taking the lock once here closes the gap.
+        drop(lock(&self.outgoing));
+        self.writer_wakes.notify_all();
+        self.sender_done.notify_all();
+        self.reply_arrived.notify_all();
+    }
+
+    fn check(&self) -> Result<(), Loss> {
+        match self.lost.get() {
+            Some(loss) => Err(loss.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn outgoing_with_room(&self) -> Result<MutexGuard<'_, Outgoing>, Loss> {
+        let mut outgoing = lock(&self.outgoing);
+        loop {
+            self.check()?;
+            if outgoing.buffer.len() < OUTGOING_LIMIT {
+                return Ok(outgoing);
+            }
+            outgoing = wait(&self.sender_done, outgoing);
+        }
+    }
+
+    fn hand_to_writer(&self, outgoing: &Outgoing) {
+        if outgoing.writer_parked && !outgoing.sending {
+            self.writer_wakes.notify_one();
+        }
+    }
+
+    fn end_of_sending(&self, batch: Vec<u8>, sent: io::Result<()>) -> Result<(), Loss> {
+        let mut outgoing = lock(&self.outgoing);
+        outgoing.sending = false;
+        outgoing.spare = batch;
+        let more = !outgoing.buffer.is_empty();
+        drop(outgoing);
+        self.sender_done.notify_all();
+        if let Err(error) = sent {
+            // A refusal may be waiting to be read; it says more than "broken pipe".
+            let loss = self.refusal().unwrap_or_else(|| error.into());
+            self.lose(loss.clone());
+            return Err(loss);
+        }
+        if more {
+            self.writer_wakes.notify_one();
+        }
+        Ok(())
+    }
+
+    fn refusal(&self) -> Option<Loss> {
+        {
+            let mut incoming = lock(&self.incoming);
+            if incoming.reading {
+                return None;
+            }
+            incoming.reading = true;
+        }
+        let read = self.read_reply();
+        lock(&self.incoming).reading = false;
+        self.reply_arrived.notify_all();
+        match read {
+            Err(refused @ Loss::Refused { .. }) => Some(refused),
+            _ => None,
+        }
+    }
+
+    fn write_forever(&self) {
+        let mut outgoing = lock(&self.outgoing);
+        loop {
+            if self.lost.get().is_some() {
+                return;
+            }
+            if outgoing.sending || outgoing.buffer.is_empty() {
+                outgoing.writer_parked = true;
+                outgoing = wait(&self.writer_wakes, outgoing);
+                outgoing.writer_parked = false;
+                continue;
+            }
+            outgoing.sending = true;
+            let mut batch = outgoing.take_batch();
+            drop(outgoing);
+            let sent = self.socket.send_all(&[&batch]);
+            batch.clear();
+            if self.end_of_sending(batch, sent).is_err() {
+                return;
+            }
+            outgoing = lock(&self.outgoing);
+        }
+    }
+
+    fn read_reply(&self) -> Result<(u64, ReplyRecord), Loss> {
+        let mut stream = lock(&self.stream);
+        let mut header = [0; HEADER_BYTES];
+        stream.read(&self.socket, &mut header)?;
+        let header = Header::decode(&header)?;
+        let length = header.length as usize;
+        if header.call == CallId::REFUSED {
+            let mut payload = vec![0; length];
+            stream.read(&self.socket, &mut payload)?;
+            let mut reader = wire::Reader::new(&payload);
+            let refused = wire::handshake::Refused::decode(&mut reader);
+            reader.finish(header.call)?;
+            return Err(Loss::Refused { code: refused.code, reason: refused.reason });
+        }
+        let destination = lock(&self.incoming).pending.accept(&header)?;
+        let mut head_bytes = [0; 10];
+        let head_bytes = &mut head_bytes[..ReplyHead::encoded_bytes(header.flags)];
+        let Some(rest) = length.checked_sub(head_bytes.len()) else {
+            return Err(WireError::Malformed { call: header.call }.into());
+        };
+        stream.read(&self.socket, head_bytes)?;
+        let head = ReplyHead::decode(header.flags, &mut wire::Reader::new(head_bytes));
+        let mut body = Vec::new();
+        match destination {
+            Some(destination) if head.result == 0 => {
+                if rest != destination.length {
+                    return Err(WireError::Malformed { call: header.call }.into());
+                }
+                // SAFETY: the caller of `Destination::new` promised writable memory that is not used until its
+                // call returns, and it returns only after this record was read or the reading failed.
+                let memory =
+                    unsafe { std::slice::from_raw_parts_mut(destination.pointer, destination.length) };
+                stream.read(&self.socket, memory)?;
+            }
+            _ => {
+                body.resize(rest, 0);
+                stream.read(&self.socket, &mut body)?;
+            }
+        }
+        Ok((header.sequence, ReplyRecord { head, body }))
+    }
+}
+
+impl Outgoing {
+    fn with_buffer<T>(&mut self, body: impl FnOnce(&mut Requests, &mut Vec<u8>) -> T) -> T {
+        body(&mut self.requests, &mut self.buffer)
+    }
+
+    fn take_batch(&mut self) -> Vec<u8> {
+        std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare))
+    }
+}
+
+impl ReceiveBuffer {
+    /// Fills `target` from what was received before, then from the socket.
+    fn read(&mut self, socket: &Socket, mut target: &mut [u8]) -> io::Result<()> {
+        loop {
+            let ready = self.bytes.len().min(target.len());
+            if ready > 0 {
+                let (front, back) = self.bytes.as_slices();
+                let from_front = front.len().min(ready);
+                target[..from_front].copy_from_slice(&front[..from_front]);
+                target[from_front..ready].copy_from_slice(&back[..ready - from_front]);
+                self.bytes.drain(..ready);
+                target = &mut target[ready..];
+            }
+            if target.is_empty() {
+                return Ok(());
+            }
+            if target.len() >= self.scratch.len() {
+                return socket.receive_exact(target);
+            }
+            let count = socket.receive(&mut self.scratch)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.bytes.extend(&self.scratch[..count]);
+        }
+    }
+}
+
+impl std::os::fd::AsFd for Connection {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,182 @@
+//! Contexts: a stack per thread and the state of the primary ones, all kept in the client.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cuda_abi::CUresult;
+use wire::handle::Context;
+
+use crate::client::{Client, index_of};
+use crate::entry::Answer;
+
+/// `cuCtxGetApiVersion` of contexts made through the second ABI and later.
+pub const API_VERSION: u32 = 3020;
+
+thread_local! {
+    static STACK: RefCell<Vec<Context>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is known about a context.
+#[derive(Debug, Clone, Copy)]
+pub struct ContextState {
+    /// The device it belongs to, as this program counts devices.
+    pub device: usize,
+    /// Flags it was made with.
+    pub flags: u32,
+    /// Whether it is its device's primary context.
+    pub primary: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Primary {
+    context: Option<Context>,
+    retained: u32,
+    active: bool,
+    flags: u32,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    alive: HashMap<Context, ContextState>,
+    primary: HashMap<usize, Primary>,
+}
+
+/// All contexts of this process.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    table: Mutex<Table>,
+}
+
+/// Context index for the header of a record of this thread; 0 for none.
+pub fn current_index() -> u32 {
+    current().map_or(0, index_of)
+}
+
+/// The thread's current context.
+pub fn current() -> Option<Context> {
+    // A thread that is being torn down has no stack any more.
+    STACK.try_with(|stack| stack.borrow().last().copied()).ok().flatten().filter(|context| context.0 != 0)
+}
+
+/// Pushes `context` on the thread's stack.
+pub fn push(context: Context) {
+    let _ = STACK.try_with(|stack| stack.borrow_mut().push(context));
+}
+
+/// Pops the thread's current context.
+pub fn pop() -> Option<Context> {
+    STACK.try_with(|stack| stack.borrow_mut().pop()).ok().flatten()
+}
+
+/// Replaces the top of the thread's stack (`None` empties the top).
+pub fn set_current(context: Option<Context>) {
+    let _ = STACK.try_with(|stack| {
+        let mut stack = stack.borrow_mut();
+        stack.pop();
+        if let Some(context) = context {
+            stack.push(context);
+        }
+    });
+}
+
+impl Contexts {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of `context`.
+    pub fn state(&self, context: Context) -> Answer<ContextState> {
+        self.table().alive.get(&context).copied().ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)
+    }
+
+    /// The thread's current context and its state.
+    pub fn current(&self) -> Answer<(Context, ContextState)> {
+        let context = current().ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)?;
+        match self.state(context) {
+            Ok(state) => Ok((context, state)),
+            Err(_) => Err(CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED),
+        }
+    }
+
+    /// Notes a new context.
+    pub fn insert(&self, context: Context, state: ContextState) {
+        self.table().alive.insert(context, state);
+    }
+
+    /// Forgets a destroyed context.
+    pub fn remove(&self, context: Context) {
+        self.table().alive.remove(&context);
+    }
+
+    /// Flags and activity of a device's primary context.
+    pub fn primary_state(&self, device: usize) -> (u32, bool) {
+        let table = self.table();
+        table.primary.get(&device).map_or((0, false), |primary| (primary.flags, primary.active))
+    }
+
+    /// Sets the flags of a device's primary context.
+    pub fn set_primary_flags(&self, device: usize, flags: u32) {
+        let mut table = self.table();
+        let primary = table.primary.entry(device).or_default();
+        primary.flags = flags;
+        if let (true, Some(context)) = (primary.active, primary.context)
+            && let Some(state) = table.alive.get_mut(&context)
+        {
+            state.flags = flags;
+        }
+    }
+
+    /// Retains a device's primary context; `make` creates it when it is not active. Its handle stays the same
+    /// for the life of the process.
+    pub fn retain_primary(
+        &self,
+        client: &Client,
+        device: usize,
+        make: impl FnOnce(Context) -> Answer,
+    ) -> Answer<Context> {
+        // The lock is held over the round trip: a second thread that retains meanwhile must wait for the same
+        // context. Replies are read without this lock.
+        let mut table = self.table();
+        let mut primary = table.primary.get(&device).copied().unwrap_or_default();
+        let context = primary.context.unwrap_or_else(|| client.new_handle());
+        if !primary.active {
+            make(context)?;
+            primary.active = true;
+        }
+        primary.context = Some(context);
+        primary.retained += 1;
+        table.alive.insert(context, ContextState { device, flags: primary.flags, primary: true });
+        table.primary.insert(device, primary);
+        Ok(context)
+    }
+
+    /// Releases a device's primary context; answers whether it must be destroyed now.
+    pub fn release_primary(&self, device: usize) -> Answer<bool> {
+        let mut table = self.table();
+        let Some(primary) = table.primary.get_mut(&device).filter(|primary| primary.retained > 0) else {
+            return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+        };
+        primary.retained -= 1;
+        if primary.retained > 0 || !primary.active {
+            return Ok(false);
+        }
+        Ok(table.deactivate(device))
+    }
+
+    /// Resets a device's primary context; answers whether it was active and must be destroyed now.
+    pub fn reset_primary(&self, device: usize) -> bool {
+        self.table().deactivate(device)
+    }
+}
+
+impl Table {
+    fn deactivate(&mut self, device: usize) -> bool {
+        let Some(primary) = self.primary.get_mut(&device) else { return false };
+        let was_active = std::mem::replace(&mut primary.active, false);
+        if let Some(context) = primary.context {
+            self.alive.remove(&context);
+        }
+        was_active
+    }
+}

@@ -1,0 +1,42 @@
+//! The boundary: every exported function runs its body through [`enter`] or [`guard`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cuda_abi::CUresult;
+
+use crate::client::Client;
+use crate::state;
+
+/// What the body of an exported function answers; `Err` carries the code.
+pub type Answer<T = ()> = Result<T, CUresult>;
+
+/// Runs the body of a call that needs `cuInit`: no panic leaves, and the sticky error of this process, if
+/// there is one, is the answer.
+pub fn enter(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
+    guard(name, || {
+        let client = state::client()?;
+        client.check()?;
+        body(client)
+    })
+}
+
+/// Like [`enter`] for a call that the client answers by itself; it is counted as such.
+pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
+    guard(name, || {
+        let client = state::client()?;
+        client.count_local();
+        body(client)
+    })
+}
+
+/// Runs the body of a call that works before `cuInit`.
+pub fn guard(name: &'static str, body: impl FnOnce() -> Answer) -> CUresult {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => CUresult::CUDA_SUCCESS,
+        Ok(Err(code)) => code,
+        Err(_) => {
+            crate::report::once(&format!("{name} failed inside Farpool; this is a bug, please report it"));
+            CUresult::CUDA_ERROR_UNKNOWN
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What lies at which address: device allocations, globals, and pinned host memory of this process.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use cuda_abi::CUresult;
+use wire::handle::{Context, Handle};
+
+use crate::entry::Answer;
+
+/// What a range of addresses is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeKind {
+    /// Memory that a program allocated on a device and may free.
+    Device,
+    /// A variable of a loaded module.
+    Global,
+    /// Host memory from `cuMemHostAlloc` and its kin; the value is its flags.
+    HostAllocated(u32),
+    /// Host memory that the program owns and registered; the value is its flags.
+    HostRegistered(u32),
+}
+
+impl RangeKind {
+    /// Whether the bytes are on a device.
+    pub fn is_device(self) -> bool {
+        matches!(self, RangeKind::Device | RangeKind::Global)
+    }
+}
+
+/// A range of addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// What it is.
+    pub kind: RangeKind,
+    /// The context it belongs to.
+    pub context: Context,
+    /// The device it belongs to, as this program counts devices.
+    pub device: usize,
+    /// Number of the allocation, unique in this process.
+    pub buffer_id: u64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_start: BTreeMap<u64, Range>,
+    next_buffer_id: u64,
+}
+
+/// All ranges of this process.
+#[derive(Debug, Default)]
+pub struct Ranges {
+    table: RwLock<Table>,
+}
+
+impl Ranges {
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a new range.
+    pub fn insert(&self, start: u64, length: u64, kind: RangeKind, context: Context, device: usize) {
+        let mut table = self.write();
+        table.next_buffer_id += 1;
+        let buffer_id = table.next_buffer_id;
+        table.by_start.insert(start, Range { start, length, kind, context, device, buffer_id });
+    }
+
+    /// The range that holds `address`.
+    pub fn find(&self, address: u64) -> Option<Range> {
+        let table = self.read();
+        let (_, range) = table.by_start.range(..=address).next_back()?;
+        (address - range.start < range.length.max(1)).then_some(*range)
+    }
+
+    /// The device range that holds all of `length` bytes at `address`.
+    ///
+    /// Errors: `INVALID_VALUE` when there is none.
+    pub fn device_range(&self, address: u64, length: u64) -> Answer<Range> {
+        let range = self.find(address).filter(|range| range.kind.is_device());
+        range
+            .filter(|range| length <= range.length - (address - range.start))
+            .ok_or(CUresult::CUDA_ERROR_INVALID_VALUE)
+    }
+
+    /// Forgets the range that starts at `start` if `accept` says so.
+    pub fn remove(&self, start: u64, accept: impl FnOnce(&Range) -> bool) -> Option<Range> {
+        let mut table = self.write();
+        if !table.by_start.get(&start).is_some_and(accept) {
+            return None;
+        }
+        table.by_start.remove(&start)
+    }
+
+    /// Forgets what belonged to a destroyed context; host memory stays readable until it is freed.
+    pub fn forget_context(&self, context: Context) {
+        self.write().by_start.retain(|_, range| range.context != context || !range.kind.is_device());
+    }
+
+    /// Forgets the variables in `starts`: their module was unloaded.
+    pub fn forget_globals(&self, starts: &[u64]) {
+        let mut table = self.write();
+        for start in starts {
+            if table.by_start.get(start).is_some_and(|range| range.kind == RangeKind::Global) {
+                table.by_start.remove(start);
+            }
+        }
+    }
+}
+
+/// A context that owns nothing: host memory registered without a context.
+pub const NO_CONTEXT: fn() -> Context = || Context::from_raw(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_found_from_any_of_its_addresses_and_no_other() {
+        let ranges = Ranges::default();
+        ranges.insert(0x1000, 0x100, RangeKind::Device, NO_CONTEXT(), 0);
+        assert_eq!(ranges.find(0x10ff).map(|range| range.start), Some(0x1000));
+        assert!(ranges.find(0x1100).is_none());
+        assert!(ranges.find(0xfff).is_none());
+        assert!(ranges.device_range(0x1080, 0x80).is_ok());
+        assert_eq!(ranges.device_range(0x1080, 0x81).err(), Some(CUresult::CUDA_ERROR_INVALID_VALUE));
+    }
+
+    #[test]
+    fn host_memory_is_no_device_range() {
+        let ranges = Ranges::default();
+        ranges.insert(0x1000, 0x100, RangeKind::HostAllocated(0), NO_CONTEXT(), 0);
+        assert!(ranges.device_range(0x1000, 1).is_err());
+        assert!(ranges.remove(0x1000, |range| range.kind.is_device()).is_none());
+    }
+}

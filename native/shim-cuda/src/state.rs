@@ -1,0 +1,78 @@
+//! Where this process stands: before `cuInit`, connected, in a forked child, or already exiting.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use cuda_abi::CUresult;
+
+use crate::client::Client;
+use crate::connect;
+
+const RUNNING: u8 = 0;
+const FORKED: u8 = 1;
+const EXITING: u8 = 2;
+
+static PHASE: AtomicU8 = AtomicU8::new(RUNNING);
+static CLIENT: OnceLock<Client> = OnceLock::new();
+static INITIALISING: Mutex<()> = Mutex::new(());
+
+/// The client of this process, once `cuInit` succeeded.
+///
+/// Errors: `NOT_INITIALIZED` before `cuInit` and in the forked child of a process that had called it,
+/// `DEINITIALIZED` once the process is exiting.
+pub fn client() -> Result<&'static Client, CUresult> {
+    match PHASE.load(Ordering::Relaxed) {
+        RUNNING => CLIENT.get().ok_or(CUresult::CUDA_ERROR_NOT_INITIALIZED),
+        FORKED => Err(CUresult::CUDA_ERROR_NOT_INITIALIZED),
+        _ => Err(CUresult::CUDA_ERROR_DEINITIALIZED),
+    }
+}
+
+/// The client if there is one; for calls that also work without.
+pub fn client_if_any() -> Option<&'static Client> {
+    client().ok()
+}
+
+/// `cuInit`: connects to a worker. A failure is not remembered, the next call tries again.
+pub fn initialise() -> Result<(), CUresult> {
+    match PHASE.load(Ordering::Relaxed) {
+        RUNNING => {}
+        FORKED => return Err(CUresult::CUDA_ERROR_NOT_INITIALIZED),
+        _ => return Err(CUresult::CUDA_ERROR_DEINITIALIZED),
+    }
+    if CLIENT.get().is_some() {
+        return Ok(());
+    }
+    let _one_at_a_time = INITIALISING.lock().unwrap_or_else(PoisonError::into_inner);
+    if CLIENT.get().is_some() {
+        return Ok(());
+    }
+    let client = connect::connect()?;
+    if CLIENT.set(client).is_ok() {
+        // SAFETY: both handlers are plain functions that live as long as the library, which is never
+        // unloaded (`-z nodelete`).
+        unsafe {
+            libc::pthread_atfork(None, None, Some(in_forked_child));
+            libc::atexit(at_exit);
+        }
+    }
+    Ok(())
+}
+
+/// In the child of a fork: only async-signal-safe calls. The socket belongs to the parent.
+extern "C" fn in_forked_child() {
+    PHASE.store(FORKED, Ordering::Relaxed);
+    if let Some(client) = CLIENT.get() {
+        // SAFETY: the descriptor belongs to the client, which nothing in this process uses any more: every
+        // call answers NOT_INITIALIZED from here on, and the client's threads do not exist in the child.
+        unsafe { libc::close(client.descriptor()) };
+    }
+}
+
+extern "C" fn at_exit() {
+    if PHASE.compare_exchange(RUNNING, EXITING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        && let Some(client) = CLIENT.get()
+    {
+        let _ = std::panic::catch_unwind(|| client.say_goodbye());
+    }
+}
