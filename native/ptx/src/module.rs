@@ -54,8 +54,10 @@ pub struct Variable {
 pub struct Relocation {
     /// Byte offset inside the variable.
     pub offset: u64,
-    /// Bytes to store: 8, or 4 for the low half.
+    /// Bytes to store: 8, or fewer for a part of the address.
     pub size: u32,
+    /// The part starts at this bit of the address.
+    pub shift: u32,
     /// Whose address.
     pub symbol: Symbol,
     /// Added to the address.

@@ -1,0 +1,311 @@
+//! Statements to instructions. Each family of opcodes has a file; compound instructions (dual
+//! destinations, Boolean combinations) become several simple ones.
+
+#[macro_use]
+mod select;
+mod control;
+mod convert;
+mod float;
+mod half;
+mod integer;
+mod memory;
+mod moves;
+
+use std::collections::HashMap;
+
+use crate::ast::{Operand, Place, Slot, Special, Statement};
+use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Op, Preset};
+use select::{Mods, Ty};
+
+pub(crate) use moves::offset_alu;
+
+/// Why a statement was not decoded.
+#[derive(Debug)]
+pub(crate) enum Reject {
+    /// Fails the module.
+    Malformed(String),
+    /// Poisons the function.
+    Unsupported(String),
+}
+
+pub(crate) type Decode<T = ()> = Result<T, Reject>;
+
+pub(crate) fn malformed<T>(message: impl Into<String>) -> Decode<T> {
+    Err(Reject::Malformed(message.into()))
+}
+
+pub(crate) fn unsupported<T>(reason: impl Into<String>) -> Decode<T> {
+    Err(Reject::Unsupported(reason.into()))
+}
+
+/// Labels of a body by scope: statement index.
+#[derive(Debug, Default)]
+pub(crate) struct Labels<'a> {
+    pub places: HashMap<(usize, &'a str), usize>,
+    pub tables: HashMap<&'a str, (usize, Vec<&'a str>)>,
+    pub parents: Vec<usize>,
+}
+
+impl Labels<'_> {
+    pub fn find(&self, name: &str, mut scope: usize) -> Option<usize> {
+        loop {
+            if let Some(&place) = self.places.get(&(scope, name)) {
+                return Some(place);
+            }
+            if scope == 0 {
+                return None;
+            }
+            scope = self.parents[scope];
+        }
+    }
+}
+
+/// Slots of a function's frame. Slot 0 is written by whoever has no destination.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    next: Slot,
+    presets: HashMap<Preset, Slot>,
+}
+
+impl Frame {
+    pub fn new() -> Self {
+        Self { next: 1, presets: HashMap::new() }
+    }
+
+    pub fn new_slot(&mut self, _bits: u16) -> Slot {
+        let slot = self.next;
+        self.next += 1;
+        slot
+    }
+
+    pub fn preset(&mut self, preset: Preset) -> Slot {
+        if let Some(&slot) = self.presets.get(&preset) {
+            return slot;
+        }
+        let slot = self.new_slot(64);
+        self.presets.insert(preset, slot);
+        slot
+    }
+
+    pub fn slots(&self) -> u32 {
+        self.next
+    }
+
+    pub fn presets(&self) -> Vec<(Slot, Preset)> {
+        let mut presets: Vec<_> = self.presets.iter().map(|(&preset, &slot)| (slot, preset)).collect();
+        presets.sort_unstable_by_key(|&(slot, _)| slot);
+        presets
+    }
+}
+
+pub(crate) struct Decoder {
+    pub insts: Vec<Inst>,
+    pub frame: Frame,
+    pub tables: Vec<Vec<usize>>,
+    pub calls: Vec<CallSite>,
+    pub places: Vec<Place>,
+    module_id: u16,
+    is_entry: bool,
+    line: u32,
+    guard: u32,
+    /// Type that float immediates are converted to.
+    ty: Option<Ty>,
+}
+
+impl Decoder {
+    pub fn new(frame: Frame, module_id: u16, is_entry: bool) -> Self {
+        Self {
+            insts: Vec::new(),
+            frame,
+            tables: Vec::new(),
+            calls: Vec::new(),
+            places: Vec::new(),
+            module_id,
+            is_entry,
+            line: 0,
+            guard: ALWAYS,
+            ty: None,
+        }
+    }
+
+    fn begin(&mut self, statement: &Statement<'_>) {
+        self.line = statement.line;
+        self.guard = statement.guard.map_or(ALWAYS, |(slot, negated)| slot << 1 | u32::from(negated));
+    }
+
+    pub fn call(&mut self, statement: &Statement<'_>, site: CallSite) {
+        self.begin(statement);
+        self.calls.push(site);
+        self.push(Op::Call, Args { imm: self.calls.len() as i64 - 1, ..Args::default() });
+    }
+
+    pub fn statement(&mut self, statement: &Statement<'_>, labels: &Labels<'_>) -> Decode {
+        self.begin(statement);
+        let mut mods = Mods::new(&statement.modifiers);
+        self.ty = mods.last_type();
+        let operands = &statement.operands[..];
+        let opcode = statement.opcode;
+        let handled = self.moves(opcode, operands, &mut mods)?
+            || self.memory(opcode, operands, &mut mods)?
+            || self.control(opcode, operands, &mut mods, labels, statement.scope)?
+            || self.convert(opcode, operands, &mut mods)?
+            || self.half(opcode, operands, &mut mods)?
+            || self.float(opcode, operands, &mut mods)?
+            || self.integer(opcode, operands, &mut mods)?;
+        if !handled {
+            return unsupported("instruction is not executed");
+        }
+        mods.finish()
+    }
+
+    /// Turns statement indices into instruction indices and closes the body.
+    pub fn finish(&mut self, starts: &[usize]) {
+        for inst in &mut self.insts {
+            if matches!(inst.op, Op::Branch) {
+                inst.args.imm = starts[inst.args.imm as usize] as i64;
+            }
+        }
+        for target in self.tables.iter_mut().flatten() {
+            *target = starts[*target];
+        }
+        self.guard = ALWAYS;
+        self.push(if self.is_entry { Op::Exit } else { Op::Return }, Args::default());
+    }
+
+    fn push(&mut self, op: Op, args: Args) {
+        self.insts.push(Inst { op, guard: self.guard, line: self.line, args });
+    }
+
+    fn alu(&mut self, alu: Alu, args: Args) {
+        self.push(Op::Alu(alu), args);
+    }
+
+    fn temporary(&mut self) -> Slot {
+        self.frame.new_slot(64)
+    }
+
+    fn constant(&mut self, value: u64) -> Slot {
+        self.frame.preset(Preset::Constant(value))
+    }
+
+    fn destination(&mut self, operand: &Operand<'_>) -> Decode<Slot> {
+        match operand {
+            Operand::Register { slot, .. } => Ok(*slot),
+            Operand::Sink => Ok(0),
+            Operand::Name(name) => malformed(format!("undefined name '{name}'")),
+            _ => malformed("destination is not a register"),
+        }
+    }
+
+    /// One or two destinations, `d|p`.
+    fn destinations(&mut self, operand: &Operand<'_>) -> Decode<(Slot, Option<Slot>)> {
+        match operand {
+            Operand::Pair(first, second) => Ok((self.destination(first)?, Some(self.destination(second)?))),
+            other => Ok((self.destination(other)?, None)),
+        }
+    }
+
+    fn symbol(&mut self, place: Place) -> Slot {
+        self.places.push(place);
+        let preset = match place {
+            Place::Variable(index) => Preset::Variable(index),
+            Place::Shared(index) => Preset::Shared(index),
+            Place::DynamicShared => Preset::DynamicShared,
+            Place::Local(offset) => {
+                let base = self.frame.preset(Preset::LocalFrame);
+                return self.offset(base, i64::from(offset));
+            }
+            Place::EntryParam(offset) => Preset::Constant(u64::from(offset)),
+            Place::Function(index) => Preset::Function(index),
+        };
+        self.frame.preset(preset)
+    }
+
+    fn offset(&mut self, base: Slot, offset: i64) -> Slot {
+        if offset == 0 {
+            return base;
+        }
+        let d = self.temporary();
+        self.alu(offset_alu(), Args { d, a: base, imm: offset, ..Args::default() });
+        d
+    }
+
+    fn source(&mut self, operand: &Operand<'_>) -> Decode<Slot> {
+        match operand {
+            Operand::Register { slot, .. } => Ok(*slot),
+            Operand::Integer(value) => Ok(self.constant(*value)),
+            Operand::Float32(bits) if self.ty == Some(Ty::F64) => {
+                Ok(self.constant(f64::from(f32::from_bits(*bits)).to_bits()))
+            }
+            Operand::Float32(bits) => Ok(self.constant(u64::from(*bits))),
+            Operand::Float64(bits) if self.ty == Some(Ty::F32) => {
+                Ok(self.constant(u64::from((f64::from_bits(*bits) as f32).to_bits())))
+            }
+            Operand::Float64(bits) => Ok(self.constant(*bits)),
+            Operand::Special(Special::Fixed(preset)) => Ok(self.frame.preset(*preset)),
+            Operand::Special(special) => {
+                let d = self.temporary();
+                self.push(Op::Clock(*special), Args { d, ..Args::default() });
+                Ok(d)
+            }
+            Operand::Symbol(place, offset) => {
+                let base = self.symbol(*place);
+                Ok(self.offset(base, *offset))
+            }
+            Operand::Not(inner) => {
+                let a = self.source(inner)?;
+                let d = self.temporary();
+                self.alu(alu!(|a: bool| -> bool { !a }), Args { d, a, ..Args::default() });
+                Ok(d)
+            }
+            Operand::Name(name) if name.starts_with('%') => unsupported(format!("special register {name}")),
+            Operand::Name(name) => malformed(format!("undefined name '{name}'")),
+            _ => malformed("operand of the wrong kind"),
+        }
+    }
+
+    /// Destination and one, two, three or four sources.
+    fn plain(&mut self, operands: &[Operand<'_>], sources: usize) -> Decode<Args> {
+        if operands.len() != sources + 1 {
+            return malformed(format!("expected {} operands, found {}", sources + 1, operands.len()));
+        }
+        let mut slots = [0; 4];
+        for (slot, operand) in slots.iter_mut().zip(&operands[1..]) {
+            *slot = self.source(operand)?;
+        }
+        let d = self.destination(&operands[0])?;
+        Ok(Args { d, a: slots[0], b: slots[1], c: slots[2], e: slots[3], ..Args::default() })
+    }
+}
+
+/// Hardware registers that a thread may need: the largest number of simultaneously live values when each
+/// lives from its first to its last appearance.
+pub(crate) fn register_estimate(statements: &[Statement<'_>]) -> u32 {
+    fn visit(operand: &Operand<'_>, at: usize, spans: &mut HashMap<Slot, (usize, usize, u16)>) {
+        match operand {
+            Operand::Register { slot, bits } if *bits > 1 => {
+                spans.entry(*slot).or_insert((at, at, *bits)).1 = at;
+            }
+            Operand::Address(inner, _) | Operand::Not(inner) => visit(inner, at, spans),
+            Operand::Vector(items) | Operand::Tuple(items) => items.iter().for_each(|item| visit(item, at, spans)),
+            Operand::Pair(first, second) => {
+                visit(first, at, spans);
+                visit(second, at, spans);
+            }
+            _ => {}
+        }
+    }
+    let mut spans = HashMap::new();
+    for (at, statement) in statements.iter().enumerate() {
+        statement.operands.iter().for_each(|operand| visit(operand, at, &mut spans));
+    }
+    let mut change = vec![0i64; statements.len() + 1];
+    for (first, last, bits) in spans.into_values() {
+        let registers = if bits > 32 { 2 } else { 1 };
+        change[first] += registers;
+        change[last] -= registers;
+    }
+    let mut live = 0;
+    let most = change.iter().map(|change| { live += change; live }).max().unwrap_or(0);
+    ((most as u32 + 8).div_ceil(8) * 8).clamp(16, 255)
+}
