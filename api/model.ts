@@ -15,8 +15,8 @@
  */
 export type CallClass = "local" | "async" | "sync" | "manual" | "unsupported";
 
-/** Which way a parameter carries values; `create` is an out-parameter that receives a new handle. */
-export type Direction = "in" | "out" | "inout" | "create";
+/** Which way a parameter carries values; `create` receives a new handle, `destroy` ends one. */
+export type Direction = "in" | "out" | "inout" | "create" | "destroy";
 
 export interface Parameter {
   readonly name: string;
@@ -64,8 +64,6 @@ export interface CallOptions {
   readonly hook?: string;
   /** A `local` call that always answers success. */
   readonly constant?: true;
-  /** What an out-value says when the code is not CUDA_SUCCESS but the reply still counts. */
-  readonly note?: string;
 }
 
 export interface Call extends CallOptions {
@@ -96,6 +94,10 @@ export function inout(name: string, type: string, extra: Extra = {}): Parameter 
 
 export function creates(name: string, type: string): Parameter {
   return { name, type, direction: "create" };
+}
+
+export function destroys(name: string, type: string): Parameter {
+  return { name, type, direction: "destroy" };
 }
 
 type Declare = (symbol: string, options: CallOptions, parameters: readonly Parameter[]) => Call;

@@ -1,4 +1,4 @@
-import { creates, input, noun, oneWay, output, waiting, type Noun } from "../model.ts";
+import { creates, destroys, input, noun, oneWay, output, waiting, type Noun } from "../model.ts";
 
 export const event: Noun = noun("event", [
   oneWay("cuEventCreate", { id: 0x0c00, since: 2000, hook: "event_created" }, [
@@ -9,7 +9,7 @@ export const event: Noun = noun("event", [
     input("hEvent", "CUevent"),
   ]),
   oneWay("cuEventDestroy_v2", { id: 0x0c02, since: 4000, hook: "event_destroyed" }, [
-    input("hEvent", "CUevent"),
+    destroys("hEvent", "CUevent"),
   ]),
   waiting("cuEventElapsedTime", { id: 0x0c03, since: 2000 }, [
     output("pMilliseconds", "float *"),

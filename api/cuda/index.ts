@@ -11,6 +11,7 @@ import { event } from "./event.ts";
 import { execution } from "./execution.ts";
 import { external } from "./external.ts";
 import { graph } from "./graph.ts";
+import { graphNode } from "./graph-node.ts";
 import { greenContext } from "./green-context.ts";
 import { initialisation } from "./initialisation.ts";
 import { ipc } from "./ipc.ts";
@@ -56,6 +57,7 @@ export const nouns: readonly Noun[] = [
   streamMemoryOperations,
   texture,
   graph,
+  graphNode,
   link,
   ipc,
   external,

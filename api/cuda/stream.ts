@@ -1,4 +1,15 @@
-import { creates, input, local, noun, oneWay, output, unsupported, waiting, type Noun } from "../model.ts";
+import {
+  creates,
+  destroys,
+  input,
+  local,
+  noun,
+  oneWay,
+  output,
+  unsupported,
+  waiting,
+  type Noun,
+} from "../model.ts";
 
 export const stream: Noun = noun("stream", [
   unsupported(
@@ -29,7 +40,7 @@ export const stream: Noun = noun("stream", [
     input("hStream", "CUstream", { nullable: true }),
   ]),
   oneWay("cuStreamDestroy_v2", { id: 0x0b05, since: 4000, hook: "stream_destroyed" }, [
-    input("hStream", "CUstream", { nullable: true }),
+    destroys("hStream", "CUstream"),
   ]),
   unsupported(
     "cuStreamGetAttribute",

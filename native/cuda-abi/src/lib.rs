@@ -4,3 +4,9 @@
 pub mod export_tables;
 pub mod fatbin;
 pub mod integrity;
+
+mod generated;
+pub mod proc_address;
+
+pub use generated::signatures::*;
+pub use generated::types::*;
