@@ -1,0 +1,57 @@
+import { Kysely, PostgresDialect, sql, type RawBuilder, type Transaction } from "kysely";
+import pg from "pg";
+import type { Schema } from "./schema.ts";
+
+export type Database = Kysely<Schema>;
+export type Tx = Transaction<Schema>;
+
+export type ConnectionConfig =
+  | { readonly url: string }
+  | { readonly host: string; readonly port: number; readonly user: string; readonly password: string; readonly database: string };
+
+const INT8 = 20;
+
+export function clientConfig(config: ConnectionConfig): pg.ClientConfig {
+  const target = "url" in config ? { connectionString: config.url } : config;
+  return {
+    ...target,
+    application_name: "farpool-manager",
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+    types: {
+      // Byte counts and revisions stay far below 2^53.
+      getTypeParser: (oid: number, format?: "text" | "binary") =>
+        oid === INT8 ? Number : pg.types.getTypeParser(oid, format as "text"),
+    },
+  };
+}
+
+export function connect(config: ConnectionConfig, onIdleError: (error: Error) => void): Database {
+  const pool = new pg.Pool({ ...clientConfig(config), max: 12, statement_timeout: 30_000 });
+  // An idle connection that breaks is replaced at the next use; unheard, the event would end the process.
+  pool.on("error", onIdleError);
+  return new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+}
+
+/** The database's clock: the only one that counts. */
+export function now(): RawBuilder<Date> {
+  return sql<Date>`clock_timestamp()`;
+}
+
+export function nowPlus(ms: number): RawBuilder<Date> {
+  return sql<Date>`clock_timestamp() + ${ms} * interval '1 millisecond'`;
+}
+
+/** Any number that nothing else in this database uses. */
+const PLACEMENT_LOCK = 7_443_001;
+
+/**
+ * A transaction in which nobody else grants or ends sessions, in any manager: what it reads about
+ * capacity stays true until it commits.
+ */
+export function inPlacement<T>(db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return db.transaction().execute(async (tx) => {
+    await sql`select pg_advisory_xact_lock(${PLACEMENT_LOCK})`.execute(tx);
+    return work(tx);
+  });
+}

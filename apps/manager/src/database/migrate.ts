@@ -1,0 +1,13 @@
+import type { Kysely } from "kysely";
+import { Migrator } from "kysely/migration";
+import * as pool from "./migration-0001-pool.ts";
+import type { Schema } from "./schema.ts";
+
+const MIGRATIONS = { "0001-pool": pool };
+
+/** Brings the database up to date. Kysely holds an advisory lock meanwhile: managers starting at once take turns. */
+export async function migrate(db: Kysely<Schema>): Promise<void> {
+  const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(MIGRATIONS) } });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) throw new Error("the database cannot be brought up to date", { cause: error });
+}

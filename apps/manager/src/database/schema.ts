@@ -1,0 +1,102 @@
+import type { ConnectionId, Endpoint, EndReason, GpuUuid, ServerId, SessionId, SessionState, Size, WorkerReport } from "@farpool/contract";
+import type { ColumnType, Generated, JSONColumnType } from "kysely";
+
+/** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */
+type Instant = ColumnType<Date, Date | string, Date | string>;
+type InstantByDefault = ColumnType<Date, Date | string | undefined, Date | string>;
+
+export interface ServersTable {
+  id: ServerId;
+  name: string;
+  version: string;
+  driver_version: string;
+  simulated: boolean;
+  endpoints: JSONColumnType<Endpoint[]>;
+  acceptor_ready: boolean;
+  /** Counts changes of the set of sessions this server has to hold. */
+  desired_revision: Generated<number>;
+  registered_at: InstantByDefault;
+  last_seen_at: Instant;
+}
+
+export interface GpusTable {
+  uuid: GpuUuid;
+  server_id: ServerId;
+  index: number;
+  name: string;
+  memory_total_bytes: number;
+  memory_used_bytes: number | null;
+  compute_capability: string;
+  pci_bus_id: string;
+  multiprocessors: number;
+  present: boolean;
+}
+
+export interface SessionsTable {
+  id: SessionId;
+  queue_number: Generated<number>;
+  state: SessionState;
+  name: string | null;
+  requested_count: number;
+  size: JSONColumnType<Size>;
+  client_host: string;
+  client_user: string;
+  client_pid: number;
+  client_program: string | null;
+  secret: string;
+  server_id: ServerId | null;
+  queue_position: number | null;
+  waits_for: string | null;
+  wait_until: Instant | null;
+  lease_expires_at: Instant;
+  requested_at: Instant;
+  granted_at: Instant | null;
+  active_at: Instant | null;
+  ended_at: Instant | null;
+  released_at: Instant | null;
+  end_reason: EndReason | null;
+  end_message: string | null;
+  /** The server's desired_revision from which on the session is no longer wanted there. */
+  ended_at_revision: number | null;
+  revision: Generated<number>;
+}
+
+export interface SessionGpusTable {
+  session_id: SessionId;
+  ordinal: number;
+  gpu_uuid: GpuUuid;
+  memory_limit_bytes: number | null;
+  /** Until then its memory is taken: workers of an ended session may still hold it. */
+  released_at: Instant | null;
+}
+
+export interface SessionEventsTable {
+  id: Generated<number>;
+  session_id: SessionId;
+  at: InstantByDefault;
+  state: SessionState;
+  reason: string;
+}
+
+export interface ProcessesTable {
+  session_id: SessionId;
+  connection_id: ConnectionId;
+  server_id: ServerId;
+  worker_pid: number;
+  client_pid: number | null;
+  program: string | null;
+  started_at: Instant;
+  ended_at: Instant | null;
+  exit: string | null;
+  report: ColumnType<WorkerReport | null, string | null, string | null>;
+  reported_at: Instant;
+}
+
+export interface Schema {
+  servers: ServersTable;
+  gpus: GpusTable;
+  sessions: SessionsTable;
+  session_gpus: SessionGpusTable;
+  session_events: SessionEventsTable;
+  processes: ProcessesTable;
+}

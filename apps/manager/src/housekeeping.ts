@@ -1,0 +1,89 @@
+import { TIMES } from "@farpool/contract";
+import type { Selectable } from "kysely";
+import { inPlacement, now, nowPlus, type Database, type Tx } from "./database/connect.ts";
+import type { SessionsTable } from "./database/schema.ts";
+import { runPlacementPass } from "./placement/pass.ts";
+import { endInPlacement, releaseInPlacement, type Ending } from "./sessions/end.ts";
+import type { Holds } from "./sessions/hold.ts";
+import { readSession } from "./sessions/read.ts";
+
+const PERIOD_MS = 500;
+
+/** What happens by the passing of time: leases lapse, waits end, silent servers are given up. */
+export function startHousekeeping(db: Database, holds: Holds, onError: (error: unknown) => void): { stop(): Promise<void> } {
+  const stopping = new AbortController();
+  const loop = (async () => {
+    while (!stopping.signal.aborted) {
+      try {
+        await holds.renewHeld();
+        await tick(db);
+      } catch (error) {
+        onError(error);
+      }
+      await pause(PERIOD_MS, stopping.signal);
+    }
+  })();
+  return {
+    async stop() {
+      stopping.abort();
+      await loop;
+    },
+  };
+}
+
+type Due = Pick<Selectable<SessionsTable>, "id"> & { ending: Ending };
+
+export async function tick(db: Database): Promise<void> {
+  if ((await findDue(db)).length === 0 && (await findStuck(db)).length === 0) return;
+  await inPlacement(db, async (tx) => {
+    for (const { id, ending } of await findDue(tx)) await endInPlacement(tx, await readSession(tx, id), ending);
+    for (const { id } of await findStuck(tx)) await releaseInPlacement(tx, id);
+    await runPlacementPass(tx);
+  });
+}
+
+async function findDue(db: Database | Tx): Promise<Due[]> {
+  const [lapsed, waited, lost] = await Promise.all([
+    db.selectFrom("sessions").select("id").where("state", "<>", "ended").where("lease_expires_at", "<", now()).execute(),
+    db.selectFrom("sessions").select("id").where("state", "in", ["requested", "queued"]).where("wait_until", "<", now()).execute(),
+    db
+      .selectFrom("sessions")
+      .innerJoin("servers", "servers.id", "sessions.server_id")
+      .select(["sessions.id", "servers.name"])
+      .where("state", "in", ["granted", "active"])
+      .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
+      .execute(),
+  ]);
+  const due = new Map<string, Due>();
+  for (const { id } of waited) due.set(id, { id, ending: { reason: "wait-over", message: "the time it was to wait is over" } });
+  for (const { id, name } of lost) {
+    due.set(id, { id, ending: { reason: "server-lost", message: `the server ${name} has not answered for ${TIMES.serverLostMs / 1_000} s` } });
+  }
+  for (const { id } of lapsed) due.set(id, { id, ending: { reason: "client-lost", message: "the client is gone" } });
+  return [...due.values()];
+}
+
+/** Ended sessions of a server that will not report any more. If it comes back, its agent closes them first. */
+function findStuck(db: Database | Tx): Promise<Array<Pick<Due, "id">>> {
+  return db
+    .selectFrom("sessions")
+    .innerJoin("servers", "servers.id", "sessions.server_id")
+    .select("sessions.id")
+    .where("state", "=", "ended")
+    .where("released_at", "is", null)
+    .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
+    .execute();
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    if (signal.aborted) done();
+    else signal.addEventListener("abort", done);
+  });
+}

@@ -1,0 +1,81 @@
+import { sql } from "kysely";
+import { VERSION } from "@farpool/contract";
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
+import { listenForChanges } from "./database/changes.ts";
+import { connect, type ConnectionConfig, type Database } from "./database/connect.ts";
+import { migrate } from "./database/migrate.ts";
+import { readOrCreateToken, requireAccess } from "./http/access.ts";
+import { createApp } from "./http/app.ts";
+import { createListeners } from "./http/listen.ts";
+import { serve } from "./http/serve.ts";
+import { startHousekeeping } from "./housekeeping.ts";
+import { countPool } from "./servers/read.ts";
+import { registerServerRoutes } from "./servers/routes.ts";
+import { createHolds } from "./sessions/hold.ts";
+import { grantFreshPeriod } from "./sessions/lease.ts";
+import { registerSessionRoutes } from "./sessions/routes.ts";
+
+export interface ManagerOptions {
+  readonly connection: ConnectionConfig;
+  readonly databaseKind: "embedded" | "external";
+  readonly socketPath: string;
+  readonly tcp: { readonly host: string; readonly port: number } | null;
+  readonly tokenFile: string;
+  readonly logger: FastifyBaseLogger;
+}
+
+export interface Manager {
+  stop(): Promise<void>;
+}
+
+/** Starts a manager on a database that is already there. All its state is in that database. */
+export async function startManager(options: ManagerOptions): Promise<Manager> {
+  const { connection, logger } = options;
+  const report = (error: unknown): void => logger.error({ err: error }, "background work failed");
+  const db = connect(connection, report);
+  await migrate(db);
+  await grantFreshPeriod(db);
+  const changes = await listenForChanges(connection, report);
+  const holds = createHolds(db, changes, report);
+  const app = await createApp(logger);
+  const listeners = createListeners({
+    socketPath: options.socketPath,
+    tcp: options.tcp,
+    handler: (request, response) => app.routing(request, response),
+  });
+  requireAccess(app, readOrCreateToken(options.tokenFile), listeners.isTrusted);
+  registerPoolRoutes(app, db, options.databaseKind);
+  registerSessionRoutes(app, db, changes, holds);
+  registerServerRoutes(app, db, changes);
+  await app.ready();
+  await listeners.open();
+  const housekeeping = startHousekeeping(db, holds, report);
+  logger.info({ socket: options.socketPath, tcp: options.tcp }, "manager listens");
+  return {
+    async stop() {
+      holds.close();
+      await housekeeping.stop();
+      await changes.close();
+      await listeners.close();
+      await app.close();
+      await db.destroy();
+      logger.info("manager stopped");
+    },
+  };
+}
+
+function registerPoolRoutes(app: FastifyInstance, db: Database, databaseKind: "embedded" | "external"): void {
+  const startedAt = new Date().toISOString();
+  serve(app, "health", () => Promise.resolve({ ok: true as const }));
+  serve(app, "ready", async () => {
+    await sql`select 1 from sessions limit 1`.execute(db);
+    return { ok: true as const };
+  });
+  serve(app, "status", async () => ({
+    version: VERSION,
+    pid: process.pid,
+    startedAt,
+    database: databaseKind,
+    ...(await countPool(db)),
+  }));
+}

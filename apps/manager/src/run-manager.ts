@@ -1,0 +1,57 @@
+import { join } from "node:path";
+import { startEmbeddedPostgres, type EmbeddedPostgres } from "@farpool/embedded-postgres";
+import { pino } from "pino";
+import { z } from "zod";
+import { startManager } from "./manager.ts";
+
+/** How the manager process is started: one JSON argument, made by `farpool up`. */
+export const managerProcessSchema = z.strictObject({
+  /** Null: the embedded PostgreSQL below the state folder. */
+  database: z.string().nullable(),
+  stateFolder: z.string(),
+  logFolder: z.string(),
+  socketPath: z.string(),
+  tokenFile: z.string(),
+  tcp: z.object({ host: z.string(), port: z.int() }).nullable(),
+});
+export type ManagerProcess = z.output<typeof managerProcessSchema>;
+
+/** The manager as a process of its own: runs until SIGTERM, or until its database is gone. */
+export async function runManager(options: ManagerProcess): Promise<number> {
+  const logger = pino({ base: { part: "manager" } });
+  const terminated = new Promise<void>((resolve) => {
+    process.once("SIGTERM", () => resolve());
+    process.once("SIGINT", () => resolve());
+  });
+  let postgres: EmbeddedPostgres | undefined;
+  try {
+    postgres =
+      options.database === null
+        ? await startEmbeddedPostgres({
+            folder: join(options.stateFolder, "postgres"),
+            logFile: join(options.logFolder, "postgres.log"),
+          })
+        : undefined;
+    const manager = await startManager({
+      connection: postgres === undefined ? { url: options.database ?? "" } : { ...postgres.connection, database: "postgres" },
+      databaseKind: postgres === undefined ? "external" : "embedded",
+      socketPath: options.socketPath,
+      tcp: options.tcp,
+      tokenFile: options.tokenFile,
+      logger,
+    });
+    const databaseGone = postgres?.exited.then(() => true) ?? new Promise<never>(() => undefined);
+    const failed = await Promise.race([terminated.then(() => false), databaseGone]);
+    if (failed) {
+      logger.fatal("the embedded PostgreSQL has ended");
+      return 69;
+    }
+    await manager.stop();
+    return 0;
+  } catch (error) {
+    logger.fatal({ err: error }, "the manager cannot start");
+    return 69;
+  } finally {
+    await postgres?.stop();
+  }
+}

@@ -1,0 +1,92 @@
+import { FarpoolError, TIMES, type agentHeartbeatSchema, type agentRegistrationSchema, type Inventory, type ServerId } from "@farpool/contract";
+import { sql } from "kysely";
+import type { z } from "zod";
+import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
+import { runPlacementPass } from "../placement/pass.ts";
+
+type Registration = z.output<typeof agentRegistrationSchema>;
+type Heartbeat = z.output<typeof agentHeartbeatSchema>;
+
+/** An agent starts: its server appears, or is back. Nothing is placed on it before its acceptor is ready. */
+export async function registerAgent(db: Database, registration: Registration): Promise<void> {
+  const { serverId, name, version, endpoints, inventory } = registration;
+  const values = {
+    name,
+    version,
+    driver_version: inventory.driverVersion,
+    simulated: inventory.simulated,
+    endpoints: JSON.stringify(endpoints),
+    acceptor_ready: false,
+    last_seen_at: now(),
+  };
+  await inPlacement(db, async (tx) => {
+    await tx
+      .insertInto("servers")
+      .values({ id: serverId, ...values })
+      .onConflict((conflict) => conflict.column("id").doUpdateSet(values))
+      .execute();
+    await storeInventory(tx, serverId, inventory);
+  });
+}
+
+export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat: Heartbeat): Promise<void> {
+  const before = await db
+    .selectFrom("servers")
+    .select("acceptor_ready")
+    .select(sql<boolean>`last_seen_at > ${nowPlus(-TIMES.serverSilentMs)}`.as("is_heard"))
+    .where("id", "=", serverId)
+    .executeTakeFirst();
+  if (before === undefined) {
+    throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`, { hint: "the agent registers again" });
+  }
+  const values = { last_seen_at: now(), acceptor_ready: heartbeat.acceptorReady };
+  const opens = heartbeat.acceptorReady && !(before.acceptor_ready && before.is_heard);
+  if (!opens && heartbeat.inventory === null) {
+    await db.updateTable("servers").set(values).where("id", "=", serverId).execute();
+    return;
+  }
+  const { inventory } = heartbeat;
+  await inPlacement(db, async (tx) => {
+    await tx.updateTable("servers").set(values).where("id", "=", serverId).execute();
+    if (inventory !== null) await storeInventory(tx, serverId, inventory);
+    await runPlacementPass(tx);
+  });
+}
+
+async function storeInventory(tx: Tx, serverId: ServerId, { gpus }: Inventory): Promise<void> {
+  for (const gpu of gpus) {
+    const owner = await tx
+      .selectFrom("gpus")
+      .innerJoin("servers", "servers.id", "gpus.server_id")
+      .select("servers.name")
+      .where("gpus.uuid", "=", gpu.uuid)
+      .where("gpus.server_id", "<>", serverId)
+      .where("gpus.present", "=", true)
+      .where("servers.last_seen_at", ">", nowPlus(-TIMES.serverLostMs))
+      .executeTakeFirst();
+    if (owner !== undefined) {
+      throw new FarpoolError("FARPOOL_CONFLICT", `the GPU ${gpu.uuid} belongs to the server ${owner.name}, which is alive`, {
+        hint: "two servers that name the same GPU were probably cloned from one image",
+      });
+    }
+    const values = {
+      server_id: serverId,
+      index: gpu.index,
+      name: gpu.name,
+      memory_total_bytes: gpu.memoryTotalBytes,
+      memory_used_bytes: gpu.memoryUsedBytes,
+      compute_capability: gpu.computeCapability,
+      pci_bus_id: gpu.pciBusId,
+      multiprocessors: gpu.multiprocessors,
+      present: true,
+    };
+    await tx
+      .insertInto("gpus")
+      .values({ uuid: gpu.uuid, ...values })
+      .onConflict((conflict) => conflict.column("uuid").doUpdateSet(values))
+      .execute();
+  }
+  const gone = tx.updateTable("gpus").set({ present: false }).where("server_id", "=", serverId);
+  const named = gpus.map((gpu) => gpu.uuid);
+  await (named.length === 0 ? gone : gone.where("uuid", "not in", named)).execute();
+}

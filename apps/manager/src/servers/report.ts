@@ -1,0 +1,104 @@
+import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/contract";
+import type { z } from "zod";
+import { announce } from "../database/changes.ts";
+import { inPlacement, now, type Database, type Tx } from "../database/connect.ts";
+import { runPlacementPass } from "../placement/pass.ts";
+import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
+import { recordEvent } from "../sessions/events.ts";
+import { readSession } from "../sessions/read.ts";
+
+type Report = z.output<typeof agentReportSchema>;
+
+/** What a server does hold: makes granted sessions active and ended ones free. */
+export async function acceptReport(db: Database, serverId: ServerId, report: Report): Promise<void> {
+  await storeProcesses(db, serverId, report);
+  if (!(await changesAnything(db, serverId, report))) return;
+  await inPlacement(db, async (tx) => {
+    await activate(tx, serverId, report.openSessions);
+    await endFailed(tx, serverId, report);
+    await release(tx, serverId, report);
+    await runPlacementPass(tx);
+  });
+}
+
+function opened(db: Database, serverId: ServerId, openSessions: readonly SessionId[]) {
+  return db.selectFrom("sessions").select("id").where("server_id", "=", serverId).where("state", "=", "granted").where("id", "in", openSessions);
+}
+
+/** Ended, and closed at the server, in a set that the agent read after the end: an older one proves nothing. */
+function closed(db: Database, serverId: ServerId, report: Report) {
+  const query = db
+    .selectFrom("sessions")
+    .select("id")
+    .where("server_id", "=", serverId)
+    .where("state", "=", "ended")
+    .where("released_at", "is", null)
+    .where("ended_at_revision", "<=", report.appliedRevision);
+  return report.openSessions.length === 0 ? query : query.where("id", "not in", report.openSessions);
+}
+
+async function changesAnything(db: Database, serverId: ServerId, report: Report): Promise<boolean> {
+  if (report.failures.length > 0) return true;
+  if (report.openSessions.length > 0 && (await opened(db, serverId, report.openSessions).executeTakeFirst()) !== undefined) return true;
+  return (await closed(db, serverId, report).executeTakeFirst()) !== undefined;
+}
+
+async function activate(tx: Tx, serverId: ServerId, openSessions: readonly SessionId[]): Promise<void> {
+  if (openSessions.length === 0) return;
+  for (const { id } of await opened(tx, serverId, openSessions).execute()) {
+    await tx
+      .updateTable("sessions")
+      .set((eb) => ({ state: "active", active_at: now(), revision: eb("revision", "+", 1) }))
+      .where("id", "=", id)
+      .execute();
+    await recordEvent(tx, id, "active", "the server takes connections");
+    await announce(tx, `session/${id}`);
+  }
+}
+
+async function endFailed(tx: Tx, serverId: ServerId, { failures }: Report): Promise<void> {
+  for (const { sessionId, message } of failures) {
+    const row = await tx.selectFrom("sessions").select("id").where("id", "=", sessionId).where("server_id", "=", serverId).executeTakeFirst();
+    if (row === undefined) continue;
+    const session = await readSession(tx, sessionId);
+    if (session.state === "ended") continue;
+    await endInPlacement(tx, session, { reason: "refused-by-server", message: `the server could not open the session: ${message}` });
+  }
+}
+
+async function release(tx: Tx, serverId: ServerId, report: Report): Promise<void> {
+  for (const { id } of await closed(tx, serverId, report).execute()) await releaseInPlacement(tx, id);
+}
+
+async function storeProcesses(db: Database, serverId: ServerId, { workers }: Report): Promise<void> {
+  if (workers.length === 0) return;
+  const known = await db
+    .selectFrom("sessions")
+    .select("id")
+    .where("server_id", "=", serverId)
+    .where("id", "in", [...new Set(workers.map(({ sessionId }) => sessionId))])
+    .execute();
+  const ids = new Set(known.map(({ id }) => id));
+  for (const { sessionId, worker } of workers) {
+    if (!ids.has(sessionId)) continue;
+    const values = {
+      server_id: serverId,
+      worker_pid: worker.pid,
+      client_pid: worker.clientPid ?? null,
+      program: worker.program ?? null,
+      started_at: worker.startedAt,
+      ended_at: worker.endedAt ?? null,
+      exit: worker.exit ?? null,
+      reported_at: now(),
+    };
+    const report = worker.report === undefined || worker.report === null ? null : JSON.stringify(worker.report);
+    await db
+      .insertInto("processes")
+      .values({ session_id: sessionId, connection_id: worker.connectionId, ...values, report })
+      .onConflict((conflict) =>
+        // A worker that was killed sends no last report: the one before it stays.
+        conflict.columns(["session_id", "connection_id"]).doUpdateSet(report === null ? values : { ...values, report }),
+      )
+      .execute();
+  }
+}

@@ -1,0 +1,37 @@
+import type { FastifyInstance } from "fastify";
+import { pollUntil, type Changes } from "../database/changes.ts";
+import type { Database } from "../database/connect.ts";
+import { serve } from "../http/serve.ts";
+import { readDesired } from "./desired.ts";
+import { listGpus, listServers } from "./read.ts";
+import { heartbeatAgent, registerAgent } from "./register.ts";
+import { acceptReport } from "./report.ts";
+
+const OK = { ok: true } as const;
+
+export function registerServerRoutes(app: FastifyInstance, db: Database, changes: Changes): void {
+  serve(app, "listServers", async () => ({ servers: await listServers(db) }));
+  serve(app, "listGpus", async () => ({ gpus: await listGpus(db) }));
+  serve(app, "registerAgent", async ({ body }) => {
+    await registerAgent(db, body);
+    return OK;
+  });
+  serve(app, "heartbeatAgent", async ({ params, body }) => {
+    await heartbeatAgent(db, params.serverId, body);
+    return OK;
+  });
+  serve(app, "watchDesired", ({ params, query }, signal) =>
+    pollUntil({
+      changes,
+      topic: `server/${params.serverId}`,
+      timeoutMs: query.timeoutMs,
+      signal,
+      read: () => readDesired(db, params.serverId),
+      isNew: (desired) => desired.revision > query.revision,
+    }),
+  );
+  serve(app, "reportAgent", async ({ params, body }) => {
+    await acceptReport(db, params.serverId, body);
+    return OK;
+  });
+}

@@ -1,0 +1,55 @@
+import { randomBytes, randomInt } from "node:crypto";
+import { FarpoolError, formatRequest, sessionIdSchema, TIMES, type Session, type SessionId, type SessionRequest } from "@farpool/contract";
+import { refusalOf } from "@farpool/domain";
+import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts";
+import { readCapacity } from "../placement/capacity.ts";
+import { runPlacementPass } from "../placement/pass.ts";
+import { recordEvent } from "./events.ts";
+import { readSession } from "./read.ts";
+
+/** Without characters that are mistaken for others when read aloud or copied. */
+const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
+
+/** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
+export function createSession(db: Database, request: SessionRequest): Promise<Session> {
+  return inPlacement(db, async (tx) => {
+    const refusal = refusalOf(request, await readCapacity(tx));
+    if (refusal !== undefined) throw refusal;
+    const id = newSessionId();
+    await tx
+      .insertInto("sessions")
+      .values({
+        id,
+        state: "requested",
+        name: request.name,
+        requested_count: request.count,
+        size: JSON.stringify(request.size),
+        client_host: request.client.host,
+        client_user: request.client.user,
+        client_pid: request.client.pid,
+        client_program: request.client.program,
+        secret: randomBytes(32).toString("hex"),
+        wait_until: request.waitMs === null ? null : nowPlus(request.waitMs),
+        lease_expires_at: nowPlus(TIMES.leaseMs),
+        requested_at: now(),
+      })
+      .execute();
+    const asked = formatRequest(request.count, request.size);
+    await recordEvent(tx, id, "requested", `${asked} for ${request.client.user}@${request.client.host}`);
+    await runPlacementPass(tx);
+    const session = await readSession(tx, id);
+    if (session.state === "queued" && request.waitMs === 0) {
+      // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
+      throw new FarpoolError("FARPOOL_WAIT_OVER", `${asked}: not free now, and --wait 0 does not wait`, {
+        hint: `it would be at position ${session.queue?.position ?? 1} of the queue`,
+      });
+    }
+    return session;
+  });
+}
+
+function newSessionId(): SessionId {
+  let text = "s-";
+  for (let digit = 0; digit < 8; digit += 1) text += ID_ALPHABET[randomInt(ID_ALPHABET.length)];
+  return sessionIdSchema.parse(text);
+}

@@ -1,0 +1,52 @@
+import { FarpoolError, TIMES, type ServerId, type SessionId, type SessionState } from "@farpool/contract";
+import { sql } from "kysely";
+import { nowPlus, type Database } from "../database/connect.ts";
+
+/** The client is alive. */
+export async function renewLease(db: Database, id: SessionId): Promise<SessionState> {
+  const row = await db
+    .updateTable("sessions")
+    .set({ lease_expires_at: nowPlus(TIMES.leaseMs) })
+    .where("id", "=", id)
+    .returning("state")
+    .executeTakeFirst();
+  if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
+  return row.state;
+}
+
+export async function renewLeases(db: Database, ids: readonly SessionId[]): Promise<void> {
+  if (ids.length === 0) return;
+  await db
+    .updateTable("sessions")
+    .set({ lease_expires_at: nowPlus(TIMES.leaseMs) })
+    .where("id", "in", ids)
+    .where("state", "<>", "ended")
+    .execute();
+}
+
+/** The client's connection broke: it has a short time to come back. */
+export async function shortenLease(db: Database, id: SessionId): Promise<void> {
+  await db
+    .updateTable("sessions")
+    .set({ lease_expires_at: sql<Date>`least(lease_expires_at, ${nowPlus(TIMES.brokenHoldLeaseMs)})` })
+    .where("id", "=", id)
+    .where("state", "<>", "ended")
+    .execute();
+}
+
+/** After a restart nobody could have renewed anything: every lease begins anew, and so does every server's silence. */
+export async function grantFreshPeriod(db: Database): Promise<void> {
+  await db
+    .updateTable("sessions")
+    .set({ lease_expires_at: nowPlus(TIMES.leaseMs) })
+    .where("state", "<>", "ended")
+    .execute();
+  await db
+    .updateTable("servers")
+    .set({ last_seen_at: nowPlus(-TIMES.serverSilentMs) })
+    .where("last_seen_at", "<", nowPlus(-TIMES.serverSilentMs))
+    .where("id", "in", (eb) =>
+      eb.selectFrom("sessions").select("server_id").where("state", "in", ["granted", "active"]).where("server_id", "is not", null).$narrowType<{ server_id: ServerId }>(),
+    )
+    .execute();
+}

@@ -1,0 +1,149 @@
+import { FarpoolError, type Session, type SessionDetail, type SessionId, type SessionUsage } from "@farpool/contract";
+import { sql, type Selectable } from "kysely";
+import type { Database } from "../database/connect.ts";
+import type { SessionsTable } from "../database/schema.ts";
+
+type Row = Selectable<SessionsTable> & { server_name: string | null; now: Date };
+
+function selectSessions(db: Database) {
+  return db
+    .selectFrom("sessions")
+    .leftJoin("servers", "servers.id", "sessions.server_id")
+    .selectAll("sessions")
+    .select("servers.name as server_name")
+    .select(sql<Date>`clock_timestamp()`.as("now"));
+}
+
+export async function readSession(db: Database, id: SessionId): Promise<Session> {
+  const row = await selectSessions(db).where("sessions.id", "=", id).executeTakeFirst();
+  if (row === undefined) {
+    throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`, { hint: "'farpool sessions list' lists them" });
+  }
+  const [session] = await complete(db, [row]);
+  if (session === undefined) throw new Error(`session ${id} vanished while it was read`);
+  return session;
+}
+
+/** Those that live or wait, oldest first, then the last `ended` that ended, newest first. */
+export async function listSessions(db: Database, ended: number): Promise<Session[]> {
+  const alive = await selectSessions(db).where("sessions.state", "<>", "ended").orderBy("queue_number").execute();
+  const past =
+    ended === 0
+      ? []
+      : await selectSessions(db)
+          .where("sessions.state", "=", "ended")
+          .orderBy("sessions.ended_at", "desc")
+          .limit(ended)
+          .execute();
+  return complete(db, [...alive, ...past]);
+}
+
+export async function readSessionDetail(db: Database, id: SessionId): Promise<SessionDetail> {
+  const session = await readSession(db, id);
+  const events = await db.selectFrom("session_events").selectAll().where("session_id", "=", id).orderBy("id").execute();
+  const processes = await db.selectFrom("processes").selectAll().where("session_id", "=", id).orderBy("started_at").execute();
+  return {
+    ...session,
+    events: events.map((event) => ({ at: event.at.toISOString(), state: event.state, reason: event.reason })),
+    processes: processes.map((row) => ({
+      connectionId: row.connection_id,
+      workerPid: row.worker_pid,
+      clientPid: row.client_pid,
+      program: row.program,
+      startedAt: row.started_at.toISOString(),
+      endedAt: row.ended_at?.toISOString() ?? null,
+      exit: row.exit,
+      report: row.report,
+    })),
+  };
+}
+
+async function complete(db: Database, rows: readonly Row[]): Promise<Session[]> {
+  if (rows.length === 0) return [];
+  const ids = rows.map((row) => row.id);
+  const [gpus, usages] = await Promise.all([readGpus(db, ids), readUsages(db, ids)]);
+  return rows.map((row) => toSession(row, gpus.get(row.id) ?? [], usages.get(row.id) ?? {}));
+}
+
+async function readGpus(db: Database, ids: readonly SessionId[]): Promise<Map<SessionId, Session["gpus"]>> {
+  const rows = await db
+    .selectFrom("session_gpus")
+    .innerJoin("gpus", "gpus.uuid", "session_gpus.gpu_uuid")
+    .select(["session_id", "gpus.uuid", "gpus.name", "memory_total_bytes", "memory_limit_bytes"])
+    .where("session_id", "in", ids)
+    .orderBy("ordinal")
+    .execute();
+  const gpus = new Map<SessionId, Session["gpus"]>();
+  for (const row of rows) {
+    const list = gpus.get(row.session_id) ?? [];
+    gpus.set(row.session_id, list);
+    list.push({
+      uuid: row.uuid,
+      name: row.name,
+      memoryTotalBytes: row.memory_total_bytes,
+      memoryLimitBytes: row.memory_limit_bytes,
+    });
+  }
+  return gpus;
+}
+
+type Counts = Omit<SessionUsage, "heldMs">;
+
+async function readUsages(db: Database, ids: readonly SessionId[]): Promise<Map<SessionId, Counts>> {
+  const total = (field: string) => sql<number>`coalesce(sum((report->>${sql.lit(field)})::float8), 0)`;
+  const rows = await db
+    .selectFrom("processes")
+    .select("session_id")
+    .select((eb) => eb.fn.countAll<number>().as("processes"))
+    .select([
+      total("busyMs").as("busyMs"),
+      total("calls").as("calls"),
+      total("roundTrips").as("roundTrips"),
+      total("localCalls").as("localCalls"),
+      total("bytesReceived").as("bytesReceived"),
+      total("bytesSent").as("bytesSent"),
+      total("kernelLaunches").as("kernelLaunches"),
+      sql<number>`coalesce(max((report->>'memoryPeakBytes')::float8), 0)`.as("memoryPeakBytes"),
+    ])
+    .where("session_id", "in", ids)
+    .groupBy("session_id")
+    .execute();
+  return new Map(rows.map(({ session_id: id, ...counts }) => [id, counts]));
+}
+
+const NO_COUNTS: Counts = {
+  busyMs: 0,
+  processes: 0,
+  calls: 0,
+  roundTrips: 0,
+  localCalls: 0,
+  bytesReceived: 0,
+  bytesSent: 0,
+  kernelLaunches: 0,
+  memoryPeakBytes: 0,
+};
+
+function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Session {
+  const heldMs = row.granted_at === null ? 0 : (row.ended_at ?? row.now).getTime() - row.granted_at.getTime();
+  return {
+    id: row.id,
+    state: row.state,
+    name: row.name,
+    count: row.requested_count,
+    size: row.size,
+    client: { host: row.client_host, user: row.client_user, pid: row.client_pid, program: row.client_program },
+    serverId: row.server_id,
+    serverName: row.server_name,
+    gpus,
+    requestedAt: row.requested_at.toISOString(),
+    grantedAt: row.granted_at?.toISOString() ?? null,
+    activeAt: row.active_at?.toISOString() ?? null,
+    endedAt: row.ended_at?.toISOString() ?? null,
+    endReason: row.end_reason,
+    endMessage: row.end_message,
+    releasedAt: row.released_at?.toISOString() ?? null,
+    queue: row.queue_position === null ? null : { position: row.queue_position, waitsFor: row.waits_for ?? "" },
+    usage: { ...NO_COUNTS, ...counts, heldMs: Math.max(0, heldMs) },
+    revision: row.revision,
+  };
+}

@@ -1,0 +1,58 @@
+import { FarpoolError, HOLD_PATH, sessionIdSchema, type SessionConnection, type SessionId } from "@farpool/contract";
+import type { FastifyInstance } from "fastify";
+import { pollUntil, type Changes } from "../database/changes.ts";
+import type { Database } from "../database/connect.ts";
+import { serve, toFastifyPath } from "../http/serve.ts";
+import { createSession } from "./create.ts";
+import { endSession } from "./end.ts";
+import type { Holds } from "./hold.ts";
+import { renewLease } from "./lease.ts";
+import { listSessions, readSession, readSessionDetail } from "./read.ts";
+
+export function registerSessionRoutes(app: FastifyInstance, db: Database, changes: Changes, holds: Holds): void {
+  serve(app, "createSession", ({ body }) => createSession(db, body));
+  serve(app, "listSessions", async ({ query }) => ({ sessions: await listSessions(db, query.ended) }));
+  serve(app, "showSession", ({ params }) => readSessionDetail(db, params.sessionId));
+  serve(app, "watchSession", ({ params, query }, signal) =>
+    pollUntil({
+      changes,
+      topic: `session/${params.sessionId}`,
+      timeoutMs: query.timeoutMs,
+      signal,
+      read: () => readSession(db, params.sessionId),
+      isNew: (session) => session.revision > query.revision,
+    }),
+  );
+  serve(app, "connectSession", ({ params }) => readConnection(db, params.sessionId));
+  serve(app, "heartbeatSession", async ({ params }) => ({ state: await renewLease(db, params.sessionId) }));
+  serve(app, "endSession", ({ params, body }) => endSession(db, params.sessionId, body));
+
+  app.get<{ Params: { sessionId: string } }>(
+    toFastifyPath(HOLD_PATH),
+    { schema: { summary: "Lines of JSON, one per change, until the session ends; its end ends the session" } },
+    async (request, reply) => {
+      const id = sessionIdSchema.safeParse(request.params.sessionId);
+      if (!id.success) throw new FarpoolError("FARPOOL_BAD_REQUEST", `'${request.params.sessionId}' is not a session id`);
+      await readSession(db, id.data);
+      reply.hijack();
+      reply.raw.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
+      reply.raw.flushHeaders();
+      await holds.serve(id.data, reply.raw);
+    },
+  );
+}
+
+async function readConnection(db: Database, id: SessionId): Promise<SessionConnection> {
+  const row = await db
+    .selectFrom("sessions")
+    .leftJoin("servers", "servers.id", "sessions.server_id")
+    .select(["sessions.state", "secret", "endpoints"])
+    .where("sessions.id", "=", id)
+    .executeTakeFirst();
+  if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
+  if (row.state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
+  if (row.state !== "active" || row.endpoints === null) {
+    throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} is ${row.state}, it has no GPUs to connect to yet`);
+  }
+  return { secret: row.secret, endpoints: row.endpoints };
+}

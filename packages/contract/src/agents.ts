@@ -1,0 +1,46 @@
+import { z } from "zod";
+import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { endpointSchema, inventorySchema } from "./servers.ts";
+import { sessionWorkerSchema } from "./workers.ts";
+
+/** What an agent tells about its server when it starts; the same id again is the same server. */
+export const agentRegistrationSchema = z.object({
+  serverId: serverIdSchema,
+  name: z.string().min(1).max(200),
+  version: z.string().min(1).max(50),
+  endpoints: z.array(endpointSchema).min(1).max(16),
+  inventory: inventorySchema,
+});
+
+export const agentHeartbeatSchema = z.object({
+  /** Present when it changed or was read again. */
+  inventory: inventorySchema.nullable(),
+  /** False while the acceptor does not answer: nothing new is placed on this server then. */
+  acceptorReady: z.boolean(),
+});
+
+/** A session as the acceptor has to hold it (ARCHITECTURE 4.5). */
+export const desiredSessionSchema = z.object({
+  id: sessionIdSchema,
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+  gpus: z.array(z.object({ uuid: gpuUuidSchema, memoryLimitBytes: z.int().min(1).nullable() })).min(1),
+});
+export type DesiredSession = z.output<typeof desiredSessionSchema>;
+
+export const desiredStateSchema = z.object({
+  /** Grows with every change of the set. */
+  revision: z.int().min(0),
+  sessions: z.array(desiredSessionSchema),
+});
+export type DesiredState = z.output<typeof desiredStateSchema>;
+
+/** What is open at the acceptor after the agent has carried out the set of `appliedRevision`. */
+export const agentReportSchema = z.object({
+  appliedRevision: z.int().min(0),
+  openSessions: z.array(sessionIdSchema).max(10_000),
+  /** Sessions the acceptor would not open, with its sentence. */
+  failures: z.array(z.object({ sessionId: sessionIdSchema, message: z.string().max(2_000) })).max(1_000),
+  /** Every living worker, and those that ended since the last report that was accepted. */
+  workers: z.array(sessionWorkerSchema).max(20_000),
+});
+export type AgentReport = z.input<typeof agentReportSchema>;

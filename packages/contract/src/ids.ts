@@ -1,0 +1,22 @@
+import { z } from "zod";
+
+/** A session's id has at most 32 bytes: the preface of a data connection carries it (ARCHITECTURE 4.3). */
+export const sessionIdSchema = z
+  .string()
+  .regex(/^s-[a-z0-9]{3,30}$/, "a session id looks like s-7f3k2m9q")
+  .brand<"SessionId">();
+export type SessionId = z.output<typeof sessionIdSchema>;
+
+export const serverIdSchema = z.uuid().brand<"ServerId">();
+export type ServerId = z.output<typeof serverIdSchema>;
+
+/** As the driver reports it, with the vendor's `GPU-` prefix. */
+export const gpuUuidSchema = z.string().min(1).max(80).brand<"GpuUuid">();
+export type GpuUuid = z.output<typeof gpuUuidSchema>;
+
+/** 128 random bits that name one client process at the acceptor, in hexadecimal. */
+export const connectionIdSchema = z
+  .string()
+  .regex(/^[0-9a-f]{32}$/, "a connection id is 32 hexadecimal digits")
+  .brand<"ConnectionId">();
+export type ConnectionId = z.output<typeof connectionIdSchema>;

@@ -1,0 +1,72 @@
+import { z } from "zod";
+import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+
+/** Where the acceptor of a server takes data connections. */
+export const endpointSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("unix"), path: z.string().min(1).max(107) }),
+  z.object({ kind: z.literal("tcp"), host: z.string().min(1).max(253), port: z.int().min(1).max(65_535) }),
+]);
+export type Endpoint = z.output<typeof endpointSchema>;
+
+const bytes = z.int().min(0);
+
+/** One GPU as `farpool-worker inventory` prints it (ARCHITECTURE 4.8). */
+export const inventoryGpuSchema = z.object({
+  index: z.int().min(0),
+  uuid: gpuUuidSchema,
+  name: z.string().min(1).max(200),
+  memoryTotalBytes: bytes,
+  memoryUsedBytes: bytes.nullable(),
+  computeCapability: z.string().max(20),
+  pciBusId: z.string().max(40),
+  multiprocessors: z.int().min(0),
+});
+export type InventoryGpu = z.output<typeof inventoryGpuSchema>;
+
+export const inventorySchema = z.object({
+  driverVersion: z.union([z.string(), z.number()]).transform(String),
+  simulated: z.boolean(),
+  gpus: z.array(inventoryGpuSchema).max(256),
+});
+export type Inventory = z.output<typeof inventorySchema>;
+
+/** A server is *silent* when its agent has not spoken lately: no new sessions, those it has go on. */
+export const serverStates = ["online", "silent", "lost"] as const;
+
+export const gpuShareSchema = z.object({
+  sessionId: sessionIdSchema,
+  sessionName: z.string().nullable(),
+  user: z.string(),
+  host: z.string(),
+  program: z.string().nullable(),
+  memoryLimitBytes: bytes.nullable(),
+  memoryUsedBytes: bytes,
+});
+
+export const gpuSchema = inventoryGpuSchema.extend({
+  serverId: serverIdSchema,
+  serverName: z.string(),
+  serverState: z.enum(serverStates),
+  simulated: z.boolean(),
+  /** False when the last inventory no longer named it. */
+  present: z.boolean(),
+  /** What a new session could get of it now. */
+  memoryFreeBytes: bytes,
+  wholeFree: z.boolean(),
+  sessions: z.array(gpuShareSchema),
+});
+export type Gpu = z.output<typeof gpuSchema>;
+
+export const serverSchema = z.object({
+  id: serverIdSchema,
+  name: z.string(),
+  state: z.enum(serverStates),
+  version: z.string(),
+  driverVersion: z.string(),
+  simulated: z.boolean(),
+  endpoints: z.array(endpointSchema),
+  gpuCount: z.int(),
+  registeredAt: z.iso.datetime(),
+  lastSeenAt: z.iso.datetime(),
+});
+export type Server = z.output<typeof serverSchema>;

@@ -1,0 +1,125 @@
+import { z } from "zod";
+import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { endpointSchema } from "./servers.ts";
+import { sizeSchema } from "./sizes.ts";
+import { workerReportSchema } from "./workers.ts";
+
+/** requested → queued → granted (GPUs are chosen) → active (the server takes connections) → ended. */
+export const sessionStates = ["requested", "queued", "granted", "active", "ended"] as const;
+export const sessionStateSchema = z.enum(sessionStates);
+export type SessionState = z.output<typeof sessionStateSchema>;
+
+export const endReasons = [
+  "finished",
+  "cancelled",
+  "wait-over",
+  "client-lost",
+  "server-lost",
+  "refused-by-server",
+  "ended-by-administrator",
+] as const;
+export const endReasonSchema = z.enum(endReasons);
+export type EndReason = z.output<typeof endReasonSchema>;
+
+const instant = z.iso.datetime();
+const shortText = z.string().min(1).max(200);
+
+/** Who asks, as the client reports it. */
+export const sessionClientSchema = z.object({
+  host: shortText,
+  user: shortText,
+  pid: z.int().min(1),
+  program: z.string().max(4_096).nullable(),
+});
+
+export const sessionRequestSchema = z.object({
+  count: z.int().min(1).max(100_000),
+  size: sizeSchema,
+  name: z.string().regex(/^[\w.@ -]{1,64}$/, "a name has 1 to 64 letters, digits, spaces or ._@-").nullable(),
+  client: sessionClientSchema,
+  /** How long it may be queued: null is without limit, 0 is not at all. */
+  waitMs: z.number().min(0).max(31_536_000_000).nullable(),
+});
+export type SessionRequest = z.output<typeof sessionRequestSchema>;
+
+export const sessionGpuSchema = z.object({
+  uuid: gpuUuidSchema,
+  name: z.string(),
+  memoryTotalBytes: z.int(),
+  /** Null: the whole GPU. */
+  memoryLimitBytes: z.int().nullable(),
+});
+
+export const sessionUsageSchema = z.object({
+  heldMs: z.number(),
+  busyMs: z.number(),
+  processes: z.int(),
+  calls: z.int(),
+  roundTrips: z.int(),
+  localCalls: z.int(),
+  bytesReceived: z.int(),
+  bytesSent: z.int(),
+  kernelLaunches: z.int(),
+  memoryPeakBytes: z.int(),
+});
+export type SessionUsage = z.output<typeof sessionUsageSchema>;
+
+export const sessionSchema = z.object({
+  id: sessionIdSchema,
+  state: sessionStateSchema,
+  name: z.string().nullable(),
+  count: z.int(),
+  size: sizeSchema,
+  client: sessionClientSchema,
+  serverId: serverIdSchema.nullable(),
+  serverName: z.string().nullable(),
+  gpus: z.array(sessionGpuSchema),
+  requestedAt: instant,
+  grantedAt: instant.nullable(),
+  activeAt: instant.nullable(),
+  endedAt: instant.nullable(),
+  endReason: endReasonSchema.nullable(),
+  endMessage: z.string().nullable(),
+  /** When its GPUs were free for others again: the server has ended the session's workers. */
+  releasedAt: instant.nullable(),
+  queue: z.object({ position: z.int(), waitsFor: z.string() }).nullable(),
+  usage: sessionUsageSchema,
+  /** Grows with every change; what a long poll waits for. */
+  revision: z.int(),
+});
+export type Session = z.output<typeof sessionSchema>;
+
+export const sessionEventSchema = z.object({ at: instant, state: sessionStateSchema, reason: z.string() });
+export type SessionEvent = z.output<typeof sessionEventSchema>;
+
+export const sessionProcessSchema = z.object({
+  connectionId: connectionIdSchema,
+  workerPid: z.int(),
+  clientPid: z.int().nullable(),
+  program: z.string().nullable(),
+  startedAt: instant,
+  endedAt: instant.nullable(),
+  exit: z.string().nullable(),
+  report: workerReportSchema.nullable(),
+});
+
+export const sessionDetailSchema = sessionSchema.extend({
+  events: z.array(sessionEventSchema),
+  processes: z.array(sessionProcessSchema),
+});
+export type SessionDetail = z.output<typeof sessionDetailSchema>;
+
+/** What a broker needs to let programs connect. Never part of a list. */
+export const sessionConnectionSchema = z.object({
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+  endpoints: z.array(endpointSchema).min(1),
+});
+export type SessionConnection = z.output<typeof sessionConnectionSchema>;
+
+/** A line of a session's hold stream. */
+export const holdLineSchema = z.object({
+  state: sessionStateSchema,
+  endReason: endReasonSchema.nullable(),
+  message: z.string().nullable(),
+});
+export type HoldLine = z.output<typeof holdLineSchema>;

@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { connectionIdSchema, gpuUuidSchema, sessionIdSchema } from "./ids.ts";
+
+const count = z.int().min(0);
+
+/** What a worker counts (ARCHITECTURE 4.5); the acceptor and the agent pass it on unchanged. */
+export const workerReportSchema = z.object({
+  calls: count,
+  roundTrips: count,
+  localCalls: count,
+  bytesReceived: count,
+  bytesSent: count,
+  kernelLaunches: count,
+  busyMs: z.number().min(0),
+  memoryPeakBytes: count,
+  perGpu: z.array(z.object({ uuid: gpuUuidSchema, memoryUsedBytes: count })).max(64),
+});
+export type WorkerReport = z.output<typeof workerReportSchema>;
+
+/** Times may come as ISO text or as milliseconds since 1970; they are ISO text from here on. */
+const instantSchema = z
+  .union([z.iso.datetime({ offset: true }), z.number().min(0).max(8.64e15)])
+  .transform((value) => new Date(value).toISOString());
+
+/** How a worker ended: a sentence, or code and signal as the acceptor saw them. */
+const exitSchema = z
+  .union([
+    z.string(),
+    z.number(),
+    z.object({ code: z.number().nullish(), signal: z.union([z.string(), z.number()]).nullish() }),
+  ])
+  .transform((exit) => {
+    if (typeof exit === "string") return exit;
+    if (typeof exit === "number") return `code ${exit}`;
+    if (exit.signal !== undefined && exit.signal !== null) return `signal ${exit.signal}`;
+    return `code ${exit.code ?? 0}`;
+  });
+
+export const workerSchema = z.object({
+  pid: z.int().min(1),
+  connectionId: connectionIdSchema,
+  clientPid: z.int().min(0).nullish(),
+  program: z.string().max(4_096).nullish(),
+  startedAt: instantSchema,
+  endedAt: instantSchema.nullish(),
+  exit: exitSchema.nullish(),
+  report: workerReportSchema.nullish(),
+});
+export type Worker = z.output<typeof workerSchema>;
+
+export const sessionWorkerSchema = z.object({ sessionId: sessionIdSchema, worker: workerSchema });

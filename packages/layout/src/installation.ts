@@ -1,0 +1,42 @@
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { FarpoolError } from "@farpool/contract";
+
+/** The built parts (ARCHITECTURE 3, `dist/`). */
+export interface Installation {
+  readonly root: string;
+  readonly acceptor: string;
+  readonly worker: string;
+  /** Folder for the loader path of client processes. */
+  readonly shimFolder: string;
+  readonly simulatedDriver: string;
+  readonly cli: string;
+}
+
+/** Looks upwards from the running file: `dist/cli/…` when built, `apps/cli/src/…` during development. */
+export function findInstallation(from: string = import.meta.url): Installation {
+  let folder = dirname(fileURLToPath(from));
+  for (;;) {
+    for (const root of [folder, join(folder, "dist")]) {
+      if (existsSync(join(root, "bin/farpool-worker")) || existsSync(join(root, "cli/farpool.mjs"))) return at(root);
+    }
+    const parent = dirname(folder);
+    if (parent === folder) break;
+    folder = parent;
+  }
+  throw new FarpoolError("FARPOOL_UNAVAILABLE", `the built parts of farpool are not found above ${fileURLToPath(from)}`, {
+    hint: "in a checkout, 'npm run build' builds them into dist/",
+  });
+}
+
+function at(root: string): Installation {
+  return {
+    root,
+    acceptor: join(root, "bin/farpool-acceptor"),
+    worker: join(root, "bin/farpool-worker"),
+    shimFolder: join(root, "lib/shim"),
+    simulatedDriver: join(root, "lib/simgpu/libcuda.so.1"),
+    cli: join(root, "cli/farpool.mjs"),
+  };
+}
