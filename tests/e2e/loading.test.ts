@@ -1,0 +1,71 @@
+import { dirname } from "node:path";
+import { describe, expect, it } from "vitest";
+import { library } from "../../scripts/repository.ts";
+import { example } from "./kit/pool.ts";
+import { execute } from "./kit/program.ts";
+
+/** What a loader reads of a shared object. */
+async function readElf(path: string, ...options: readonly string[]): Promise<string> {
+  const result = await execute(["readelf", "--wide", ...options, path]);
+  expect(result).toMatchObject({ status: 0 });
+  return result.stdout;
+}
+
+function allMatches(text: string, pattern: RegExp): readonly string[] {
+  return [...new Set([...text.matchAll(pattern)].map((match) => match[1] ?? ""))].toSorted();
+}
+
+describe("libcuda.so.1 for client processes", () => {
+  it("needs only what every Linux has", async () => {
+    const dynamic = await readElf(library.shim, "--dynamic");
+
+    const allowed = [
+      "ld-linux-x86-64.so.2",
+      "libc.so.6",
+      "libdl.so.2",
+      "libgcc_s.so.1",
+      "libm.so.6",
+      "libpthread.so.0",
+    ];
+    const needed = allMatches(dynamic, /\(NEEDED\).*\[(.+)\]/g);
+    expect(needed).toContain("libc.so.6");
+    expect(needed.filter((name) => !allowed.includes(name))).toEqual([]);
+  });
+
+  it("needs no symbol newer than GLIBC_2.28", async () => {
+    const versions = allMatches(await readElf(library.shim, "--version-info"), /GLIBC_(\d+\.\d+)/g);
+
+    const newest = versions.map((version) => Number(version.split(".")[1])).toSorted((a, b) => b - a)[0];
+    expect(versions.length).toBeGreaterThan(0);
+    expect(newest).toBeLessThanOrEqual(28);
+  });
+
+  it("exports the driver API and nothing else", async () => {
+    const symbols = await readElf(library.shim, "--dyn-syms");
+    const exported = [...symbols.matchAll(/(?:GLOBAL|WEAK)\s+DEFAULT\s+\d+\s+(\S+)/g)].map(
+      (match) => match[1] ?? "",
+    );
+
+    expect(exported.length).toBeGreaterThanOrEqual(400);
+    expect(exported.filter((name) => !/^cu[A-Z]/.test(name))).toEqual([]);
+  });
+
+  it("is never unloaded, and uses no initial-exec TLS", async () => {
+    const dynamic = await readElf(library.shim, "--dynamic");
+
+    expect(dynamic).toContain("NODELETE");
+    expect(dynamic).not.toContain("STATIC_TLS");
+  });
+
+  it("calls itself libcuda.so.1", async () => {
+    expect(await readElf(library.shim, "--dynamic")).toMatch(/\(SONAME\).*\[libcuda\.so\.1\]/);
+  });
+
+  it("lets a program see no GPU when there is no session", async () => {
+    const result = await execute([example("device-query")], {
+      environment: { LD_LIBRARY_PATH: dirname(library.shim) },
+    });
+
+    expect(result).toMatchObject({ status: 1, stdout: "no GPU\n" });
+  });
+});
