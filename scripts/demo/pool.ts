@@ -1,0 +1,82 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ManagerClient, createClient } from "@farpool/client-api";
+import type { Gpu } from "@farpool/contract";
+import { tail } from "../process.ts";
+import { SetupFailed } from "../progress.ts";
+import { farpool, logs, root } from "../repository.ts";
+
+/** `farpool up` in a temporary folder, on ports that nobody else uses. */
+export interface DemoPool extends AsyncDisposable {
+  readonly client: ManagerClient;
+  readonly gpu: Gpu;
+  /** Makes `./farpool` find this pool. */
+  readonly environment: NodeJS.ProcessEnv;
+}
+
+const startLimitMs = 60_000;
+const stopLimitMs = 15_000;
+
+export async function startDemoPool(): Promise<DemoPool> {
+  const folder = mkdtempSync(join(tmpdir(), "farpool-demo-"));
+  // The embedded database runs as another user when this one is root, and must pass through.
+  chmodSync(folder, 0o711);
+  const environment = { ...process.env, FARPOOL_STATE: folder, FARPOOL_RUNTIME: join(folder, "run") };
+  mkdirSync(logs, { recursive: true });
+  const logPath = join(logs, "demo-pool.log");
+  const log = openSync(logPath, "w");
+  const ports = ["--port", String(await freePort()), "--data-port", String(await freePort())];
+  const up = spawn(farpool, ["up", ...ports], { cwd: root, env: environment, stdio: ["ignore", log, log] });
+  closeSync(log);
+  const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
+
+  async function stop(): Promise<void> {
+    client.close();
+    await end(up);
+    rmSync(folder, { recursive: true, force: true });
+  }
+  try {
+    const gpu = await firstGpu(client, up);
+    return { client, gpu, environment, [Symbol.asyncDispose]: stop };
+  } catch (error) {
+    await stop();
+    const said = tail(readFileSync(logPath, "utf8"), 20);
+    throw new SetupFailed(`the pool did not start: ${String(error)}\n${said}`, `the whole log is ${logPath}`);
+  }
+}
+
+async function firstGpu(client: ManagerClient, up: ChildProcess): Promise<Gpu> {
+  const deadline = Date.now() + startLimitMs;
+  for (;;) {
+    const answer = await client.call("listGpus", {}).catch(() => undefined);
+    if (answer?.gpus[0] !== undefined) return answer.gpus[0];
+    if (up.exitCode !== null) throw new Error(`farpool up ended with status ${up.exitCode}`);
+    if (Date.now() > deadline) throw new Error(`no GPU within ${startLimitMs / 1000} s`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** TERM lets the pool end its own processes; KILL is for one that does not. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
+  await ended;
+  clearTimeout(timer);
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      const port = typeof address === "object" ? address?.port : undefined;
+      server.close(() => (port === undefined ? reject(new Error("no free port")) : resolve(port)));
+    });
+  });
+}
