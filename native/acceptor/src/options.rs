@@ -1,0 +1,203 @@
+//! The command line.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What `--help` prints.
+pub const USAGE: &str = "\
+usage: farpool-acceptor --control PATH --worker PATH --driver PATH [options]
+
+  --control PATH             Unix socket for the agent (mode 0600)
+  --worker PATH              the farpool-worker program
+  --driver PATH              the libcuda.so.1 that workers load
+  --listen ADDRESS:PORT      data port (default 127.0.0.1:7445; port 0 picks one)
+  --unix PATH                data socket for clients on this machine
+  --unix-mode MODE           its mode, octal (default 600)
+  --server-name NAME         what clients are told they are connected to (default: the host's name)
+  --workers-per-session N    workers a session can have at once (default 256)
+  --help, --version
+";
+
+/// How the acceptor runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Unix socket for the agent.
+    pub control: PathBuf,
+    /// The `farpool-worker` program.
+    pub worker: PathBuf,
+    /// The `libcuda.so.1` that workers load.
+    pub driver: PathBuf,
+    /// Data port.
+    pub listen: SocketAddr,
+    /// Data socket for clients on this machine.
+    pub unix: Option<PathBuf>,
+    /// Mode of the data socket.
+    pub unix_mode: u32,
+    /// What clients are told they are connected to.
+    pub server_name: String,
+    /// Workers that a session can have at once.
+    pub workers_per_session: u32,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// Run.
+    Run(Box<Options>),
+    /// Print the usage.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// What is wrong with a command line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// There is no such option.
+    #[error("{0} is not an option")]
+    Unknown(String),
+    /// An option stands without its value.
+    #[error("{0} needs a value")]
+    MissingValue(String),
+    /// An option that must be given is not.
+    #[error("{0} is required")]
+    Required(&'static str),
+    /// A value cannot be understood.
+    #[error("{option} is {given:?}, expected {expected}")]
+    Value {
+        /// The option.
+        option: String,
+        /// What was given.
+        given: String,
+        /// What a value looks like.
+        expected: &'static str,
+    },
+}
+
+/// Reads the arguments after the program's name; `--name value` and `--name=value` are the same.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, OptionsError> {
+    let mut arguments = arguments.into_iter();
+    let (mut control, mut worker, mut driver, mut unix) = (None, None, None, None);
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 7445));
+    let mut unix_mode = 0o600;
+    let mut server_name = None;
+    let mut workers_per_session = 256;
+    while let Some(argument) = arguments.next() {
+        let (name, inline) = split(&argument);
+        let mut value = || {
+            inline
+                .clone()
+                .or_else(|| arguments.next())
+                .ok_or_else(|| OptionsError::MissingValue(name.clone()))
+        };
+        let invalid = |given: &OsStr, expected| OptionsError::Value {
+            option: name.clone(),
+            given: given.to_string_lossy().into_owned(),
+            expected,
+        };
+        match name.as_str() {
+            "--help" | "-h" => return Ok(Parsed::Help),
+            "--version" | "-V" => return Ok(Parsed::Version),
+            "--control" => control = Some(PathBuf::from(value()?)),
+            "--worker" => worker = Some(PathBuf::from(value()?)),
+            "--driver" => driver = Some(PathBuf::from(value()?)),
+            "--unix" => unix = Some(PathBuf::from(value()?)),
+            "--listen" => {
+                let given = value()?;
+                listen = given
+                    .to_str()
+                    .and_then(|text| text.parse().ok())
+                    .ok_or_else(|| invalid(&given, "ADDRESS:PORT, for example 0.0.0.0:7445"))?;
+            }
+            "--unix-mode" => {
+                let given = value()?;
+                unix_mode = given
+                    .to_str()
+                    .and_then(|text| u32::from_str_radix(text, 8).ok())
+                    .filter(|mode| *mode <= 0o777)
+                    .ok_or_else(|| invalid(&given, "an octal mode up to 777"))?;
+            }
+            "--server-name" => {
+                let given = value()?;
+                let text = given.to_str().filter(|text| (1..=253).contains(&text.len()));
+                server_name = Some(text.ok_or_else(|| invalid(&given, "1 to 253 bytes"))?.to_owned());
+            }
+            "--workers-per-session" => {
+                let given = value()?;
+                workers_per_session = given
+                    .to_str()
+                    .and_then(|text| text.parse().ok())
+                    .filter(|count| (1..=ledger::MAX_SLOTS).contains(count))
+                    .ok_or_else(|| invalid(&given, "1 to 4096"))?;
+            }
+            _ => return Err(OptionsError::Unknown(name)),
+        }
+    }
+    Ok(Parsed::Run(Box::new(Options {
+        control: control.ok_or(OptionsError::Required("--control"))?,
+        worker: worker.ok_or(OptionsError::Required("--worker"))?,
+        driver: driver.ok_or(OptionsError::Required("--driver"))?,
+        listen,
+        unix,
+        unix_mode,
+        server_name: server_name.unwrap_or_else(host_name),
+        workers_per_session,
+    })))
+}
+
+fn split(argument: &OsStr) -> (String, Option<OsString>) {
+    match argument.to_str().and_then(|text| text.split_once('=')) {
+        Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.into())),
+        _ => (argument.to_string_lossy().into_owned(), None),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<Parsed, OptionsError> {
+        parse(words.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn defaults_apply_and_both_ways_of_giving_a_value_work() {
+        let Ok(Parsed::Run(options)) = parse_words("--control /c --worker=/w --driver /d --server-name=a")
+        else {
+            panic!("the options are right");
+        };
+        assert_eq!(
+            *options,
+            Options {
+                control: "/c".into(),
+                worker: "/w".into(),
+                driver: "/d".into(),
+                listen: SocketAddr::from(([127, 0, 0, 1], 7445)),
+                unix: None,
+                unix_mode: 0o600,
+                server_name: "a".into(),
+                workers_per_session: 256,
+            }
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |words: &str| parse_words(words).unwrap_err().to_string();
+        assert_eq!(message("--worker /w"), "--control is required");
+        assert_eq!(message("--control"), "--control needs a value");
+        assert_eq!(message("--colour x"), "--colour is not an option");
+        assert_eq!(
+            message("--listen localhost"),
+            "--listen is \"localhost\", expected ADDRESS:PORT, for example 0.0.0.0:7445"
+        );
+        assert_eq!(message("--unix-mode 888"), "--unix-mode is \"888\", expected an octal mode up to 777");
+        assert_eq!(message("--workers-per-session 0"), "--workers-per-session is \"0\", expected 1 to 4096");
+    }
+}

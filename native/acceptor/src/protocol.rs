@@ -1,0 +1,378 @@
+//! The control protocol (agent ⇄ acceptor) and what workers report, as JSON.
+//!
+//! A request is one line, `{"id": …, "op": "…", …parameters}`; its answer is one line with the same `id`
+//! and either `"ok": true` beside the results or `"error": {"code", "message"}`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use wire::preface::SESSION_ID_BYTES;
+
+/// Most GPUs of one session.
+pub const MAX_GPUS: usize = 64;
+/// Longest uuid that is accepted; the longest there is (`MIG-GPU-…/n/n`) has less than 60 bytes.
+const MAX_UUID_BYTES: usize = 64;
+/// Longest program name that is kept.
+const MAX_PROGRAM_CHARS: usize = 256;
+
+/// A session's id: 1 to 32 bytes, no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// Checks an id.
+    pub fn parse(text: &str) -> Result<SessionId, ControlError> {
+        if text.is_empty() || text.len() > SESSION_ID_BYTES || text.chars().any(char::is_control) {
+            return Err(ControlError::invalid(format!(
+                "a session id has 1 to {SESSION_ID_BYTES} bytes and no control characters, given {} bytes",
+                text.len()
+            )));
+        }
+        Ok(SessionId(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A session's secret. Never printed; compared in constant time.
+#[derive(Clone)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    fn parse(text: &str) -> Result<Secret, ControlError> {
+        let invalid = || ControlError::invalid("a secret is 64 hexadecimal digits".to_owned());
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return Err(invalid());
+        }
+        let mut secret = [0; 32];
+        for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
+            let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
+            *byte = high.ok_or_else(invalid)? << 4 | low.ok_or_else(invalid)?;
+        }
+        Ok(Secret(secret))
+    }
+
+    /// Whether `given` is this secret.
+    pub fn matches(&self, given: &[u8; 32]) -> bool {
+        subtle::ConstantTimeEq::ct_eq(&self.0[..], &given[..]).into()
+    }
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+/// One GPU of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gpu {
+    /// As `CUDA_VISIBLE_DEVICES` takes it.
+    pub uuid: String,
+    /// The slice's size; `null` for a whole GPU.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A session as the agent describes it, checked.
+#[derive(Debug, Clone)]
+pub struct SessionSpec {
+    /// The id.
+    pub id: SessionId,
+    /// The secret.
+    pub secret: Secret,
+    /// The GPUs, in the session's order.
+    pub gpus: Vec<Gpu>,
+}
+
+impl SessionSpec {
+    /// Whether `other` describes the same session.
+    pub fn is_same_as(&self, other: &SessionSpec) -> bool {
+        self.id == other.id && self.secret.matches(&other.secret.0) && self.gpus == other.gpus
+    }
+
+    fn parse(value: Value) -> Result<SessionSpec, ControlError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Raw {
+            id: String,
+            secret: String,
+            gpus: Vec<Gpu>,
+        }
+        let raw: Raw = serde_json::from_value(value)
+            .map_err(|error| ControlError::invalid(format!("the session cannot be read: {error}")))?;
+        let (id, secret) = (SessionId::parse(&raw.id)?, Secret::parse(&raw.secret)?);
+        if raw.gpus.is_empty() || raw.gpus.len() > MAX_GPUS {
+            let count = raw.gpus.len();
+            return Err(ControlError::invalid(format!("a session has 1 to {MAX_GPUS} GPUs, given {count}")));
+        }
+        let mut seen = BTreeSet::new();
+        for gpu in &raw.gpus {
+            let uuid = gpu.uuid.as_str();
+            // A comma would make two devices of one in CUDA_VISIBLE_DEVICES.
+            let is_plain = uuid.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+            if uuid.is_empty() || uuid.len() > MAX_UUID_BYTES || !is_plain {
+                return Err(ControlError::invalid(format!("{uuid:?} is not the uuid of a GPU")));
+            }
+            if !seen.insert(uuid) {
+                return Err(ControlError::invalid(format!("GPU {uuid} is listed twice")));
+            }
+        }
+        Ok(SessionSpec { id, secret, gpus: raw.gpus })
+    }
+}
+
+/// What an agent wants.
+#[derive(Debug)]
+pub enum Operation {
+    /// Who are you?
+    Hello,
+    /// Let clients of a session in.
+    OpenSession(SessionSpec),
+    /// End a session and its workers.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+        /// Why, for the log and for clients that come too late.
+        reason: String,
+    },
+    /// Everything that is known.
+    Status,
+    /// Send events from now on.
+    Subscribe,
+}
+
+/// One line of an agent, with the `id` to answer to (`null` when none could be read).
+#[derive(Debug)]
+pub struct Request {
+    /// To be repeated in the answer.
+    pub id: Value,
+    /// What is wanted, or what is wrong with the line.
+    pub operation: Result<Operation, ControlError>,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// A word for programs: `badRequest`, `unknownOp`, `invalidSession`, `sessionConflict`,
+    /// `unknownSession`, `closing`, `internal`.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl ControlError {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> ControlError {
+        ControlError { code, message: message.into() }
+    }
+
+    fn invalid(message: String) -> ControlError {
+        ControlError::new("invalidSession", message)
+    }
+}
+
+impl Request {
+    /// Reads one line.
+    pub fn parse(line: &[u8]) -> Request {
+        let mut fields = match serde_json::from_slice::<Value>(line) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Request::bad(Value::Null, "a request is a JSON object"),
+            Err(error) => return Request::bad(Value::Null, format!("the line is not JSON: {error}")),
+        };
+        let id = fields.remove("id").unwrap_or(Value::Null);
+        if !matches!(id, Value::Null | Value::Number(_) | Value::String(_)) {
+            return Request::bad(Value::Null, "an id is a number or a string");
+        }
+        match fields.remove("op") {
+            Some(Value::String(op)) => Request { id, operation: Operation::parse(&op, fields) },
+            _ => Request::bad(id, "a request names its op"),
+        }
+    }
+
+    fn bad(id: Value, message: impl Into<String>) -> Request {
+        Request { id, operation: Err(ControlError::new("badRequest", message)) }
+    }
+}
+
+impl Operation {
+    fn parse(op: &str, mut fields: Map<String, Value>) -> Result<Operation, ControlError> {
+        match op {
+            "hello" => Ok(Operation::Hello),
+            "status" => Ok(Operation::Status),
+            "subscribe" => Ok(Operation::Subscribe),
+            "openSession" => {
+                let session = fields.remove("session").unwrap_or(Value::Null);
+                SessionSpec::parse(session).map(Operation::OpenSession)
+            }
+            "closeSession" => {
+                let Some(Value::String(id)) = fields.remove("sessionId") else {
+                    return Err(ControlError::new("badRequest", "closeSession needs a sessionId"));
+                };
+                let reason = match fields.remove("reason") {
+                    None | Some(Value::Null) => "no reason given".to_owned(),
+                    Some(Value::String(reason)) => reason.chars().take(256).collect(),
+                    Some(_) => return Err(ControlError::new("badRequest", "a reason is a string")),
+                };
+                Ok(Operation::CloseSession { session: SessionId::parse(&id)?, reason })
+            }
+            other => {
+                let shown: String = other.chars().take(64).collect();
+                Err(ControlError::new("unknownOp", format!("there is no op {shown:?}")))
+            }
+        }
+    }
+}
+
+/// The line that answers `id`: `results` must be an object.
+pub(crate) fn answer(id: Value, result: Result<Value, ControlError>) -> Value {
+    match result {
+        Ok(Value::Object(results)) => {
+            let mut line = Map::from_iter([("id".to_owned(), id), ("ok".to_owned(), Value::Bool(true))]);
+            line.extend(results);
+            Value::Object(line)
+        }
+        Ok(_) => json!({"id": id, "ok": true}),
+        Err(error) => json!({"id": id, "error": {"code": error.code, "message": error.message}}),
+    }
+}
+
+/// A worker, living or ended, as agents see it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerView {
+    /// Process id on the server.
+    pub pid: i32,
+    /// The connection id, 32 hexadecimal digits.
+    pub connection_id: String,
+    /// Process id on the client; `null` until the worker has shaken hands with its client.
+    pub client_pid: Option<u32>,
+    /// The client's program; `null` until then.
+    pub program: Option<String>,
+    /// When the worker was started.
+    pub started_at: String,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// Its latest report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
+}
+
+/// How a worker ended: `{"code": 0}` or `{"signal": 9}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exit {
+    /// It exited.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// What a worker counts. Fields that a worker leaves out are zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs, reason = "the names are those of the protocol")]
+pub struct Report {
+    pub calls: u64,
+    pub round_trips: u64,
+    pub local_calls: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub kernel_launches: u64,
+    pub busy_ms: u64,
+    pub memory_peak_bytes: u64,
+    pub per_gpu: Vec<GpuReport>,
+}
+
+/// What a worker counts per GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are those of the protocol")]
+pub struct GpuReport {
+    pub uuid: String,
+    pub memory_used_bytes: u64,
+}
+
+/// A message of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum WorkerMessage {
+    /// The worker has shaken hands with its client.
+    #[serde(rename_all = "camelCase")]
+    Started {
+        /// Process id on the client.
+        client_pid: u32,
+        /// The client's program.
+        program: String,
+    },
+    /// Numbers.
+    Report(Report),
+}
+
+impl WorkerMessage {
+    /// Reads a message. Workers execute the calls of strangers, so they are not trusted either: what is
+    /// kept of them is bounded.
+    pub fn parse(bytes: &[u8]) -> Result<WorkerMessage, serde_json::Error> {
+        let mut message = serde_json::from_slice(bytes)?;
+        match &mut message {
+            WorkerMessage::Started { program, .. } => {
+                if let Some((end, _)) = program.char_indices().nth(MAX_PROGRAM_CHARS) {
+                    program.truncate(end);
+                }
+            }
+            WorkerMessage::Report(report) => {
+                report.per_gpu.truncate(MAX_GPUS);
+                report.per_gpu.retain(|gpu| gpu.uuid.len() <= MAX_UUID_BYTES);
+            }
+        }
+        Ok(message)
+    }
+}
+
+/// The first message of a worker's control socket.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirstMessage<'a> {
+    /// The session.
+    pub session_id: &'a str,
+    /// The connection id, 32 hexadecimal digits.
+    pub connection_id: &'a str,
+    /// Path of the `libcuda.so.1` to load.
+    pub driver: &'a str,
+    /// The session's GPUs.
+    pub gpus: &'a [Gpu],
+    /// The worker's slot in the ledger.
+    pub slot: u32,
+    /// What the client is told it is connected to.
+    pub server_name: &'a str,
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

@@ -1,0 +1,246 @@
+//! Workers: their start, their messages, their end.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use anyhow::Context;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::connections::hex;
+use super::{Server, Source, TERM_GRACE, Timer};
+use crate::clock;
+use crate::listen::Peer;
+use crate::poll::{EventFlags, Token};
+use crate::protocol::{Exit, FirstMessage, SessionId, WorkerMessage, WorkerView};
+use crate::session::{Closing, Worker};
+use crate::spawn::{Spawned, Start};
+
+/// Longest message of a worker; a report of 64 GPUs has 6 KiB.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
+/// Messages taken per event, so that a chattering worker gets its share of the loop only.
+const MESSAGES: usize = 16;
+/// Messages taken of a dead worker. Its socket's buffer holds fewer; the bound is for the case that the
+/// worker left a child behind that goes on writing.
+const LAST_MESSAGES: usize = 1024;
+
+impl Server {
+    /// Starts a worker for `client`.
+    pub(super) fn start_worker(
+        &mut self,
+        id: &SessionId,
+        slot: u32,
+        connection_id: [u8; 16],
+        client: BorrowedFd<'_>,
+        peer: Peer,
+    ) -> anyhow::Result<()> {
+        let session = self.sessions.get(id).context("the session is gone")?;
+        let connection_id = hex(&connection_id);
+        let message = serde_json::to_vec(&FirstMessage {
+            session_id: id.as_str(),
+            connection_id: &connection_id,
+            driver: &self.driver,
+            gpus: &session.spec.gpus,
+            slot,
+            server_name: &self.options.server_name,
+        })?;
+        let uuids: Vec<&str> = session.spec.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        let spawned = self.spawner.spawn(&Start {
+            message: &message,
+            client,
+            ledger: session.ledger_fd.as_fd(),
+            visible_devices: uuids.join(","),
+        })?;
+        let pid = i32::try_from(spawned.child.id())?;
+        let view = WorkerView {
+            pid,
+            connection_id,
+            client_pid: None,
+            program: None,
+            started_at: clock::now(),
+            ended_at: None,
+            exit: None,
+            report: None,
+        };
+        let started = self.adopt_worker(id, slot, spawned, view);
+        if started.is_ok() {
+            tracing::info!(target: "audit", session = %id, pid, slot, %peer, "worker started");
+        }
+        started
+    }
+
+    fn adopt_worker(
+        &mut self,
+        id: &SessionId,
+        slot: u32,
+        mut spawned: Spawned,
+        view: WorkerView,
+    ) -> anyhow::Result<()> {
+        let watched = self.watch(&spawned.pidfd, EventFlags::IN, Source::WorkerEnd);
+        let token = match watched {
+            Ok(token) => token,
+            Err(error) => {
+                // A worker that is not watched would never be reaped.
+                let _ = spawned.child.kill();
+                let _ = spawned.child.wait();
+                return Err(error).context("cannot watch the worker");
+            }
+        };
+        let control = match self.watch(&spawned.control, EventFlags::IN, Source::WorkerMessages(token)) {
+            Ok(control) => Some((control, spawned.control)),
+            Err(error) => {
+                tracing::error!(session = %id, %error, "cannot watch a worker's messages");
+                None
+            }
+        };
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.add_worker(token, slot);
+        }
+        let worker = Worker {
+            session: id.clone(),
+            slot,
+            child: spawned.child,
+            pidfd: spawned.pidfd,
+            control,
+            view,
+            has_sent_nonsense: false,
+        };
+        self.workers.insert(token, worker);
+        Ok(())
+    }
+
+    pub(super) fn read_worker(&mut self, worker: Token) {
+        self.read_messages(worker, MESSAGES);
+    }
+
+    fn read_messages(&mut self, token: Token, limit: usize) {
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+        for _ in 0..limit {
+            let Some(worker) = self.workers.get_mut(&token) else { return };
+            let Some((control_token, control)) = &worker.control else { return };
+            // `TRUNC` answers a message's real length, also where the buffer is shorter.
+            match rustix::net::recv(control, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // The end. An empty message looks the same, and has no meaning.
+                Ok((_, 0)) | Err(_) => {
+                    let control_token = *control_token;
+                    if let Some((_, control)) = worker.control.take() {
+                        self.forget(control_token, &control);
+                    }
+                    return;
+                }
+                Ok((received, length)) => {
+                    let whole = if length <= MAX_MESSAGE_BYTES { buffer.get(..received) } else { None };
+                    match whole.and_then(|bytes| WorkerMessage::parse(bytes).ok()) {
+                        Some(message) => self.handle_message(token, message),
+                        None if worker.has_sent_nonsense => {}
+                        None => {
+                            worker.has_sent_nonsense = true;
+                            let pid = worker.view.pid;
+                            tracing::warn!(session = %worker.session, pid, length, "worker sends nonsense");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_message(&mut self, token: Token, message: WorkerMessage) {
+        let Some(worker) = self.workers.get_mut(&token) else { return };
+        match message {
+            WorkerMessage::Report(report) => worker.view.report = Some(report),
+            WorkerMessage::Started { client_pid, program } => {
+                if worker.view.client_pid.is_some() {
+                    return;
+                }
+                worker.view.client_pid = Some(client_pid);
+                worker.view.program = Some(program);
+                let event =
+                    json!({"event": "workerStarted", "sessionId": worker.session, "worker": worker.view});
+                self.publish(&event);
+            }
+        }
+    }
+
+    /// The pidfd is readable: hears the last words, reaps, frees the slot, tells the agents.
+    pub(super) fn end_worker(&mut self, token: Token) {
+        self.read_messages(token, LAST_MESSAGES);
+        let Some(mut worker) = self.workers.remove(&token) else { return };
+        let exit = match worker.child.try_wait() {
+            Ok(Some(status)) => exit_of(status),
+            // Not dead after all; the pidfd will say so again.
+            Ok(None) => {
+                self.workers.insert(token, worker);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(pid = worker.view.pid, %error, "cannot reap a worker");
+                Exit::Code(-1)
+            }
+        };
+        self.forget(token, &worker.pidfd);
+        if let Some((control_token, control)) = worker.control.take() {
+            self.forget(control_token, &control);
+        }
+        worker.view.ended_at = Some(clock::now());
+        worker.view.exit = Some(exit);
+        let (id, pid) = (worker.session, worker.view.pid);
+        tracing::info!(target: "audit", session = %id, pid, ?exit, "worker ended");
+        let event = json!({"event": "workerEnded", "sessionId": id, "worker": worker.view});
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.remove_worker(token, worker.slot, worker.view);
+        }
+        self.publish(&event);
+        self.finish_close(&id);
+    }
+
+    pub(super) fn signal_worker(&mut self, token: Token, signal: Signal) {
+        let Some(worker) = self.workers.get(&token) else { return };
+        match rustix::process::pidfd_send_signal(&worker.pidfd, signal) {
+            // Dead already, its pidfd is about to be read.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => tracing::error!(pid = worker.view.pid, %error, "cannot signal a worker"),
+        }
+    }
+
+    /// Lets nobody into the session any more and ends its workers.
+    pub(super) fn begin_close(&mut self, id: &SessionId, reason: &str) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.closing.is_none() {
+            tracing::info!(target: "audit", session = %id, reason, workers = session.workers.len(), "session closes");
+            session.closing = Some(Closing { reason: reason.to_owned(), waiting: Vec::new() });
+            let workers: Vec<Token> = session.workers.iter().copied().collect();
+            for worker in workers {
+                self.signal_worker(worker, Signal::TERM);
+                self.poller.after(TERM_GRACE, Timer::Kill(worker));
+            }
+        }
+    }
+
+    /// Forgets a closing session whose last worker has ended, and answers those who wait for that.
+    pub(super) fn finish_close(&mut self, id: &SessionId) {
+        let is_over =
+            |session: &crate::session::Session| session.closing.is_some() && session.workers.is_empty();
+        if !self.sessions.get(id).is_some_and(is_over) {
+            return;
+        }
+        let Some(session) = self.sessions.remove(id) else { return };
+        tracing::info!(target: "audit", session = %id, "session closed");
+        let results = json!({"workers": session.ended().collect::<Vec<_>>()});
+        for (agent, request) in session.closing.map(|closing| closing.waiting).unwrap_or_default() {
+            self.answer_later(agent, request, results.clone());
+        }
+    }
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(-1),
+    }
+}

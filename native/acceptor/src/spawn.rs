@@ -1,0 +1,154 @@
+//! Starting a worker: what it inherits and, above all, what it does not.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use rustix::process::{Pid, PidfdFlags};
+
+/// The worker's control socket, in the worker.
+const CONTROL_FD: RawFd = 3;
+/// The session's ledger, in the worker.
+const LEDGER_FD: RawFd = 4;
+
+/// Variables that a worker gets when the acceptor has them.
+const KEPT_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "RUST_LOG"];
+/// And those that begin with one of these.
+const KEPT_PREFIXES: [&str; 2] = ["FARPOOL_SIMGPU_", "CUDA_"];
+
+/// Starts workers.
+pub(crate) struct Spawner {
+    program: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// What a worker is started with.
+pub(crate) struct Start<'a> {
+    /// The first message on the control socket.
+    pub(crate) message: &'a [u8],
+    /// The client's socket, which travels with it.
+    pub(crate) client: BorrowedFd<'a>,
+    pub(crate) ledger: BorrowedFd<'a>,
+    /// Value of `CUDA_VISIBLE_DEVICES`.
+    pub(crate) visible_devices: String,
+}
+
+/// A worker that was started.
+pub(crate) struct Spawned {
+    pub(crate) child: Child,
+    /// Readable when the worker has ended; signals sent through it cannot hit another process.
+    pub(crate) pidfd: OwnedFd,
+    /// Our end of the control socket.
+    pub(crate) control: OwnedFd,
+}
+
+impl Spawner {
+    /// Remembers the acceptor's environment, and takes descriptors 3 and 4 out of circulation: `spawn`
+    /// overwrites them in the child, where one of them could otherwise be the standard library's pipe for
+    /// a failed `exec`, or the source of the other.
+    pub(crate) fn new(program: PathBuf) -> io::Result<Spawner> {
+        loop {
+            let file = File::open("/dev/null")?;
+            if file.as_raw_fd() > LEDGER_FD {
+                break;
+            }
+            // Kept open for the life of the process, which is the point.
+            let _ = file.into_raw_fd();
+        }
+        let environment = std::env::vars_os().filter(|(name, _)| is_kept(name)).collect();
+        Ok(Spawner { program, environment })
+    }
+
+    /// Starts a worker. The first message waits in its socket before the process exists.
+    pub(crate) fn spawn(&self, start: &Start<'_>) -> io::Result<Spawned> {
+        let (control, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        send_with_descriptor(&control, start.message, start.client)?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve");
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env("CUDA_VISIBLE_DEVICES", &start.visible_devices);
+        command.stdin(Stdio::null());
+        // Inherited, not piped through us: a worker must be able to log when the acceptor is gone.
+        command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
+        let (theirs_raw, ledger_raw) = (theirs.as_raw_fd(), start.ledger.as_raw_fd());
+        // SAFETY: the closure runs between fork and exec and makes async-signal-safe calls only; it
+        // allocates nothing. Both descriptors stay open until `spawn` returns, which is after the exec.
+        unsafe { command.pre_exec(move || prepare_child(theirs_raw, ledger_raw)) };
+        let mut child = command.spawn()?;
+        // The child is not reaped yet, so its number still means it.
+        let pid = Pid::from_child(&child);
+        let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(error.into());
+            }
+        };
+        Ok(Spawned { child, pidfd, control })
+    }
+}
+
+fn is_kept(name: &std::ffi::OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    name != "CUDA_VISIBLE_DEVICES"
+        && (KEPT_VARIABLES.contains(&name) || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// Runs in the child, before `exec`.
+fn prepare_child(control: RawFd, ledger: RawFd) -> io::Result<()> {
+    // SAFETY: these calls take numbers only and are async-signal-safe. `dup2` clears close-on-exec on the
+    // copies. Overwriting 3 and 4 closes nothing of use: `Spawner::new` holds them.
+    unsafe {
+        // A session of its own: a terminal's Ctrl-C or hang-up ends the acceptor's group, not programs.
+        // PR_SET_PDEATHSIG is left alone on purpose, see the crate's text.
+        if libc::setsid() == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::dup2(control, CONTROL_FD) == -1 || libc::dup2(ledger, LEDGER_FD) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // Everything of ours is close-on-exec; this is for what whoever started us left open. A kernel
+        // before 5.11 does not know the call, and then those descriptors pass on, as they did to us.
+        libc::syscall(
+            libc::SYS_close_range,
+            libc::c_uint::from(5u8),
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+    }
+    Ok(())
+}
+
+fn send_with_descriptor(socket: &OwnedFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for the descriptor"));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(message)], &mut ancillary, flags)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_kept;
+
+    #[test]
+    fn only_listed_variables_reach_a_worker() {
+        let kept = |name: &str| is_kept(name.as_ref());
+        assert!(["PATH", "HOME", "FARPOOL_SIMGPU_GPUS", "CUDA_CACHE_PATH"].into_iter().all(kept));
+        assert!(!["LD_PRELOAD", "FARPOOL_SESSION", "CUDA_VISIBLE_DEVICES", "SECRET"].into_iter().any(kept));
+    }
+}
