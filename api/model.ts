@@ -40,7 +40,10 @@ export interface PerThread {
   readonly waits?: true;
 }
 
-/** Fields of a record, by name in order. Types: `i32`, `u64`, `bytes`, `Stream`, `new Stream`, `list JitOption`, … */
+/**
+ * Fields of a record, by name in order. Types: `u8` … `f64`, a kind of handle (`Stream`), `new Stream` for one that the
+ * call makes, `[u64; 8]`, `list X` for records of protocol.ts, `bytes` (counted), `rest` (what is left; last only).
+ */
 export type Fields = Readonly<Record<string, string>>;
 
 export interface Wire {

@@ -82,7 +82,7 @@ export const copy: Noun = noun("copy", [
           direction: "u32",
           data: "bytes",
         },
-        reply: { data: "bytes" },
+        reply: { data: "rest" },
       },
     },
     [input("pCopy", "const CUDA_MEMCPY3D *"), input("hStream", "CUstream", { nullable: true })],
@@ -206,7 +206,7 @@ export const copy: Noun = noun("copy", [
       id: 0x0917,
       since: 3020,
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemcpyDtoHAsync_v2", waits: true },
-      wire: { request: { source: "u64", size: "u64" }, reply: { data: "bytes" } },
+      wire: { request: { source: "u64", size: "u64" }, reply: { data: "rest" } },
     },
     [
       output("dstHost", "void *", { length: "ByteCount" }),
@@ -226,7 +226,7 @@ export const copy: Noun = noun("copy", [
       id: 0x0919,
       since: 3020,
       perThread: { suffix: "ptsz", since: 7000 },
-      wire: { request: { source: "u64", size: "u64", stream: "Stream" }, reply: { data: "bytes" } },
+      wire: { request: { source: "u64", size: "u64", stream: "Stream" }, reply: { data: "rest" } },
     },
     [
       output("dstHost", "void *", { length: "ByteCount" }),

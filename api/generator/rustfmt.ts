@@ -1,9 +1,7 @@
 /** Formats emitted Rust with the repository's rustfmt settings. */
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 
 export interface Output {
   /** Relative to the repository. */
@@ -11,26 +9,15 @@ export interface Output {
   readonly text: string;
 }
 
-/** All Rust files in one run of rustfmt; other files pass through. */
+/** Rust files are formatted, others pass through. Through stdin, so that rustfmt does not look for modules. */
 export function formatRust(root: string, outputs: readonly Output[]): readonly Output[] {
-  const folder = mkdtempSync(join(tmpdir(), "farpool-generate-"));
-  try {
-    const rust = outputs.filter((output) => output.path.endsWith(".rs"));
-    for (const output of rust) {
-      mkdirSync(dirname(join(folder, output.path)), { recursive: true });
-      writeFileSync(join(folder, output.path), output.text);
-    }
-    const config = join(root, "rustfmt.toml");
-    const paths = rust.map((output) => join(folder, output.path));
-    execFileSync("rustfmt", ["--edition", "2024", "--config-path", config, ...paths], {
-      stdio: ["ignore", "inherit", "inherit"],
-    });
-    return outputs.map((output) =>
-      output.path.endsWith(".rs")
-        ? { path: output.path, text: readFileSync(join(folder, output.path), "utf8") }
-        : output,
-    );
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const options = ["--edition", "2024", "--config-path", join(root, "rustfmt.toml")];
+  return outputs.map(({ path, text }) =>
+    path.endsWith(".rs")
+      ? {
+          path,
+          text: execFileSync("rustfmt", options, { input: text, encoding: "utf8", maxBuffer: 1 << 26 }),
+        }
+      : { path, text },
+  );
 }
