@@ -5,7 +5,7 @@ import { zig } from "../setup/zig.ts";
 import { place, placeLink } from "./place.ts";
 
 /** The oldest C library on which a client process may run (driver-abi "Loading", ADR 7). */
-export const clientTarget = { triple: "x86_64-unknown-linux-gnu", glibc: "2.28" } as const;
+const clientTarget = { triple: "x86_64-unknown-linux-gnu", glibc: "2.28" } as const;
 
 interface Target {
   readonly name: string;

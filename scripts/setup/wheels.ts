@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { runOrFail } from "../process.ts";
 import { toolCache } from "../repository.ts";
 
-export interface Wheel {
+interface Wheel {
   readonly name: string;
   readonly version: string;
   readonly sha256: string;
