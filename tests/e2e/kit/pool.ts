@@ -41,7 +41,7 @@ export async function startPool(): Promise<Pool> {
   chmodSync(folder, 0o711);
   const [managerPort, dataPort] = [await freePort(), await freePort()];
   const environment = { FARPOOL_STATE: folder, FARPOOL_RUNTIME: join(folder, "run") };
-  const words = ["up", "--port", String(managerPort), "--data-port", String(dataPort)];
+  const words = ["up", "--simulated", "--port", String(managerPort), "--data-port", String(dataPort)];
   const up = start([farpool, ...words], { environment });
   const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
 
