@@ -1,17 +1,14 @@
+import { runOrFail } from "./process.ts";
 import { main, write } from "./progress.ts";
-import { CommandFailed, run } from "./process.ts";
 import { cudaToolkit } from "./setup/cuda-toolkit.ts";
 
-// The generator compares its description with the headers of the toolkit in CUDA_HOME.
+// With a toolkit the generator also compares its description with that toolkit's headers.
 await main(async () => {
   const toolkit = await cudaToolkit();
-  const command = {
+  const outcome = await runOrFail({
     command: "node",
-    arguments: ["api/generator/main.ts", ...process.argv.slice(2)],
-    environment: { CUDA_HOME: toolkit.home },
+    arguments: ["api/generator/main.ts", "--toolkit", toolkit.home, ...process.argv.slice(2)],
     log: "generate",
-  };
-  const outcome = await run(command);
-  if (outcome.status !== 0) throw new CommandFailed(command, outcome);
-  write(outcome.stdout.trimEnd());
+  });
+  if (outcome.stdout !== "") write(outcome.stdout.trimEnd());
 });
