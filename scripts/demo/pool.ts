@@ -24,7 +24,12 @@ export async function startDemoPool(): Promise<DemoPool> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-demo-"));
   // The embedded database runs as another user when this one is root, and must pass through.
   chmodSync(folder, 0o711);
-  const environment = { ...process.env, FARPOOL_STATE: folder, FARPOOL_RUNTIME: join(folder, "run") };
+  const environment = {
+    ...process.env,
+    FARPOOL_STATE: folder,
+    FARPOOL_RUNTIME: join(folder, "run"),
+    FARPOOL_SIMGPU_STATE: join(folder, "simgpu"),
+  };
   mkdirSync(logs, { recursive: true });
   const logPath = join(logs, "demo-pool.log");
   const log = openSync(logPath, "w");

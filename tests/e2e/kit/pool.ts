@@ -40,7 +40,12 @@ export async function startPool(): Promise<Pool> {
   // The embedded database runs as another user when the tests run as root.
   chmodSync(folder, 0o711);
   const [managerPort, dataPort] = [await freePort(), await freePort()];
-  const environment = { FARPOOL_STATE: folder, FARPOOL_RUNTIME: join(folder, "run") };
+  const environment = {
+    FARPOOL_STATE: folder,
+    FARPOOL_RUNTIME: join(folder, "run"),
+    // All simulated GPUs of a user share one account of used memory unless told otherwise.
+    FARPOOL_SIMGPU_STATE: join(folder, "simgpu"),
+  };
   const words = ["up", "--simulated", "--port", String(managerPort), "--data-port", String(dataPort)];
   const up = start([farpool, ...words], { environment });
   const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
