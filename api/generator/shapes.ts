@@ -17,7 +17,7 @@ export interface Field {
 }
 
 export interface Shape {
-  /** Name on the wire and in Rust: the symbol with a capital letter. */
+  /** Name on the wire and in Rust: the symbol in capital letters' style. */
   readonly name: string;
   readonly symbol: string;
   readonly id: number;
@@ -132,8 +132,9 @@ export function recordFields(name: string): readonly Field[] {
   return declared(record.fields);
 }
 
+/** `cuMemAlloc_v2` → `CuMemAllocV2` */
 function capitalised(name: string): string {
-  return name.charAt(0).toUpperCase() + name.slice(1);
+  return name.charAt(0).toUpperCase() + name.slice(1).replace(/_v(\d+)$/, "V$1");
 }
 
 function snakeCase(name: string): string {

@@ -5,10 +5,13 @@ import { shimLibrary, simgpuLibrary } from "../libraries.ts";
 import type { Schema } from "../schema.ts";
 import { emitAbiSignatures } from "./abi-signatures.ts";
 import { emitAbiTypes } from "./abi-types.ts";
+import { emitDriver } from "./driver.ts";
 import { emitLibrary } from "./library.ts";
 import { emitProcAddress } from "./proc-address.ts";
+import { emitShim } from "./shim.ts";
 import { emitWire } from "./wire.ts";
 import { emitWireTests } from "./wire-tests.ts";
+import { emitWorker, emitWorkerModule } from "./worker.ts";
 
 export function emitAll(schema: Schema, root: string): readonly Output[] {
   const rust = [
@@ -17,6 +20,10 @@ export function emitAll(schema: Schema, root: string): readonly Output[] {
     emitProcAddress(schema),
     emitWire(schema),
     emitWireTests(schema),
+    emitDriver(schema),
+    emitShim(schema),
+    emitWorker(schema),
+    emitWorkerModule(),
     ...emitLibrary(simgpuLibrary(schema, root), schema),
     ...emitLibrary(shimLibrary(schema), schema),
   ];

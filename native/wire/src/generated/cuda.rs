@@ -715,11 +715,11 @@ impl Reply for CuDeviceGetExecAffinitySupportReply {
 
 /// Request of `cuDevicePrimaryCtxRelease_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuDevicePrimaryCtxRelease_v2 {
+pub struct CuDevicePrimaryCtxReleaseV2 {
     pub device: i32,
 }
 
-impl<'a> Request<'a> for CuDevicePrimaryCtxRelease_v2 {
+impl<'a> Request<'a> for CuDevicePrimaryCtxReleaseV2 {
     const CALL: CallId = CallId(770);
     type Reply = ();
 
@@ -734,11 +734,11 @@ impl<'a> Request<'a> for CuDevicePrimaryCtxRelease_v2 {
 
 /// Request of `cuDevicePrimaryCtxReset_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuDevicePrimaryCtxReset_v2 {
+pub struct CuDevicePrimaryCtxResetV2 {
     pub device: i32,
 }
 
-impl<'a> Request<'a> for CuDevicePrimaryCtxReset_v2 {
+impl<'a> Request<'a> for CuDevicePrimaryCtxResetV2 {
     const CALL: CallId = CallId(772);
     type Reply = ();
 
@@ -774,13 +774,13 @@ impl<'a> Request<'a> for CuDevicePrimaryCtxRetain {
 
 /// Request of `cuCtxCreate_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuCtxCreate_v2 {
+pub struct CuCtxCreateV2 {
     pub context: Context,
     pub flags: u32,
     pub device: i32,
 }
 
-impl<'a> Request<'a> for CuCtxCreate_v2 {
+impl<'a> Request<'a> for CuCtxCreateV2 {
     const CALL: CallId = CallId(1026);
     type Reply = ();
 
@@ -801,11 +801,11 @@ impl<'a> Request<'a> for CuCtxCreate_v2 {
 
 /// Request of `cuCtxDestroy_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuCtxDestroy_v2 {
+pub struct CuCtxDestroyV2 {
     pub context: Context,
 }
 
-impl<'a> Request<'a> for CuCtxDestroy_v2 {
+impl<'a> Request<'a> for CuCtxDestroyV2 {
     const CALL: CallId = CallId(1030);
     type Reply = ();
 
@@ -1060,11 +1060,11 @@ impl<'a> Request<'a> for CuCtxSynchronize {
 
 /// Request of `cuCtxSynchronize_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuCtxSynchronize_v2 {
+pub struct CuCtxSynchronizeV2 {
     pub ctx: Context,
 }
 
-impl<'a> Request<'a> for CuCtxSynchronize_v2 {
+impl<'a> Request<'a> for CuCtxSynchronizeV2 {
     const CALL: CallId = CallId(1055);
     type Reply = ();
 
@@ -1233,14 +1233,14 @@ impl Reply for CuModuleGetFunctionCountReply {
 
 /// Request of `cuModuleGetGlobal_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuModuleGetGlobal_v2<'a> {
+pub struct CuModuleGetGlobalV2<'a> {
     pub module: Module,
     pub name: &'a [u8],
 }
 
-impl<'a> Request<'a> for CuModuleGetGlobal_v2<'a> {
+impl<'a> Request<'a> for CuModuleGetGlobalV2<'a> {
     const CALL: CallId = CallId(1540);
-    type Reply = CuModuleGetGlobal_v2Reply;
+    type Reply = CuModuleGetGlobalV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.module.raw());
@@ -1254,12 +1254,12 @@ impl<'a> Request<'a> for CuModuleGetGlobal_v2<'a> {
 
 /// Reply to `cuModuleGetGlobal_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuModuleGetGlobal_v2Reply {
+pub struct CuModuleGetGlobalV2Reply {
     pub address: u64,
     pub size: u64,
 }
 
-impl Reply for CuModuleGetGlobal_v2Reply {
+impl Reply for CuModuleGetGlobalV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.address);
         writer.put_u64(self.size);
@@ -1682,13 +1682,13 @@ impl<'a> Request<'a> for CuLibraryUnload {
 
 /// Request of `cuMemAlloc_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemAlloc_v2 {
+pub struct CuMemAllocV2 {
     pub size: u64,
 }
 
-impl<'a> Request<'a> for CuMemAlloc_v2 {
+impl<'a> Request<'a> for CuMemAllocV2 {
     const CALL: CallId = CallId(2049);
-    type Reply = CuMemAlloc_v2Reply;
+    type Reply = CuMemAllocV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.size);
@@ -1701,11 +1701,11 @@ impl<'a> Request<'a> for CuMemAlloc_v2 {
 
 /// Reply to `cuMemAlloc_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemAlloc_v2Reply {
+pub struct CuMemAllocV2Reply {
     pub address: u64,
 }
 
-impl Reply for CuMemAlloc_v2Reply {
+impl Reply for CuMemAllocV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.address);
     }
@@ -1717,15 +1717,15 @@ impl Reply for CuMemAlloc_v2Reply {
 
 /// Request of `cuMemAllocPitch_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemAllocPitch_v2 {
+pub struct CuMemAllocPitchV2 {
     pub width: u64,
     pub height: u64,
     pub element_size: u32,
 }
 
-impl<'a> Request<'a> for CuMemAllocPitch_v2 {
+impl<'a> Request<'a> for CuMemAllocPitchV2 {
     const CALL: CallId = CallId(2053);
-    type Reply = CuMemAllocPitch_v2Reply;
+    type Reply = CuMemAllocPitchV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.width);
@@ -1740,12 +1740,12 @@ impl<'a> Request<'a> for CuMemAllocPitch_v2 {
 
 /// Reply to `cuMemAllocPitch_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemAllocPitch_v2Reply {
+pub struct CuMemAllocPitchV2Reply {
     pub address: u64,
     pub pitch: u64,
 }
 
-impl Reply for CuMemAllocPitch_v2Reply {
+impl Reply for CuMemAllocPitchV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.address);
         writer.put_u64(self.pitch);
@@ -1758,11 +1758,11 @@ impl Reply for CuMemAllocPitch_v2Reply {
 
 /// Request of `cuMemFree_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemFree_v2 {
+pub struct CuMemFreeV2 {
     pub address: u64,
 }
 
-impl<'a> Request<'a> for CuMemFree_v2 {
+impl<'a> Request<'a> for CuMemFreeV2 {
     const CALL: CallId = CallId(2055);
     type Reply = ();
 
@@ -1777,11 +1777,11 @@ impl<'a> Request<'a> for CuMemFree_v2 {
 
 /// Request of `cuMemGetInfo_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemGetInfo_v2;
+pub struct CuMemGetInfoV2;
 
-impl<'a> Request<'a> for CuMemGetInfo_v2 {
+impl<'a> Request<'a> for CuMemGetInfoV2 {
     const CALL: CallId = CallId(2060);
-    type Reply = CuMemGetInfo_v2Reply;
+    type Reply = CuMemGetInfoV2Reply;
 
     fn encode(&self, _writer: &mut Writer<'_>) {}
 
@@ -1792,12 +1792,12 @@ impl<'a> Request<'a> for CuMemGetInfo_v2 {
 
 /// Reply to `cuMemGetInfo_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemGetInfo_v2Reply {
+pub struct CuMemGetInfoV2Reply {
     pub free: u64,
     pub total: u64,
 }
 
-impl Reply for CuMemGetInfo_v2Reply {
+impl Reply for CuMemGetInfoV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.free);
         writer.put_u64(self.total);
@@ -1810,7 +1810,7 @@ impl Reply for CuMemGetInfo_v2Reply {
 
 /// Request of `cuMemcpy3DAsync_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpy3DAsync_v2<'a> {
+pub struct CuMemcpy3DAsyncV2<'a> {
     pub source_address: u64,
     pub source_pitch: u64,
     pub source_height: u64,
@@ -1831,9 +1831,9 @@ pub struct CuMemcpy3DAsync_v2<'a> {
     pub data: &'a [u8],
 }
 
-impl<'a> Request<'a> for CuMemcpy3DAsync_v2<'a> {
+impl<'a> Request<'a> for CuMemcpy3DAsyncV2<'a> {
     const CALL: CallId = CallId(2314);
-    type Reply = CuMemcpy3DAsync_v2Reply;
+    type Reply = CuMemcpy3DAsyncV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.source_address);
@@ -1882,11 +1882,11 @@ impl<'a> Request<'a> for CuMemcpy3DAsync_v2<'a> {
 
 /// Reply to `cuMemcpy3DAsync_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpy3DAsync_v2Reply {
+pub struct CuMemcpy3DAsyncV2Reply {
     pub data: Vec<u8>,
 }
 
-impl Reply for CuMemcpy3DAsync_v2Reply {
+impl Reply for CuMemcpy3DAsyncV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_raw(&self.data);
     }
@@ -1898,13 +1898,13 @@ impl Reply for CuMemcpy3DAsync_v2Reply {
 
 /// Request of `cuMemcpyDtoD_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyDtoD_v2 {
+pub struct CuMemcpyDtoDV2 {
     pub dstDevice: u64,
     pub srcDevice: u64,
     pub ByteCount: u64,
 }
 
-impl<'a> Request<'a> for CuMemcpyDtoD_v2 {
+impl<'a> Request<'a> for CuMemcpyDtoDV2 {
     const CALL: CallId = CallId(2323);
     type Reply = ();
 
@@ -1921,14 +1921,14 @@ impl<'a> Request<'a> for CuMemcpyDtoD_v2 {
 
 /// Request of `cuMemcpyDtoDAsync_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyDtoDAsync_v2 {
+pub struct CuMemcpyDtoDAsyncV2 {
     pub dstDevice: u64,
     pub srcDevice: u64,
     pub ByteCount: u64,
     pub hStream: Stream,
 }
 
-impl<'a> Request<'a> for CuMemcpyDtoDAsync_v2 {
+impl<'a> Request<'a> for CuMemcpyDtoDAsyncV2 {
     const CALL: CallId = CallId(2325);
     type Reply = ();
 
@@ -1951,14 +1951,14 @@ impl<'a> Request<'a> for CuMemcpyDtoDAsync_v2 {
 
 /// Request of `cuMemcpyDtoH_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyDtoH_v2 {
+pub struct CuMemcpyDtoHV2 {
     pub source: u64,
     pub size: u64,
 }
 
-impl<'a> Request<'a> for CuMemcpyDtoH_v2 {
+impl<'a> Request<'a> for CuMemcpyDtoHV2 {
     const CALL: CallId = CallId(2327);
-    type Reply = CuMemcpyDtoH_v2Reply;
+    type Reply = CuMemcpyDtoHV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.source);
@@ -1972,11 +1972,11 @@ impl<'a> Request<'a> for CuMemcpyDtoH_v2 {
 
 /// Reply to `cuMemcpyDtoH_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyDtoH_v2Reply {
+pub struct CuMemcpyDtoHV2Reply {
     pub data: Vec<u8>,
 }
 
-impl Reply for CuMemcpyDtoH_v2Reply {
+impl Reply for CuMemcpyDtoHV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_raw(&self.data);
     }
@@ -1988,15 +1988,15 @@ impl Reply for CuMemcpyDtoH_v2Reply {
 
 /// Request of `cuMemcpyDtoHAsync_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyDtoHAsync_v2 {
+pub struct CuMemcpyDtoHAsyncV2 {
     pub source: u64,
     pub size: u64,
     pub stream: Stream,
 }
 
-impl<'a> Request<'a> for CuMemcpyDtoHAsync_v2 {
+impl<'a> Request<'a> for CuMemcpyDtoHAsyncV2 {
     const CALL: CallId = CallId(2329);
-    type Reply = CuMemcpyDtoHAsync_v2Reply;
+    type Reply = CuMemcpyDtoHAsyncV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.source);
@@ -2015,11 +2015,11 @@ impl<'a> Request<'a> for CuMemcpyDtoHAsync_v2 {
 
 /// Reply to `cuMemcpyDtoHAsync_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyDtoHAsync_v2Reply {
+pub struct CuMemcpyDtoHAsyncV2Reply {
     pub data: Vec<u8>,
 }
 
-impl Reply for CuMemcpyDtoHAsync_v2Reply {
+impl Reply for CuMemcpyDtoHAsyncV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_raw(&self.data);
     }
@@ -2031,12 +2031,12 @@ impl Reply for CuMemcpyDtoHAsync_v2Reply {
 
 /// Request of `cuMemcpyHtoD_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyHtoD_v2<'a> {
+pub struct CuMemcpyHtoDV2<'a> {
     pub destination: u64,
     pub data: &'a [u8],
 }
 
-impl<'a> Request<'a> for CuMemcpyHtoD_v2<'a> {
+impl<'a> Request<'a> for CuMemcpyHtoDV2<'a> {
     const CALL: CallId = CallId(2331);
     type Reply = ();
 
@@ -2052,13 +2052,13 @@ impl<'a> Request<'a> for CuMemcpyHtoD_v2<'a> {
 
 /// Request of `cuMemcpyHtoDAsync_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemcpyHtoDAsync_v2<'a> {
+pub struct CuMemcpyHtoDAsyncV2<'a> {
     pub destination: u64,
     pub stream: Stream,
     pub data: &'a [u8],
 }
 
-impl<'a> Request<'a> for CuMemcpyHtoDAsync_v2<'a> {
+impl<'a> Request<'a> for CuMemcpyHtoDAsyncV2<'a> {
     const CALL: CallId = CallId(2333);
     type Reply = ();
 
@@ -2148,13 +2148,13 @@ impl<'a> Request<'a> for CuMemcpyPeerAsync {
 
 /// Request of `cuMemsetD16_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemsetD16_v2 {
+pub struct CuMemsetD16V2 {
     pub dstDevice: u64,
     pub us: u16,
     pub N: u64,
 }
 
-impl<'a> Request<'a> for CuMemsetD16_v2 {
+impl<'a> Request<'a> for CuMemsetD16V2 {
     const CALL: CallId = CallId(2561);
     type Reply = ();
 
@@ -2201,7 +2201,7 @@ impl<'a> Request<'a> for CuMemsetD16Async {
 
 /// Request of `cuMemsetD2D16_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemsetD2D16_v2 {
+pub struct CuMemsetD2D16V2 {
     pub dstDevice: u64,
     pub dstPitch: u64,
     pub us: u16,
@@ -2209,7 +2209,7 @@ pub struct CuMemsetD2D16_v2 {
     pub Height: u64,
 }
 
-impl<'a> Request<'a> for CuMemsetD2D16_v2 {
+impl<'a> Request<'a> for CuMemsetD2D16V2 {
     const CALL: CallId = CallId(2564);
     type Reply = ();
 
@@ -2270,7 +2270,7 @@ impl<'a> Request<'a> for CuMemsetD2D16Async {
 
 /// Request of `cuMemsetD2D32_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemsetD2D32_v2 {
+pub struct CuMemsetD2D32V2 {
     pub dstDevice: u64,
     pub dstPitch: u64,
     pub ui: u32,
@@ -2278,7 +2278,7 @@ pub struct CuMemsetD2D32_v2 {
     pub Height: u64,
 }
 
-impl<'a> Request<'a> for CuMemsetD2D32_v2 {
+impl<'a> Request<'a> for CuMemsetD2D32V2 {
     const CALL: CallId = CallId(2567);
     type Reply = ();
 
@@ -2339,7 +2339,7 @@ impl<'a> Request<'a> for CuMemsetD2D32Async {
 
 /// Request of `cuMemsetD2D8_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemsetD2D8_v2 {
+pub struct CuMemsetD2D8V2 {
     pub dstDevice: u64,
     pub dstPitch: u64,
     pub uc: u8,
@@ -2347,7 +2347,7 @@ pub struct CuMemsetD2D8_v2 {
     pub Height: u64,
 }
 
-impl<'a> Request<'a> for CuMemsetD2D8_v2 {
+impl<'a> Request<'a> for CuMemsetD2D8V2 {
     const CALL: CallId = CallId(2570);
     type Reply = ();
 
@@ -2408,13 +2408,13 @@ impl<'a> Request<'a> for CuMemsetD2D8Async {
 
 /// Request of `cuMemsetD32_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemsetD32_v2 {
+pub struct CuMemsetD32V2 {
     pub dstDevice: u64,
     pub ui: u32,
     pub N: u64,
 }
 
-impl<'a> Request<'a> for CuMemsetD32_v2 {
+impl<'a> Request<'a> for CuMemsetD32V2 {
     const CALL: CallId = CallId(2573);
     type Reply = ();
 
@@ -2461,13 +2461,13 @@ impl<'a> Request<'a> for CuMemsetD32Async {
 
 /// Request of `cuMemsetD8_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemsetD8_v2 {
+pub struct CuMemsetD8V2 {
     pub dstDevice: u64,
     pub uc: u8,
     pub N: u64,
 }
 
-impl<'a> Request<'a> for CuMemsetD8_v2 {
+impl<'a> Request<'a> for CuMemsetD8V2 {
     const CALL: CallId = CallId(2576);
     type Reply = ();
 
@@ -2583,11 +2583,11 @@ impl<'a> Request<'a> for CuStreamCreateWithPriority {
 
 /// Request of `cuStreamDestroy_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuStreamDestroy_v2 {
+pub struct CuStreamDestroyV2 {
     pub hStream: Stream,
 }
 
-impl<'a> Request<'a> for CuStreamDestroy_v2 {
+impl<'a> Request<'a> for CuStreamDestroyV2 {
     const CALL: CallId = CallId(2821);
     type Reply = ();
 
@@ -2688,11 +2688,11 @@ impl<'a> Request<'a> for CuEventCreate {
 
 /// Request of `cuEventDestroy_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuEventDestroy_v2 {
+pub struct CuEventDestroyV2 {
     pub hEvent: Event,
 }
 
-impl<'a> Request<'a> for CuEventDestroy_v2 {
+impl<'a> Request<'a> for CuEventDestroyV2 {
     const CALL: CallId = CallId(3074);
     type Reply = ();
 
@@ -2744,14 +2744,14 @@ impl Reply for CuEventElapsedTimeReply {
 
 /// Request of `cuEventElapsedTime_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuEventElapsedTime_v2 {
+pub struct CuEventElapsedTimeV2 {
     pub hStart: Event,
     pub hEnd: Event,
 }
 
-impl<'a> Request<'a> for CuEventElapsedTime_v2 {
+impl<'a> Request<'a> for CuEventElapsedTimeV2 {
     const CALL: CallId = CallId(3076);
-    type Reply = CuEventElapsedTime_v2Reply;
+    type Reply = CuEventElapsedTimeV2Reply;
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.hStart.raw());
@@ -2765,11 +2765,11 @@ impl<'a> Request<'a> for CuEventElapsedTime_v2 {
 
 /// Reply to `cuEventElapsedTime_v2`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuEventElapsedTime_v2Reply {
+pub struct CuEventElapsedTimeV2Reply {
     pub pMilliseconds: f32,
 }
 
-impl Reply for CuEventElapsedTime_v2Reply {
+impl Reply for CuEventElapsedTimeV2Reply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_f32(self.pMilliseconds);
     }

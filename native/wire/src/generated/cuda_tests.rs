@@ -42,13 +42,13 @@ fn CuDeviceGetExecAffinitySupport_round_trips() {
 }
 
 #[test]
-fn CuDevicePrimaryCtxRelease_v2_round_trips() {
-    check!(CuDevicePrimaryCtxRelease_v2, CuDevicePrimaryCtxRelease_v2::CALL, CuDevicePrimaryCtxRelease_v2 { device: 1 }, open_end: 0);
+fn CuDevicePrimaryCtxReleaseV2_round_trips() {
+    check!(CuDevicePrimaryCtxReleaseV2, CuDevicePrimaryCtxReleaseV2::CALL, CuDevicePrimaryCtxReleaseV2 { device: 1 }, open_end: 0);
 }
 
 #[test]
-fn CuDevicePrimaryCtxReset_v2_round_trips() {
-    check!(CuDevicePrimaryCtxReset_v2, CuDevicePrimaryCtxReset_v2::CALL, CuDevicePrimaryCtxReset_v2 { device: 1 }, open_end: 0);
+fn CuDevicePrimaryCtxResetV2_round_trips() {
+    check!(CuDevicePrimaryCtxResetV2, CuDevicePrimaryCtxResetV2::CALL, CuDevicePrimaryCtxResetV2 { device: 1 }, open_end: 0);
 }
 
 #[test]
@@ -57,13 +57,13 @@ fn CuDevicePrimaryCtxRetain_round_trips() {
 }
 
 #[test]
-fn CuCtxCreate_v2_round_trips() {
-    check!(CuCtxCreate_v2, CuCtxCreate_v2::CALL, CuCtxCreate_v2 { context: Context::from_index(1), flags: 2, device: 3 }, open_end: 0);
+fn CuCtxCreateV2_round_trips() {
+    check!(CuCtxCreateV2, CuCtxCreateV2::CALL, CuCtxCreateV2 { context: Context::from_index(1), flags: 2, device: 3 }, open_end: 0);
 }
 
 #[test]
-fn CuCtxDestroy_v2_round_trips() {
-    check!(CuCtxDestroy_v2, CuCtxDestroy_v2::CALL, CuCtxDestroy_v2 { context: Context::from_index(1) }, open_end: 0);
+fn CuCtxDestroyV2_round_trips() {
+    check!(CuCtxDestroyV2, CuCtxDestroyV2::CALL, CuCtxDestroyV2 { context: Context::from_index(1) }, open_end: 0);
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn CuCtxSynchronize_round_trips() {
 }
 
 #[test]
-fn CuCtxSynchronize_v2_round_trips() {
-    check!(CuCtxSynchronize_v2, CuCtxSynchronize_v2::CALL, CuCtxSynchronize_v2 { ctx: Context::from_index(1) }, open_end: 0);
+fn CuCtxSynchronizeV2_round_trips() {
+    check!(CuCtxSynchronizeV2, CuCtxSynchronizeV2::CALL, CuCtxSynchronizeV2 { ctx: Context::from_index(1) }, open_end: 0);
 }
 
 #[test]
@@ -153,9 +153,9 @@ fn CuModuleGetFunctionCount_round_trips() {
 }
 
 #[test]
-fn CuModuleGetGlobal_v2_round_trips() {
-    check!(CuModuleGetGlobal_v2, CuModuleGetGlobal_v2::CALL, CuModuleGetGlobal_v2 { module: Module::from_index(1), name: &[7, 8, 9] }, open_end: 0);
-    check!(CuModuleGetGlobal_v2Reply, CuModuleGetGlobal_v2::CALL, CuModuleGetGlobal_v2Reply { address: 1, size: 2 }, open_end: 0);
+fn CuModuleGetGlobalV2_round_trips() {
+    check!(CuModuleGetGlobalV2, CuModuleGetGlobalV2::CALL, CuModuleGetGlobalV2 { module: Module::from_index(1), name: &[7, 8, 9] }, open_end: 0);
+    check!(CuModuleGetGlobalV2Reply, CuModuleGetGlobalV2::CALL, CuModuleGetGlobalV2Reply { address: 1, size: 2 }, open_end: 0);
 }
 
 #[test]
@@ -220,64 +220,64 @@ fn CuLibraryUnload_round_trips() {
 }
 
 #[test]
-fn CuMemAlloc_v2_round_trips() {
-    check!(CuMemAlloc_v2, CuMemAlloc_v2::CALL, CuMemAlloc_v2 { size: 1 }, open_end: 0);
-    check!(CuMemAlloc_v2Reply, CuMemAlloc_v2::CALL, CuMemAlloc_v2Reply { address: 1 }, open_end: 0);
+fn CuMemAllocV2_round_trips() {
+    check!(CuMemAllocV2, CuMemAllocV2::CALL, CuMemAllocV2 { size: 1 }, open_end: 0);
+    check!(CuMemAllocV2Reply, CuMemAllocV2::CALL, CuMemAllocV2Reply { address: 1 }, open_end: 0);
 }
 
 #[test]
-fn CuMemAllocPitch_v2_round_trips() {
-    check!(CuMemAllocPitch_v2, CuMemAllocPitch_v2::CALL, CuMemAllocPitch_v2 { width: 1, height: 2, element_size: 3 }, open_end: 0);
-    check!(CuMemAllocPitch_v2Reply, CuMemAllocPitch_v2::CALL, CuMemAllocPitch_v2Reply { address: 1, pitch: 2 }, open_end: 0);
+fn CuMemAllocPitchV2_round_trips() {
+    check!(CuMemAllocPitchV2, CuMemAllocPitchV2::CALL, CuMemAllocPitchV2 { width: 1, height: 2, element_size: 3 }, open_end: 0);
+    check!(CuMemAllocPitchV2Reply, CuMemAllocPitchV2::CALL, CuMemAllocPitchV2Reply { address: 1, pitch: 2 }, open_end: 0);
 }
 
 #[test]
-fn CuMemFree_v2_round_trips() {
-    check!(CuMemFree_v2, CuMemFree_v2::CALL, CuMemFree_v2 { address: 1 }, open_end: 0);
+fn CuMemFreeV2_round_trips() {
+    check!(CuMemFreeV2, CuMemFreeV2::CALL, CuMemFreeV2 { address: 1 }, open_end: 0);
 }
 
 #[test]
-fn CuMemGetInfo_v2_round_trips() {
-    check!(CuMemGetInfo_v2, CuMemGetInfo_v2::CALL, CuMemGetInfo_v2, open_end: 0);
-    check!(CuMemGetInfo_v2Reply, CuMemGetInfo_v2::CALL, CuMemGetInfo_v2Reply { free: 1, total: 2 }, open_end: 0);
+fn CuMemGetInfoV2_round_trips() {
+    check!(CuMemGetInfoV2, CuMemGetInfoV2::CALL, CuMemGetInfoV2, open_end: 0);
+    check!(CuMemGetInfoV2Reply, CuMemGetInfoV2::CALL, CuMemGetInfoV2Reply { free: 1, total: 2 }, open_end: 0);
 }
 
 #[test]
-fn CuMemcpy3DAsync_v2_round_trips() {
-    check!(CuMemcpy3DAsync_v2, CuMemcpy3DAsync_v2::CALL, CuMemcpy3DAsync_v2 { source_address: 1, source_pitch: 2, source_height: 3, source_x: 4, source_y: 5, source_z: 6, destination_address: 7, destination_pitch: 8, destination_height: 9, destination_x: 10, destination_y: 11, destination_z: 12, width: 13, height: 14, depth: 15, stream: Stream::from_index(16), direction: 17, data: &[7, 8, 9] }, open_end: 0);
-    check!(CuMemcpy3DAsync_v2Reply, CuMemcpy3DAsync_v2::CALL, CuMemcpy3DAsync_v2Reply { data: vec![7, 8, 9] }, open_end: 3);
+fn CuMemcpy3DAsyncV2_round_trips() {
+    check!(CuMemcpy3DAsyncV2, CuMemcpy3DAsyncV2::CALL, CuMemcpy3DAsyncV2 { source_address: 1, source_pitch: 2, source_height: 3, source_x: 4, source_y: 5, source_z: 6, destination_address: 7, destination_pitch: 8, destination_height: 9, destination_x: 10, destination_y: 11, destination_z: 12, width: 13, height: 14, depth: 15, stream: Stream::from_index(16), direction: 17, data: &[7, 8, 9] }, open_end: 0);
+    check!(CuMemcpy3DAsyncV2Reply, CuMemcpy3DAsyncV2::CALL, CuMemcpy3DAsyncV2Reply { data: vec![7, 8, 9] }, open_end: 3);
 }
 
 #[test]
-fn CuMemcpyDtoD_v2_round_trips() {
-    check!(CuMemcpyDtoD_v2, CuMemcpyDtoD_v2::CALL, CuMemcpyDtoD_v2 { dstDevice: 1, srcDevice: 2, ByteCount: 3 }, open_end: 0);
+fn CuMemcpyDtoDV2_round_trips() {
+    check!(CuMemcpyDtoDV2, CuMemcpyDtoDV2::CALL, CuMemcpyDtoDV2 { dstDevice: 1, srcDevice: 2, ByteCount: 3 }, open_end: 0);
 }
 
 #[test]
-fn CuMemcpyDtoDAsync_v2_round_trips() {
-    check!(CuMemcpyDtoDAsync_v2, CuMemcpyDtoDAsync_v2::CALL, CuMemcpyDtoDAsync_v2 { dstDevice: 1, srcDevice: 2, ByteCount: 3, hStream: Stream::from_index(4) }, open_end: 0);
+fn CuMemcpyDtoDAsyncV2_round_trips() {
+    check!(CuMemcpyDtoDAsyncV2, CuMemcpyDtoDAsyncV2::CALL, CuMemcpyDtoDAsyncV2 { dstDevice: 1, srcDevice: 2, ByteCount: 3, hStream: Stream::from_index(4) }, open_end: 0);
 }
 
 #[test]
-fn CuMemcpyDtoH_v2_round_trips() {
-    check!(CuMemcpyDtoH_v2, CuMemcpyDtoH_v2::CALL, CuMemcpyDtoH_v2 { source: 1, size: 2 }, open_end: 0);
-    check!(CuMemcpyDtoH_v2Reply, CuMemcpyDtoH_v2::CALL, CuMemcpyDtoH_v2Reply { data: vec![7, 8, 9] }, open_end: 3);
+fn CuMemcpyDtoHV2_round_trips() {
+    check!(CuMemcpyDtoHV2, CuMemcpyDtoHV2::CALL, CuMemcpyDtoHV2 { source: 1, size: 2 }, open_end: 0);
+    check!(CuMemcpyDtoHV2Reply, CuMemcpyDtoHV2::CALL, CuMemcpyDtoHV2Reply { data: vec![7, 8, 9] }, open_end: 3);
 }
 
 #[test]
-fn CuMemcpyDtoHAsync_v2_round_trips() {
-    check!(CuMemcpyDtoHAsync_v2, CuMemcpyDtoHAsync_v2::CALL, CuMemcpyDtoHAsync_v2 { source: 1, size: 2, stream: Stream::from_index(3) }, open_end: 0);
-    check!(CuMemcpyDtoHAsync_v2Reply, CuMemcpyDtoHAsync_v2::CALL, CuMemcpyDtoHAsync_v2Reply { data: vec![7, 8, 9] }, open_end: 3);
+fn CuMemcpyDtoHAsyncV2_round_trips() {
+    check!(CuMemcpyDtoHAsyncV2, CuMemcpyDtoHAsyncV2::CALL, CuMemcpyDtoHAsyncV2 { source: 1, size: 2, stream: Stream::from_index(3) }, open_end: 0);
+    check!(CuMemcpyDtoHAsyncV2Reply, CuMemcpyDtoHAsyncV2::CALL, CuMemcpyDtoHAsyncV2Reply { data: vec![7, 8, 9] }, open_end: 3);
 }
 
 #[test]
-fn CuMemcpyHtoD_v2_round_trips() {
-    check!(CuMemcpyHtoD_v2, CuMemcpyHtoD_v2::CALL, CuMemcpyHtoD_v2 { destination: 1, data: &[7, 8, 9] }, open_end: 0);
+fn CuMemcpyHtoDV2_round_trips() {
+    check!(CuMemcpyHtoDV2, CuMemcpyHtoDV2::CALL, CuMemcpyHtoDV2 { destination: 1, data: &[7, 8, 9] }, open_end: 0);
 }
 
 #[test]
-fn CuMemcpyHtoDAsync_v2_round_trips() {
-    check!(CuMemcpyHtoDAsync_v2, CuMemcpyHtoDAsync_v2::CALL, CuMemcpyHtoDAsync_v2 { destination: 1, stream: Stream::from_index(2), data: &[7, 8, 9] }, open_end: 0);
+fn CuMemcpyHtoDAsyncV2_round_trips() {
+    check!(CuMemcpyHtoDAsyncV2, CuMemcpyHtoDAsyncV2::CALL, CuMemcpyHtoDAsyncV2 { destination: 1, stream: Stream::from_index(2), data: &[7, 8, 9] }, open_end: 0);
 }
 
 #[test]
@@ -291,8 +291,8 @@ fn CuMemcpyPeerAsync_round_trips() {
 }
 
 #[test]
-fn CuMemsetD16_v2_round_trips() {
-    check!(CuMemsetD16_v2, CuMemsetD16_v2::CALL, CuMemsetD16_v2 { dstDevice: 1, us: 2, N: 3 }, open_end: 0);
+fn CuMemsetD16V2_round_trips() {
+    check!(CuMemsetD16V2, CuMemsetD16V2::CALL, CuMemsetD16V2 { dstDevice: 1, us: 2, N: 3 }, open_end: 0);
 }
 
 #[test]
@@ -301,8 +301,8 @@ fn CuMemsetD16Async_round_trips() {
 }
 
 #[test]
-fn CuMemsetD2D16_v2_round_trips() {
-    check!(CuMemsetD2D16_v2, CuMemsetD2D16_v2::CALL, CuMemsetD2D16_v2 { dstDevice: 1, dstPitch: 2, us: 3, Width: 4, Height: 5 }, open_end: 0);
+fn CuMemsetD2D16V2_round_trips() {
+    check!(CuMemsetD2D16V2, CuMemsetD2D16V2::CALL, CuMemsetD2D16V2 { dstDevice: 1, dstPitch: 2, us: 3, Width: 4, Height: 5 }, open_end: 0);
 }
 
 #[test]
@@ -311,8 +311,8 @@ fn CuMemsetD2D16Async_round_trips() {
 }
 
 #[test]
-fn CuMemsetD2D32_v2_round_trips() {
-    check!(CuMemsetD2D32_v2, CuMemsetD2D32_v2::CALL, CuMemsetD2D32_v2 { dstDevice: 1, dstPitch: 2, ui: 3, Width: 4, Height: 5 }, open_end: 0);
+fn CuMemsetD2D32V2_round_trips() {
+    check!(CuMemsetD2D32V2, CuMemsetD2D32V2::CALL, CuMemsetD2D32V2 { dstDevice: 1, dstPitch: 2, ui: 3, Width: 4, Height: 5 }, open_end: 0);
 }
 
 #[test]
@@ -321,8 +321,8 @@ fn CuMemsetD2D32Async_round_trips() {
 }
 
 #[test]
-fn CuMemsetD2D8_v2_round_trips() {
-    check!(CuMemsetD2D8_v2, CuMemsetD2D8_v2::CALL, CuMemsetD2D8_v2 { dstDevice: 1, dstPitch: 2, uc: 3, Width: 4, Height: 5 }, open_end: 0);
+fn CuMemsetD2D8V2_round_trips() {
+    check!(CuMemsetD2D8V2, CuMemsetD2D8V2::CALL, CuMemsetD2D8V2 { dstDevice: 1, dstPitch: 2, uc: 3, Width: 4, Height: 5 }, open_end: 0);
 }
 
 #[test]
@@ -331,8 +331,8 @@ fn CuMemsetD2D8Async_round_trips() {
 }
 
 #[test]
-fn CuMemsetD32_v2_round_trips() {
-    check!(CuMemsetD32_v2, CuMemsetD32_v2::CALL, CuMemsetD32_v2 { dstDevice: 1, ui: 2, N: 3 }, open_end: 0);
+fn CuMemsetD32V2_round_trips() {
+    check!(CuMemsetD32V2, CuMemsetD32V2::CALL, CuMemsetD32V2 { dstDevice: 1, ui: 2, N: 3 }, open_end: 0);
 }
 
 #[test]
@@ -341,8 +341,8 @@ fn CuMemsetD32Async_round_trips() {
 }
 
 #[test]
-fn CuMemsetD8_v2_round_trips() {
-    check!(CuMemsetD8_v2, CuMemsetD8_v2::CALL, CuMemsetD8_v2 { dstDevice: 1, uc: 2, N: 3 }, open_end: 0);
+fn CuMemsetD8V2_round_trips() {
+    check!(CuMemsetD8V2, CuMemsetD8V2::CALL, CuMemsetD8V2 { dstDevice: 1, uc: 2, N: 3 }, open_end: 0);
 }
 
 #[test]
@@ -366,8 +366,8 @@ fn CuStreamCreateWithPriority_round_trips() {
 }
 
 #[test]
-fn CuStreamDestroy_v2_round_trips() {
-    check!(CuStreamDestroy_v2, CuStreamDestroy_v2::CALL, CuStreamDestroy_v2 { hStream: Stream::from_index(1) }, open_end: 0);
+fn CuStreamDestroyV2_round_trips() {
+    check!(CuStreamDestroyV2, CuStreamDestroyV2::CALL, CuStreamDestroyV2 { hStream: Stream::from_index(1) }, open_end: 0);
 }
 
 #[test]
@@ -391,8 +391,8 @@ fn CuEventCreate_round_trips() {
 }
 
 #[test]
-fn CuEventDestroy_v2_round_trips() {
-    check!(CuEventDestroy_v2, CuEventDestroy_v2::CALL, CuEventDestroy_v2 { hEvent: Event::from_index(1) }, open_end: 0);
+fn CuEventDestroyV2_round_trips() {
+    check!(CuEventDestroyV2, CuEventDestroyV2::CALL, CuEventDestroyV2 { hEvent: Event::from_index(1) }, open_end: 0);
 }
 
 #[test]
@@ -402,9 +402,9 @@ fn CuEventElapsedTime_round_trips() {
 }
 
 #[test]
-fn CuEventElapsedTime_v2_round_trips() {
-    check!(CuEventElapsedTime_v2, CuEventElapsedTime_v2::CALL, CuEventElapsedTime_v2 { hStart: Event::from_index(1), hEnd: Event::from_index(2) }, open_end: 0);
-    check!(CuEventElapsedTime_v2Reply, CuEventElapsedTime_v2::CALL, CuEventElapsedTime_v2Reply { pMilliseconds: 1.5 }, open_end: 0);
+fn CuEventElapsedTimeV2_round_trips() {
+    check!(CuEventElapsedTimeV2, CuEventElapsedTimeV2::CALL, CuEventElapsedTimeV2 { hStart: Event::from_index(1), hEnd: Event::from_index(2) }, open_end: 0);
+    check!(CuEventElapsedTimeV2Reply, CuEventElapsedTimeV2::CALL, CuEventElapsedTimeV2Reply { pMilliseconds: 1.5 }, open_end: 0);
 }
 
 #[test]
