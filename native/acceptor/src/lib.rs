@@ -13,6 +13,7 @@
 pub mod options;
 pub mod protocol;
 pub mod server;
+pub mod worker_protocol;
 
 mod clock;
 mod control;

@@ -1,4 +1,5 @@
-//! The control protocol (agent ⇄ acceptor) and what workers report, as JSON.
+//! The control protocol's requests and answers (agent ⇄ acceptor), as JSON; workers are in
+//! [`crate::worker_protocol`].
 //!
 //! A request is one line, `{"id": …, "op": "…", …parameters}`; its answer is one line with the same `id`
 //! and either `"ok": true` beside the results or `"error": {"code", "message"}`.
@@ -13,9 +14,7 @@ use wire::preface::SESSION_ID_BYTES;
 /// Most GPUs of one session.
 pub const MAX_GPUS: usize = 64;
 /// Longest uuid that is accepted; the longest there is (`MIG-GPU-…/n/n`) has less than 60 bytes.
-const MAX_UUID_BYTES: usize = 64;
-/// Longest program name that is kept.
-const MAX_PROGRAM_CHARS: usize = 256;
+pub(crate) const MAX_UUID_BYTES: usize = 80;
 
 /// A session's id: 1 to 32 bytes, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -88,11 +87,12 @@ impl fmt::Debug for Secret {
 
 /// One GPU of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Gpu {
     /// As `CUDA_VISIBLE_DEVICES` takes it.
     pub uuid: String,
-    /// The slice's size; `null` for a whole GPU.
+    /// The slice's size; `null` for a whole GPU. Must be there: a misspelt limit would mean no limit.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub memory_limit_bytes: Option<u64>,
 }
 
@@ -257,120 +257,6 @@ pub(crate) fn answer(id: Value, result: Result<Value, ControlError>) -> Value {
         Ok(_) => json!({"id": id, "ok": true}),
         Err(error) => json!({"id": id, "error": {"code": error.code, "message": error.message}}),
     }
-}
-
-/// A worker, living or ended, as agents see it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkerView {
-    /// Process id on the server.
-    pub pid: i32,
-    /// The connection id, 32 hexadecimal digits.
-    pub connection_id: String,
-    /// Process id on the client; `null` until the worker has shaken hands with its client.
-    pub client_pid: Option<u32>,
-    /// The client's program; `null` until then.
-    pub program: Option<String>,
-    /// When the worker was started.
-    pub started_at: String,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<String>,
-    /// How it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit: Option<Exit>,
-    /// Its latest report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub report: Option<Report>,
-}
-
-/// How a worker ended: `{"code": 0}` or `{"signal": 9}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Exit {
-    /// It exited.
-    Code(i32),
-    /// A signal ended it.
-    Signal(i32),
-}
-
-/// What a worker counts. Fields that a worker leaves out are zero.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs, reason = "the names are those of the protocol")]
-pub struct Report {
-    pub calls: u64,
-    pub round_trips: u64,
-    pub local_calls: u64,
-    pub bytes_received: u64,
-    pub bytes_sent: u64,
-    pub kernel_launches: u64,
-    pub busy_ms: u64,
-    pub memory_peak_bytes: u64,
-    pub per_gpu: Vec<GpuReport>,
-}
-
-/// What a worker counts per GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs, reason = "the names are those of the protocol")]
-pub struct GpuReport {
-    pub uuid: String,
-    pub memory_used_bytes: u64,
-}
-
-/// A message of a worker.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-pub enum WorkerMessage {
-    /// The worker has shaken hands with its client.
-    #[serde(rename_all = "camelCase")]
-    Started {
-        /// Process id on the client.
-        client_pid: u32,
-        /// The client's program.
-        program: String,
-    },
-    /// Numbers.
-    Report(Report),
-}
-
-impl WorkerMessage {
-    /// Reads a message. Workers execute the calls of strangers, so they are not trusted either: what is
-    /// kept of them is bounded.
-    pub fn parse(bytes: &[u8]) -> Result<WorkerMessage, serde_json::Error> {
-        let mut message = serde_json::from_slice(bytes)?;
-        match &mut message {
-            WorkerMessage::Started { program, .. } => {
-                if let Some((end, _)) = program.char_indices().nth(MAX_PROGRAM_CHARS) {
-                    program.truncate(end);
-                }
-            }
-            WorkerMessage::Report(report) => {
-                report.per_gpu.truncate(MAX_GPUS);
-                report.per_gpu.retain(|gpu| gpu.uuid.len() <= MAX_UUID_BYTES);
-            }
-        }
-        Ok(message)
-    }
-}
-
-/// The first message of a worker's control socket.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FirstMessage<'a> {
-    /// The session.
-    pub session_id: &'a str,
-    /// The connection id, 32 hexadecimal digits.
-    pub connection_id: &'a str,
-    /// Path of the `libcuda.so.1` to load.
-    pub driver: &'a str,
-    /// The session's GPUs.
-    pub gpus: &'a [Gpu],
-    /// The worker's slot in the ledger.
-    pub slot: u32,
-    /// What the client is told it is connected to.
-    pub server_name: &'a str,
 }
 
 #[cfg(test)]

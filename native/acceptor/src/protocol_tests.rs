@@ -73,21 +73,3 @@ fn answers_repeat_the_id() {
         json!({"id": "a", "error": {"code": "closing", "message": "it closes"}})
     );
 }
-
-#[test]
-fn worker_messages_are_read_and_bounded() {
-    let long = json!({"type": "started", "clientPid": 7, "program": "é".repeat(300)}).to_string();
-    let WorkerMessage::Started { client_pid: 7, program } = WorkerMessage::parse(long.as_bytes()).unwrap()
-    else {
-        panic!("it is a started message");
-    };
-    assert_eq!(program.chars().count(), 256);
-    let report =
-        json!({"type": "report", "calls": 3, "perGpu": [{"uuid": "a", "memoryUsedBytes": 1}], "new": 1});
-    let WorkerMessage::Report(report) = WorkerMessage::parse(report.to_string().as_bytes()).unwrap() else {
-        panic!("it is a report");
-    };
-    assert_eq!((report.calls, report.per_gpu.len()), (3, 1));
-    assert!(WorkerMessage::parse(b"{\"type\":\"dance\"}").is_err());
-    assert!(WorkerMessage::parse(b"\xff").is_err());
-}

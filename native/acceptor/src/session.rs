@@ -9,7 +9,8 @@ use ledger::Ledger;
 use serde_json::Value;
 
 use crate::poll::Token;
-use crate::protocol::{SessionId, SessionSpec, WorkerView};
+use crate::protocol::{SessionId, SessionSpec};
+use crate::worker_protocol::WorkerView;
 
 /// Ended workers that a session remembers, the latest ones. A job that starts a process per second for
 /// hours must not grow the acceptor; an agent that is subscribed misses none.

@@ -114,14 +114,16 @@ impl Server {
     }
 
     fn close_session(&mut self, token: Token, request: Value, id: &SessionId, reason: &str) {
-        self.begin_close(id, reason);
-        let closing = self.sessions.get_mut(id).and_then(|session| session.closing.as_mut());
-        let (Some(closing), Some(agent)) = (closing, self.agents.get_mut(&token)) else {
+        if !self.sessions.contains_key(id) {
             let error = ControlError::new("unknownSession", format!("session {id} is not open"));
             return self.send_to_agent(token, &answer(request, Err(error)));
-        };
-        closing.waiting.push((token, request));
-        agent.owed += 1;
+        }
+        self.begin_close(id, reason);
+        let closing = self.sessions.get_mut(id).and_then(|session| session.closing.as_mut());
+        if let (Some(closing), Some(agent)) = (closing, self.agents.get_mut(&token)) {
+            closing.waiting.push((token, request));
+            agent.owed += 1;
+        }
         self.finish_close(id);
     }
 

@@ -250,7 +250,7 @@ impl<T: AsFd> AsFdObject for T {
     }
 }
 
-/// Three descriptors per worker: the usual soft limit of 1,024 ends at 340 workers.
+/// Two descriptors per living worker: the usual soft limit of 1,024 would end at some 500 workers.
 fn raise_descriptor_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

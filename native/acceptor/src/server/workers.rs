@@ -15,9 +15,10 @@ use super::{Server, Source, TERM_GRACE, Timer};
 use crate::clock;
 use crate::listen::Peer;
 use crate::poll::{EventFlags, Token};
-use crate::protocol::{Exit, FirstMessage, SessionId, WorkerMessage, WorkerView};
+use crate::protocol::SessionId;
 use crate::session::{Closing, Worker};
 use crate::spawn::{Spawned, Start};
+use crate::worker_protocol::{Exit, FirstMessage, WorkerMessage, WorkerView};
 
 /// Longest message of a worker; a report of 64 GPUs has 6 KiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -152,7 +153,12 @@ impl Server {
     fn handle_message(&mut self, token: Token, message: WorkerMessage) {
         let Some(worker) = self.workers.get_mut(&token) else { return };
         match message {
-            WorkerMessage::Report(report) => worker.view.report = Some(report),
+            WorkerMessage::Report(mut report) => {
+                if let Some(session) = self.sessions.get(&worker.session) {
+                    report.restrict_to(&session.spec.gpus);
+                }
+                worker.view.report = Some(report);
+            }
             WorkerMessage::Started { client_pid, program } => {
                 if worker.view.client_pid.is_some() {
                     return;
