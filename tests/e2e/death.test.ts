@@ -107,7 +107,7 @@ describe("kill -9 of", () => {
 
 /** The process of this pool with a role; `up` restarts it when it has died. */
 function serviceProcess(role: string): number {
-  const pattern = role === "acceptor" ? /farpool-acceptor/ : new RegExp(`farpool\\.mjs.* ${role}\\b`);
+  const pattern = role === "acceptor" ? /farpool-acceptor/ : new RegExp(`farpool\\.mjs internal ${role} `);
   const [found] = processesMentioning(pool.folder).filter(({ command }) => pattern.test(command));
   if (found === undefined) throw new Error(`no ${role} runs in ${pool.folder}`);
   return found.pid;
