@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { finished } from "node:stream/promises";
 import { logs, nodeModulesBin, root } from "./repository.ts";
@@ -12,7 +13,11 @@ export interface Command {
   readonly folder?: string;
   /** Name of the log file in .cache/logs, without its ending. */
   readonly log: string;
+  /** After so long it and everything below it is killed: 30 minutes when not given. */
+  readonly limitMs?: number;
 }
+
+const defaultLimitMs = 30 * 60_000;
 
 export interface Outcome {
   readonly status: number;
@@ -49,8 +54,15 @@ export async function run(command: Command): Promise<Outcome> {
       ...command.environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
+    // A process group of its own, so that nothing below it outlives it.
+    detached: true,
   });
   const release = endWithUs(child);
+  const limitMs = command.limitMs ?? defaultLimitMs;
+  const timer = setTimeout(() => {
+    log.write(`\nkilled: it ran for more than ${limitMs / 60_000} minutes\n`);
+    signalGroup(child, "SIGKILL");
+  }, limitMs);
   let stdout = "";
   let stderr = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
@@ -68,6 +80,7 @@ export async function run(command: Command): Promise<Outcome> {
     });
     child.on("close", (code) => resolve(code ?? 1));
   });
+  clearTimeout(timer);
   release();
   log.end();
   await finished(log);
@@ -81,14 +94,23 @@ export async function runOrFail(command: Command): Promise<Outcome> {
   return outcome;
 }
 
-/** Passes SIGTERM and SIGINT of this process on to a child while it runs. */
+/** Passes SIGTERM and SIGINT of this process on while a child runs, then ends as they would have ended it. */
 function endWithUs(child: ChildProcess): () => void {
   const end = (signal: NodeJS.Signals): void => {
-    child.kill(signal);
-    process.exitCode = 1;
+    signalGroup(child, signal);
+    process.exit(128 + constants.signals[signal]);
   };
   process.once("SIGTERM", end).once("SIGINT", end);
   return () => process.off("SIGTERM", end).off("SIGINT", end);
+}
+
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // The group has gone.
+  }
 }
 
 export function tail(text: string, lines: number): string {

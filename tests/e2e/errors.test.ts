@@ -56,14 +56,14 @@ const cases: readonly Case[] = [
   {
     title: "a size above every GPU's",
     words: ["run", "-n", "1", "-m", "1TiB", "--", "true"],
-    says: `1 × GPU (1 TiB): the largest GPU of the pool is 1 × ${simulated} (4 GiB)`,
+    says: `1 GPU with 1 TiB: the largest GPU of the pool is 1 × ${simulated} (4 GiB)`,
     hint: "the largest value is -m 4096",
     status: 64,
   },
   {
     title: "-n 99",
     words: ["run", "-n", "99", "--", "true"],
-    says: `99 × GPU on one server: the largest session of this size that the pool can ever grant is 1 × ${simulated}`,
+    says: `99 GPUs on one server: the largest session of this size that the pool can ever grant is 1 × ${simulated}`,
     hint: "'farpool gpus' lists what there is",
     status: 69,
   },
