@@ -14,7 +14,7 @@ use wire::preface::SESSION_ID_BYTES;
 /// Most GPUs of one session.
 pub const MAX_GPUS: usize = 64;
 /// Longest uuid that is accepted; the longest there is (`MIG-GPU-…/n/n`) has less than 60 bytes.
-pub(crate) const MAX_UUID_BYTES: usize = 80;
+const MAX_UUID_BYTES: usize = 80;
 
 /// A session's id: 1 to 32 bytes, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Gpu, MAX_GPUS, MAX_UUID_BYTES};
+use crate::protocol::Gpu;
 
 /// Longest program name that is kept.
 const MAX_PROGRAM_CHARS: usize = 256;

@@ -132,3 +132,27 @@ fn two_hundred_clients_at_once_all_get_their_workers() {
     drop(clients);
     wait_for("all workers have ended", || agent.living().is_empty());
 }
+
+#[test]
+fn a_connection_that_was_handed_over_costs_the_acceptor_nothing() {
+    // A worker that never reads: bytes wait in a socket that the acceptor, too, had open.
+    let acceptor = Acceptor::start_with_script("#!/bin/sh\nexec sleep 60\n", &[]);
+    let mut agent = acceptor.agent();
+    agent.open("s1");
+    let mut client = acceptor.client("s1");
+    client.say("is anybody there?");
+    wait_for("the worker runs", || agent.living().len() == 1);
+
+    let before = ticks(acceptor.pid());
+    std::thread::sleep(std::time::Duration::from_secs(1));
+
+    // 100 ticks are a second of a core.
+    assert!(ticks(acceptor.pid()) - before < 10, "the acceptor spins");
+}
+
+/// User and system time of a process.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
