@@ -37,10 +37,13 @@ function main(): number {
     }
   }
   const drift = checkToolkit(schema, values.toolkit);
-  for (const line of drift) {
+  for (const line of drift.notes) {
+    console.log(line);
+  }
+  for (const line of drift.errors) {
     console.error(line);
   }
-  return (values.check && stale.length > 0) || drift.length > 0 ? 1 : 0;
+  return (values.check && stale.length > 0) || drift.errors.length > 0 ? 1 : 0;
 }
 
 function read(path: string): string | undefined {

@@ -1,6 +1,5 @@
 /** The generated part of a libcuda of ours: variants, not-supported stubs, and the symbol table. */
 
-import type { Call } from "../../model.ts";
 import { functionPath, type Library, type Origin } from "../libraries.ts";
 import { RustFile, VENDOR_NAMES } from "../rust-file.ts";
 import type { Schema, Symbol } from "../schema.ts";
@@ -43,8 +42,8 @@ function emitUnsupported(library: Library, schema: Schema): RustFile {
     allow: [...EXPORT_LINTS, "unused_variables"],
   });
   file.print("use std::ffi::{c_char, c_void};", "", "use cuda_abi::*;");
-  for (const { name, call } of symbolsOf(library, schema, "unsupported")) {
-    printExport(file, name, call, [`crate::unsupported("${name}")`]);
+  for (const symbol of symbolsOf(library, schema, "unsupported")) {
+    printExport(file, symbol, [`crate::unsupported("${symbol.name}")`]);
   }
   return file;
 }
@@ -65,7 +64,7 @@ function emitVariants(library: Library, schema: Schema): RustFile {
     "}",
   );
   for (const symbol of symbolsOf(library, schema, "variants")) {
-    printExport(file, symbol.name, symbol.call, variantBody(library, schema, symbol));
+    printExport(file, symbol, variantBody(library, schema, symbol));
   }
   return file;
 }
@@ -155,7 +154,11 @@ function symbolsOf(library: Library, schema: Schema, origin: Origin): readonly S
 }
 
 /** One exported function. */
-export function printExport(file: RustFile, name: string, call: Call, body: readonly string[]): void {
+export function printExport(
+  file: RustFile,
+  { name, call }: Pick<Symbol, "name" | "call">,
+  body: readonly string[],
+): void {
   file.print(
     "",
     "#[unsafe(no_mangle)]",

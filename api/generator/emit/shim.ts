@@ -50,7 +50,7 @@ export function emitShim(schema: Schema): RustFile {
   const library = shimLibrary(schema);
   for (const symbol of schema.symbols) {
     if (library.origin(symbol) === "remoted") {
-      printExport(file, symbol.name, symbol.call, stub(symbol.call));
+      printExport(file, symbol, stub(symbol.call));
     }
   }
   return file;

@@ -2,7 +2,7 @@
 
 import { RustFile, VENDOR_NAMES } from "../rust-file.ts";
 import type { Schema } from "../schema.ts";
-import { recordFields, shapesOf, type Field } from "../shapes.ts";
+import { recordFields, shapesOf, type Field, type Shape } from "../shapes.ts";
 
 export function emitWireTests(schema: Schema): RustFile {
   const file = new RustFile("native/wire/src/generated/cuda_tests.rs", {
@@ -38,19 +38,20 @@ export function emitWireTests(schema: Schema): RustFile {
   );
   for (const shape of shapesOf(schema)) {
     file.print("", "#[test]", `fn ${shape.name}_round_trips() {`);
-    file.print(`    ${check(shape.name, shape.name, shape.request, false)}`);
+    file.print(`    ${check(shape, shape.request, shape.name)}`);
     if (shape.reply.length > 0) {
-      file.print(`    ${check(`${shape.name}Reply`, shape.name, shape.reply, true)}`);
+      file.print(`    ${check(shape, shape.reply, `${shape.name}Reply`)}`);
     }
     file.print("}");
   }
   return file;
 }
 
-function check(type: string, request: string, fields: readonly Field[], owned: boolean): string {
+function check(shape: Shape, fields: readonly Field[], type: string): string {
+  const owned = fields === shape.reply;
   const open = fields.some((field) => field.type === "rest") ? DATA.length : 0;
   const value = fields.length === 0 ? type : `${type} { ${literal(fields, owned)} }`;
-  return `check!(${type}, ${request}::CALL, ${value}, open_end: ${open});`;
+  return `check!(${type}, ${shape.name}::CALL, ${value}, open_end: ${open});`;
 }
 
 const DATA: readonly number[] = [7, 8, 9];

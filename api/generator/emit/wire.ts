@@ -45,7 +45,7 @@ function everyName(schema: Schema): readonly { readonly id: number; readonly sym
 function printRecord(file: RustFile, name: string, doc: string): void {
   const fields = recordFields(name);
   file.print("", `/// ${doc}`, "#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]");
-  printStruct(file, name, fields);
+  printStruct(file, { name, fields, bytes: "" });
   file.print(
     `impl ${name} {`,
     "    /// Bytes on the wire.",
@@ -65,7 +65,7 @@ function printRecord(file: RustFile, name: string, doc: string): void {
 function printShape(file: RustFile, shape: Shape): void {
   const lifetime = borrows(shape.request) ? "<'a>" : "";
   file.print("", `/// Request of \`${shape.symbol}\`.`, `#[derive(Debug, Clone, PartialEq, Default)]`);
-  printStruct(file, `${shape.name}${lifetime}`, shape.request, "&'a [u8]");
+  printStruct(file, { name: `${shape.name}${lifetime}`, fields: shape.request, bytes: "&'a [u8]" });
   const reply = shape.reply.length > 0 ? `${shape.name}Reply` : "()";
   const unused = shape.request.length === 0 ? "_" : "";
   file.print(
@@ -87,7 +87,7 @@ function printShape(file: RustFile, shape: Shape): void {
     return;
   }
   file.print("", `/// Reply to \`${shape.symbol}\`.`, "#[derive(Debug, Clone, PartialEq, Default)]");
-  printStruct(file, reply, shape.reply, "Vec<u8>");
+  printStruct(file, { name: reply, fields: shape.reply, bytes: "Vec<u8>" });
   file.print(
     "",
     `impl Reply for ${reply} {`,
@@ -102,7 +102,14 @@ function printShape(file: RustFile, shape: Shape): void {
   );
 }
 
-function printStruct(file: RustFile, name: string, fields: readonly Field[], bytes = ""): void {
+interface Struct {
+  readonly name: string;
+  readonly fields: readonly Field[];
+  /** The Rust type of byte fields. */
+  readonly bytes: string;
+}
+
+function printStruct(file: RustFile, { name, fields, bytes }: Struct): void {
   if (fields.length === 0) {
     file.print(`pub struct ${name};`);
     return;
