@@ -5,6 +5,7 @@ import { shimLibrary, simgpuLibrary } from "../libraries.ts";
 import type { Schema } from "../schema.ts";
 import { emitAbiSignatures } from "./abi-signatures.ts";
 import { emitAbiTypes } from "./abi-types.ts";
+import { emitCoverage } from "./coverage.ts";
 import { emitDriver } from "./driver.ts";
 import { emitLibrary } from "./library.ts";
 import { emitProcAddress } from "./proc-address.ts";
@@ -27,5 +28,6 @@ export function emitAll(schema: Schema, root: string): readonly Output[] {
     ...emitLibrary(simgpuLibrary(schema, root), schema),
     ...emitLibrary(shimLibrary(schema), schema),
   ];
-  return rust.map((file) => ({ path: file.path, text: file.text() }));
+  const texts = rust.map((file) => ({ path: file.path, text: file.text() }));
+  return [...texts, emitCoverage(schema, root)];
 }
