@@ -4,6 +4,7 @@
  */
 
 import { calls } from "../cuda/index.ts";
+import { retiredIds } from "../cuda/retired-ids.ts";
 import { protocolCalls, type ProtocolCall } from "../protocol.ts";
 import type { Call } from "../model.ts";
 import { rustType } from "./c-types.ts";
@@ -68,6 +69,9 @@ function checkCall(call: Call, byId: ReadonlyMap<number, string>): void {
   }
   if (!Number.isInteger(call.id) || call.id < FIRST_ID || call.id > 0xffff) {
     throw new Error(`${call.symbol} has id ${call.id}, expected ${FIRST_ID} to 65535`);
+  }
+  if (retiredIds.has(call.id)) {
+    throw new Error(`${call.symbol} has id ${call.id}, which is retired`);
   }
   if (call.wire !== undefined && call.class !== "manual") {
     throw new Error(`${call.symbol} is ${call.class} and declares a wire shape; only manual calls do`);
