@@ -1,4 +1,4 @@
-import { TIMES } from "@farpool/contract";
+import { formatDuration, TIMES } from "@farpool/contract";
 import type { Selectable } from "kysely";
 import { inPlacement, now, nowPlus, type Database, type Tx } from "./database/connect.ts";
 import type { SessionsTable } from "./database/schema.ts";
@@ -10,7 +10,11 @@ import { readSession } from "./sessions/read.ts";
 const PERIOD_MS = 500;
 
 /** What happens by the passing of time: leases lapse, waits end, silent servers are given up. */
-export function startHousekeeping(db: Database, holds: Holds, onError: (error: unknown) => void): { stop(): Promise<void> } {
+export function startHousekeeping(
+  db: Database,
+  holds: Holds,
+  onError: (error: unknown) => void,
+): { stop(): Promise<void> } {
   const stopping = new AbortController();
   const loop = (async () => {
     while (!stopping.signal.aborted) {
@@ -36,7 +40,8 @@ type Due = Pick<Selectable<SessionsTable>, "id"> & { ending: Ending };
 export async function tick(db: Database): Promise<void> {
   if ((await findDue(db)).length === 0 && (await findStuck(db)).length === 0) return;
   await inPlacement(db, async (tx) => {
-    for (const { id, ending } of await findDue(tx)) await endInPlacement(tx, await readSession(tx, id), ending);
+    for (const { id, ending } of await findDue(tx))
+      await endInPlacement(tx, await readSession(tx, id), ending);
     for (const { id } of await findStuck(tx)) await releaseInPlacement(tx, id);
     await runPlacementPass(tx);
   });
@@ -44,8 +49,18 @@ export async function tick(db: Database): Promise<void> {
 
 async function findDue(db: Database | Tx): Promise<Due[]> {
   const [lapsed, waited, lost] = await Promise.all([
-    db.selectFrom("sessions").select("id").where("state", "<>", "ended").where("lease_expires_at", "<", now()).execute(),
-    db.selectFrom("sessions").select("id").where("state", "in", ["requested", "queued"]).where("wait_until", "<", now()).execute(),
+    db
+      .selectFrom("sessions")
+      .select("id")
+      .where("state", "<>", "ended")
+      .where("lease_expires_at", "<", now())
+      .execute(),
+    db
+      .selectFrom("sessions")
+      .select(["id", "requested_at", "wait_until"])
+      .where("state", "in", ["requested", "queued"])
+      .where("wait_until", "<", now())
+      .execute(),
     db
       .selectFrom("sessions")
       .innerJoin("servers", "servers.id", "sessions.server_id")
@@ -55,11 +70,21 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
       .execute(),
   ]);
   const due = new Map<string, Due>();
-  for (const { id } of waited) due.set(id, { id, ending: { reason: "wait-over", message: "the time it was to wait is over" } });
-  for (const { id, name } of lost) {
-    due.set(id, { id, ending: { reason: "server-lost", message: `the server ${name} has not answered for ${TIMES.serverLostMs / 1_000} s` } });
+  for (const { id, requested_at: since, wait_until: until } of waited) {
+    const limit = formatDuration((until ?? since).getTime() - since.getTime());
+    due.set(id, { id, ending: { reason: "wait-over", message: `waited ${limit}, none became free` } });
   }
-  for (const { id } of lapsed) due.set(id, { id, ending: { reason: "client-lost", message: "the client is gone" } });
+  for (const { id, name } of lost) {
+    due.set(id, {
+      id,
+      ending: {
+        reason: "server-lost",
+        message: `the server ${name} has not answered for ${TIMES.serverLostMs / 1_000} s`,
+      },
+    });
+  }
+  for (const { id } of lapsed)
+    due.set(id, { id, ending: { reason: "client-lost", message: "the client is gone" } });
   return [...due.values()];
 }
 

@@ -45,7 +45,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   });
   requireAccess(app, readOrCreateToken(options.tokenFile), listeners.isTrusted);
   registerPoolRoutes(app, db, options.databaseKind);
-  registerSessionRoutes(app, db, changes, holds);
+  registerSessionRoutes(app, { db, changes, holds });
   registerServerRoutes(app, db, changes);
   await app.ready();
   await listeners.open();

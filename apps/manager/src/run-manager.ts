@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { startEmbeddedPostgres, type EmbeddedPostgres } from "@farpool/embedded-postgres";
 import { pino } from "pino";
-import { z } from "zod";
+import * as z from "zod";
 import { startManager } from "./manager.ts";
 
 /** How the manager process is started: one JSON argument, made by `farpool up`. */
@@ -33,7 +33,10 @@ export async function runManager(options: ManagerProcess): Promise<number> {
           })
         : undefined;
     const manager = await startManager({
-      connection: postgres === undefined ? { url: options.database ?? "" } : { ...postgres.connection, database: "postgres" },
+      connection:
+        postgres === undefined
+          ? { url: options.database ?? "" }
+          : { ...postgres.connection, database: "postgres" },
       databaseKind: postgres === undefined ? "external" : "embedded",
       socketPath: options.socketPath,
       tcp: options.tcp,

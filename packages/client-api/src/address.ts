@@ -20,7 +20,12 @@ export function parseAddress(text: string, tokenFile: string | undefined): Manag
     });
   }
   const port = url.port === "" ? DEFAULT_MANAGER_PORT : Number(url.port);
-  return { kind: "tcp", host: url.hostname, port, token: tokenFile === undefined ? null : readToken(tokenFile) };
+  return {
+    kind: "tcp",
+    host: url.hostname,
+    port,
+    token: tokenFile === undefined ? null : readToken(tokenFile),
+  };
 }
 
 function readToken(file: string): string {

@@ -25,7 +25,7 @@ interface CallOptions {
 /** Parameters of any route, seen loosely: the typed signature of `call` has checked them. */
 interface AnyInput {
   readonly params?: Readonly<Record<string, string>>;
-  readonly query?: Readonly<Record<string, unknown>>;
+  readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
   readonly body?: unknown;
 }
 
@@ -39,7 +39,11 @@ export interface ManagerClient {
 export function createClient(address: ManagerAddress): ManagerClient {
   const http = createHttp(address);
 
-  async function call<N extends RouteName>(name: N, input: RouteInput<N>, options: CallOptions = {}): Promise<RouteResponse<N>> {
+  async function call<N extends RouteName>(
+    name: N,
+    input: RouteInput<N>,
+    options: CallOptions = {},
+  ): Promise<RouteResponse<N>> {
     const route: RouteSpec = ROUTES[name];
     const { params, query, body } = input as AnyInput;
     const answer = await http.send({
@@ -53,9 +57,13 @@ export function createClient(address: ManagerAddress): ManagerClient {
     if (answer.status !== 200) throw toError(answer.status, json);
     const parsed = route.response.safeParse(json);
     if (!parsed.success) {
-      throw new FarpoolError("FARPOOL_UNAVAILABLE", `the manager's answer to '${name}' is not understood: ${parsed.error.issues[0]?.message}`, {
-        hint: "manager and client may be of different versions: compare 'farpool --version' on both machines",
-      });
+      throw new FarpoolError(
+        "FARPOOL_UNAVAILABLE",
+        `the manager's answer to '${name}' is not understood: ${parsed.error.issues[0]?.message}`,
+        {
+          hint: "manager and client may be of different versions: compare 'farpool --version' on both machines",
+        },
+      );
     }
     // `route.response` is the schema of N, which the index into ROUTES forgets.
     return parsed.data as RouteResponse<N>;
@@ -63,7 +71,8 @@ export function createClient(address: ManagerAddress): ManagerClient {
 
   async function* hold(sessionId: SessionId, signal: AbortSignal): AsyncGenerator<HoldLine> {
     const incoming = await http.stream(fillPath(HOLD_PATH, { sessionId }), signal);
-    if (incoming.statusCode !== 200) throw toError(incoming.statusCode ?? 0, parseJson(await readBody(incoming)));
+    if (incoming.statusCode !== 200)
+      throw toError(incoming.statusCode ?? 0, parseJson(await readBody(incoming)));
     let rest = "";
     for await (const chunk of incoming) {
       const lines = (rest + String(chunk)).split("\n");
@@ -81,9 +90,10 @@ export function createClient(address: ManagerAddress): ManagerClient {
   return { call, hold, close: () => http.close() };
 }
 
-function formatQuery(query: Readonly<Record<string, unknown>> | undefined): string {
+function formatQuery(query: AnyInput["query"]): string {
   const text = new URLSearchParams();
-  for (const [key, value] of Object.entries(query ?? {})) if (value !== undefined) text.set(key, String(value));
+  for (const [key, value] of Object.entries(query ?? {}))
+    if (value !== undefined) text.set(key, String(value));
   return text.size === 0 ? "" : `?${text.toString()}`;
 }
 
@@ -97,7 +107,8 @@ function parseJson(text: string): unknown {
 
 function toError(status: number, json: unknown): FarpoolError {
   const parsed = errorBodySchema.safeParse(json);
-  if (!parsed.success) return new FarpoolError("FARPOOL_UNAVAILABLE", `the manager answered with HTTP status ${status}`);
+  if (!parsed.success)
+    return new FarpoolError("FARPOOL_UNAVAILABLE", `the manager answered with HTTP status ${status}`);
   const { code, message, hint } = parsed.data.error;
   return new FarpoolError(code, message, { hint });
 }

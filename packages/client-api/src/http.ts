@@ -29,16 +29,30 @@ export function createHttp(address: ManagerAddress) {
   const headers: Record<string, string> = { host: address.kind === "unix" ? "farpool" : address.host };
   if (address.kind === "tcp" && address.token !== null) headers["authorization"] = `Bearer ${address.token}`;
 
-  function open(options: RequestOptions, signal: AbortSignal | undefined): ClientRequest {
-    return request({ agent, ...target, ...options, headers: { ...headers, ...options.headers }, ...(signal && { signal }) });
+  function open(
+    options: RequestOptions & { headers?: Record<string, string> },
+    signal: AbortSignal | undefined,
+  ): ClientRequest {
+    return request({
+      agent,
+      ...target,
+      ...options,
+      headers: { ...headers, ...options.headers },
+      ...(signal && { signal }),
+    });
   }
 
   function once(input: HttpRequest): Promise<HttpAnswer> {
     return new Promise((resolve, reject) => {
       const payload: Record<string, string> =
-        input.body === undefined ? {} : { "content-type": "application/json", "content-length": String(Buffer.byteLength(input.body)) };
+        input.body === undefined
+          ? {}
+          : { "content-type": "application/json", "content-length": String(Buffer.byteLength(input.body)) };
       const outgoing = open({ method: input.method, path: input.path, headers: payload }, input.signal);
-      const timer = setTimeout(() => outgoing.destroy(timeoutError(address, input.timeoutMs)), input.timeoutMs);
+      const timer = setTimeout(
+        () => outgoing.destroy(timeoutError(address, input.timeoutMs)),
+        input.timeoutMs,
+      );
       outgoing.once("error", (error) => {
         clearTimeout(timer);
         reject(Object.assign(error, { reusedSocket: outgoing.reusedSocket }));
@@ -58,7 +72,12 @@ export function createHttp(address: ManagerAddress) {
         return await once(input);
       } catch (error) {
         // The manager closed an idle connection just as it was used again: it has not seen the request.
-        if (errorCode(error) === "ECONNRESET" && error instanceof Error && "reusedSocket" in error && error.reusedSocket === true) {
+        if (
+          errorCode(error) === "ECONNRESET" &&
+          error instanceof Error &&
+          "reusedSocket" in error &&
+          error.reusedSocket === true
+        ) {
           return once(input).catch((again: unknown) => Promise.reject(unreachable(address, again)));
         }
         throw unreachable(address, error);
@@ -92,7 +111,8 @@ export async function readBody(incoming: IncomingMessage): Promise<string> {
   for await (const chunk of incoming) {
     const bytes = Buffer.from(chunk);
     size += bytes.length;
-    if (size > MAX_ANSWER_BYTES) throw new FarpoolError("FARPOOL_UNAVAILABLE", "the manager's answer is too large");
+    if (size > MAX_ANSWER_BYTES)
+      throw new FarpoolError("FARPOOL_UNAVAILABLE", "the manager's answer is too large");
     chunks.push(bytes);
   }
   return Buffer.concat(chunks).toString("utf8");
@@ -119,6 +139,9 @@ function unreachable(address: ManagerAddress, error: unknown): unknown {
     EACCES: `this user may not open ${place}`,
     ENOTFOUND: `the host of ${place} is not known`,
   };
-  const message = causes[code ?? ""] ?? `the manager at ${place} cannot be reached (${code ?? String(error)})`;
-  return new FarpoolError(code === "EACCES" ? "FARPOOL_NOT_PERMITTED" : "FARPOOL_POOL_UNREACHABLE", message, { cause: error });
+  const message =
+    causes[code ?? ""] ?? `the manager at ${place} cannot be reached (${code ?? String(error)})`;
+  return new FarpoolError(code === "EACCES" ? "FARPOOL_NOT_PERMITTED" : "FARPOOL_POOL_UNREACHABLE", message, {
+    cause: error,
+  });
 }

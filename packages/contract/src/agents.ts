@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
 import { sessionWorkerSchema } from "./workers.ts";

@@ -1,6 +1,13 @@
 import { FarpoolError } from "./errors.ts";
 
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 };
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 
 /** `90` (seconds), `90s`, `10m`, `1h30m`, `0`. */
 export function parseDurationMs(text: string): number {
@@ -32,7 +39,9 @@ export function formatDuration(ms: number): string {
   for (const [large, largeUnit, small, smallUnit] of pairs) {
     if (seconds < large) continue;
     const rest = Math.floor((seconds % large) / small);
-    return rest === 0 ? `${Math.floor(seconds / large)} ${largeUnit}` : `${Math.floor(seconds / large)} ${largeUnit} ${rest} ${smallUnit}`;
+    return rest === 0
+      ? `${Math.floor(seconds / large)} ${largeUnit}`
+      : `${Math.floor(seconds / large)} ${largeUnit} ${rest} ${smallUnit}`;
   }
   return `${seconds} s`;
 }

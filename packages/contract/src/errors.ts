@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 interface ErrorKind {
   readonly httpStatus: number;
@@ -14,7 +14,11 @@ export const ERRORS = {
   FARPOOL_TOO_LARGE: { httpStatus: 413, exitCode: 64, hint: null },
   FARPOOL_SIZE_TOO_LARGE: { httpStatus: 422, exitCode: 64, hint: "'farpool gpus' lists what there is" },
   FARPOOL_NEVER_FITS: { httpStatus: 422, exitCode: 69, hint: "'farpool gpus' lists what there is" },
-  FARPOOL_WAIT_OVER: { httpStatus: 409, exitCode: 75, hint: "without --wait a session waits as long as it takes" },
+  FARPOOL_WAIT_OVER: {
+    httpStatus: 409,
+    exitCode: 75,
+    hint: "without --wait a session waits as long as it takes",
+  },
   FARPOOL_UNAUTHENTICATED: {
     httpStatus: 401,
     exitCode: 77,
@@ -23,15 +27,27 @@ export const ERRORS = {
   FARPOOL_NOT_PERMITTED: { httpStatus: 403, exitCode: 77, hint: null },
   FARPOOL_NOT_FOUND: { httpStatus: 404, exitCode: 64, hint: null },
   FARPOOL_CONFLICT: { httpStatus: 409, exitCode: 69, hint: null },
-  FARPOOL_SESSION_ENDED: { httpStatus: 410, exitCode: 69, hint: "'farpool sessions show' tells when and why" },
+  FARPOOL_SESSION_ENDED: {
+    httpStatus: 410,
+    exitCode: 69,
+    hint: "'farpool sessions show' tells when and why",
+  },
   FARPOOL_ALREADY_RUNNING: { httpStatus: 409, exitCode: 75, hint: "'farpool down' stops it" },
   FARPOOL_POOL_UNREACHABLE: {
     httpStatus: 503,
     exitCode: 69,
     hint: "'farpool up' starts a pool on this machine; 'farpool doctor' looks for the cause",
   },
-  FARPOOL_UNAVAILABLE: { httpStatus: 503, exitCode: 69, hint: "try again in a moment; 'farpool status' shows the pool" },
-  FARPOOL_INTERNAL: { httpStatus: 500, exitCode: 70, hint: "the logs are in the pool's state folder, under logs/" },
+  FARPOOL_UNAVAILABLE: {
+    httpStatus: 503,
+    exitCode: 69,
+    hint: "try again in a moment; 'farpool status' shows the pool",
+  },
+  FARPOOL_INTERNAL: {
+    httpStatus: 500,
+    exitCode: 70,
+    hint: "the logs are in the pool's state folder, under logs/",
+  },
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof ERRORS;

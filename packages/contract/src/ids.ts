@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** A session's id has at most 32 bytes: the preface of a data connection carries it (ARCHITECTURE 4.3). */
 export const sessionIdSchema = z

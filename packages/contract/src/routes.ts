@@ -1,5 +1,10 @@
-import { z } from "zod";
-import { agentHeartbeatSchema, agentRegistrationSchema, agentReportSchema, desiredStateSchema } from "./agents.ts";
+import * as z from "zod";
+import {
+  agentHeartbeatSchema,
+  agentRegistrationSchema,
+  agentReportSchema,
+  desiredStateSchema,
+} from "./agents.ts";
 import { serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
@@ -146,10 +151,13 @@ export const ROUTES = {
 export const HOLD_PATH = "/v1/sessions/{sessionId}/hold";
 
 export type RouteName = keyof typeof ROUTES;
-type Part<N extends RouteName, K extends string> = (typeof ROUTES)[N] extends Record<K, infer S extends z.ZodObject> ? S : never;
+type Part<N extends RouteName, K extends string> =
+  (typeof ROUTES)[N] extends Record<K, infer S extends z.ZodObject> ? S : never;
 
 /** What a caller gives for a route. */
-export type RouteInput<N extends RouteName> = ([Part<N, "params">] extends [never] ? object : { params: z.input<Part<N, "params">> }) &
+export type RouteInput<N extends RouteName> = ([Part<N, "params">] extends [never]
+  ? object
+  : { params: z.input<Part<N, "params">> }) &
   ([Part<N, "query">] extends [never] ? object : { query: z.input<Part<N, "query">> }) &
   ([Part<N, "body">] extends [never] ? object : { body: z.input<Part<N, "body">> });
 

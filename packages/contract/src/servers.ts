@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 
 /** Where the acceptor of a server takes data connections. */

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { endpointSchema } from "./servers.ts";
 import { sizeSchema } from "./sizes.ts";
@@ -35,7 +35,10 @@ export const sessionClientSchema = z.object({
 export const sessionRequestSchema = z.object({
   count: z.int().min(1).max(100_000),
   size: sizeSchema,
-  name: z.string().regex(/^[\w.@ -]{1,64}$/, "a name has 1 to 64 letters, digits, spaces or ._@-").nullable(),
+  name: z
+    .string()
+    .regex(/^[\w.@ -]{1,64}$/, "a name has 1 to 64 letters, digits, spaces or ._@-")
+    .nullable(),
   client: sessionClientSchema,
   /** How long it may be queued: null is without limit, 0 is not at all. */
   waitMs: z.number().min(0).max(31_536_000_000).nullable(),

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { FarpoolError } from "./errors.ts";
 
 /**
@@ -8,7 +8,13 @@ import { FarpoolError } from "./errors.ts";
 export const sizeSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("whole") }),
   z.object({ kind: z.literal("share"), share: z.number().gt(0).lt(1) }),
-  z.object({ kind: z.literal("memory"), memoryMib: z.int().min(1).max(1 << 30) }),
+  z.object({
+    kind: z.literal("memory"),
+    memoryMib: z
+      .int()
+      .min(1)
+      .max(1 << 30),
+  }),
 ]);
 export type Size = z.output<typeof sizeSchema>;
 
@@ -114,7 +120,9 @@ export function formatRequest(count: number, size: Size): string {
     case "whole":
       return gpus;
     case "share":
-      return count === 1 ? `${formatShare(size.share)} of a GPU` : `${formatShare(size.share)} of each of ${gpus}`;
+      return count === 1
+        ? `${formatShare(size.share)} of a GPU`
+        : `${formatShare(size.share)} of each of ${gpus}`;
     case "memory":
       return `${gpus} with ${formatBytes(size.memoryMib * MIB)}${count === 1 ? "" : " each"}`;
   }

@@ -38,7 +38,10 @@ export function place(wish: Wish, servers: readonly ServerCapacity[]): Placement
     if (best !== undefined && leftover >= best.leftover) continue;
     best = {
       leftover,
-      placement: { serverId: server.id, gpus: chosen.map(({ gpu, limit }) => ({ uuid: gpu.uuid, memoryLimitBytes: limit })) },
+      placement: {
+        serverId: server.id,
+        gpus: chosen.map(({ gpu, limit }) => ({ uuid: gpu.uuid, memoryLimitBytes: limit })),
+      },
     };
   }
   return best?.placement;
@@ -68,7 +71,9 @@ function choose({ count, size }: Wish, server: ServerCapacity): readonly Candida
 /** What is left on the server, and twice what is broken up: an unused GPU is worth more than its memory. */
 function leftoverOf(server: ServerCapacity, chosen: readonly Candidate[]): number {
   const taken = new Set(chosen.map(({ gpu }) => gpu));
-  const untouched = server.gpus.filter((gpu) => !taken.has(gpu)).reduce((sum, gpu) => sum + freeBytes(gpu), 0);
+  const untouched = server.gpus
+    .filter((gpu) => !taken.has(gpu))
+    .reduce((sum, gpu) => sum + freeBytes(gpu), 0);
   const rests = chosen.map(({ gpu, limit, leftover }) => {
     if (limit === null) return 0;
     return leftover + (isUnused(gpu) ? gpu.totalBytes : 0);

@@ -14,7 +14,10 @@ export type Decision =
  * One scheduling pass, first come first served: a session that cannot be placed keeps the servers that
  * could ever hold it for itself, so smaller ones behind it never overtake it there.
  */
-export function schedule(queue: readonly QueuedWish[], servers: readonly ServerCapacity[]): readonly Decision[] {
+export function schedule(
+  queue: readonly QueuedWish[],
+  servers: readonly ServerCapacity[],
+): readonly Decision[] {
   const decisions: Decision[] = [];
   let open = [...servers];
   let position = 0;

@@ -40,7 +40,10 @@ function locate(): string {
   try {
     return join(dirname(dirname(createRequire(import.meta.url).resolve(PACKAGE))), "native");
   } catch (cause) {
-    throw new Error(`the embedded PostgreSQL (npm package ${PACKAGE}) is not installed; run 'npm ci', or use --database`, { cause });
+    throw new Error(
+      `the embedded PostgreSQL (npm package ${PACKAGE}) is not installed; run 'npm ci', or use --database`,
+      { cause },
+    );
   }
 }
 
@@ -53,7 +56,9 @@ interface Link {
 function links(folder: string): readonly Link[] {
   const listed: unknown = JSON.parse(readFileSync(join(folder, "pg-symlinks.json"), "utf8"));
   if (!Array.isArray(listed)) return [];
-  return listed.filter((link): link is Link => typeof link?.source === "string" && typeof link.target === "string");
+  return listed.filter(
+    (link): link is Link => typeof link?.source === "string" && typeof link.target === "string",
+  );
 }
 
 const inFolder = (folder: string, listed: string): string => join(folder, listed.replace(/^native\//, ""));
@@ -71,7 +76,12 @@ function createLinks(folder: string): void {
 
 function runs(folder: string, identity: Identity | undefined): boolean {
   try {
-    execFileSync(join(folder, "bin/postgres"), ["--version"], { ...identity, stdio: "ignore", cwd: "/", timeout: 20_000 });
+    execFileSync(join(folder, "bin/postgres"), ["--version"], {
+      ...identity,
+      stdio: "ignore",
+      cwd: "/",
+      timeout: 20_000,
+    });
     return true;
   } catch {
     return false;

@@ -1,5 +1,8 @@
 /** A control database: few connections, little memory, full durability, reachable over its socket only. */
-export function serverSettings(socketFolder: string, overrides: Readonly<Record<string, string>> = {}): readonly string[] {
+export function serverSettings(
+  socketFolder: string,
+  overrides: Readonly<Record<string, string>> = {},
+): readonly string[] {
   const settings: Readonly<Record<string, string>> = {
     listen_addresses: "",
     unix_socket_directories: socketFolder,

@@ -1,6 +1,19 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { accessSync, chmodSync, chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { findBinaries } from "./binaries.ts";
@@ -22,7 +35,12 @@ export interface EmbeddedPostgresOptions {
 }
 
 export interface EmbeddedPostgres {
-  readonly connection: { readonly host: string; readonly port: number; readonly user: string; readonly password: string };
+  readonly connection: {
+    readonly host: string;
+    readonly port: number;
+    readonly user: string;
+    readonly password: string;
+  };
   readonly pid: number;
   /** Settles when the server process is gone, wanted or not. */
   readonly exited: Promise<void>;
@@ -34,7 +52,9 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const folder = resolve(options.folder);
   const socketPath = join(folder, `.s.PGSQL.${PORT}`);
   if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH) {
-    throw new Error(`the state folder's path is too long for a socket: ${socketPath} has more than ${MAX_SOCKET_PATH} bytes`);
+    throw new Error(
+      `the state folder's path is too long for a socket: ${socketPath} has more than ${MAX_SOCKET_PATH} bytes`,
+    );
   }
   const identity = unprivilegedIdentity();
   prepareFolder(folder, identity);
@@ -47,14 +67,18 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     if (!existsSync(join(dataFolder, "PG_VERSION"))) {
       await initialise({ binaries, dataFolder, password, identity, logDescriptor, logFile: options.logFile });
     }
-    const child = spawn(join(binaries, "bin/postgres"), ["-D", dataFolder, ...serverSettings(folder, options.settings)], {
-      ...identity,
-      cwd: folder,
-      env: { PATH: "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" },
-      stdio: ["ignore", logDescriptor, logDescriptor],
-      // A group of its own: Ctrl-C on the terminal is for us, and we stop it when our work is done.
-      detached: true,
-    });
+    const child = spawn(
+      join(binaries, "bin/postgres"),
+      ["-D", dataFolder, ...serverSettings(folder, options.settings)],
+      {
+        ...identity,
+        cwd: folder,
+        env: { PATH: "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" },
+        stdio: ["ignore", logDescriptor, logDescriptor],
+        // A group of its own: Ctrl-C on the terminal is for us, and we stop it when our work is done.
+        detached: true,
+      },
+    );
     const exited = exitOf(child);
     await waitUntilReady(child, socketPath, options.logFile);
     return {
@@ -97,7 +121,8 @@ async function stopLeftover(dataFolder: string): Promise<void> {
   process.kill(pid, "SIGINT");
   const deadline = Date.now() + START_TIMEOUT_MS;
   while (clearStalePid(dataFolder) !== undefined) {
-    if (Date.now() > deadline) throw new Error(`a PostgreSQL (pid ${pid}) runs on ${dataFolder} and does not stop`);
+    if (Date.now() > deadline)
+      throw new Error(`a PostgreSQL (pid ${pid}) runs on ${dataFolder} and does not stop`);
     await sleep(20);
   }
 }
@@ -111,7 +136,14 @@ interface Initialisation {
   readonly logFile: string;
 }
 
-async function initialise({ binaries, dataFolder, password, identity, logDescriptor, logFile }: Initialisation): Promise<void> {
+async function initialise({
+  binaries,
+  dataFolder,
+  password,
+  identity,
+  logDescriptor,
+  logFile,
+}: Initialisation): Promise<void> {
   // A first start that was interrupted leaves a folder without PG_VERSION, which initdb would refuse.
   rmSync(dataFolder, { recursive: true, force: true });
   const passwordFile = `${dataFolder}.password`;
@@ -120,8 +152,26 @@ async function initialise({ binaries, dataFolder, password, identity, logDescrip
   try {
     const child = spawn(
       join(binaries, "bin/initdb"),
-      ["-D", dataFolder, "-U", USER, "--pwfile", passwordFile, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"],
-      { ...identity, cwd: dirname(dataFolder), env: { PATH: "/usr/bin:/bin", LC_ALL: "C" }, stdio: ["ignore", logDescriptor, logDescriptor] },
+      [
+        "-D",
+        dataFolder,
+        "-U",
+        USER,
+        "--pwfile",
+        passwordFile,
+        "-A",
+        "scram-sha-256",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-instructions",
+      ],
+      {
+        ...identity,
+        cwd: dirname(dataFolder),
+        env: { PATH: "/usr/bin:/bin", LC_ALL: "C" },
+        stdio: ["ignore", logDescriptor, logDescriptor],
+      },
     );
     await exitOf(child);
     if (child.exitCode !== 0) throw new Error(`initdb failed (code ${child.exitCode}); see ${logFile}`);
@@ -140,7 +190,8 @@ function exitOf(child: ChildProcess): Promise<void> {
 async function waitUntilReady(child: ChildProcess, socketPath: string, logFile: string): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   while (!(await answers(socketPath))) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`PostgreSQL ended while starting; see ${logFile}`);
+    if (child.exitCode !== null || child.signalCode !== null)
+      throw new Error(`PostgreSQL ended while starting; see ${logFile}`);
     if (Date.now() > deadline) {
       child.kill("SIGQUIT");
       throw new Error(`PostgreSQL did not start within ${START_TIMEOUT_MS / 1_000} s; see ${logFile}`);

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FarpoolError } from "@farpool/contract";
 
@@ -14,20 +14,30 @@ export interface Installation {
   readonly cli: string;
 }
 
-/** Looks upwards from the running file: `dist/cli/…` when built, `apps/cli/src/…` during development. */
+/**
+ * Looks upwards from the running file: `dist/cli/…` when built, `apps/cli/src/…` during development.
+ * `FARPOOL_DIST` names another folder with the same layout.
+ */
 export function findInstallation(from: string = import.meta.url): Installation {
+  const given = process.env["FARPOOL_DIST"];
+  if (given !== undefined && given !== "") return at(resolve(given));
   let folder = dirname(fileURLToPath(from));
   for (;;) {
     for (const root of [folder, join(folder, "dist")]) {
-      if (existsSync(join(root, "bin/farpool-worker")) || existsSync(join(root, "cli/farpool.mjs"))) return at(root);
+      if (existsSync(join(root, "bin/farpool-worker")) || existsSync(join(root, "cli/farpool.mjs")))
+        return at(root);
     }
     const parent = dirname(folder);
     if (parent === folder) break;
     folder = parent;
   }
-  throw new FarpoolError("FARPOOL_UNAVAILABLE", `the built parts of farpool are not found above ${fileURLToPath(from)}`, {
-    hint: "in a checkout, 'npm run build' builds them into dist/",
-  });
+  throw new FarpoolError(
+    "FARPOOL_UNAVAILABLE",
+    `the built parts of farpool are not found above ${fileURLToPath(from)}`,
+    {
+      hint: "in a checkout, 'npm run build' builds them into dist/",
+    },
+  );
 }
 
 function at(root: string): Installation {

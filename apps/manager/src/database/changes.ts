@@ -24,7 +24,10 @@ export interface Changes {
 }
 
 /** Long polls wait here. One connection listens for all of them. */
-export async function listenForChanges(config: ConnectionConfig, onError: (error: unknown) => void): Promise<Changes> {
+export async function listenForChanges(
+  config: ConnectionConfig,
+  onError: (error: unknown) => void,
+): Promise<Changes> {
   const waiters = new Map<string, Set<() => void>>();
   let client: pg.Client | undefined;
   const closing = new AbortController();
@@ -97,7 +100,11 @@ export async function pollUntil<T>(options: {
   const deadline = Date.now() + options.timeoutMs;
   for (;;) {
     const stop = new AbortController();
-    const change = changes.wait(topic, Math.max(0, deadline - Date.now()), AbortSignal.any([signal, stop.signal]));
+    const change = changes.wait(
+      topic,
+      Math.max(0, deadline - Date.now()),
+      AbortSignal.any([signal, stop.signal]),
+    );
     try {
       const value = await read();
       if (isNew(value) || signal.aborted || Date.now() >= deadline) return value;

@@ -7,7 +7,13 @@ export type Tx = Transaction<Schema>;
 
 export type ConnectionConfig =
   | { readonly url: string }
-  | { readonly host: string; readonly port: number; readonly user: string; readonly password: string; readonly database: string };
+  | {
+      readonly host: string;
+      readonly port: number;
+      readonly user: string;
+      readonly password: string;
+      readonly database: string;
+    };
 
 const INT8 = 20;
 

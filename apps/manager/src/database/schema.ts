@@ -1,4 +1,14 @@
-import type { ConnectionId, Endpoint, EndReason, GpuUuid, ServerId, SessionId, SessionState, Size, WorkerReport } from "@farpool/contract";
+import type {
+  ConnectionId,
+  Endpoint,
+  EndReason,
+  GpuUuid,
+  ServerId,
+  SessionId,
+  SessionState,
+  Size,
+  WorkerReport,
+} from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
 
 /** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */

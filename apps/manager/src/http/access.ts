@@ -10,7 +10,11 @@ const PUBLIC_PATHS = new Set(["/healthz", "/readyz", "/openapi.json"]);
  * Who may do what, today: whoever can open the Unix socket (0600, in a folder of mode 0700) or knows the
  * token is an administrator.
  */
-export function requireAccess(app: FastifyInstance, token: string, isTrusted: (socket: Socket) => boolean): void {
+export function requireAccess(
+  app: FastifyInstance,
+  token: string,
+  isTrusted: (socket: Socket) => boolean,
+): void {
   const expected = digest(`Bearer ${token}`);
   app.addHook("onRequest", async (request) => {
     if (PUBLIC_PATHS.has(request.routeOptions.url ?? "") || isTrusted(request.raw.socket)) return;
@@ -29,8 +33,10 @@ function digest(text: string): Buffer {
 }
 
 export function readOrCreateToken(file: string): string {
-  if (!existsSync(file)) writeFileSync(file, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
+  if (!existsSync(file))
+    writeFileSync(file, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
   const token = readFileSync(file, "utf8").trim();
-  if (token.length < 20) throw new Error(`the token in ${file} has fewer than 20 characters; remove the file to get a new one`);
+  if (token.length < 20)
+    throw new Error(`the token in ${file} has fewer than 20 characters; remove the file to get a new one`);
   return token;
 }

@@ -10,9 +10,13 @@ export function handleErrors(app: FastifyInstance): void {
     return reply.status(failure.httpStatus).send(failure.toBody());
   });
   app.setNotFoundHandler((request, reply) => {
-    const failure = new FarpoolError("FARPOOL_NOT_FOUND", `there is no ${request.method} ${request.url.split("?")[0]}`, {
-      hint: "/openapi.json describes every request",
-    });
+    const failure = new FarpoolError(
+      "FARPOOL_NOT_FOUND",
+      `there is no ${request.method} ${request.url.split("?")[0]}`,
+      {
+        hint: "/openapi.json describes every request",
+      },
+    );
     return reply.status(failure.httpStatus).send(failure.toBody());
   });
 }
@@ -20,17 +24,24 @@ export function handleErrors(app: FastifyInstance): void {
 function toFarpoolError(error: FastifyError | FarpoolError): FarpoolError {
   if (error instanceof FarpoolError) return error;
   if (hasZodFastifySchemaValidationErrors(error)) {
-    const issues = error.validation.map((issue) => `${where(error.validationContext, issue.instancePath)}: ${issue.message}`);
+    const issues = error.validation.map(
+      (issue) => `${where(error.validationContext, issue.instancePath)}: ${issue.message}`,
+    );
     return new FarpoolError("FARPOOL_BAD_REQUEST", issues.slice(0, 3).join("; "));
   }
-  if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") return new FarpoolError("FARPOOL_TOO_LARGE", "the request is too large");
+  if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE")
+    return new FarpoolError("FARPOOL_TOO_LARGE", "the request is too large");
   if (isDatabaseAway(error)) {
-    return new FarpoolError("FARPOOL_UNAVAILABLE", "the manager's database does not answer", { cause: error });
+    return new FarpoolError("FARPOOL_UNAVAILABLE", "the manager's database does not answer", {
+      cause: error,
+    });
   }
   if (error.statusCode !== undefined && error.statusCode < 500) {
     return new FarpoolError("FARPOOL_BAD_REQUEST", `the request is not understood: ${error.message}`);
   }
-  return new FarpoolError("FARPOOL_INTERNAL", "the manager failed to answer; its log has the cause", { cause: error });
+  return new FarpoolError("FARPOOL_INTERNAL", "the manager failed to answer; its log has the cause", {
+    cause: error,
+  });
 }
 
 function where(context: string | undefined, path: string): string {

@@ -38,13 +38,19 @@ export function createListeners({ socketPath, tcp, handler }: ListenOptions): Li
   };
 }
 
-function listen(server: Server, where: { path: string } | { host: string; port: number }, place: string): Promise<void> {
+function listen(
+  server: Server,
+  where: { path: string } | { host: string; port: number },
+  place: string,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const taken = error.code === "EADDRINUSE";
       reject(
         taken
-          ? new FarpoolError("FARPOOL_CONFLICT", `the address ${place} is taken by another program`, { hint: "--port chooses another port" })
+          ? new FarpoolError("FARPOOL_CONFLICT", `the address ${place} is taken by another program`, {
+              hint: "--port chooses another port",
+            })
           : error,
       );
     });

@@ -1,4 +1,10 @@
-import { ROUTES, type RouteName, type RouteRequest, type RouteResponse, type RouteSpec } from "@farpool/contract";
+import {
+  ROUTES,
+  type RouteName,
+  type RouteRequest,
+  type RouteResponse,
+  type RouteSpec,
+} from "@farpool/contract";
 import type { FastifyInstance } from "fastify";
 
 /** An agent reports thousands of workers at once; everybody else sends a few fields. */

@@ -9,11 +9,19 @@ export async function readCapacity(db: Database): Promise<readonly ServerCapacit
     db
       .selectFrom("servers")
       .select(["id", "name", "acceptor_ready"])
-      .select(sql<boolean>`last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'`.as("is_heard"))
+      .select(
+        sql<boolean>`last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'`.as(
+          "is_heard",
+        ),
+      )
       .orderBy("name")
       .execute(),
     db.selectFrom("gpus").selectAll().where("present", "=", true).orderBy("index").execute(),
-    db.selectFrom("session_gpus").select(["gpu_uuid", "memory_limit_bytes"]).where("released_at", "is", null).execute(),
+    db
+      .selectFrom("session_gpus")
+      .select(["gpu_uuid", "memory_limit_bytes"])
+      .where("released_at", "is", null)
+      .execute(),
   ]);
   const slices = new Map<GpuUuid, Array<number | null>>();
   for (const { gpu_uuid: uuid, memory_limit_bytes: limit } of taken) {

@@ -1,5 +1,5 @@
-import { formatGpus, type ServerId, type SessionId } from "@farpool/contract";
-import { schedule, toPart, type Placement, type ServerCapacity } from "@farpool/domain";
+import { formatGpus, type ServerId } from "@farpool/contract";
+import { schedule, toPart, type Decision, type ServerCapacity } from "@farpool/domain";
 import { announce } from "../database/changes.ts";
 import { now, type Tx } from "../database/connect.ts";
 import { recordEvent } from "../sessions/events.ts";
@@ -25,7 +25,7 @@ export async function runPlacementPass(tx: Tx): Promise<void> {
   const known = new Map(waiting.map((session) => [session.id, session]));
   for (const decision of decisions) {
     if (decision.kind === "grant") {
-      await grant(tx, decision.id, decision.placement, servers);
+      await grant(tx, decision, servers);
       continue;
     }
     const before = known.get(decision.id);
@@ -41,14 +41,25 @@ export async function runPlacementPass(tx: Tx): Promise<void> {
       .where("id", "=", decision.id)
       .execute();
     if (before?.state === "requested") {
-      await recordEvent(tx, decision.id, "queued", `position ${decision.position}, waits for ${decision.waitsFor}`);
+      await recordEvent(tx, {
+        id: decision.id,
+        state: "queued",
+        reason: `position ${decision.position}, waits for ${decision.waitsFor}`,
+      });
     }
     await announce(tx, `session/${decision.id}`);
   }
 }
 
-async function grant(tx: Tx, id: SessionId, placement: Placement, servers: readonly ServerCapacity[]): Promise<void> {
-  const { serverId, gpus } = placement;
+type Grant = Extract<Decision, { kind: "grant" }>;
+
+async function grant(
+  tx: Tx,
+  { id, placement: { serverId, gpus } }: Grant,
+  servers: readonly ServerCapacity[],
+): Promise<void> {
+  const server = servers.find((candidate) => candidate.id === serverId);
+  if (server === undefined) throw new Error(`session ${id} was placed on an unknown server`);
   await tx
     .updateTable("sessions")
     .set((eb) => ({
@@ -74,12 +85,11 @@ async function grant(tx: Tx, id: SessionId, placement: Placement, servers: reado
     )
     .execute();
   await bumpDesired(tx, serverId);
-  const server = servers.find((candidate) => candidate.id === serverId);
   const parts = gpus.flatMap(({ uuid, memoryLimitBytes }) => {
-    const gpu = server?.gpus.find((candidate) => candidate.uuid === uuid);
+    const gpu = server.gpus.find((candidate) => candidate.uuid === uuid);
     return gpu === undefined ? [] : [toPart(gpu, memoryLimitBytes)];
   });
-  await recordEvent(tx, id, "granted", `${formatGpus(parts)} on ${server?.name ?? serverId}`);
+  await recordEvent(tx, { id, state: "granted", reason: `${formatGpus(parts)} on ${server.name}` });
   await announce(tx, `session/${id}`);
 }
 

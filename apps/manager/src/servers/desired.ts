@@ -7,7 +7,11 @@ export async function readDesired(db: Database, serverId: ServerId): Promise<Des
     .transaction()
     .setIsolationLevel("repeatable read")
     .execute(async (tx) => {
-      const server = await tx.selectFrom("servers").select("desired_revision").where("id", "=", serverId).executeTakeFirst();
+      const server = await tx
+        .selectFrom("servers")
+        .select("desired_revision")
+        .where("id", "=", serverId)
+        .executeTakeFirst();
       if (server === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`);
       const rows = await tx
         .selectFrom("sessions")

@@ -54,7 +54,15 @@ export async function listGpus(db: Database): Promise<Gpu[]> {
     db
       .selectFrom("session_gpus")
       .innerJoin("sessions", "sessions.id", "session_gpus.session_id")
-      .select(["sessions.id", "sessions.name", "client_user", "client_host", "client_program", "gpu_uuid", "memory_limit_bytes"])
+      .select([
+        "sessions.id",
+        "sessions.name",
+        "client_user",
+        "client_host",
+        "client_program",
+        "gpu_uuid",
+        "memory_limit_bytes",
+      ])
       .where("session_gpus.released_at", "is", null)
       .orderBy("queue_number")
       .execute(),

@@ -1,6 +1,13 @@
-import { FarpoolError, TIMES, type agentHeartbeatSchema, type agentRegistrationSchema, type Inventory, type ServerId } from "@farpool/contract";
+import {
+  FarpoolError,
+  TIMES,
+  type agentHeartbeatSchema,
+  type agentRegistrationSchema,
+  type Inventory,
+  type ServerId,
+} from "@farpool/contract";
 import { sql } from "kysely";
-import type { z } from "zod";
+import type * as z from "zod";
 import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 
@@ -37,7 +44,9 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
     .where("id", "=", serverId)
     .executeTakeFirst();
   if (before === undefined) {
-    throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`, { hint: "the agent registers again" });
+    throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`, {
+      hint: "the agent registers again",
+    });
   }
   const values = { last_seen_at: now(), acceptor_ready: heartbeat.acceptorReady };
   const opens = heartbeat.acceptorReady && !(before.acceptor_ready && before.is_heard);
@@ -65,9 +74,13 @@ async function storeInventory(tx: Tx, serverId: ServerId, { gpus }: Inventory): 
       .where("servers.last_seen_at", ">", nowPlus(-TIMES.serverLostMs))
       .executeTakeFirst();
     if (owner !== undefined) {
-      throw new FarpoolError("FARPOOL_CONFLICT", `the GPU ${gpu.uuid} belongs to the server ${owner.name}, which is alive`, {
-        hint: "two servers that name the same GPU were probably cloned from one image",
-      });
+      throw new FarpoolError(
+        "FARPOOL_CONFLICT",
+        `the GPU ${gpu.uuid} belongs to the server ${owner.name}, which is alive`,
+        {
+          hint: "two servers that name the same GPU were probably cloned from one image",
+        },
+      );
     }
     const values = {
       server_id: serverId,

@@ -1,5 +1,5 @@
 import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/contract";
-import type { z } from "zod";
+import type * as z from "zod";
 import { announce } from "../database/changes.ts";
 import { inPlacement, now, type Database, type Tx } from "../database/connect.ts";
 import { runPlacementPass } from "../placement/pass.ts";
@@ -22,7 +22,12 @@ export async function acceptReport(db: Database, serverId: ServerId, report: Rep
 }
 
 function opened(db: Database, serverId: ServerId, openSessions: readonly SessionId[]) {
-  return db.selectFrom("sessions").select("id").where("server_id", "=", serverId).where("state", "=", "granted").where("id", "in", openSessions);
+  return db
+    .selectFrom("sessions")
+    .select("id")
+    .where("server_id", "=", serverId)
+    .where("state", "=", "granted")
+    .where("id", "in", openSessions);
 }
 
 /** Ended, and closed at the server, in a set that the agent read after the end: an older one proves nothing. */
@@ -39,7 +44,11 @@ function closed(db: Database, serverId: ServerId, report: Report) {
 
 async function changesAnything(db: Database, serverId: ServerId, report: Report): Promise<boolean> {
   if (report.failures.length > 0) return true;
-  if (report.openSessions.length > 0 && (await opened(db, serverId, report.openSessions).executeTakeFirst()) !== undefined) return true;
+  if (
+    report.openSessions.length > 0 &&
+    (await opened(db, serverId, report.openSessions).executeTakeFirst()) !== undefined
+  )
+    return true;
   return (await closed(db, serverId, report).executeTakeFirst()) !== undefined;
 }
 
@@ -51,18 +60,26 @@ async function activate(tx: Tx, serverId: ServerId, openSessions: readonly Sessi
       .set((eb) => ({ state: "active", active_at: now(), revision: eb("revision", "+", 1) }))
       .where("id", "=", id)
       .execute();
-    await recordEvent(tx, id, "active", "the server takes connections");
+    await recordEvent(tx, { id, state: "active", reason: "the server takes connections" });
     await announce(tx, `session/${id}`);
   }
 }
 
 async function endFailed(tx: Tx, serverId: ServerId, { failures }: Report): Promise<void> {
   for (const { sessionId, message } of failures) {
-    const row = await tx.selectFrom("sessions").select("id").where("id", "=", sessionId).where("server_id", "=", serverId).executeTakeFirst();
+    const row = await tx
+      .selectFrom("sessions")
+      .select("id")
+      .where("id", "=", sessionId)
+      .where("server_id", "=", serverId)
+      .executeTakeFirst();
     if (row === undefined) continue;
     const session = await readSession(tx, sessionId);
     if (session.state === "ended") continue;
-    await endInPlacement(tx, session, { reason: "refused-by-server", message: `the server could not open the session: ${message}` });
+    await endInPlacement(tx, session, {
+      reason: "refused-by-server",
+      message: `the server could not open the session: ${message}`,
+    });
   }
 }
 
@@ -91,13 +108,16 @@ async function storeProcesses(db: Database, serverId: ServerId, { workers }: Rep
       exit: worker.exit ?? null,
       reported_at: now(),
     };
-    const report = worker.report === undefined || worker.report === null ? null : JSON.stringify(worker.report);
+    const report =
+      worker.report === undefined || worker.report === null ? null : JSON.stringify(worker.report);
     await db
       .insertInto("processes")
       .values({ session_id: sessionId, connection_id: worker.connectionId, ...values, report })
       .onConflict((conflict) =>
         // A worker that was killed sends no last report: the one before it stays.
-        conflict.columns(["session_id", "connection_id"]).doUpdateSet(report === null ? values : { ...values, report }),
+        conflict
+          .columns(["session_id", "connection_id"])
+          .doUpdateSet(report === null ? values : { ...values, report }),
       )
       .execute();
   }

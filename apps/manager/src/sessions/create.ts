@@ -1,5 +1,13 @@
 import { randomBytes, randomInt } from "node:crypto";
-import { FarpoolError, formatRequest, sessionIdSchema, TIMES, type Session, type SessionId, type SessionRequest } from "@farpool/contract";
+import {
+  FarpoolError,
+  formatRequest,
+  sessionIdSchema,
+  TIMES,
+  type Session,
+  type SessionId,
+  type SessionRequest,
+} from "@farpool/contract";
 import { refusalOf } from "@farpool/domain";
 import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts";
 import { readCapacity } from "../placement/capacity.ts";
@@ -35,12 +43,16 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
       })
       .execute();
     const asked = formatRequest(request.count, request.size);
-    await recordEvent(tx, id, "requested", `${asked} for ${request.client.user}@${request.client.host}`);
+    await recordEvent(tx, {
+      id,
+      state: "requested",
+      reason: `${asked} for ${request.client.user}@${request.client.host}`,
+    });
     await runPlacementPass(tx);
     const session = await readSession(tx, id);
     if (session.state === "queued" && request.waitMs === 0) {
       // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
-      throw new FarpoolError("FARPOOL_WAIT_OVER", `${asked}: not free now, and --wait 0 does not wait`, {
+      throw new FarpoolError("FARPOOL_WAIT_OVER", `${asked}: waited 0 s, none is free now`, {
         hint: `it would be at position ${session.queue?.position ?? 1} of the queue`,
       });
     }

@@ -41,13 +41,18 @@ export async function endInPlacement(tx: Tx, session: Session, ending: Ending): 
     }))
     .where("id", "=", session.id)
     .execute();
-  await recordEvent(tx, session.id, "ended", describe(session, ending));
+  await recordEvent(tx, { id: session.id, state: "ended", reason: describe(session, ending) });
   await announce(tx, `session/${session.id}`);
 }
 
 /** The GPUs of an ended session are free for others. */
 export async function releaseInPlacement(tx: Tx, id: SessionId): Promise<void> {
-  await tx.updateTable("session_gpus").set({ released_at: now() }).where("session_id", "=", id).where("released_at", "is", null).execute();
+  await tx
+    .updateTable("session_gpus")
+    .set({ released_at: now() })
+    .where("session_id", "=", id)
+    .where("released_at", "is", null)
+    .execute();
   await tx
     .updateTable("sessions")
     .set((eb) => ({ released_at: now(), revision: eb("revision", "+", 1) }))

@@ -52,7 +52,11 @@ export function createHolds(db: Database, changes: Changes, onError: (error: unk
           if (session.revision <= revision) continue;
           revision = session.revision;
           ended = session.state === "ended";
-          const line: HoldLine = { state: session.state, endReason: session.endReason, message: session.endMessage };
+          const line: HoldLine = {
+            state: session.state,
+            endReason: session.endReason,
+            message: session.endMessage,
+          };
           response.write(`${JSON.stringify(line)}\n`);
         }
       } catch (error) {

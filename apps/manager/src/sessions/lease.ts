@@ -46,7 +46,12 @@ export async function grantFreshPeriod(db: Database): Promise<void> {
     .set({ last_seen_at: nowPlus(-TIMES.serverSilentMs) })
     .where("last_seen_at", "<", nowPlus(-TIMES.serverSilentMs))
     .where("id", "in", (eb) =>
-      eb.selectFrom("sessions").select("server_id").where("state", "in", ["granted", "active"]).where("server_id", "is not", null).$narrowType<{ server_id: ServerId }>(),
+      eb
+        .selectFrom("sessions")
+        .select("server_id")
+        .where("state", "in", ["granted", "active"])
+        .where("server_id", "is not", null)
+        .$narrowType<{ server_id: ServerId }>(),
     )
     .execute();
 }

@@ -1,4 +1,10 @@
-import { FarpoolError, type Session, type SessionDetail, type SessionId, type SessionUsage } from "@farpool/contract";
+import {
+  FarpoolError,
+  type Session,
+  type SessionDetail,
+  type SessionId,
+  type SessionUsage,
+} from "@farpool/contract";
 import { sql, type Selectable } from "kysely";
 import type { Database } from "../database/connect.ts";
 import type { SessionsTable } from "../database/schema.ts";
@@ -17,7 +23,9 @@ function selectSessions(db: Database) {
 export async function readSession(db: Database, id: SessionId): Promise<Session> {
   const row = await selectSessions(db).where("sessions.id", "=", id).executeTakeFirst();
   if (row === undefined) {
-    throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`, { hint: "'farpool sessions list' lists them" });
+    throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`, {
+      hint: "'farpool sessions list' lists them",
+    });
   }
   const [session] = await complete(db, [row]);
   if (session === undefined) throw new Error(`session ${id} vanished while it was read`);
@@ -26,7 +34,10 @@ export async function readSession(db: Database, id: SessionId): Promise<Session>
 
 /** Those that live or wait, oldest first, then the last `ended` that ended, newest first. */
 export async function listSessions(db: Database, ended: number): Promise<Session[]> {
-  const alive = await selectSessions(db).where("sessions.state", "<>", "ended").orderBy("queue_number").execute();
+  const alive = await selectSessions(db)
+    .where("sessions.state", "<>", "ended")
+    .orderBy("queue_number")
+    .execute();
   const past =
     ended === 0
       ? []
@@ -40,8 +51,18 @@ export async function listSessions(db: Database, ended: number): Promise<Session
 
 export async function readSessionDetail(db: Database, id: SessionId): Promise<SessionDetail> {
   const session = await readSession(db, id);
-  const events = await db.selectFrom("session_events").selectAll().where("session_id", "=", id).orderBy("id").execute();
-  const processes = await db.selectFrom("processes").selectAll().where("session_id", "=", id).orderBy("started_at").execute();
+  const events = await db
+    .selectFrom("session_events")
+    .selectAll()
+    .where("session_id", "=", id)
+    .orderBy("id")
+    .execute();
+  const processes = await db
+    .selectFrom("processes")
+    .selectAll()
+    .where("session_id", "=", id)
+    .orderBy("started_at")
+    .execute();
   return {
     ...session,
     events: events.map((event) => ({ at: event.at.toISOString(), state: event.state, reason: event.reason })),
@@ -131,7 +152,12 @@ function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Se
     name: row.name,
     count: row.requested_count,
     size: row.size,
-    client: { host: row.client_host, user: row.client_user, pid: row.client_pid, program: row.client_program },
+    client: {
+      host: row.client_host,
+      user: row.client_user,
+      pid: row.client_pid,
+      program: row.client_program,
+    },
     serverId: row.server_id,
     serverName: row.server_name,
     gpus,
@@ -142,7 +168,8 @@ function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Se
     endReason: row.end_reason,
     endMessage: row.end_message,
     releasedAt: row.released_at?.toISOString() ?? null,
-    queue: row.queue_position === null ? null : { position: row.queue_position, waitsFor: row.waits_for ?? "" },
+    queue:
+      row.queue_position === null ? null : { position: row.queue_position, waitsFor: row.waits_for ?? "" },
     usage: { ...NO_COUNTS, ...counts, heldMs: Math.max(0, heldMs) },
     revision: row.revision,
   };

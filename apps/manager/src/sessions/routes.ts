@@ -1,4 +1,10 @@
-import { FarpoolError, HOLD_PATH, sessionIdSchema, type SessionConnection, type SessionId } from "@farpool/contract";
+import {
+  FarpoolError,
+  HOLD_PATH,
+  sessionIdSchema,
+  type SessionConnection,
+  type SessionId,
+} from "@farpool/contract";
 import type { FastifyInstance } from "fastify";
 import { pollUntil, type Changes } from "../database/changes.ts";
 import type { Database } from "../database/connect.ts";
@@ -9,7 +15,13 @@ import type { Holds } from "./hold.ts";
 import { renewLease } from "./lease.ts";
 import { listSessions, readSession, readSessionDetail } from "./read.ts";
 
-export function registerSessionRoutes(app: FastifyInstance, db: Database, changes: Changes, holds: Holds): void {
+interface SessionParts {
+  readonly db: Database;
+  readonly changes: Changes;
+  readonly holds: Holds;
+}
+
+export function registerSessionRoutes(app: FastifyInstance, { db, changes, holds }: SessionParts): void {
   serve(app, "createSession", ({ body }) => createSession(db, body));
   serve(app, "listSessions", async ({ query }) => ({ sessions: await listSessions(db, query.ended) }));
   serve(app, "showSession", ({ params }) => readSessionDetail(db, params.sessionId));
@@ -29,10 +41,13 @@ export function registerSessionRoutes(app: FastifyInstance, db: Database, change
 
   app.get<{ Params: { sessionId: string } }>(
     toFastifyPath(HOLD_PATH),
-    { schema: { summary: "Lines of JSON, one per change, until the session ends; its end ends the session" } },
+    {
+      schema: { summary: "Lines of JSON, one per change, until the session ends; its end ends the session" },
+    },
     async (request, reply) => {
       const id = sessionIdSchema.safeParse(request.params.sessionId);
-      if (!id.success) throw new FarpoolError("FARPOOL_BAD_REQUEST", `'${request.params.sessionId}' is not a session id`);
+      if (!id.success)
+        throw new FarpoolError("FARPOOL_BAD_REQUEST", `'${request.params.sessionId}' is not a session id`);
       await readSession(db, id.data);
       reply.hijack();
       reply.raw.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
@@ -52,7 +67,10 @@ async function readConnection(db: Database, id: SessionId): Promise<SessionConne
   if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
   if (row.state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
   if (row.state !== "active" || row.endpoints === null) {
-    throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} is ${row.state}, it has no GPUs to connect to yet`);
+    throw new FarpoolError(
+      "FARPOOL_CONFLICT",
+      `the session ${id} is ${row.state}, it has no GPUs to connect to yet`,
+    );
   }
   return { secret: row.secret, endpoints: row.endpoints };
 }

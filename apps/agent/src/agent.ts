@@ -1,0 +1,170 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ManagerClient } from "@farpool/client-api";
+import {
+  FarpoolError,
+  TIMES,
+  VERSION,
+  type Endpoint,
+  type Inventory,
+  type ServerId,
+} from "@farpool/contract";
+import type { Logger } from "pino";
+import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
+import { readInventory, type InventorySource } from "./inventory.ts";
+import { createReconciler } from "./reconciler.ts";
+
+const ACCEPTOR_RETRY_MS = 200;
+const MANAGER_RETRY_MS = 500;
+/** Used memory changes all the time; asking costs a process. */
+const INVENTORY_PERIOD_MS = 30_000;
+
+export interface AgentOptions {
+  readonly client: ManagerClient;
+  readonly serverId: ServerId;
+  readonly serverName: string;
+  /** The host that clients reach the data port at; the port is the acceptor's own word. */
+  readonly dataHost: string;
+  readonly acceptorSocket: string;
+  readonly inventory: InventorySource;
+  readonly logger: Logger;
+}
+
+/**
+ * The control process of a server. It owns nothing: the manager says what should be, the acceptor what
+ * is. Killing it disturbs no program, and its successor adopts what it finds.
+ */
+export async function runAgentLoops(options: AgentOptions, signal: AbortSignal): Promise<void> {
+  const { client, serverId, logger } = options;
+  const params = { serverId };
+  let acceptor: AcceptorConnection | undefined;
+  let isRegistered = false;
+  let inventory: Inventory | undefined;
+  let freshInventory: Inventory | null = null;
+  const reconciler = createReconciler(async (report) => {
+    if (isRegistered) await client.call("reportAgent", { params, body: report }, { signal });
+  }, logger);
+
+  async function keepAcceptor(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        const link = await connectAcceptor(options.acceptorSocket, reconciler.onEvent);
+        const stop = (): void => link.end();
+        signal.addEventListener("abort", stop, { once: true });
+        logger.info({ acceptor: link.hello }, "acceptor connected");
+        acceptor = link;
+        reconciler.setAcceptor(link);
+        await link.closed;
+        signal.removeEventListener("abort", stop);
+        logger.warn("acceptor disconnected");
+      } catch (error) {
+        logger.debug({ err: error }, "acceptor does not answer");
+      }
+      acceptor = undefined;
+      reconciler.setAcceptor(undefined);
+      await pause(ACCEPTOR_RETRY_MS, signal);
+    }
+  }
+
+  async function keepInventory(): Promise<void> {
+    while (!signal.aborted) {
+      let failed = false;
+      try {
+        inventory = await readInventory(options.inventory);
+        freshInventory = inventory;
+      } catch (error) {
+        failed = true;
+        logger.error({ err: error }, "inventory failed");
+      }
+      await pause(failed && inventory === undefined ? TIMES.heartbeatMs : INVENTORY_PERIOD_MS, signal);
+    }
+  }
+
+  async function keepManager(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        if (isRegistered) await heartbeat();
+        else await register();
+        await pause(isRegistered ? TIMES.heartbeatMs : ACCEPTOR_RETRY_MS, signal);
+      } catch (error) {
+        if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") isRegistered = false;
+        logger.warn({ err: error }, "manager does not answer");
+        await pause(MANAGER_RETRY_MS, signal);
+      }
+    }
+  }
+
+  async function register(): Promise<void> {
+    if (acceptor === undefined || inventory === undefined) return;
+    await client.call(
+      "registerAgent",
+      {
+        body: {
+          serverId,
+          name: options.serverName,
+          version: VERSION,
+          endpoints: endpoints(acceptor),
+          inventory,
+        },
+      },
+      { signal },
+    );
+    isRegistered = true;
+    freshInventory = null;
+    logger.info({ gpus: inventory.gpus.length, driver: options.inventory.driver }, "registered");
+    await heartbeat();
+  }
+
+  function endpoints({ hello }: AcceptorConnection): Endpoint[] {
+    const tcp: Endpoint = { kind: "tcp", host: options.dataHost, port: hello.port };
+    return hello.unixPath === undefined || hello.unixPath === null
+      ? [tcp]
+      : [{ kind: "unix", path: hello.unixPath }, tcp];
+  }
+
+  async function heartbeat(): Promise<void> {
+    const sent = freshInventory;
+    await client.call(
+      "heartbeatAgent",
+      { params, body: { inventory: sent, acceptorReady: acceptor !== undefined } },
+      { signal },
+    );
+    if (freshInventory === sent) freshInventory = null;
+    reconciler.poke();
+  }
+
+  async function keepDesired(): Promise<void> {
+    let revision = 0;
+    while (!signal.aborted) {
+      if (!isRegistered) {
+        revision = 0;
+        await pause(20, signal);
+        continue;
+      }
+      try {
+        const desired = await client.call(
+          "watchDesired",
+          { params, query: { revision } },
+          { signal, timeoutMs: 2 * TIMES.longPollMs },
+        );
+        if (desired.revision > revision) reconciler.setDesired(desired);
+        revision = desired.revision;
+      } catch (error) {
+        if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") isRegistered = false;
+        // The manager may have another database now: its word is taken from the beginning.
+        revision = 0;
+        await pause(MANAGER_RETRY_MS, signal);
+      }
+    }
+  }
+
+  await Promise.all([keepAcceptor(), keepInventory(), keepManager(), keepDesired()]);
+  if (!isRegistered) return;
+  // Nothing new is placed here until an agent is back; what runs goes on.
+  await client
+    .call("heartbeatAgent", { params, body: { inventory: null, acceptorReady: false } }, { timeoutMs: 1_000 })
+    .catch(() => undefined);
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined);
+}

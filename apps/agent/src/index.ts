@@ -1,0 +1,3 @@
+export * from "./agent.ts";
+export * from "./run-agent.ts";
+export * from "./inventory.ts";

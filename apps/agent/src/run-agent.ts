@@ -1,0 +1,52 @@
+import { randomUUID } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createClient, parseAddress } from "@farpool/client-api";
+import { serverIdSchema, type ServerId } from "@farpool/contract";
+import { pino } from "pino";
+import * as z from "zod";
+import { runAgentLoops } from "./agent.ts";
+
+/** How the agent process is started: one JSON argument, made by `farpool up`. */
+export const agentProcessSchema = z.strictObject({
+  /** `unix:PATH` or `http://host:port`. */
+  manager: z.string(),
+  tokenFile: z.string().nullable(),
+  serverIdFile: z.string(),
+  serverName: z.string(),
+  dataHost: z.string(),
+  acceptorSocket: z.string(),
+  worker: z.string(),
+  driver: z.string(),
+  gpuIndexes: z.array(z.int().min(0)).nullable(),
+});
+export type AgentProcess = z.output<typeof agentProcessSchema>;
+
+/** The agent as a process of its own: runs until SIGTERM. */
+export async function runAgent(options: AgentProcess): Promise<number> {
+  const logger = pino({ base: { part: "agent" } });
+  const stopping = new AbortController();
+  process.once("SIGTERM", () => stopping.abort());
+  process.once("SIGINT", () => stopping.abort());
+  const client = createClient(parseAddress(options.manager, options.tokenFile ?? undefined));
+  await runAgentLoops(
+    {
+      client,
+      serverId: readOrCreateServerId(options.serverIdFile),
+      serverName: options.serverName,
+      dataHost: options.dataHost,
+      acceptorSocket: options.acceptorSocket,
+      inventory: { worker: options.worker, driver: options.driver, indexes: options.gpuIndexes },
+      logger,
+    },
+    stopping.signal,
+  );
+  client.close();
+  logger.info("agent stopped");
+  return 0;
+}
+
+/** A server keeps its identity over restarts and upgrades. */
+function readOrCreateServerId(file: string): ServerId {
+  if (!existsSync(file)) writeFileSync(file, `${randomUUID()}\n`, { mode: 0o600, flag: "wx" });
+  return serverIdSchema.parse(readFileSync(file, "utf8").trim());
+}

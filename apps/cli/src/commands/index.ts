@@ -1,0 +1,27 @@
+import { COMMAND_NAME } from "@farpool/contract";
+import { defineCommand } from "../core/command.ts";
+import { doctorCommand } from "./doctor.ts";
+import { internalCommand } from "./internal.ts";
+import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
+import { runCommand, shellCommand } from "./run.ts";
+import { sessionsCommand } from "./sessions.ts";
+import { downCommand, upCommand } from "./up.ts";
+
+export const COMMANDS = defineCommand({
+  name: COMMAND_NAME,
+  summary: "A pool of GPUs over the network: programs run here, their CUDA calls execute where the GPUs are.",
+  details:
+    "First steps: 'farpool up' starts a pool on this machine, 'farpool run -n 1 -- PROGRAM' uses a GPU of it.",
+  commands: [
+    runCommand,
+    shellCommand,
+    statusCommand,
+    gpusCommand,
+    smiCommand,
+    sessionsCommand,
+    doctorCommand,
+    upCommand,
+    downCommand,
+    internalCommand,
+  ],
+});

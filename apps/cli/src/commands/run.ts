@@ -1,0 +1,50 @@
+import { parseDurationMs, parseMemory, parseShare } from "@farpool/contract";
+import { defineCommand, flag, value } from "../core/command.ts";
+import { wholeNumber } from "../core/parse-values.ts";
+
+const sessionOptions = {
+  count: value("-n, --num-gpus <count>", "how many GPUs (default: 1)", wholeNumber("-n", 1, 100_000)),
+  share: value("-p, --partial <share>", "a share of each GPU's memory, 0 < share ≤ 1", parseShare),
+  memory: value(
+    "-m, --memory <size>",
+    "an amount of each GPU's memory: MiB, or with a unit (4GiB, 4GB)",
+    parseMemory,
+  ),
+  wait: value(
+    "--wait <duration>",
+    "how long to wait for GPUs: 0, 30s, 10m (default: as long as it takes)",
+    parseDurationMs,
+  ),
+  name: value("--name <name>", "a name for the session", String),
+  isNew: flag("--new", "take a session of its own, even inside 'farpool shell'"),
+  isVerbose: flag("-v, --verbose", "say what happens, also when stderr is no terminal"),
+  isQuiet: flag("-q, --quiet", "say nothing but errors"),
+} as const;
+
+export const runCommand = defineCommand({
+  name: "run",
+  summary: "run a program with GPUs of the pool",
+  arguments: "[command...]",
+  passThrough: true,
+  options: {
+    ...sessionOptions,
+    summary: value("--summary <file>", "write what happened to a file, as JSON", String),
+  },
+  details: [
+    "Examples:",
+    "  farpool run -n 1 -- ./vector-add",
+    "  farpool run -n 2 -p 0.5 --wait 10m -- python train.py",
+    "",
+    "The exit code is the program's, or 128 + the number of the signal that ended it. Of our own:",
+    "64 usage, 69 pool unreachable or the size never fits, 75 waited long enough, 77 not permitted,",
+    "126 the program cannot be executed, 127 there is no such program.",
+  ].join("\n"),
+  run: async ({ options, arguments: words }) => (await import("../run/run.ts")).run(options, words),
+});
+
+export const shellCommand = defineCommand({
+  name: "shell",
+  summary: "start a shell with GPUs of the pool; 'farpool run' in it uses the same ones",
+  options: sessionOptions,
+  run: async ({ options }) => (await import("../run/run.ts")).shell(options),
+});

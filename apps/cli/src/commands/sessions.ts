@@ -1,0 +1,36 @@
+import { defineCommand, value } from "../core/command.ts";
+import { wholeNumber } from "../core/parse-values.ts";
+import { jsonOption } from "./pool.ts";
+
+export const sessionsCommand = defineCommand({
+  name: "sessions",
+  summary: "list, show and end sessions",
+  commands: [
+    defineCommand({
+      name: "list",
+      summary: "sessions that run or wait",
+      options: {
+        ...jsonOption,
+        ended: value("--ended <count>", "also the last ones that ended", wholeNumber("--ended", 0, 1_000)),
+      },
+      run: async ({ options }) =>
+        (await import("../pool/sessions.ts")).list(options.isJson, options.ended ?? 0),
+    }),
+    defineCommand({
+      name: "show",
+      summary: "one session with its events and processes",
+      arguments: "<session>",
+      options: jsonOption,
+      run: async ({ options, arguments: [id = ""] }) =>
+        (await import("../pool/sessions.ts")).show(options.isJson, id),
+    }),
+    defineCommand({
+      name: "end",
+      summary: "end a session: its programs lose their GPUs",
+      arguments: "<session>",
+      options: jsonOption,
+      run: async ({ options, arguments: [id = ""] }) =>
+        (await import("../pool/sessions.ts")).end(options.isJson, id),
+    }),
+  ],
+});

@@ -1,0 +1,41 @@
+import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT } from "@farpool/contract";
+import { defineCommand, flag, value } from "../core/command.ts";
+import { indexList, wholeNumber } from "../core/parse-values.ts";
+
+const stateOption = value("--state <folder>", "where the pool keeps its state (also: FARPOOL_STATE)", String);
+
+export const upCommand = defineCommand({
+  name: "up",
+  summary: "start a pool on this machine: manager, database, agent and acceptor",
+  options: {
+    gpus: value("--gpus <indexes>", "offer these GPUs only, for example 0,2", indexList),
+    listen: value("--listen <address>", "listen on this address (default: 127.0.0.1)", String),
+    port: value(
+      "--port <port>",
+      `port of the manager (default: ${DEFAULT_MANAGER_PORT}; 0: any)`,
+      wholeNumber("--port", 0, 65_535),
+    ),
+    dataPort: value(
+      "--data-port <port>",
+      `port for data connections (default: ${DEFAULT_DATA_PORT}; 0: any)`,
+      wholeNumber("--data-port", 0, 65_535),
+    ),
+    state: stateOption,
+    database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),
+    driver: value("--driver <file>", "the libcuda.so.1 that executes the calls", String),
+    simulated: {
+      ...value("--simulated [count]", "offer simulated GPUs", wholeNumber("--simulated", 1, 64)),
+      bare: "1",
+    },
+    isBackground: flag("--background", "return when the pool is ready"),
+    isStop: flag("--stop", "stop the pool, as 'farpool down' does"),
+  },
+  run: async ({ options }) => (await import("../up/up.ts")).up(options),
+});
+
+export const downCommand = defineCommand({
+  name: "down",
+  summary: "stop the pool of this machine",
+  options: { state: stateOption },
+  run: async ({ options }) => (await import("../up/down.ts")).down(options.state),
+});

@@ -1,0 +1,58 @@
+import { writeSync } from "node:fs";
+import { FarpoolError } from "@farpool/contract";
+
+/** Everything of ours goes to stderr; stdout belongs to data that was asked for, and to the programs we run. */
+export function say(line: string): void {
+  writeAll(2, `${line}\n`);
+}
+
+export function print(text: string): void {
+  writeAll(1, `${text}\n`);
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}
+
+/** Whether a person reads along. */
+export function isTerminal(): boolean {
+  return process.stderr.isTTY;
+}
+
+export function complain(error: unknown): number {
+  if (error instanceof FarpoolError) {
+    say(`farpool: ${error.message}`);
+    if (error.hint !== null) say(`hint: ${error.hint}`);
+    return error.exitCode;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  say(`farpool: ${message}`);
+  if (process.env["FARPOOL_DEBUG"] === "1" && error instanceof Error) say(error.stack ?? "");
+  return 70;
+}
+
+/** Columns as wide as their widest cell; the last one is not padded. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = header.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => (column === cells.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+      .join("  ")
+      .trimEnd();
+  return [line(header), ...rows.map(line)].join("\n");
+}
+
+function writeAll(descriptor: number, text: string): void {
+  let bytes = Buffer.from(text);
+  while (bytes.length > 0) {
+    try {
+      bytes = bytes.subarray(writeSync(descriptor, bytes));
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      // A full pipe takes more in a moment; a closed one takes nothing any more.
+      if (code !== "EAGAIN") return;
+    }
+  }
+}

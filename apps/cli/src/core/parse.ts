@@ -1,0 +1,73 @@
+import { Command, CommanderError, Option } from "commander";
+import { COMMAND_NAME, ERRORS, FarpoolError, VERSION } from "@farpool/contract";
+import type { CommandSpec, OptionSpec } from "./command.ts";
+
+/** Parses and runs; the exit code of the command that was called. */
+export async function execute(root: CommandSpec, words: readonly string[]): Promise<number> {
+  let exitCode = 0;
+  const program = build(root, (code) => {
+    exitCode = code;
+  });
+  program.version(`${COMMAND_NAME} ${VERSION}`, "--version", "print the version").helpCommand(false);
+  try {
+    await program.parseAsync([...words], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return explain(error);
+    throw error;
+  }
+  return exitCode;
+}
+
+function build(spec: CommandSpec, onExit: (code: number) => void): Command {
+  const command = new Command(spec.name);
+  command
+    .description(spec.summary)
+    .enablePositionalOptions()
+    .exitOverride()
+    .showSuggestionAfterError(true)
+    .configureOutput({ outputError: () => undefined })
+    .helpOption("-h, --help", "print this help")
+    .configureHelp({ sortSubcommands: false });
+  if (spec.details !== undefined) command.addHelpText("after", `\n${spec.details}`);
+  if (spec.passThrough === true) command.passThroughOptions();
+  if (spec.arguments !== undefined) command.arguments(spec.arguments);
+  const options = new Map<string, Option>();
+  for (const [key, option] of Object.entries(spec.options ?? {})) {
+    const built = buildOption(option);
+    options.set(key, built);
+    command.addOption(built);
+  }
+  for (const child of spec.commands ?? [])
+    command.addCommand(build(child, onExit), { hidden: child.hidden === true });
+  const { run } = spec;
+  if (run !== undefined) {
+    command.action(async () => {
+      const values = command.opts();
+      const named = [...options].map(([key, option]) => [
+        key,
+        values[option.attributeName()] ?? (option.isBoolean() ? false : undefined),
+      ]);
+      onExit(await run({ options: Object.fromEntries(named), arguments: command.args }));
+    });
+  }
+  return command;
+}
+
+function buildOption(option: OptionSpec): Option {
+  const built = new Option(option.flags, option.description);
+  if (option.kind === "value") {
+    built.argParser(option.parse);
+    if (option.bare !== undefined) built.preset(option.bare);
+  }
+  return built;
+}
+
+/** Commander's sentences become ours: a fact, then a hint. */
+function explain(error: CommanderError): number {
+  if (error.exitCode === 0) return 0;
+  // A command that only groups others, called alone: its help has been printed.
+  if (error.code === "commander.help") return ERRORS.FARPOOL_USAGE.exitCode;
+  const [first = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const near = /Did you mean (.*)\?/.exec(suggestion ?? "")?.[1];
+  throw new FarpoolError("FARPOOL_USAGE", first, near === undefined ? {} : { hint: `did you mean ${near}?` });
+}

@@ -1,0 +1,84 @@
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { AgentProcess } from "@farpool/agent";
+import {
+  acceptorControlSocket,
+  dataSocket,
+  logFolder,
+  managerSocket,
+  tokenFile,
+  type Installation,
+  type PoolFolders,
+} from "@farpool/layout";
+import type { ManagerProcess } from "@farpool/manager";
+import type { PartSpec } from "./supervisor.ts";
+
+export interface PoolSettings {
+  readonly folders: PoolFolders;
+  readonly installation: Installation;
+  readonly listen: string;
+  readonly port: number;
+  readonly dataPort: number;
+  readonly database: string | undefined;
+  readonly driver: string;
+  readonly gpuIndexes: readonly number[] | undefined;
+}
+
+/** The three processes of a pool on one machine (ARCHITECTURE 2), in the order in which they are started. */
+export function poolParts(settings: PoolSettings): readonly PartSpec[] {
+  const { folders, installation, listen, port, dataPort, driver } = settings;
+  const environment = process.env;
+  const manager: ManagerProcess = {
+    database: settings.database ?? null,
+    stateFolder: folders.state,
+    logFolder: logFolder(folders),
+    socketPath: managerSocket(folders),
+    tokenFile: tokenFile(folders),
+    tcp: { host: listen, port },
+  };
+  const agent: AgentProcess = {
+    manager: `unix:${managerSocket(folders)}`,
+    tokenFile: null,
+    serverIdFile: join(folders.state, "server-id"),
+    serverName: hostname(),
+    dataHost: reachableHost(listen),
+    acceptorSocket: acceptorControlSocket(folders),
+    worker: installation.worker,
+    driver,
+    gpuIndexes: settings.gpuIndexes === undefined ? null : [...settings.gpuIndexes],
+  };
+  const ours = (name: string, process_: object): PartSpec => ({
+    name,
+    file: process.execPath,
+    arguments: [
+      ...process.execArgv,
+      process.argv[1] ?? installation.cli,
+      "internal",
+      name,
+      JSON.stringify(process_),
+    ],
+    environment,
+  });
+  return [
+    ours("manager", manager),
+    {
+      name: "acceptor",
+      file: installation.acceptor,
+      arguments: [
+        ...["--control", acceptorControlSocket(folders)],
+        ...["--worker", installation.worker],
+        ...["--driver", driver],
+        ...["--listen", listen.includes(":") ? `[${listen}]:${dataPort}` : `${listen}:${dataPort}`],
+        ...["--unix", dataSocket(folders)],
+        ...["--server-name", hostname()],
+      ],
+      environment,
+    },
+    ours("agent", agent),
+  ];
+}
+
+/** An address that means "all of mine" is nothing a client can connect to. */
+function reachableHost(listen: string): string {
+  return listen === "0.0.0.0" || listen === "::" ? hostname() : listen;
+}

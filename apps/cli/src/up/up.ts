@@ -1,0 +1,179 @@
+import { existsSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createClient } from "@farpool/client-api";
+import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, FarpoolError } from "@farpool/contract";
+import {
+  createFolders,
+  findInstallation,
+  logFolder,
+  managerSocket,
+  poolFolders,
+  type Installation,
+  type PoolFolders,
+} from "@farpool/layout";
+import { say } from "../core/output.ts";
+import { startInBackground } from "./background.ts";
+import { down } from "./down.ts";
+import { chooseDriver } from "./driver.ts";
+import { endLeftovers } from "./leftovers.ts";
+import { poolParts } from "./parts.ts";
+import { choosePort } from "./ports.ts";
+import { claim, ownIdentity, readLiveRecord, removeRecord, writeRecord, type UpRecord } from "./record.ts";
+import { supervise, type Part } from "./supervisor.ts";
+
+export interface UpOptions {
+  readonly gpus: readonly number[] | undefined;
+  readonly listen: string | undefined;
+  readonly port: number | undefined;
+  readonly dataPort: number | undefined;
+  readonly state: string | undefined;
+  readonly database: string | undefined;
+  readonly driver: string | undefined;
+  readonly simulated: number | undefined;
+  readonly isBackground: boolean;
+  readonly isStop: boolean;
+}
+
+const READY_TIMEOUT_MS = 60_000;
+
+export async function up(options: UpOptions): Promise<number> {
+  if (options.isStop) return down(options.state);
+  const folders = poolFolders(process.env, options.state);
+  const running = readLiveRecord(folders);
+  if (running !== undefined) return alreadyRunning(running, options.isBackground);
+  const installation = findInstallation();
+  requireParts(installation);
+  if (options.isBackground) return startInBackground(folders);
+  if (options.simulated !== undefined) process.env["FARPOOL_SIMGPU_DEVICES"] = String(options.simulated);
+  createFolders(folders);
+  await endLeftovers(folders);
+  const own: UpRecord = { ...ownIdentity(), isReady: false, address: "", description: "", processes: [] };
+  const other = claim(folders, own);
+  if (other !== undefined) return alreadyRunning(other, false);
+  const stop = stopRequest();
+  try {
+    return await serve(options, { folders, installation, own, stop });
+  } finally {
+    removeRecord(folders);
+  }
+}
+
+interface Claimed {
+  readonly folders: PoolFolders;
+  readonly installation: Installation;
+  /** The record by which this process runs the pool. */
+  readonly own: UpRecord;
+  readonly stop: AbortSignal;
+}
+
+async function serve(options: UpOptions, { folders, installation, own, stop }: Claimed): Promise<number> {
+  const listen = options.listen ?? "127.0.0.1";
+  const port = await choosePort(listen, options.port ?? DEFAULT_MANAGER_PORT, "--port");
+  const dataPort = await choosePort(listen, options.dataPort ?? DEFAULT_DATA_PORT, "--data-port");
+  const choice = await chooseDriver(options, installation);
+  say(`offering ${choice.sentence}`);
+  say(`driver   ${choice.driver}`);
+  const address = `http://${listen}:${port}`;
+  const parts: Part[] = [];
+  const record = (isReady: boolean): void => {
+    const processes = parts.flatMap((part) => part.current() ?? []);
+    writeRecord(folders, { ...own, isReady, address, description: choice.sentence, processes });
+  };
+  let isReady = false;
+  const observer = {
+    started: () => queueMicrotask(() => record(isReady)),
+    died(name: string, how: string, delayMs: number) {
+      say(
+        `farpool: ${name} ended (${how}); it is started again in ${delayMs / 1_000} s, its log is ${logFolder(folders)}/${name}.log`,
+      );
+    },
+  };
+  try {
+    const settings = {
+      folders,
+      installation,
+      listen,
+      port,
+      dataPort,
+      database: options.database,
+      driver: choice.driver,
+      gpuIndexes: options.gpus,
+    };
+    for (const spec of poolParts(settings)) parts.push(supervise(spec, logFolder(folders), observer));
+    if (await becomesReady(folders, parts, stop)) {
+      isReady = true;
+      record(true);
+      say(`ready    manager at ${address}, data port ${dataPort}, state in ${folders.state}`);
+      say(`next     farpool run -n 1 -- PROGRAM`);
+      await aborted(stop);
+    }
+    return 0;
+  } finally {
+    // The agent first, so that it does not report the acceptor's end; the manager last, so that it hears of all.
+    for (const part of parts.toReversed()) await part.stop();
+    if (isReady) say("stopped");
+  }
+}
+
+/** True when programs can run; false when it was stopped before. */
+async function becomesReady(
+  folders: PoolFolders,
+  parts: readonly Part[],
+  stop: AbortSignal,
+): Promise<boolean> {
+  const client = createClient({ kind: "unix", path: managerSocket(folders) });
+  const deadline = Date.now() + READY_TIMEOUT_MS;
+  try {
+    while (!stop.aborted) {
+      const status = await client
+        .call("status", {}, { timeoutMs: 2_000, signal: stop })
+        .catch(() => undefined);
+      if (status !== undefined && status.servers.online > 0) return true;
+      const failing = parts.find((part) => part.starts() > 4);
+      if (failing !== undefined || Date.now() > deadline) {
+        const name = failing?.name ?? (status === undefined ? "manager" : "agent");
+        throw new FarpoolError("FARPOOL_UNAVAILABLE", `the pool does not become ready: the ${name} fails`, {
+          hint: `see ${logFolder(folders)}/${name}.log`,
+        });
+      }
+      await sleep(30, undefined, { signal: stop }).catch(() => undefined);
+    }
+    return false;
+  } finally {
+    client.close();
+  }
+}
+
+function requireParts({ acceptor, worker }: Installation): void {
+  for (const file of [acceptor, worker]) {
+    if (existsSync(file)) continue;
+    throw new FarpoolError("FARPOOL_UNAVAILABLE", `a part of farpool is missing: ${file}`, {
+      hint: "in a checkout, 'npm run build' builds it",
+    });
+  }
+}
+
+function alreadyRunning(record: UpRecord, isWanted: boolean): number {
+  const error = new FarpoolError(
+    "FARPOOL_ALREADY_RUNNING",
+    `already running: pid ${record.pid}${record.address === "" ? "" : `, manager at ${record.address}`}`,
+  );
+  // Who wants a pool in the background has one.
+  if (!isWanted) throw error;
+  say(`farpool: ${error.message}`);
+  return 0;
+}
+
+function stopRequest(): AbortSignal {
+  const stopping = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => stopping.abort());
+  return stopping.signal;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  // A listener alone keeps no process alive; the parts do.
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
