@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { dirname, join, relative } from "node:path";
 import { styleText } from "node:util";
 import { formatBytes, formatGpus, type Session } from "@farpool/contract";
@@ -12,14 +12,15 @@ interface Ran {
   readonly seconds: number;
 }
 
+let foreground: ChildProcess | undefined;
 const program = relative(root, join(examples, "matrix-multiply"));
 
 await main(async () => {
   heading("Farpool: an unmodified CUDA program computes on a GPU of a pool");
   await buildEverything();
   await using pool = await startDemoPool();
-  // Ctrl-C ends what runs in the foreground; the pool is then ended like after a success.
-  process.on("SIGINT", () => undefined);
+  // Ctrl-C and TERM end the command that runs in the foreground; the pool is then ended as after a success.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => foreground?.kill(signal));
 
   const { gpu } = pool;
   say(
@@ -66,6 +67,7 @@ async function show(
     env: environment,
     stdio: ["ignore", "pipe", "inherit"],
   });
+  foreground = child;
   let stdout = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
