@@ -45,6 +45,17 @@ export function emitAbiTypes(): RustFile {
   return file;
 }
 
+/** native/cuda-abi/src/generated/mod.rs */
+export function emitAbiModule(): RustFile {
+  const file = new RustFile("native/cuda-abi/src/generated/mod.rs", {
+    emitter: "abi-types.ts",
+    doc: "The generated part of this crate.",
+    allow: [],
+  });
+  file.print("pub(crate) mod proc_address;", "pub(crate) mod signatures;", "pub(crate) mod types;");
+  return file;
+}
+
 function printResult(file: RustFile): void {
   file.print(
     "/// What every call answers. Any number is possible: newer drivers have codes that we do not know.",

@@ -4,7 +4,7 @@ import type { Output } from "../rustfmt.ts";
 import { shimLibrary, simgpuLibrary } from "../libraries.ts";
 import type { Schema } from "../schema.ts";
 import { emitAbiSignatures } from "./abi-signatures.ts";
-import { emitAbiTypes } from "./abi-types.ts";
+import { emitAbiModule, emitAbiTypes } from "./abi-types.ts";
 import { emitCoverage } from "./coverage.ts";
 import { emitDriver } from "./driver.ts";
 import { emitLibrary } from "./library.ts";
@@ -16,6 +16,7 @@ import { emitWorker, emitWorkerModule } from "./worker.ts";
 
 export function emitAll(schema: Schema, root: string): readonly Output[] {
   const rust = [
+    emitAbiModule(),
     emitAbiTypes(),
     emitAbiSignatures(schema),
     emitProcAddress(schema),

@@ -25,11 +25,16 @@ export function emitShim(schema: Schema): RustFile {
     "use crate::entry::{Answer, enter};",
     "use crate::hooks;",
     "",
-    "/// What a program passed as a function: a function, or a kernel.",
-    "fn callable(function: CUfunction) -> Answer<u64> {",
+    "/// What a program passed as a function: a live function, or a kernel.",
+    "fn callable(client: &Client, function: CUfunction) -> Answer<u64> {",
     "    let raw = function.0 as u64;",
-    "    let known = handle::Function::from_raw(raw).has_kind() || handle::Kernel::from_raw(raw).has_kind();",
-    "    if known { Ok(raw) } else { Err(CUresult::INVALID_HANDLE) }",
+    "    let kernel = handle::Kernel::from_raw(raw);",
+    "    if kernel.has_kind() {",
+    "        hooks::known(client, kernel)?;",
+    "    } else {",
+    "        live(client, function)?;",
+    "    }",
+    "    Ok(raw)",
     "}",
     "",
     "/// The session's number for a device of this program.",
@@ -121,7 +126,7 @@ function prepare(parameter: Parameter): readonly string[] | undefined {
     return undefined;
   }
   if (kind === "Function") {
-    return [`let ${name} = callable(${name})?;`];
+    return [`let ${name} = callable(client, ${name})?;`];
   }
   return [`let ${name} = ${parameter.nullable === true ? "live_or_null" : "live"}(client, ${name})?;`];
 }

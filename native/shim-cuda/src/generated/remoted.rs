@@ -23,11 +23,16 @@ use crate::convert::{self, opaque, out, write_if};
 use crate::entry::{Answer, enter};
 use crate::hooks;
 
-/// What a program passed as a function: a function, or a kernel.
-fn callable(function: CUfunction) -> Answer<u64> {
+/// What a program passed as a function: a live function, or a kernel.
+fn callable(client: &Client, function: CUfunction) -> Answer<u64> {
     let raw = function.0 as u64;
-    let known = handle::Function::from_raw(raw).has_kind() || handle::Kernel::from_raw(raw).has_kind();
-    if known { Ok(raw) } else { Err(CUresult::INVALID_HANDLE) }
+    let kernel = handle::Kernel::from_raw(raw);
+    if kernel.has_kind() {
+        hooks::known(client, kernel)?;
+    } else {
+        live(client, function)?;
+    }
+    Ok(raw)
 }
 
 /// The session's number for a device of this program.
@@ -292,7 +297,7 @@ pub unsafe extern "C" fn cuFuncIsLoaded(
     enter("cuFuncIsLoaded", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let state = unsafe { out(state) }?;
-        let function = callable(function)?;
+        let function = callable(client, function)?;
         let reply = client.call(&cuda::CuFuncIsLoaded { function })?;
         *state = reply.state;
         Ok(())
@@ -302,7 +307,7 @@ pub unsafe extern "C" fn cuFuncIsLoaded(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncLoad(function: CUfunction) -> CUresult {
     enter("cuFuncLoad", |client| {
-        let function = callable(function)?;
+        let function = callable(client, function)?;
         client.call(&cuda::CuFuncLoad { function })
     })
 }
@@ -314,7 +319,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
     value: i32,
 ) -> CUresult {
     enter("cuFuncSetAttribute", |client| {
-        let hfunc = callable(hfunc)?;
+        let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetAttribute { hfunc, attrib, value })?;
         hooks::function_attribute_set(client, hfunc, attrib, value);
         Ok(())
@@ -324,7 +329,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_cache) -> CUresult {
     enter("cuFuncSetCacheConfig", |client| {
-        let hfunc = callable(hfunc)?;
+        let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetCacheConfig { hfunc, config })
     })
 }
@@ -332,7 +337,7 @@ pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig) -> CUresult {
     enter("cuFuncSetSharedMemConfig", |client| {
-        let hfunc = callable(hfunc)?;
+        let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetSharedMemConfig { hfunc, config })
     })
 }
@@ -646,7 +651,7 @@ pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     enter("cuOccupancyAvailableDynamicSMemPerBlock", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let dynamicSmemSize = unsafe { out(dynamicSmemSize) }?;
-        let func = callable(func)?;
+        let func = callable(client, func)?;
         let reply =
             client.call(&cuda::CuOccupancyAvailableDynamicSMemPerBlock { func, numBlocks, blockSize })?;
         *dynamicSmemSize = usize::try_from(reply.dynamicSmemSize).unwrap_or(usize::MAX);
@@ -664,7 +669,7 @@ pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
     enter("cuOccupancyMaxActiveBlocksPerMultiprocessor", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let numBlocks = unsafe { out(numBlocks) }?;
-        let func = callable(func)?;
+        let func = callable(client, func)?;
         let reply = client.call(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor {
             func,
             blockSize,
@@ -686,7 +691,7 @@ pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
     enter("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let numBlocks = unsafe { out(numBlocks) }?;
-        let func = callable(func)?;
+        let func = callable(client, func)?;
         let reply = client.call(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags {
             func,
             blockSize,
