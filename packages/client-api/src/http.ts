@@ -10,6 +10,8 @@ export interface HttpAnswer {
   readonly body: string;
 }
 
+type OpenOptions = Omit<RequestOptions, "headers"> & { readonly headers?: Readonly<Record<string, string>> };
+
 export interface HttpRequest {
   readonly method: string;
   readonly path: string;
@@ -30,7 +32,7 @@ export function createHttp(address: ManagerAddress) {
   if (address.kind === "tcp" && address.token !== null) headers["authorization"] = `Bearer ${address.token}`;
 
   function open(
-    options: RequestOptions & { headers?: Record<string, string> },
+    options: OpenOptions,
     signal: AbortSignal | undefined,
   ): ClientRequest {
     return request({

@@ -1,0 +1,148 @@
+import { rmSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+
+/**
+ * A stand-in for `farpool-acceptor` in tests of the control plane: the same command line and the same
+ * control protocol (ARCHITECTURE 4.5), but no workers. A data connection counts as one from its preface
+ * to its end.
+ */
+const { values } = parseArgs({
+  options: {
+    control: { type: "string" },
+    worker: { type: "string" },
+    driver: { type: "string" },
+    listen: { type: "string" },
+    unix: { type: "string" },
+    "server-name": { type: "string" },
+  },
+});
+const PREFACE_BYTES = 96;
+
+interface FakeWorker {
+  readonly pid: number;
+  readonly connectionId: string;
+  readonly clientPid: number;
+  readonly program: string;
+  readonly startedAt: string;
+  readonly socket: Socket;
+}
+interface FakeSession {
+  readonly id: string;
+  readonly secret: string;
+  readonly gpus: readonly { uuid: string }[];
+}
+interface Request {
+  readonly id: number;
+  readonly op: string;
+  readonly session?: FakeSession;
+  readonly sessionId?: string;
+}
+
+const sessions = new Map<string, { session: FakeSession; workers: FakeWorker[] }>();
+const subscribers = new Set<Socket>();
+let port = 0;
+
+function view({ socket: _, ...worker }: FakeWorker, gpus: FakeSession["gpus"]): object {
+  const report = {
+    calls: 100,
+    roundTrips: 10,
+    localCalls: 50,
+    bytesReceived: 4096,
+    bytesSent: 1024,
+    kernelLaunches: 7,
+    busyMs: 5,
+    memoryPeakBytes: 1 << 20,
+    perGpu: gpus.map(({ uuid }) => ({ uuid, memoryUsedBytes: 1 << 20 })),
+  };
+  return { ...worker, report };
+}
+
+function announce(event: string, sessionId: string, worker: object): void {
+  for (const socket of subscribers) socket.write(`${JSON.stringify({ event, sessionId, worker })}\n`);
+}
+
+function answer(request: Request, socket: Socket): object {
+  switch (request.op) {
+    case "hello":
+      return { version: 1, pid: process.pid, port, unixPath: values.unix ?? null };
+    case "subscribe":
+      subscribers.add(socket);
+      return {};
+    case "openSession":
+      if (request.session !== undefined && !sessions.has(request.session.id)) {
+        sessions.set(request.session.id, { session: request.session, workers: [] });
+      }
+      return {};
+    case "closeSession": {
+      for (const worker of sessions.get(request.sessionId ?? "")?.workers ?? []) worker.socket.destroy();
+      sessions.delete(request.sessionId ?? "");
+      return {};
+    }
+    case "status":
+      return {
+        sessions: [...sessions.values()].map(({ session, workers }) => ({
+          id: session.id,
+          gpus: session.gpus,
+          workers: workers.map((worker) => view(worker, session.gpus)),
+        })),
+      };
+    default:
+      return { error: { code: "unknownOp", message: `there is no op ${request.op}` } };
+  }
+}
+
+function serveData(socket: Socket): void {
+  let preface = Buffer.alloc(0);
+  socket.on("error", () => socket.destroy());
+  socket.on("data", (chunk) => {
+    if (preface.length >= PREFACE_BYTES) return;
+    preface = Buffer.concat([preface, chunk]);
+    if (preface.length < PREFACE_BYTES) return;
+    const id = preface.subarray(16, 48).toString("utf8").replaceAll("\0", "");
+    const open = sessions.get(id);
+    if (open === undefined || open.session.secret !== preface.subarray(64, 96).toString("hex")) {
+      socket.destroy();
+      return;
+    }
+    const worker: FakeWorker = {
+      pid: process.pid,
+      connectionId: preface.subarray(48, 64).toString("hex"),
+      clientPid: 4711,
+      program: "fake",
+      startedAt: new Date().toISOString(),
+      socket,
+    };
+    open.workers.push(worker);
+    announce("workerStarted", id, view(worker, open.session.gpus));
+    socket.once("close", () => {
+      open.workers.splice(open.workers.indexOf(worker), 1);
+      announce("workerEnded", id, {
+        ...view(worker, open.session.gpus),
+        endedAt: new Date().toISOString(),
+        exit: { code: 0 },
+      });
+    });
+  });
+}
+
+const control = createServer((socket) => {
+  socket.on("error", () => socket.destroy());
+  socket.once("close", () => subscribers.delete(socket));
+  createInterface({ input: socket }).on("line", (line) => {
+    const request: Request = JSON.parse(line);
+    socket.write(`${JSON.stringify({ id: request.id, ok: true, ...answer(request, socket) })}\n`);
+  });
+});
+
+for (const path of [values.control, values.unix]) if (path !== undefined) rmSync(path, { force: true });
+const [host = "127.0.0.1", wanted = "0"] = (values.listen ?? "").split(":");
+const data = createServer(serveData);
+data.listen(Number(wanted), host, () => {
+  const address = data.address();
+  port = typeof address === "object" && address !== null ? address.port : 0;
+  if (values.unix !== undefined) createServer(serveData).listen(values.unix);
+  control.listen(values.control);
+});
+process.once("SIGTERM", () => process.exit(0));

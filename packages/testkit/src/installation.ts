@@ -1,0 +1,47 @@
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type * as z from "zod";
+import { gpuUuidSchema, type inventorySchema } from "@farpool/contract";
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const GIB = 1024 ** 3;
+
+type InventoryText = z.input<typeof inventorySchema>;
+
+export interface FakeGpu {
+  readonly uuid: string;
+  readonly name: string;
+  readonly memoryTotalBytes: number;
+}
+
+/** As a worker prints it. */
+export function fakeInventory(gpus: readonly FakeGpu[], simulated = true): InventoryText {
+  return {
+    driverVersion: "13.0",
+    simulated,
+    gpus: gpus.map((gpu, index) => ({
+      index,
+      uuid: gpuUuidSchema.parse(gpu.uuid),
+      name: gpu.name,
+      memoryTotalBytes: gpu.memoryTotalBytes,
+      memoryUsedBytes: 0,
+      computeCapability: "8.0",
+      pciBusId: `0000:0${index}:00.0`,
+      multiprocessors: 4,
+    })),
+  };
+}
+
+/** A folder like `dist/` whose acceptor and worker are the fakes; for `FARPOOL_DIST`. */
+export function createFakeInstallation(folder: string, gpus: readonly FakeGpu[]): string {
+  for (const part of ["bin", "lib/shim", "lib/simgpu"]) mkdirSync(join(folder, part), { recursive: true });
+  for (const name of ["acceptor", "worker"]) {
+    const script = join(folder, "bin", `farpool-${name}`);
+    writeFileSync(script, `#!/bin/sh\nexec '${process.execPath}' '${join(here, `fake-${name}.ts`)}' "$@"\n`);
+    chmodSync(script, 0o755);
+  }
+  writeFileSync(join(folder, "lib/simgpu/libcuda.so.1"), JSON.stringify(fakeInventory(gpus)));
+  writeFileSync(join(folder, "lib/shim/libcuda.so.1"), "");
+  return folder;
+}
