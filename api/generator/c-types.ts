@@ -47,10 +47,6 @@ export function isPointer(type: string): boolean {
   return type.endsWith("*");
 }
 
-export function isEnum(type: string): boolean {
-  return type in enums || type === "CUdevice_attribute" || plainEnums.includes(type);
-}
-
 /** Flag sets are unsigned in every signature that takes them as a number; other enumerations are signed. */
 export function enumRepresentation(name: string): "u32" | "i32" {
   return name.endsWith("_flags") ? "u32" : "i32";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { nouns } from "../../cuda/index.ts";
 import type { Call, CallClass } from "../../model.ts";
-import { readList } from "../libraries.ts";
+import { type Library, originCounts, readList, shimLibrary, simgpuLibrary } from "../libraries.ts";
 import type { Output } from "../rustfmt.ts";
 import { perThreadSymbol, type Schema } from "../schema.ts";
 
@@ -44,6 +44,13 @@ export function emitCoverage(schema: Schema, root: string): Output {
     "(`docs/coverage-real-gpu.json`).",
     "",
     ...summary(schema, evidence),
+    "",
+    "Where the symbols of our two libraries come from:",
+    "",
+    "| library | hand-written | remoting stub | forwards to another symbol | not supported |",
+    "|---|---:|---:|---:|---:|",
+    origins("shim", shimLibrary(schema), schema),
+    origins("simulated GPU", simgpuLibrary(schema, root), schema),
   ];
   for (const noun of nouns) {
     lines.push("", `## ${noun.name.replaceAll("-", " ")}`, "");
@@ -61,6 +68,14 @@ function summary(schema: Schema, evidence: Evidence): readonly string[] {
   }
   rows.push(`| **described** | ${counts(described, evidence)} | all but unsupported |`);
   return rows;
+}
+
+function origins(name: string, library: Library, schema: Schema): string {
+  const found = originCounts(library, schema);
+  const columns = (["exports", "remoted", "variants", "unsupported"] as const).map(
+    (origin) => found.get(origin) ?? 0,
+  );
+  return `| ${name} | ${columns.join(" | ")} |`;
 }
 
 function counts(calls: readonly Call[], evidence: Evidence): string {

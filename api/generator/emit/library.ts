@@ -146,6 +146,22 @@ function emitSymbols(library: Library, schema: Schema): RustFile {
   for (const { name } of symbolsOf(library, schema, "exports")) {
     file.print(`const _: cuda_abi::PFN_${name} = crate::exports::${name};`);
   }
+  file.print(
+    "",
+    "#[cfg(test)]",
+    "mod tests {",
+    "    use super::*;",
+    "",
+    "    #[test]",
+    "    fn every_symbol_that_a_look_up_finds_has_an_address() {",
+    "        assert!(SYMBOLS.is_sorted_by(|(a, _), (b, _)| a < b));",
+    "        for symbol in cuda_abi::proc_address::symbols() {",
+    '            assert!(address_of(symbol).is_some(), "{symbol} has no address");',
+    "        }",
+    '        assert!(address_of("cuNoSuchCall").is_none());',
+    "    }",
+    "}",
+  );
   return file;
 }
 

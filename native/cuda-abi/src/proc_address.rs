@@ -64,6 +64,13 @@ pub fn resolve(name: &str, cuda_version: i32, flags: u64) -> Option<&'static str
     }
 }
 
+/// Every symbol that a look-up can find, for a library's check that it has them all.
+pub fn symbols() -> impl Iterator<Item = &'static str> {
+    ENTRIES.iter().flat_map(|entry| entry.variants).flat_map(|variant| {
+        std::iter::once(variant.symbol).chain(variant.per_thread.as_ref().map(|per_thread| per_thread.symbol))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1504,3 +1504,17 @@ const _: cuda_abi::PFN_cuStreamGetId = crate::exports::cuStreamGetId;
 const _: cuda_abi::PFN_cuStreamGetPriority = crate::exports::cuStreamGetPriority;
 const _: cuda_abi::PFN_cuStreamIsCapturing = crate::exports::cuStreamIsCapturing;
 const _: cuda_abi::PFN_cuThreadExchangeStreamCaptureMode = crate::exports::cuThreadExchangeStreamCaptureMode;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_symbol_that_a_look_up_finds_has_an_address() {
+        assert!(SYMBOLS.is_sorted_by(|(a, _), (b, _)| a < b));
+        for symbol in cuda_abi::proc_address::symbols() {
+            assert!(address_of(symbol).is_some(), "{symbol} has no address");
+        }
+        assert!(address_of("cuNoSuchCall").is_none());
+    }
+}

@@ -1487,3 +1487,17 @@ static SYMBOLS: [(&str, Address); 637] = [
         Address(crate::generated::unsupported::cuWaitExternalSemaphoresAsync_ptsz as *const c_void),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_symbol_that_a_look_up_finds_has_an_address() {
+        assert!(SYMBOLS.is_sorted_by(|(a, _), (b, _)| a < b));
+        for symbol in cuda_abi::proc_address::symbols() {
+            assert!(address_of(symbol).is_some(), "{symbol} has no address");
+        }
+        assert!(address_of("cuNoSuchCall").is_none());
+    }
+}
