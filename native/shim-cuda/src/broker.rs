@@ -58,10 +58,8 @@ pub enum BrokerError {
 
 /// Asks the broker behind the Unix socket `path`.
 pub fn admission(path: &str) -> Result<Admission, BrokerError> {
-    let unreachable = |error: std::io::Error| BrokerError::Unreachable {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let unreachable =
+        |error: std::io::Error| BrokerError::Unreachable { path: path.to_owned(), reason: error.to_string() };
     let mut stream = UnixStream::connect(path).map_err(unreachable)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(unreachable)?;
     let request =
@@ -111,8 +109,7 @@ fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
                 secret = Some(from_hex(text).ok_or_else(|| malformed("secret …", "64 hexadecimal digits"))?);
             }
             Some(("endpoint", text)) => {
-                endpoints
-                    .push(text.parse().map_err(|_| malformed(line, "`tcp HOST:PORT` or `unix PATH`"))?);
+                endpoints.push(text.parse().map_err(|_| malformed(line, "`tcp HOST:PORT` or `unix PATH`"))?);
             }
             // A newer broker may say more than this shim knows.
             _ => {}
@@ -176,10 +173,7 @@ mod tests {
     #[test]
     fn half_an_answer_is_malformed() {
         for text in ["", "maybe", "ok", "ok\nsession s-1\nsecret zz", "ok\nsession s\nendpoint tcp 1"] {
-            assert!(
-                matches!(parse("/b", &lines(text)), Err(BrokerError::Malformed { .. })),
-                "{text}"
-            );
+            assert!(matches!(parse("/b", &lines(text)), Err(BrokerError::Malformed { .. })), "{text}");
         }
     }
 }

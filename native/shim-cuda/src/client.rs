@@ -14,6 +14,7 @@ use crate::connection::{Connection, Destination, Loss, ReplyRecord};
 use crate::context::{self, Contexts};
 use crate::device::Devices;
 use crate::entry::Answer;
+use crate::event::Events;
 use crate::memory::Ranges;
 use crate::module::Modules;
 use crate::report;
@@ -38,6 +39,8 @@ pub struct Client {
     pub modules: Modules,
     /// Streams.
     pub streams: Streams,
+    /// Events.
+    pub events: Events,
 }
 
 impl Client {
@@ -55,6 +58,7 @@ impl Client {
             ranges: Ranges::default(),
             modules: Modules::default(),
             streams: Streams::default(),
+            events: Events::default(),
         }
     }
 
@@ -76,6 +80,23 @@ impl Client {
     /// A handle that was never used before.
     pub fn new_handle<H: Handle>(&self) -> H {
         H::from_index(self.next_handle.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number that was never used before.
+    pub fn new_number(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Forgets everything that belonged to a context that is being destroyed.
+    pub fn forget_context(&self, context: handle::Context) {
+        self.ranges.forget_context(context);
+        self.modules.forget_context(context);
+        self.streams.forget_context(context);
+        self.events.forget_context(context);
+        let pointer = std::ptr::without_provenance_mut(usize::try_from(context.raw()).unwrap_or(0));
+        // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
+        // to run when the context goes.
+        unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
     }
 
     /// The sticky error of this process, if it has one.
@@ -101,10 +122,7 @@ impl Client {
     }
 
     /// Sends several requests at once and waits for all; data goes to each one's destination.
-    pub fn call_into<'a, R: Request<'a>>(
-        &self,
-        requests: impl Iterator<Item = (R, Destination)>,
-    ) -> Answer {
+    pub fn call_into<'a, R: Request<'a>>(&self, requests: impl Iterator<Item = (R, Destination)>) -> Answer {
         /// Requests that may be under way: enough to keep the link busy, few enough to bound the worker's staging.
         const UNDER_WAY: usize = 4;
         let mut waiting = std::collections::VecDeque::with_capacity(UNDER_WAY);
@@ -137,16 +155,21 @@ impl Client {
     pub fn post<'a, R: Request<'a>>(&self, request: &R) -> Answer {
         let context = context::current_index();
         if context == 0 {
-            return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+            return Err(CUresult::INVALID_CONTEXT);
         }
         self.connection.post(request, context).map_err(|loss| self.lost(&loss))
+    }
+
+    /// Like [`Client::post`] for calls that need no current context.
+    pub fn post_anywhere<'a, R: Request<'a>>(&self, request: &R) -> Answer {
+        self.connection.post(request, context::current_index()).map_err(|loss| self.lost(&loss))
     }
 
     /// Sends a request made of `head` and `data` that nobody waits for; `data` may be reused afterwards.
     pub fn post_with_data(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
         let context = context::current_index();
         if context == 0 {
-            return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+            return Err(CUresult::INVALID_CONTEXT);
         }
         self.connection.post_with_data(call, context, head, data).map_err(|loss| self.lost(&loss))
     }
@@ -199,7 +222,7 @@ impl Client {
     }
 
     fn lost(&self, loss: &Loss) -> CUresult {
-        let code = CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE;
+        let code = CUresult::DEVICE_UNAVAILABLE;
         let _ = self.sticky.compare_exchange(0, code.0, Ordering::Relaxed, Ordering::Relaxed);
         report::once(&format!(
             "session {}: {loss}; CUDA calls of this process fail from here on",
@@ -224,29 +247,18 @@ impl Client {
 fn is_sticky(code: CUresult) -> bool {
     matches!(
         code,
-        CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
-            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
-            | CUresult::CUDA_ERROR_ASSERT
-            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
-            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
-            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
-            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
-            | CUresult::CUDA_ERROR_INVALID_PC
-            | CUresult::CUDA_ERROR_LAUNCH_FAILED
-            | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
-            | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
+        CUresult::ILLEGAL_ADDRESS
+            | CUresult::LAUNCH_TIMEOUT
+            | CUresult::ASSERT
+            | CUresult::HARDWARE_STACK_ERROR
+            | CUresult::ILLEGAL_INSTRUCTION
+            | CUresult::MISALIGNED_ADDRESS
+            | CUresult::INVALID_ADDRESS_SPACE
+            | CUresult::INVALID_PC
+            | CUresult::LAUNCH_FAILED
+            | CUresult::ECC_UNCORRECTABLE
+            | CUresult::DEVICE_UNAVAILABLE
     )
-}
-
-/// The kind's next handle as the raw pointer that programs see.
-pub fn as_pointer<H: Handle, T>(handle: H) -> *mut T {
-    std::ptr::without_provenance_mut(usize::try_from(handle.raw()).unwrap_or(0))
-}
-
-/// The handle behind a raw pointer that a program passed.
-pub fn from_pointer<H: Handle, T>(pointer: *mut T) -> Option<H> {
-    let handle = H::from_raw(pointer.addr() as u64);
-    handle.has_kind().then_some(handle)
 }
 
 /// Context index for record headers.

@@ -22,7 +22,7 @@ const EX_UNAVAILABLE: i32 = 69;
 pub fn connect() -> Result<Client, CUresult> {
     let Ok(path) = std::env::var("FARPOOL_SESSION") else {
         return refuse(
-            CUresult::CUDA_ERROR_NO_DEVICE,
+            CUresult::NO_DEVICE,
             EX_UNAVAILABLE,
             "this process belongs to no session (FARPOOL_SESSION is not set); \
              hint: start it with `farpool run -n 1 -- PROGRAM`",
@@ -31,16 +31,16 @@ pub fn connect() -> Result<Client, CUresult> {
     let admission = match broker::admission(&path) {
         Ok(admission) => admission,
         Err(BrokerError::Refused { exit_code, result, sentence }) => {
-            let code = CUresult::from_name(&result).unwrap_or(CUresult::CUDA_ERROR_NO_DEVICE);
+            let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
             return refuse(code, exit_code, &sentence);
         }
         Err(error) => {
-            return refuse(CUresult::CUDA_ERROR_NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
+            return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
         }
     };
     let connection = match open(&admission) {
         Ok(connection) => connection,
-        Err(sentence) => return refuse(CUresult::CUDA_ERROR_NO_DEVICE, EX_UNAVAILABLE, &sentence),
+        Err(sentence) => return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &sentence),
     };
     let hello = Hello {
         pid: std::process::id(),
@@ -50,7 +50,7 @@ pub fn connect() -> Result<Client, CUresult> {
     let welcome = match greet(&connection, &hello) {
         Ok(welcome) => welcome,
         Err(Loss::Refused { code, reason }) => return refuse(CUresult(code), EX_UNAVAILABLE, &reason),
-        Err(loss) => return refuse(CUresult::CUDA_ERROR_NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
+        Err(loss) => return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
     };
     Ok(Client::new(connection, admission.session_id, welcome))
 }
@@ -104,7 +104,10 @@ fn greet(connection: &Connection, hello: &Hello) -> Result<Welcome, Loss> {
     let reply = connection.call(hello, 0, None)?;
     if reply.head.result != 0 {
         let code = CUresult(reply.head.result);
-        return Err(Loss::Refused { code: code.0, reason: format!("the GPU server's driver answered {code}") });
+        return Err(Loss::Refused {
+            code: code.0,
+            reason: format!("the GPU server's driver answered {code}"),
+        });
     }
     let mut reader = wire::Reader::new(&reply.body);
     let welcome = <Welcome as wire::Reply>::decode(&mut reader);
@@ -121,4 +124,11 @@ fn refuse<T>(code: CUresult, exit_code: i32, sentence: &str) -> Result<T, CUresu
     }
     report::once(sentence);
     Err(code)
+}
+
+/// The code with this name.
+fn result_by_name(name: &str) -> Option<CUresult> {
+    /// `CUDA_ERROR_UNKNOWN`, the last code.
+    const LAST: i32 = 999;
+    (0..=LAST).map(CUresult).find(|code| code.name().is_some_and(|known| known.to_bytes() == name.as_bytes()))
 }

@@ -157,11 +157,6 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Why the connection is gone, if it is.
-    pub fn loss(&self) -> Option<&Loss> {
-        self.lost.get()
-    }
-
     /// Sends a request that nobody waits for.
     pub fn post<'a, R: Request<'a>>(&self, request: &R, context: u32) -> Result<(), Loss> {
         let mut outgoing = self.outgoing_with_room()?;
@@ -416,7 +411,12 @@ impl Connection {
         let mut body = Vec::new();
         match destination {
             Some(destination) if head.result == 0 => {
-                if rest != destination.length {
+                let mut count = [0; 8];
+                if rest != count.len() + destination.length {
+                    return Err(WireError::Malformed { call: header.call }.into());
+                }
+                stream.read(&self.socket, &mut count)?;
+                if u64::from_le_bytes(count) != destination.length as u64 {
                     return Err(WireError::Malformed { call: header.call }.into());
                 }
                 // SAFETY: the caller of `Destination::new` promised writable memory that is not used until its

@@ -87,15 +87,15 @@ impl Contexts {
 
     /// The state of `context`.
     pub fn state(&self, context: Context) -> Answer<ContextState> {
-        self.table().alive.get(&context).copied().ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)
+        self.table().alive.get(&context).copied().ok_or(CUresult::INVALID_CONTEXT)
     }
 
     /// The thread's current context and its state.
     pub fn current(&self) -> Answer<(Context, ContextState)> {
-        let context = current().ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)?;
+        let context = current().ok_or(CUresult::INVALID_CONTEXT)?;
         match self.state(context) {
             Ok(state) => Ok((context, state)),
-            Err(_) => Err(CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED),
+            Err(_) => Err(CUresult::CONTEXT_IS_DESTROYED),
         }
     }
 
@@ -113,6 +113,11 @@ impl Contexts {
     pub fn primary_state(&self, device: usize) -> (u32, bool) {
         let table = self.table();
         table.primary.get(&device).map_or((0, false), |primary| (primary.flags, primary.active))
+    }
+
+    /// The handle of a device's primary context, once it was retained.
+    pub fn primary_context(&self, device: usize) -> Option<Context> {
+        self.table().primary.get(&device).and_then(|primary| primary.context)
     }
 
     /// Sets the flags of a device's primary context.
@@ -155,7 +160,7 @@ impl Contexts {
     pub fn release_primary(&self, device: usize) -> Answer<bool> {
         let mut table = self.table();
         let Some(primary) = table.primary.get_mut(&device).filter(|primary| primary.retained > 0) else {
-            return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
+            return Err(CUresult::INVALID_CONTEXT);
         };
         primary.retained -= 1;
         if primary.retained > 0 || !primary.active {

@@ -54,7 +54,7 @@ impl Devices {
         usize::try_from(device)
             .ok()
             .filter(|index| *index < self.visible.len())
-            .ok_or(CUresult::CUDA_ERROR_INVALID_DEVICE)
+            .ok_or(CUresult::INVALID_DEVICE)
     }
 
     /// The device that a program calls `device`.

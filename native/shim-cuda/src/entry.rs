@@ -13,7 +13,7 @@ pub type Answer<T = ()> = Result<T, CUresult>;
 /// Runs the body of a call that needs `cuInit`: no panic leaves, and the sticky error of this process, if
 /// there is one, is the answer.
 pub fn enter(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
-    guard(name, || {
+    guard(name, |()| {
         let client = state::client()?;
         client.check()?;
         body(client)
@@ -22,7 +22,7 @@ pub fn enter(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -
 
 /// Like [`enter`] for a call that the client answers by itself; it is counted as such.
 pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
-    guard(name, || {
+    guard(name, |()| {
         let client = state::client()?;
         client.count_local();
         body(client)
@@ -30,13 +30,13 @@ pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Ans
 }
 
 /// Runs the body of a call that works before `cuInit`.
-pub fn guard(name: &'static str, body: impl FnOnce() -> Answer) -> CUresult {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => CUresult::CUDA_SUCCESS,
+pub fn guard(name: &'static str, body: impl FnOnce(()) -> Answer) -> CUresult {
+    match catch_unwind(AssertUnwindSafe(|| body(()))) {
+        Ok(Ok(())) => CUresult::SUCCESS,
         Ok(Err(code)) => code,
         Err(_) => {
             crate::report::once(&format!("{name} failed inside Farpool; this is a bug, please report it"));
-            CUresult::CUDA_ERROR_UNKNOWN
+            CUresult::UNKNOWN
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cuda_abi::CUresult;
-use wire::handle::{Context, Handle};
+use wire::handle::Context;
 
 use crate::entry::Answer;
 
@@ -86,9 +86,7 @@ impl Ranges {
     /// Errors: `INVALID_VALUE` when there is none.
     pub fn device_range(&self, address: u64, length: u64) -> Answer<Range> {
         let range = self.find(address).filter(|range| range.kind.is_device());
-        range
-            .filter(|range| length <= range.length - (address - range.start))
-            .ok_or(CUresult::CUDA_ERROR_INVALID_VALUE)
+        range.filter(|range| length <= range.length - (address - range.start)).ok_or(CUresult::INVALID_VALUE)
     }
 
     /// Forgets the range that starts at `start` if `accept` says so.
@@ -116,28 +114,30 @@ impl Ranges {
     }
 }
 
-/// A context that owns nothing: host memory registered without a context.
-pub const NO_CONTEXT: fn() -> Context = || Context::from_raw(0);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::handle::Handle;
+
+    fn no_context() -> Context {
+        Context::from_raw(0)
+    }
 
     #[test]
     fn a_range_is_found_from_any_of_its_addresses_and_no_other() {
         let ranges = Ranges::default();
-        ranges.insert(0x1000, 0x100, RangeKind::Device, NO_CONTEXT(), 0);
+        ranges.insert(0x1000, 0x100, RangeKind::Device, no_context(), 0);
         assert_eq!(ranges.find(0x10ff).map(|range| range.start), Some(0x1000));
         assert!(ranges.find(0x1100).is_none());
         assert!(ranges.find(0xfff).is_none());
         assert!(ranges.device_range(0x1080, 0x80).is_ok());
-        assert_eq!(ranges.device_range(0x1080, 0x81).err(), Some(CUresult::CUDA_ERROR_INVALID_VALUE));
+        assert_eq!(ranges.device_range(0x1080, 0x81).err(), Some(CUresult::INVALID_VALUE));
     }
 
     #[test]
     fn host_memory_is_no_device_range() {
         let ranges = Ranges::default();
-        ranges.insert(0x1000, 0x100, RangeKind::HostAllocated(0), NO_CONTEXT(), 0);
+        ranges.insert(0x1000, 0x100, RangeKind::HostAllocated(0), no_context(), 0);
         assert!(ranges.device_range(0x1000, 1).is_err());
         assert!(ranges.remove(0x1000, |range| range.kind.is_device()).is_none());
     }

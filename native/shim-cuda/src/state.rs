@@ -22,9 +22,9 @@ static INITIALISING: Mutex<()> = Mutex::new(());
 /// `DEINITIALIZED` once the process is exiting.
 pub fn client() -> Result<&'static Client, CUresult> {
     match PHASE.load(Ordering::Relaxed) {
-        RUNNING => CLIENT.get().ok_or(CUresult::CUDA_ERROR_NOT_INITIALIZED),
-        FORKED => Err(CUresult::CUDA_ERROR_NOT_INITIALIZED),
-        _ => Err(CUresult::CUDA_ERROR_DEINITIALIZED),
+        RUNNING => CLIENT.get().ok_or(CUresult::NOT_INITIALIZED),
+        FORKED => Err(CUresult::NOT_INITIALIZED),
+        _ => Err(CUresult::DEINITIALIZED),
     }
 }
 
@@ -37,8 +37,8 @@ pub fn client_if_any() -> Option<&'static Client> {
 pub fn initialise() -> Result<(), CUresult> {
     match PHASE.load(Ordering::Relaxed) {
         RUNNING => {}
-        FORKED => return Err(CUresult::CUDA_ERROR_NOT_INITIALIZED),
-        _ => return Err(CUresult::CUDA_ERROR_DEINITIALIZED),
+        FORKED => return Err(CUresult::NOT_INITIALIZED),
+        _ => return Err(CUresult::DEINITIALIZED),
     }
     if CLIENT.get().is_some() {
         return Ok(());

@@ -66,7 +66,7 @@ impl Streams {
 
     /// The state of a stream that a program made.
     pub fn state(&self, stream: Stream) -> Answer<StreamState> {
-        self.table().get(&stream).copied().ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE)
+        self.table().get(&stream).copied().ok_or(CUresult::INVALID_HANDLE)
     }
 }
 

@@ -5,5 +5,5 @@ use cuda_abi::CUresult;
 /// The answer of `name`.
 pub fn unsupported(name: &'static str) -> CUresult {
     crate::report::once(&format!("{name} is not supported by Farpool yet"));
-    CUresult::CUDA_ERROR_NOT_SUPPORTED
+    CUresult::NOT_SUPPORTED
 }

@@ -1,0 +1,149 @@
+//! Contexts of a program's own, and the stack of current ones.
+
+use std::ffi::{c_int, c_uint, c_ulonglong};
+
+use cuda_abi::{CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUresult};
+use wire::cuda;
+use wire::handle::Context;
+
+use crate::client::Client;
+use crate::context::{self, API_VERSION, ContextState};
+use crate::convert::{handle, opaque, out, write_if};
+use crate::entry::Answer;
+
+exports! {
+    fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) enter |client| {
+        *out(pctx)? = opaque(create(client, flags, dev)?);
+        Ok(())
+    }
+
+    fn cuCtxCreate_v3(
+        pctx: *mut CUcontext,
+        paramsArray: *mut CUexecAffinityParam,
+        numParams: c_int,
+        flags: c_uint,
+        dev: CUdevice,
+    ) enter |client| {
+        let place = out(pctx)?;
+        if !paramsArray.is_null() || numParams != 0 {
+            crate::report::once("cuCtxCreate_v3 with an execution affinity is not supported by Farpool yet");
+            return Err(CUresult::UNSUPPORTED_EXEC_AFFINITY);
+        }
+        *place = opaque(create(client, flags, dev)?);
+        Ok(())
+    }
+
+    fn cuCtxCreate_v4(
+        pctx: *mut CUcontext,
+        ctxCreateParams: *mut CUctxCreateParams,
+        flags: c_uint,
+        dev: CUdevice,
+    ) enter |client| {
+        let place = out(pctx)?;
+        if let Some(parameters) = ctxCreateParams.as_ref()
+            && (parameters.numExecAffinityParams != 0 || !parameters.cigParams.is_null())
+        {
+            crate::report::once("cuCtxCreate_v4 with affinity or graphics parameters is not supported by Farpool yet");
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        *place = opaque(create(client, flags, dev)?);
+        Ok(())
+    }
+
+    fn cuCtxDestroy_v2(ctx: CUcontext) enter_local |client| {
+        let context = known(ctx)?;
+        if client.contexts.state(context)?.primary {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        if context::current() == Some(context) {
+            context::pop();
+        }
+        client.contexts.remove(context);
+        client.forget_context(context);
+        client.call(&cuda::CuCtxDestroyV2 { context })
+    }
+
+    fn cuCtxGetCurrent(pctx: *mut CUcontext) enter_local |_client| {
+        *out(pctx)? = context::current().map_or(CUcontext::NULL, opaque);
+        Ok(())
+    }
+
+    fn cuCtxSetCurrent(ctx: CUcontext) enter_local |client| {
+        if ctx.is_null() {
+            context::set_current(None);
+            return Ok(());
+        }
+        let context = known(ctx)?;
+        client.contexts.state(context)?;
+        context::set_current(Some(context));
+        Ok(())
+    }
+
+    fn cuCtxPushCurrent_v2(ctx: CUcontext) enter_local |client| {
+        let context = known(ctx)?;
+        client.contexts.state(context)?;
+        context::push(context);
+        Ok(())
+    }
+
+    fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) enter_local |_client| {
+        let context = context::pop().ok_or(CUresult::INVALID_CONTEXT)?;
+        write_if(pctx, opaque(context));
+        Ok(())
+    }
+
+    fn cuCtxGetDevice(device: *mut CUdevice) enter_local |client| {
+        let place = out(device)?;
+        *place = ordinal(client.contexts.current()?.1)?;
+        Ok(())
+    }
+
+    fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) enter_local |client| {
+        let place = out(device)?;
+        *place = ordinal(state_or_current(client, ctx)?)?;
+        Ok(())
+    }
+
+    fn cuCtxGetFlags(flags: *mut c_uint) enter_local |client| {
+        *out(flags)? = client.contexts.current()?.1.flags;
+        Ok(())
+    }
+
+    fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) enter_local |client| {
+        let place = out(version)?;
+        state_or_current(client, ctx)?;
+        *place = API_VERSION;
+        Ok(())
+    }
+
+    fn cuCtxGetId(ctx: CUcontext, ctxId: *mut c_ulonglong) enter_local |client| {
+        let place = out(ctxId)?;
+        let context = if ctx.is_null() { client.contexts.current()?.0 } else { known(ctx)? };
+        client.contexts.state(context)?;
+        *place = c_ulonglong::from(crate::client::index_of(context));
+        Ok(())
+    }
+}
+
+/// Makes a context and pushes it on the thread's stack; also behind a private table.
+pub fn create(client: &Client, flags: c_uint, device: CUdevice) -> Answer<Context> {
+    let index = client.devices.index(device)?;
+    let ordinal = client.devices.get(device)?.session_ordinal;
+    let context: Context = client.new_handle();
+    client.call(&cuda::CuCtxCreateV2 { context, flags, device: ordinal })?;
+    client.contexts.insert(context, ContextState { device: index, flags, primary: false });
+    context::push(context);
+    Ok(context)
+}
+
+fn known(context: CUcontext) -> Answer<Context> {
+    handle(context).map_err(|_| CUresult::INVALID_CONTEXT)
+}
+
+fn state_or_current(client: &Client, context: CUcontext) -> Answer<ContextState> {
+    if context.is_null() { Ok(client.contexts.current()?.1) } else { client.contexts.state(known(context)?) }
+}
+
+fn ordinal(state: ContextState) -> Answer<CUdevice> {
+    CUdevice::try_from(state.device).map_err(|_| CUresult::UNKNOWN)
+}

@@ -1,0 +1,187 @@
+//! One-dimensional copies.
+//!
+//! Bytes from the host leave when the call is made: nothing in this process writes host memory behind the
+//! program's back (copies to the host are waited for, host functions do not exist yet), so the bytes are the
+//! ones that CUDA would read later. Bytes to the host are waited for.
+
+use std::ffi::c_void;
+
+use cuda_abi::{CUdeviceptr, CUresult, CUstream};
+use wire::handle::Stream;
+use wire::{Request, cuda};
+
+use crate::client::Client;
+use crate::connection::Destination;
+use crate::entry::Answer;
+use crate::stream;
+
+/// Pieces of a copy: long enough for the wire's full speed, short enough to overlap both ends.
+const PIECE: usize = 4 << 20;
+
+exports! {
+    fn cuMemcpyHtoD_v2(dstDevice: CUdeviceptr, srcHost: *const c_void, ByteCount: usize) enter |client| {
+        to_device(client, dstDevice, srcHost, ByteCount, None)
+    }
+
+    fn cuMemcpyHtoDAsync_v2(
+        dstDevice: CUdeviceptr,
+        srcHost: *const c_void,
+        ByteCount: usize,
+        hStream: CUstream,
+    ) enter |client| {
+        let stream = stream::resolve(client, hStream.0 as u64)?;
+        to_device(client, dstDevice, srcHost, ByteCount, Some(stream))
+    }
+
+    fn cuMemcpyDtoH_v2(dstHost: *mut c_void, srcDevice: CUdeviceptr, ByteCount: usize) enter |client| {
+        to_host(client, dstHost, srcDevice, ByteCount, None)
+    }
+
+    fn cuMemcpyDtoHAsync_v2(
+        dstHost: *mut c_void,
+        srcDevice: CUdeviceptr,
+        ByteCount: usize,
+        hStream: CUstream,
+    ) enter |client| {
+        let stream = stream::resolve(client, hStream.0 as u64)?;
+        to_host(client, dstHost, srcDevice, ByteCount, Some(stream))
+    }
+
+    fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) enter |client| {
+        by_address(client, dst, src, ByteCount, None)
+    }
+
+    fn cuMemcpyAsync(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize, hStream: CUstream) enter |client| {
+        let stream = stream::resolve(client, hStream.0 as u64)?;
+        by_address(client, dst, src, ByteCount, Some(stream))
+    }
+}
+
+/// # Safety
+/// `source` has `length` readable bytes.
+unsafe fn to_device(
+    client: &Client,
+    destination: u64,
+    source: *const c_void,
+    length: usize,
+    stream: Option<Stream>,
+) -> Answer {
+    client.contexts.current()?;
+    if length == 0 {
+        return Ok(());
+    }
+    if source.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    client.ranges.device_range(destination, length as u64)?;
+    // SAFETY: the program says that `length` bytes are readable there.
+    let bytes: &[u8] = unsafe { std::slice::from_raw_parts(source.cast(), length) };
+    let mut address = destination;
+    for piece in bytes.chunks(PIECE) {
+        match stream {
+            None => {
+                client.post_with_data(cuda::CuMemcpyHtoDV2::CALL, |writer| writer.put_u64(address), piece)?
+            }
+            Some(stream) => client.post_with_data(
+                cuda::CuMemcpyHtoDAsyncV2::CALL,
+                |writer| {
+                    writer.put_u64(address);
+                    writer.put_u64(stream.0);
+                },
+                piece,
+            )?,
+        }
+        address += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `destination` has `length` writable bytes that nobody else uses during the call.
+unsafe fn to_host(
+    client: &Client,
+    destination: *mut c_void,
+    source: u64,
+    length: usize,
+    stream: Option<Stream>,
+) -> Answer {
+    client.contexts.current()?;
+    if length == 0 {
+        return Ok(());
+    }
+    if destination.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    client.ranges.device_range(source, length as u64)?;
+    let pieces = (0..length).step_by(PIECE).map(|offset| {
+        let size = PIECE.min(length - offset);
+        // SAFETY: `offset + size` stays within the program's `length` writable bytes, and the call below
+        // returns only when no reply can write there any more.
+        let place = unsafe { Destination::new(destination.cast::<u8>().add(offset), size) };
+        (source + offset as u64, size as u64, place)
+    });
+    match stream {
+        None => client
+            .call_into(pieces.map(|(source, size, place)| (cuda::CuMemcpyDtoHV2 { source, size }, place))),
+        Some(stream) => client.call_into(
+            pieces.map(|(source, size, place)| (cuda::CuMemcpyDtoHAsyncV2 { source, size, stream }, place)),
+        ),
+    }
+}
+
+/// Copies by what the addresses are: device memory, or else memory of this process.
+///
+/// # Safety
+/// Addresses that are no device memory have `length` readable or writable bytes of this process.
+unsafe fn by_address(
+    client: &Client,
+    destination: u64,
+    source: u64,
+    length: usize,
+    stream: Option<Stream>,
+) -> Answer {
+    let on_device = |address| client.ranges.find(address).is_some_and(|range| range.kind.is_device());
+    let host = |address: u64| -> Answer<*mut c_void> {
+        let address = usize::try_from(address).map_err(|_| CUresult::INVALID_VALUE)?;
+        Ok(std::ptr::with_exposed_provenance_mut(address))
+    };
+    // SAFETY: the caller's promise, for each of the four cases.
+    unsafe {
+        match (on_device(destination), on_device(source)) {
+            (true, false) => to_device(client, destination, host(source)?, length, stream),
+            (false, true) => to_host(client, host(destination)?, source, length, stream),
+            (true, true) => on_one_device(client, destination, source, length, stream),
+            (false, false) => {
+                client.contexts.current()?;
+                // Earlier work of the stream cannot touch host memory, so the copy may happen now.
+                std::ptr::copy(host(source)?.cast::<u8>(), host(destination)?.cast::<u8>(), length);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn on_one_device(
+    client: &Client,
+    destination: u64,
+    source: u64,
+    length: usize,
+    stream: Option<Stream>,
+) -> Answer {
+    let length = length as u64;
+    client.ranges.device_range(destination, length)?;
+    client.ranges.device_range(source, length)?;
+    match stream {
+        None => client.post(&cuda::CuMemcpyDtoDV2 {
+            dstDevice: destination,
+            srcDevice: source,
+            ByteCount: length,
+        }),
+        Some(stream) => client.post(&cuda::CuMemcpyDtoDAsyncV2 {
+            dstDevice: destination,
+            srcDevice: source,
+            ByteCount: length,
+            hStream: stream,
+        }),
+    }
+}

@@ -1,0 +1,139 @@
+//! Functions and launches.
+
+use std::ffi::{c_char, c_int, c_uint, c_void};
+
+use cuda_abi::{CUfunction, CUfunction_attribute, CUlaunchConfig, CUmodule, CUresult, CUstream};
+use wire::cuda;
+
+use crate::convert::{opaque, out};
+use crate::exports::library::parameter_info;
+use crate::launch::{self, Geometry, code_of};
+
+exports! {
+    fn cuFuncGetAttribute(pi: *mut c_int, attrib: CUfunction_attribute, hfunc: CUfunction) enter_local |client| {
+        let place = out(pi)?;
+        *place = code_of(client, hfunc)?.1.attribute(attrib).ok_or(CUresult::INVALID_VALUE)?;
+        Ok(())
+    }
+
+    fn cuFuncGetModule(hmod: *mut CUmodule, hfunc: CUfunction) enter_local |client| {
+        let place = out(hmod)?;
+        *place = opaque(code_of(client, hfunc)?.1.module.ok_or(CUresult::INVALID_HANDLE)?);
+        Ok(())
+    }
+
+    fn cuFuncGetName(name: *mut *const c_char, hfunc: CUfunction) enter_local |client| {
+        let place = out(name)?;
+        *place = code_of(client, hfunc)?.1.name.as_ptr();
+        Ok(())
+    }
+
+    fn cuFuncGetParamInfo(
+        func: CUfunction,
+        paramIndex: usize,
+        paramOffset: *mut usize,
+        paramSize: *mut usize,
+    ) enter_local |client| {
+        parameter_info(&code_of(client, func)?.1, paramIndex, paramOffset, paramSize)
+    }
+
+    fn cuLaunchKernel(
+        f: CUfunction,
+        gridDimX: c_uint,
+        gridDimY: c_uint,
+        gridDimZ: c_uint,
+        blockDimX: c_uint,
+        blockDimY: c_uint,
+        blockDimZ: c_uint,
+        sharedMemBytes: c_uint,
+        hStream: CUstream,
+        kernelParams: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) enter |client| {
+        let geometry = Geometry {
+            grid: [gridDimX, gridDimY, gridDimZ],
+            block: [blockDimX, blockDimY, blockDimZ],
+            shared_bytes: sharedMemBytes,
+        };
+        let launch = launch::prepare(client, f, geometry, hStream)?;
+        let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
+        client.post(&cuda::CuLaunchKernel {
+            function: launch.function,
+            grid_x: gridDimX,
+            grid_y: gridDimY,
+            grid_z: gridDimZ,
+            block_x: blockDimX,
+            block_y: blockDimY,
+            block_z: blockDimZ,
+            shared_bytes: sharedMemBytes,
+            stream: launch.stream,
+            parameters: &parameters,
+        })
+    }
+
+    fn cuLaunchCooperativeKernel(
+        f: CUfunction,
+        gridDimX: c_uint,
+        gridDimY: c_uint,
+        gridDimZ: c_uint,
+        blockDimX: c_uint,
+        blockDimY: c_uint,
+        blockDimZ: c_uint,
+        sharedMemBytes: c_uint,
+        hStream: CUstream,
+        kernelParams: *mut *mut c_void,
+    ) enter |client| {
+        let geometry = Geometry {
+            grid: [gridDimX, gridDimY, gridDimZ],
+            block: [blockDimX, blockDimY, blockDimZ],
+            shared_bytes: sharedMemBytes,
+        };
+        let launch = launch::prepare(client, f, geometry, hStream)?;
+        let parameters = launch::parameters(&launch.code, kernelParams, std::ptr::null_mut())?;
+        // Whether all blocks fit at once only the driver knows, and CUDA says so at once: this launch waits.
+        client.call(&cuda::CuLaunchCooperativeKernel {
+            function: launch.function,
+            grid_x: gridDimX,
+            grid_y: gridDimY,
+            grid_z: gridDimZ,
+            block_x: blockDimX,
+            block_y: blockDimY,
+            block_z: blockDimZ,
+            shared_bytes: sharedMemBytes,
+            stream: launch.stream,
+            parameters: &parameters,
+        })
+    }
+
+    fn cuLaunchKernelEx(
+        config: *const CUlaunchConfig,
+        f: CUfunction,
+        kernelParams: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) enter |client| {
+        let config = config.as_ref().ok_or(CUresult::INVALID_VALUE)?;
+        let geometry = Geometry {
+            grid: [config.gridDimX, config.gridDimY, config.gridDimZ],
+            block: [config.blockDimX, config.blockDimY, config.blockDimZ],
+            shared_bytes: config.sharedMemBytes,
+        };
+        let launch = launch::prepare(client, f, geometry, config.hStream)?;
+        let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
+        let attributes = launch::attributes(config)?;
+        let request = cuda::CuLaunchKernelEx {
+            function: launch.function,
+            grid_x: config.gridDimX,
+            grid_y: config.gridDimY,
+            grid_z: config.gridDimZ,
+            block_x: config.blockDimX,
+            block_y: config.blockDimY,
+            block_z: config.blockDimZ,
+            shared_bytes: config.sharedMemBytes,
+            stream: launch.stream,
+            attributes,
+            parameters: &parameters,
+        };
+        // Attributes are checked by the driver, and CUDA reports a bad one at once.
+        if request.attributes.is_empty() { client.post(&request) } else { client.call(&request) }
+    }
+}

@@ -1,0 +1,229 @@
+//! Libraries and kernels: code that belongs to no context until it runs in one.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+use cuda_abi::{
+    CUdevice, CUdeviceptr, CUfunction, CUfunction_attribute, CUjit_option, CUkernel, CUlibrary,
+    CUlibraryOption, CUmodule, CUresult,
+};
+use wire::cuda;
+use wire::handle::{Function, Handle, Kernel, Library, Module};
+
+use crate::client::Client;
+use crate::context;
+use crate::convert::{handle, opaque, out, text, write_if};
+use crate::entry::Answer;
+use crate::exports::module::{global, image_bytes, read_file};
+use crate::jit::JitOptions;
+use crate::module::{Code, Upload};
+
+/// `CU_LIBRARY_BINARY_IS_PRESERVED`: the program keeps the image; the worker has its own copy anyway.
+const BINARY_IS_PRESERVED: CUlibraryOption = 1;
+
+exports! {
+    fn cuLibraryLoadData(
+        library: *mut CUlibrary,
+        code: *const c_void,
+        jitOptions: *mut CUjit_option,
+        jitOptionsValues: *mut *mut c_void,
+        numJitOptions: c_uint,
+        libraryOptions: *mut CUlibraryOption,
+        libraryOptionValues: *mut *mut c_void,
+        numLibraryOptions: c_uint,
+    ) enter |client| {
+        let place = out(library)?;
+        let mut jit = JitOptions::read(jitOptions, jitOptionsValues, numJitOptions)?;
+        let _ = libraryOptionValues;
+        check_library_options(libraryOptions, numLibraryOptions)?;
+        *place = opaque(load(client, code, &mut jit)?);
+        Ok(())
+    }
+
+    fn cuLibraryLoadFromFile(
+        library: *mut CUlibrary,
+        fileName: *const c_char,
+        jitOptions: *mut CUjit_option,
+        jitOptionsValues: *mut *mut c_void,
+        numJitOptions: c_uint,
+        libraryOptions: *mut CUlibraryOption,
+        libraryOptionValues: *mut *mut c_void,
+        numLibraryOptions: c_uint,
+    ) enter |client| {
+        let place = out(library)?;
+        let mut jit = JitOptions::read(jitOptions, jitOptionsValues, numJitOptions)?;
+        let _ = libraryOptionValues;
+        check_library_options(libraryOptions, numLibraryOptions)?;
+        let image = read_file(text(fileName)?)?;
+        *place = opaque(load(client, image.as_ptr().cast(), &mut jit)?);
+        Ok(())
+    }
+
+    fn cuLibraryUnload(library: CUlibrary) enter |client| {
+        let library = handle(library)?;
+        client.modules.check_unit(library.raw())?;
+        client.ranges.forget_globals(&client.modules.remove_unit(library.raw()));
+        client.post_anywhere(&cuda::CuLibraryUnload { library })
+    }
+
+    fn cuLibraryGetKernel(pKernel: *mut CUkernel, library: CUlibrary, name: *const c_char) enter |client| {
+        let place = out(pKernel)?;
+        let (library, name) = (handle(library)?, text(name)?);
+        *place = opaque(kernel(client, library, name)?);
+        Ok(())
+    }
+
+    fn cuLibraryGetModule(pMod: *mut CUmodule, library: CUlibrary) enter |client| {
+        let place = out(pMod)?;
+        let library: Library = handle(library)?;
+        client.modules.check_unit(library.raw())?;
+        let (owner, _) = client.contexts.current()?;
+        let index = context::current_index();
+        if let Some(known) = client.modules.known_module(library, index) {
+            *place = opaque(known);
+            return Ok(());
+        }
+        let module: Module = client.new_handle();
+        client.call(&cuda::CuLibraryGetModule { library, module })?;
+        client.modules.insert_unit(module.raw(), Some(owner));
+        client.modules.insert_module(library, index, module);
+        *place = opaque(module);
+        Ok(())
+    }
+
+    fn cuLibraryGetGlobal(
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        library: CUlibrary,
+        name: *const c_char,
+    ) enter |client| {
+        let (library, name) = (handle(library)?, text(name)?);
+        let (address, size) = global(client, library.raw(), name, || {
+            let reply = client.call(&cuda::CuLibraryGetGlobal { library, name: name.to_bytes() })?;
+            Ok((reply.address, reply.size))
+        })?;
+        write_if(dptr, address);
+        write_if(bytes, usize::try_from(size).map_err(|_| CUresult::UNKNOWN)?);
+        Ok(())
+    }
+
+    fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) enter |client| {
+        let place = out(pFunc)?;
+        let kernel: Kernel = handle(kernel)?;
+        let known = client.modules.code(kernel.raw())?;
+        client.contexts.current()?;
+        let index = context::current_index();
+        if let Some(function) = client.modules.known_function(kernel, index) {
+            *place = opaque(function);
+            return Ok(());
+        }
+        let function: Function = client.new_handle();
+        let reply = client.call(&cuda::CuKernelGetFunction { kernel, function })?;
+        let code = Code::new(known.name, known.module, known.library, reply.attributes, reply.parameters);
+        client.modules.insert_function(kernel, index, function, code);
+        *place = opaque(function);
+        Ok(())
+    }
+
+    fn cuKernelGetLibrary(pLib: *mut CUlibrary, kernel: CUkernel) enter_local |client| {
+        let place = out(pLib)?;
+        let code = client.modules.code(handle(kernel)?.raw())?;
+        *place = opaque(code.library.ok_or(CUresult::INVALID_HANDLE)?);
+        Ok(())
+    }
+
+    fn cuKernelGetName(name: *mut *const c_char, hfunc: CUkernel) enter_local |client| {
+        let place = out(name)?;
+        *place = client.modules.code(handle(hfunc)?.raw())?.name.as_ptr();
+        Ok(())
+    }
+
+    fn cuKernelGetParamInfo(
+        kernel: CUkernel,
+        paramIndex: usize,
+        paramOffset: *mut usize,
+        paramSize: *mut usize,
+    ) enter_local |client| {
+        let code = client.modules.code(handle(kernel)?.raw())?;
+        parameter_info(&code, paramIndex, paramOffset, paramSize)
+    }
+
+    fn cuKernelGetAttribute(
+        pi: *mut c_int,
+        attrib: CUfunction_attribute,
+        kernel: CUkernel,
+        dev: CUdevice,
+    ) enter_local |client| {
+        let place = out(pi)?;
+        client.devices.get(dev)?;
+        let code = client.modules.code(handle(kernel)?.raw())?;
+        *place = code.attribute(attrib).ok_or(CUresult::INVALID_VALUE)?;
+        Ok(())
+    }
+}
+
+/// Answers `cuFuncGetParamInfo` and `cuKernelGetParamInfo`.
+///
+/// # Safety
+/// Both places are null or writable.
+pub unsafe fn parameter_info(code: &Code, index: usize, offset: *mut usize, size: *mut usize) -> Answer {
+    let parameter = code.parameters.get(index).ok_or(CUresult::INVALID_VALUE)?;
+    let number = |value: u64| usize::try_from(value).map_err(|_| CUresult::UNKNOWN);
+    // SAFETY: the caller's promise.
+    unsafe {
+        *out(offset)? = number(parameter.offset)?;
+        write_if(size, number(parameter.size)?);
+    }
+    Ok(())
+}
+
+/// # Safety
+/// As for `cuLibraryLoadData`.
+unsafe fn load(client: &Client, image: *const c_void, jit: &mut JitOptions) -> Answer<Library> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { image_bytes(image)? };
+    let upload = Upload::start(client, bytes)?;
+    let library: Library = client.new_handle();
+    let (code, logs) = client.call_with_code(&cuda::CuLibraryLoadData {
+        library,
+        blob: upload.blob,
+        image: upload.inline,
+        options: jit.to_wire(),
+        library_options: Vec::new(),
+    })?;
+    // SAFETY: the buffers were given by the program with their sizes, for this call.
+    unsafe { jit.deliver(&logs.info_log, &logs.error_log) };
+    code.into_result()?;
+    client.modules.insert_unit(library.raw(), None);
+    Ok(library)
+}
+
+fn kernel(client: &Client, library: Library, name: &CStr) -> Answer<Kernel> {
+    client.modules.check_unit(library.raw())?;
+    if let Some(known) = client.modules.known_code(library.raw(), name) {
+        return Ok(Kernel::from_raw(known));
+    }
+    let kernel: Kernel = client.new_handle();
+    let reply = client.call(&cuda::CuLibraryGetKernel { library, kernel, name: name.to_bytes() })?;
+    let code = Code::new(name, None, Some(library), reply.attributes, reply.parameters);
+    client.modules.insert_code(library.raw(), kernel.raw(), code);
+    Ok(kernel)
+}
+
+/// Checks a program's library options: the one that is understood asks for nothing that is not so anyway.
+///
+/// # Safety
+/// `options` is null or has `count` elements.
+unsafe fn check_library_options(options: *const CUlibraryOption, count: c_uint) -> Answer {
+    for position in 0..count as usize {
+        if options.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: the array has `count` elements by the caller's promise.
+        let option = unsafe { *options.add(position) };
+        if option != BINARY_IS_PRESERVED {
+            crate::report::once(&format!("library load option {option} is not supported by Farpool yet"));
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+    }
+    Ok(())
+}

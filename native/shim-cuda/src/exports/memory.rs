@@ -1,0 +1,79 @@
+//! Device memory.
+
+use std::ffi::c_uint;
+
+use cuda_abi::{CUdeviceptr, CUresult};
+use wire::cuda;
+
+use crate::convert::{out, write_if};
+use crate::entry::Answer;
+use crate::memory::RangeKind;
+
+exports! {
+    fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) enter |client| {
+        let place = out(dptr)?;
+        let (context, state) = client.contexts.current()?;
+        if bytesize == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let reply = client.call(&cuda::CuMemAllocV2 { size: bytesize as u64 })?;
+        client.ranges.insert(reply.address, bytesize as u64, RangeKind::Device, context, state.device);
+        *place = reply.address;
+        Ok(())
+    }
+
+    fn cuMemAllocPitch_v2(
+        dptr: *mut CUdeviceptr,
+        pPitch: *mut usize,
+        WidthInBytes: usize,
+        Height: usize,
+        ElementSizeBytes: c_uint,
+    ) enter |client| {
+        let (place, pitch) = (out(dptr)?, out(pPitch)?);
+        let (context, state) = client.contexts.current()?;
+        if WidthInBytes == 0 || Height == 0 || !matches!(ElementSizeBytes, 4 | 8 | 16) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let reply = client.call(&cuda::CuMemAllocPitchV2 {
+            width: WidthInBytes as u64,
+            height: Height as u64,
+            element_size: ElementSizeBytes,
+        })?;
+        let length = reply.pitch.checked_mul(Height as u64).ok_or(CUresult::UNKNOWN)?;
+        client.ranges.insert(reply.address, length, RangeKind::Device, context, state.device);
+        *place = reply.address;
+        *pitch = number(reply.pitch)?;
+        Ok(())
+    }
+
+    fn cuMemFree_v2(dptr: CUdeviceptr) enter |client| {
+        if dptr == 0 {
+            return Ok(());
+        }
+        client.contexts.current()?;
+        let known = client.ranges.remove(dptr, |range| range.kind == RangeKind::Device);
+        known.ok_or(CUresult::INVALID_VALUE)?;
+        client.post(&cuda::CuMemFreeV2 { address: dptr })
+    }
+
+    fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) enter |client| {
+        client.contexts.current()?;
+        let reply = client.call(&cuda::CuMemGetInfoV2)?;
+        write_if(free, number(reply.free)?);
+        write_if(total, number(reply.total)?);
+        Ok(())
+    }
+
+    fn cuMemGetAddressRange_v2(pbase: *mut CUdeviceptr, psize: *mut usize, dptr: CUdeviceptr) enter_local |client| {
+        client.contexts.current()?;
+        let range = client.ranges.find(dptr).filter(|range| range.kind.is_device());
+        let range = range.ok_or(CUresult::NOT_FOUND)?;
+        write_if(pbase, range.start);
+        write_if(psize, number(range.length)?);
+        Ok(())
+    }
+}
+
+fn number(value: u64) -> Answer<usize> {
+    usize::try_from(value).map_err(|_| CUresult::UNKNOWN)
+}

@@ -1,0 +1,55 @@
+//! The hand-written exports, by noun. Each is a thin skin: it checks pointers and handles as CUDA does and
+//! leaves the work to the modules beside this folder.
+
+/// Declares exported functions. The body runs behind the boundary of [`crate::entry`].
+macro_rules! exports {
+    ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?) $entry:ident |$client:pat_param| $body:block)*) => {$(
+        #[doc = concat!("`", stringify!($name), "`, as CUDA documents it.")]
+        ///
+        /// # Safety
+        /// CUDA's contract: pointers are null or lead to memory of the documented size.
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case, unused_unsafe, reason = "CUDA's names; not every body has pointers")]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> cuda_abi::CUresult {
+            crate::entry::$entry(stringify!($name), |$client| {
+                // SAFETY: the program keeps CUDA's contract for the pointers it passes; null is checked where
+                // CUDA allows or reports it, by the functions of `crate::convert`.
+                unsafe { $body }
+            })
+        }
+    )*};
+}
+
+mod capture;
+mod context;
+mod copy;
+mod device;
+mod execution;
+mod host_memory;
+mod initialisation;
+mod library;
+mod memory;
+mod module;
+mod pointer;
+mod primary_context;
+mod rectangle;
+mod stream;
+
+pub use capture::*;
+pub use context::*;
+pub use copy::*;
+pub use device::*;
+pub use execution::*;
+pub use host_memory::*;
+pub use initialisation::*;
+pub use library::*;
+pub use memory::*;
+pub use module::*;
+pub use pointer::*;
+pub use primary_context::*;
+pub use rectangle::*;
+pub use stream::*;
+
+pub(crate) use context::create;
+pub(crate) use module::load as load_module;
+pub(crate) use primary_context::retain;

@@ -1,0 +1,166 @@
+//! Modules, their functions and variables.
+
+use std::ffi::{CStr, c_char, c_uint, c_void};
+
+use cuda_abi::fatbin::{Image, ImageError};
+use cuda_abi::{CUdeviceptr, CUfunction, CUjit_option, CUmodule, CUmoduleLoadingMode, CUresult};
+use wire::cuda;
+use wire::handle::{Function, Handle, Module};
+
+use crate::client::Client;
+use crate::convert::{handle, opaque, out, text, write_if};
+use crate::entry::Answer;
+use crate::jit::JitOptions;
+use crate::memory::RangeKind;
+use crate::module::{Code, Upload};
+
+/// `CU_MODULE_EAGER_LOADING` and `CU_MODULE_LAZY_LOADING`.
+const EAGER: CUmoduleLoadingMode = 1;
+const LAZY: CUmoduleLoadingMode = 2;
+
+exports! {
+    fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) enter |client| {
+        let place = out(module)?;
+        *place = opaque(load(client, image, &mut JitOptions::none())?);
+        Ok(())
+    }
+
+    fn cuModuleLoadDataEx(
+        module: *mut CUmodule,
+        image: *const c_void,
+        numOptions: c_uint,
+        options: *mut CUjit_option,
+        optionValues: *mut *mut c_void,
+    ) enter |client| {
+        let place = out(module)?;
+        let mut options = JitOptions::read(options, optionValues, numOptions)?;
+        *place = opaque(load(client, image, &mut options)?);
+        Ok(())
+    }
+
+    fn cuModuleLoadFatBinary(module: *mut CUmodule, fatCubin: *const c_void) enter |client| {
+        let place = out(module)?;
+        *place = opaque(load(client, fatCubin, &mut JitOptions::none())?);
+        Ok(())
+    }
+
+    fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) enter |client| {
+        let place = out(module)?;
+        let image = read_file(text(fname)?)?;
+        *place = opaque(load(client, image.as_ptr().cast(), &mut JitOptions::none())?);
+        Ok(())
+    }
+
+    fn cuModuleUnload(hmod: CUmodule) enter |client| {
+        let module = handle(hmod)?;
+        client.modules.check_unit(module.raw())?;
+        client.ranges.forget_globals(&client.modules.remove_unit(module.raw()));
+        client.post_anywhere(&cuda::CuModuleUnload { module })
+    }
+
+    fn cuModuleGetFunction(hfunc: *mut CUfunction, hmod: CUmodule, name: *const c_char) enter |client| {
+        let place = out(hfunc)?;
+        let (module, name) = (handle(hmod)?, text(name)?);
+        *place = opaque(function(client, module, name)?);
+        Ok(())
+    }
+
+    fn cuModuleGetGlobal_v2(
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        hmod: CUmodule,
+        name: *const c_char,
+    ) enter |client| {
+        let (module, name) = (handle(hmod)?, text(name)?);
+        if dptr.is_null() && bytes.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let (address, size) = global(client, module.raw(), name, || {
+            client.call(&cuda::CuModuleGetGlobalV2 { module, name: name.to_bytes() }).map(|reply| (reply.address, reply.size))
+        })?;
+        write_if(dptr, address);
+        write_if(bytes, usize::try_from(size).map_err(|_| CUresult::UNKNOWN)?);
+        Ok(())
+    }
+
+    fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) guard |()| {
+        let eager = std::env::var("CUDA_MODULE_LOADING").is_ok_and(|value| value == "EAGER");
+        *out(mode)? = if eager { EAGER } else { LAZY };
+        Ok(())
+    }
+}
+
+/// Loads the image at `image` into the current context; also behind the private cudart table.
+///
+/// # Safety
+/// As for `cuModuleLoadData`.
+pub unsafe fn load(client: &Client, image: *const c_void, options: &mut JitOptions) -> Answer<Module> {
+    let (context, _) = client.contexts.current()?;
+    // SAFETY: the caller's promise is `Image::locate`'s.
+    let bytes = unsafe { image_bytes(image)? };
+    let upload = Upload::start(client, bytes)?;
+    let module: Module = client.new_handle();
+    let (code, logs) = client.call_with_code(&cuda::CuModuleLoadDataEx {
+        module,
+        blob: upload.blob,
+        image: upload.inline,
+        options: options.to_wire(),
+    })?;
+    // SAFETY: the buffers were given by the program with their sizes, for this call.
+    unsafe { options.deliver(&logs.info_log, &logs.error_log) };
+    code.into_result()?;
+    client.modules.insert_unit(module.raw(), Some(context));
+    Ok(module)
+}
+
+fn function(client: &Client, module: Module, name: &CStr) -> Answer<Function> {
+    client.modules.check_unit(module.raw())?;
+    if let Some(known) = client.modules.known_code(module.raw(), name) {
+        return Ok(Function::from_raw(known));
+    }
+    let function: Function = client.new_handle();
+    let reply = client.call(&cuda::CuModuleGetFunction { module, function, name: name.to_bytes() })?;
+    let code = Code::new(name, Some(module), None, reply.attributes, reply.parameters);
+    client.modules.insert_code(module.raw(), function.raw(), code);
+    Ok(function)
+}
+
+/// The variable `name` of a module or library; asked for once.
+pub fn global(
+    client: &Client,
+    unit: u64,
+    name: &CStr,
+    ask: impl FnOnce() -> Answer<(u64, u64)>,
+) -> Answer<(u64, u64)> {
+    client.modules.check_unit(unit)?;
+    if let Some(known) = client.modules.known_global(unit, name) {
+        return Ok(known);
+    }
+    let (context, state) = client.contexts.current()?;
+    let (address, size) = ask()?;
+    client.modules.insert_global(unit, name, address, size);
+    client.ranges.insert(address, size, RangeKind::Global, context, state.device);
+    Ok((address, size))
+}
+
+/// The bytes of an image.
+///
+/// # Safety
+/// As for `cuModuleLoadData`; the bytes must stay for `'a`.
+pub unsafe fn image_bytes<'a>(image: *const c_void) -> Answer<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    let located = unsafe { Image::locate(image) }.map_err(|error| match error {
+        ImageError::Null => CUresult::INVALID_VALUE,
+        _ => CUresult::INVALID_IMAGE,
+    })?;
+    // SAFETY: located just now, and the caller keeps the bytes.
+    Ok(unsafe { located.bytes() })
+}
+
+/// A file's bytes, with the NUL that PTX text needs.
+pub fn read_file(path: &CStr) -> Answer<Vec<u8>> {
+    let path = std::path::Path::new(path.to_str().map_err(|_| CUresult::FILE_NOT_FOUND)?);
+    let mut bytes = std::fs::read(path).map_err(|_| CUresult::FILE_NOT_FOUND)?;
+    bytes.push(0);
+    Ok(bytes)
+}

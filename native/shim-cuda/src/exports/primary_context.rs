@@ -1,0 +1,71 @@
+//! Primary contexts: their state is the client's, their existence the worker's.
+
+use std::ffi::{c_int, c_uint};
+
+use cuda_abi::{CUcontext, CUdevice, CUresult};
+use wire::cuda;
+
+use crate::client::Client;
+use crate::convert::{opaque, out, write_if};
+use crate::entry::Answer;
+
+/// Flags that a context may have: scheduling (0, 1, 2, 4), map host, LMEM resize, coredump bits.
+const KNOWN_FLAGS: c_uint = 0xff;
+
+exports! {
+    fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) enter |client| {
+        let place = out(pctx)?;
+        *place = opaque(retain(client, dev)?);
+        Ok(())
+    }
+
+    fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) enter |client| {
+        let index = client.devices.index(dev)?;
+        if client.contexts.release_primary(index)? {
+            destroy(client, dev, |device| client.call(&cuda::CuDevicePrimaryCtxReleaseV2 { device }))?;
+        }
+        Ok(())
+    }
+
+    fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) enter_local |client| {
+        let index = client.devices.index(dev)?;
+        if client.contexts.reset_primary(index) {
+            destroy(client, dev, |device| client.call(&cuda::CuDevicePrimaryCtxResetV2 { device }))?;
+        }
+        Ok(())
+    }
+
+    fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut c_uint, active: *mut c_int) enter_local |client| {
+        let (current_flags, is_active) = client.contexts.primary_state(client.devices.index(dev)?);
+        write_if(flags, current_flags);
+        write_if(active, c_int::from(is_active));
+        Ok(())
+    }
+
+    fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) enter_local |client| {
+        let index = client.devices.index(dev)?;
+        if flags & !KNOWN_FLAGS != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        client.contexts.set_primary_flags(index, flags);
+        Ok(())
+    }
+}
+
+/// Retains the primary context of `device`; also behind the private cudart table.
+pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context> {
+    let index = client.devices.index(device)?;
+    let ordinal = client.devices.get(device)?.session_ordinal;
+    client.contexts.retain_primary(client, index, |context| {
+        client.call(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
+    })
+}
+
+/// Lets the worker destroy a primary context, and forgets what belonged to it.
+fn destroy(client: &Client, device: CUdevice, request: impl FnOnce(i32) -> Answer) -> Answer {
+    let ordinal = client.devices.get(device)?.session_ordinal;
+    if let Some(context) = client.contexts.primary_context(client.devices.index(device)?) {
+        client.forget_context(context);
+    }
+    request(ordinal)
+}

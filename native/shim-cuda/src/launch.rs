@@ -1,0 +1,205 @@
+//! Launches: checked here as far as CUDA reports at once, then sent without waiting.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cuda_abi as abi;
+use cuda_abi::{CUfunction, CUlaunchConfig, CUresult, CUstream};
+use wire::cuda::LaunchAttribute;
+use wire::handle::{Handle, Kernel, Stream};
+
+use crate::client::Client;
+use crate::convert::handle;
+use crate::device::Device;
+use crate::entry::Answer;
+use crate::module::Code;
+use crate::stream;
+
+/// Markers of the `extra` argument of `cuLaunchKernel`.
+const LAUNCH_PARAM_END: usize = 0;
+const LAUNCH_PARAM_BUFFER_POINTER: usize = 1;
+const LAUNCH_PARAM_BUFFER_SIZE: usize = 2;
+
+/// Bytes of packed parameters that a kernel may have.
+const MAX_PARAMETER_BYTES: usize = 32 << 10;
+
+/// Launch attributes that hold nothing but numbers: 2 cooperative, 4 cluster dimensions, 5 its policy, 6 and 7
+/// programmatic completion (7 holds an event), 8 priority, 14 carve-out. Those with handles are refused by name.
+const PLAIN_ATTRIBUTES: [i32; 6] = [2, 4, 5, 6, 8, 14];
+
+/// `CU_LAUNCH_ATTRIBUTE_IGNORE`.
+const ATTRIBUTE_IGNORE: i32 = 0;
+
+/// Shape of a launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Geometry {
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+}
+
+/// A launch that passed its checks.
+#[derive(Debug)]
+pub struct Launch {
+    /// The function or kernel, as the worker knows it.
+    pub function: u64,
+    /// What is known about it.
+    pub code: Arc<Code>,
+    /// The stream, as the worker knows it.
+    pub stream: Stream,
+}
+
+/// What is known about a function; kernels may be passed in its place, as CUDA's runtime does.
+pub fn code_of(client: &Client, function: CUfunction) -> Answer<(u64, Arc<Code>)> {
+    let raw = match handle(function) {
+        Ok(handle) => handle.raw(),
+        Err(error) => {
+            let kernel = Kernel::from_raw(function.0 as u64);
+            if !kernel.has_kind() {
+                return Err(error);
+            }
+            kernel.raw()
+        }
+    };
+    Ok((raw, client.modules.code(raw)?))
+}
+
+/// Checks a launch against the function and the device, as CUDA does before it returns.
+pub fn prepare(
+    client: &Client,
+    function: CUfunction,
+    geometry: Geometry,
+    stream: CUstream,
+) -> Answer<Launch> {
+    let (_, state) = client.contexts.current()?;
+    let (function, code) = code_of(client, function)?;
+    let device = client.devices.get(i32::try_from(state.device).map_err(|_| CUresult::INVALID_DEVICE)?)?;
+    check_geometry(device, &code, geometry)?;
+    let stream = stream::resolve(client, stream.0 as u64)?;
+    Ok(Launch { function, code, stream })
+}
+
+fn check_geometry(device: &Device, code: &Code, geometry: Geometry) -> Answer {
+    let limit = |attribute| device.attribute(attribute).and_then(|value| u32::try_from(value).ok());
+    let within = |value: u32, attribute| value > 0 && limit(attribute).is_none_or(|limit| value <= limit);
+    let fits = within(geometry.grid[0], abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X)
+        && within(geometry.grid[1], abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y)
+        && within(geometry.grid[2], abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z)
+        && within(geometry.block[0], abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X)
+        && within(geometry.block[1], abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y)
+        && within(geometry.block[2], abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z);
+    let threads = geometry.block.iter().map(|side| u64::from(*side)).product::<u64>();
+    let of_code = |attribute| code.attribute(attribute).and_then(|value| u64::try_from(value).ok());
+    let device_threads = limit(abi::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK).map(u64::from);
+    if !fits || device_threads.is_some_and(|limit| threads > limit) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if of_code(abi::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK).is_some_and(|limit| threads > limit) {
+        return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+    }
+    let shared_limit = of_code(abi::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+    if shared_limit.is_some_and(|limit| u64::from(geometry.shared_bytes) > limit) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    Ok(())
+}
+
+/// The packed parameters of a launch.
+///
+/// Errors: `INVALID_VALUE` when they are missing, given twice, or too few.
+///
+/// # Safety
+/// As for `cuLaunchKernel`: `values` is null or has a pointer per parameter, each to a value of its size;
+/// `extra` is null or a list that ends with its end marker.
+pub unsafe fn parameters(code: &Code, values: *mut *mut c_void, extra: *mut *mut c_void) -> Answer<Vec<u8>> {
+    let length = code.parameter_bytes();
+    match (values.is_null(), extra.is_null()) {
+        (false, false) => Err(CUresult::INVALID_VALUE),
+        (true, true) if length == 0 => Ok(Vec::new()),
+        (true, true) => Err(CUresult::INVALID_VALUE),
+        // SAFETY: the caller's promise.
+        (false, true) => unsafe { pack(code, length, values) },
+        // SAFETY: the caller's promise.
+        (true, false) => unsafe { packed_by_program(length, extra) },
+    }
+}
+
+/// # Safety
+/// `values` has a pointer per parameter, each to a value of its size.
+unsafe fn pack(code: &Code, length: usize, values: *mut *mut c_void) -> Answer<Vec<u8>> {
+    let mut packed = vec![0; length];
+    for (index, parameter) in code.parameters.iter().enumerate() {
+        let offset = usize::try_from(parameter.offset).map_err(|_| CUresult::INVALID_VALUE)?;
+        let size = usize::try_from(parameter.size).map_err(|_| CUresult::INVALID_VALUE)?;
+        let place = packed.get_mut(offset..offset + size).ok_or(CUresult::INVALID_VALUE)?;
+        // SAFETY: the array has an element for every parameter by the caller's promise.
+        let value: *const u8 = unsafe { *values.add(index) }.cast();
+        if value.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: `value` leads to `size` bytes by the caller's promise; `place` is as long.
+        unsafe { std::ptr::copy_nonoverlapping(value, place.as_mut_ptr(), size) };
+    }
+    Ok(packed)
+}
+
+/// # Safety
+/// `extra` is a list of markers and values that ends with its end marker.
+unsafe fn packed_by_program(length: usize, extra: *mut *mut c_void) -> Answer<Vec<u8>> {
+    let mut buffer: *const u8 = std::ptr::null();
+    let mut size = 0;
+    let mut position = 0;
+    loop {
+        // SAFETY: the list goes on until its end marker by the caller's promise.
+        let marker = unsafe { *extra.add(position) }.addr();
+        if marker == LAUNCH_PARAM_END {
+            break;
+        }
+        // SAFETY: every marker but the end is followed by a value.
+        let value = unsafe { *extra.add(position + 1) };
+        match marker {
+            LAUNCH_PARAM_BUFFER_POINTER => buffer = value.cast(),
+            // SAFETY: the value of this marker is a pointer to a size.
+            LAUNCH_PARAM_BUFFER_SIZE => size = unsafe { value.cast::<usize>().read() },
+            _ => return Err(CUresult::INVALID_VALUE),
+        }
+        position += 2;
+    }
+    if buffer.is_null() || size < length || size > MAX_PARAMETER_BYTES {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the program says that its buffer has `size` bytes.
+    Ok(unsafe { std::slice::from_raw_parts(buffer, size) }.to_vec())
+}
+
+/// The attributes of a launch, for the wire.
+///
+/// # Safety
+/// `config.attrs` is null or has `config.numAttrs` elements.
+pub unsafe fn attributes(config: &CUlaunchConfig) -> Answer<Vec<LaunchAttribute>> {
+    let mut all = Vec::new();
+    for position in 0..config.numAttrs as usize {
+        if config.attrs.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: the array has `numAttrs` elements by the caller's promise.
+        let attribute = unsafe { &*config.attrs.add(position) };
+        if attribute.id == ATTRIBUTE_IGNORE {
+            continue;
+        }
+        if !PLAIN_ATTRIBUTES.contains(&attribute.id) {
+            crate::report::once(&format!(
+                "launch attribute {} is not supported by Farpool yet",
+                attribute.id
+            ));
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        // SAFETY: every value of the union is 64 plain bytes.
+        let value = unsafe { std::mem::transmute_copy::<_, [u64; 8]>(&attribute.value) };
+        all.push(LaunchAttribute { id: attribute.id, value });
+    }
+    Ok(all)
+}

@@ -1,0 +1,32 @@
+//! Farpool's `libcuda.so.1`: what a program loads instead of NVIDIA's. Its calls are answered from what the
+//! client knows, or travel to the worker of this process on a GPU server.
+//!
+//! This library is a guest in somebody else's process: no signal handlers, no allocator of its own, one thread
+//! (named, all signals blocked), nothing before `cuInit`, no panic past its exports, nothing on stdout.
+
+mod broker;
+mod client;
+mod connect;
+mod connection;
+mod context;
+mod convert;
+mod device;
+mod entry;
+mod event;
+mod exports;
+mod generated;
+mod hooks;
+mod jit;
+mod launch;
+mod memory;
+mod module;
+mod private_tables;
+mod program;
+mod rectangle;
+mod report;
+mod state;
+mod stream;
+mod thread;
+mod unsupported;
+
+pub(crate) use unsupported::unsupported;

@@ -1,0 +1,226 @@
+//! Modules, libraries, and what is known of their functions.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cuda_abi::{CUfunction_attribute, CUresult};
+use wire::cuda::{AttributeValue, ParameterInfo};
+use wire::handle::{Context, Function, Handle, Kernel, Library, Module};
+
+use crate::client::Client;
+use crate::entry::Answer;
+
+/// Pieces in which images beyond a record are uploaded.
+const UPLOAD_PIECE: usize = 4 << 20;
+
+/// Images up to this size travel with the load itself.
+const INLINE_IMAGE: usize = 8 << 20;
+
+/// What is known about a kernel or a function.
+#[derive(Debug)]
+pub struct Code {
+    /// Its name, as long as the process lives: `cuFuncGetName` hands out a pointer to it.
+    pub name: &'static CStr,
+    /// The module it is from; none for kernels.
+    pub module: Option<Module>,
+    /// The library it is from; none for functions of plain modules.
+    pub library: Option<Library>,
+    /// Where its parameters lie.
+    pub parameters: Vec<ParameterInfo>,
+    attributes: Mutex<Vec<AttributeValue>>,
+}
+
+impl Code {
+    /// Code as the worker described it.
+    pub fn new(
+        name: &CStr,
+        module: Option<Module>,
+        library: Option<Library>,
+        attributes: Vec<AttributeValue>,
+        parameters: Vec<ParameterInfo>,
+    ) -> Code {
+        // Programs may keep the pointer to a name for ever, so names are never freed: a few bytes a kernel.
+        let name: &'static CStr = Box::leak(CString::from(name).into_boxed_c_str());
+        Code { name, module, library, parameters, attributes: Mutex::new(attributes) }
+    }
+
+    /// An attribute's value.
+    pub fn attribute(&self, attribute: CUfunction_attribute) -> Option<i32> {
+        let known = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|entry| entry.attribute == attribute).map(|entry| entry.value)
+    }
+
+    /// Notes that a program set an attribute.
+    pub fn set_attribute(&self, attribute: CUfunction_attribute, value: i32) {
+        let mut known = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = known.iter_mut().find(|entry| entry.attribute == attribute) {
+            entry.value = value;
+        }
+    }
+
+    /// Bytes of the packed parameters.
+    pub fn parameter_bytes(&self) -> usize {
+        let end = self.parameters.iter().map(|parameter| parameter.offset + parameter.size).max();
+        usize::try_from(end.unwrap_or(0)).unwrap_or(usize::MAX)
+    }
+}
+
+/// A loaded module or library.
+#[derive(Debug, Default)]
+struct Unit {
+    context: Option<Context>,
+    code: HashMap<CString, u64>,
+    globals: HashMap<CString, (u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    units: HashMap<u64, Unit>,
+    code: HashMap<u64, Arc<Code>>,
+    /// Functions that kernels became, by kernel and context.
+    functions: HashMap<(Kernel, u32), Function>,
+    /// Modules that libraries became, by library and context.
+    modules: HashMap<(Library, u32), Module>,
+}
+
+/// All modules and libraries of this process.
+#[derive(Debug, Default)]
+pub struct Modules {
+    table: Mutex<Table>,
+}
+
+impl Modules {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a loaded module (with its context) or library (without).
+    pub fn insert_unit(&self, unit: u64, context: Option<Context>) {
+        self.table().units.insert(unit, Unit { context, ..Unit::default() });
+    }
+
+    /// Whether the module or library is loaded.
+    pub fn check_unit(&self, unit: u64) -> Answer {
+        if self.table().units.contains_key(&unit) { Ok(()) } else { Err(CUresult::INVALID_HANDLE) }
+    }
+
+    /// Forgets a module or library with its functions; answers the addresses of its variables.
+    pub fn remove_unit(&self, unit: u64) -> Vec<u64> {
+        let mut table = self.table();
+        let Some(gone) = table.units.remove(&unit) else { return Vec::new() };
+        for handle in gone.code.values() {
+            table.code.remove(handle);
+        }
+        let dead: Vec<Function> = table
+            .functions
+            .iter()
+            .filter(|((kernel, _), _)| gone.code.values().any(|handle| *handle == kernel.raw()))
+            .map(|(_, function)| *function)
+            .collect();
+        table.functions.retain(|_, function| !dead.contains(function));
+        for function in dead {
+            table.code.remove(&function.raw());
+        }
+        table.modules.retain(|(library, _), _| library.raw() != unit);
+        gone.globals.values().map(|(address, _)| *address).collect()
+    }
+
+    /// Forgets what belonged to a destroyed context.
+    pub fn forget_context(&self, context: Context) {
+        let gone: Vec<u64> = {
+            let table = self.table();
+            let units = table.units.iter();
+            units.filter(|(_, unit)| unit.context == Some(context)).map(|(unit, _)| *unit).collect()
+        };
+        for unit in gone {
+            self.remove_unit(unit);
+        }
+        let index = crate::client::index_of(context);
+        let mut table = self.table();
+        table.functions.retain(|(_, owner), _| *owner != index);
+        table.modules.retain(|(_, owner), _| *owner != index);
+    }
+
+    /// A function or kernel that was looked up before.
+    pub fn known_code(&self, unit: u64, name: &CStr) -> Option<u64> {
+        self.table().units.get(&unit)?.code.get(name).copied()
+    }
+
+    /// Notes a function or kernel of a loaded unit.
+    pub fn insert_code(&self, unit: u64, handle: u64, code: Code) {
+        let mut table = self.table();
+        if let Some(unit) = table.units.get_mut(&unit) {
+            unit.code.insert(code.name.to_owned(), handle);
+        }
+        table.code.insert(handle, Arc::new(code));
+    }
+
+    /// What is known about a function or kernel.
+    ///
+    /// Errors: `INVALID_HANDLE` when it does not exist.
+    pub fn code(&self, handle: u64) -> Answer<Arc<Code>> {
+        self.table().code.get(&handle).cloned().ok_or(CUresult::INVALID_HANDLE)
+    }
+
+    /// The variable `name`, if it was looked up before.
+    pub fn known_global(&self, unit: u64, name: &CStr) -> Option<(u64, u64)> {
+        self.table().units.get(&unit)?.globals.get(name).copied()
+    }
+
+    /// Notes a variable.
+    pub fn insert_global(&self, unit: u64, name: &CStr, address: u64, size: u64) {
+        if let Some(unit) = self.table().units.get_mut(&unit) {
+            unit.globals.insert(name.to_owned(), (address, size));
+        }
+    }
+
+    /// The function that `kernel` is in the context `context`, if it was asked for before.
+    pub fn known_function(&self, kernel: Kernel, context: u32) -> Option<Function> {
+        self.table().functions.get(&(kernel, context)).copied()
+    }
+
+    /// Notes the function that a kernel is in a context.
+    pub fn insert_function(&self, kernel: Kernel, context: u32, function: Function, code: Code) {
+        let mut table = self.table();
+        table.functions.insert((kernel, context), function);
+        table.code.insert(function.raw(), Arc::new(code));
+    }
+
+    /// The module that `library` is in the context `context`, if it was asked for before.
+    pub fn known_module(&self, library: Library, context: u32) -> Option<Module> {
+        self.table().modules.get(&(library, context)).copied()
+    }
+
+    /// Notes the module that a library is in a context.
+    pub fn insert_module(&self, library: Library, context: u32, module: Module) {
+        self.table().modules.insert((library, context), module);
+    }
+}
+
+/// An image on its way to the worker: small ones travel inside the load, large ones ahead of it in pieces.
+#[derive(Debug)]
+pub struct Upload<'a> {
+    /// Number under which the pieces wait at the worker; 0 for an image inside the load.
+    pub blob: u64,
+    /// The image, if it travels inside the load.
+    pub inline: &'a [u8],
+}
+
+impl<'a> Upload<'a> {
+    /// Sends `image` ahead if it is large.
+    pub fn start(client: &Client, image: &'a [u8]) -> Answer<Upload<'a>> {
+        if image.len() <= INLINE_IMAGE {
+            return Ok(Upload { blob: 0, inline: image });
+        }
+        let blob = client.new_number();
+        for piece in image.chunks(UPLOAD_PIECE) {
+            client.upload(
+                <wire::cuda::FarpoolStage<'_> as wire::Request<'_>>::CALL,
+                |writer| writer.put_u64(blob),
+                piece,
+            )?;
+        }
+        Ok(Upload { blob, inline: &[] })
+    }
+}

@@ -1,0 +1,83 @@
+//! The private tables of `cuGetExportTable`, answered from the client's state. The tables themselves are
+//! shared with the simulated GPU and live in `cuda-abi`.
+
+use std::ffi::{c_int, c_uint, c_void};
+
+use cuda_abi::export_tables::{self, ExportHost};
+use cuda_abi::integrity::DeviceIdentity;
+use wire::handle::Handle;
+
+use crate::client::Client;
+use crate::context;
+use crate::device::pci_numbers;
+use crate::entry::Answer;
+use crate::exports::{self};
+use crate::jit::JitOptions;
+use crate::{report, state};
+
+/// Installs the tables; every call but the first does nothing.
+pub fn install() {
+    export_tables::install(ExportHost {
+        driver_version,
+        devices,
+        current_context,
+        primary_context,
+        module_from_fatbin,
+        create_context,
+        device_attribute,
+        refused,
+    });
+}
+
+fn driver_version() -> Option<u32> {
+    let client = state::client_if_any()?;
+    u32::try_from(client.driver_version()).ok()
+}
+
+fn devices() -> Vec<DeviceIdentity> {
+    let Some(client) = state::client_if_any() else { return Vec::new() };
+    let identity = |device: &crate::device::Device| {
+        let (pci_domain, pci_bus, pci_device) = pci_numbers(&device.snapshot.pci_bus_id).unwrap_or_default();
+        DeviceIdentity { uuid: device.snapshot.uuid, pci_domain, pci_bus, pci_device }
+    };
+    client.devices.iter().map(identity).collect()
+}
+
+fn current_context() -> *mut c_void {
+    context::current().map_or(std::ptr::null_mut(), pointer)
+}
+
+fn primary_context(device: c_int) -> Result<*mut c_void, c_int> {
+    with_client(|client| exports::retain(client, device)).map(pointer)
+}
+
+fn module_from_fatbin(image: *const c_void) -> Result<*mut c_void, c_int> {
+    with_client(|client| {
+        // SAFETY: the runtime passes the image of a program, as it would to cuModuleLoadData.
+        unsafe { exports::load_module(client, image, &mut JitOptions::none()) }
+    })
+    .map(pointer)
+}
+
+fn create_context(flags: c_uint, device: c_int) -> Result<*mut c_void, c_int> {
+    with_client(|client| exports::create(client, flags, device)).map(pointer)
+}
+
+fn device_attribute(attribute: c_int, device: c_int) -> Result<c_int, c_int> {
+    with_client(|client| {
+        client.devices.get(device)?.attribute(attribute).ok_or(cuda_abi::CUresult::INVALID_VALUE)
+    })
+}
+
+fn refused(uuid: &[u8; 16]) {
+    report::once(&format!("cuGetExportTable {} is not known to Farpool", export_tables::uuid_text(uuid)));
+}
+
+fn with_client<T>(body: impl FnOnce(&Client) -> Answer<T>) -> Result<T, c_int> {
+    state::client().and_then(body).map_err(|code| code.0)
+}
+
+fn pointer<H: Handle>(handle: H) -> *mut c_void {
+    // Only 64-bit programs load this library.
+    std::ptr::without_provenance_mut(usize::try_from(handle.raw()).unwrap_or(0))
+}

@@ -1,0 +1,127 @@
+//! The control socket to the acceptor: the assignment comes in, reports go out.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
+use serde::Serialize;
+
+use crate::assignment::Assignment;
+use crate::counters::{Counters, Report};
+use crate::memory::Memory;
+
+/// Descriptor of the control socket, by agreement with the acceptor.
+const CONTROL: RawFd = 3;
+/// Descriptor of the session's ledger, by agreement with the acceptor.
+const LEDGER: RawFd = 4;
+/// Bytes of the largest assignment: 64 GPUs need some 6 KiB.
+const ASSIGNMENT_BYTES: usize = 64 << 10;
+/// How often counts are reported while they change.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// The control socket.
+#[derive(Debug)]
+pub struct Control {
+    socket: OwnedFd,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Started<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    client_pid: u32,
+    program: &'a str,
+}
+
+/// Takes the two descriptors that the acceptor left open, once.
+///
+/// Errors: when they are not open, that is, when somebody started the worker by hand.
+pub fn inherited() -> anyhow::Result<(Control, OwnedFd)> {
+    for descriptor in [CONTROL, LEDGER] {
+        // SAFETY: F_GETFD only asks about a number; it has no effect on any memory or descriptor.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1 {
+            bail!("descriptor {descriptor} is not open: `farpool-worker serve` is started by the acceptor");
+        }
+    }
+    // SAFETY: both are open (checked above), the acceptor passed them to this process alone, and nothing else
+    // here refers to them: this function runs once, first thing in `serve`.
+    let (socket, ledger) = unsafe { (OwnedFd::from_raw_fd(CONTROL), OwnedFd::from_raw_fd(LEDGER)) };
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::fcntl_setfd(&ledger, rustix::io::FdFlags::CLOEXEC)?;
+    Ok((Control { socket }, ledger))
+}
+
+impl Control {
+    /// Receives the assignment and the client's socket.
+    pub fn assignment(&self) -> anyhow::Result<(Assignment, OwnedFd)> {
+        let mut bytes = vec![0; ASSIGNMENT_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::net::recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+        .context("receive the assignment")?;
+        let mut sockets = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        let client = sockets.next().and_then(|mut descriptors| descriptors.next());
+        let Some(client) = client else { bail!("the acceptor sent no client socket") };
+        let assignment = serde_json::from_slice(&bytes[..received.bytes]).context("read the assignment")?;
+        Ok((assignment, client))
+    }
+
+    /// Tells who the client process is.
+    pub fn started(&self, client_pid: u32, program: &str) {
+        self.send(&Started { kind: "started", client_pid, program });
+    }
+
+    /// Reports the counts.
+    pub fn report(&self, report: &Report) {
+        self.send(report);
+    }
+
+    /// An acceptor that is gone or slow must not stop the program that is served: what cannot be sent is
+    /// dropped, the next report says more anyway.
+    fn send(&self, message: &impl Serialize) {
+        let bytes = match serde_json::to_vec(message) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!("a control message could not be written: {error}");
+                return;
+            }
+        };
+        match rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(_) => {}
+            Err(error) => tracing::debug!("the acceptor did not take a message: {error}"),
+        }
+    }
+}
+
+/// Reports the counts every second while they change, for as long as the process lives.
+pub fn report_regularly(
+    control: Arc<Control>,
+    counters: Arc<Counters>,
+    memory: Arc<Memory>,
+) -> io::Result<()> {
+    std::thread::Builder::new().name("reports".into()).spawn(move || {
+        let mut last = None;
+        loop {
+            std::thread::sleep(REPORT_EVERY);
+            let report = counters.report(memory.per_gpu());
+            if last.as_ref() != Some(&report) {
+                control.report(&report);
+                last = Some(report);
+            }
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `farpool-worker`: executes the CUDA calls of one client process.
+//!
+//! `serve` is what the acceptor starts for each connection; `inventory` prints what GPUs there are.
+
+mod assignment;
+mod control;
+mod counters;
+
+mod generated;
+mod handles;
+mod inventory;
+mod manual;
+mod memory;
+mod serve;
+mod snapshot;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+const USAGE: &str = "usage: farpool-worker serve\n       farpool-worker inventory --driver PATH\n";
+
+/// sysexits.h: the command line is wrong.
+const EX_USAGE: u8 = 64;
+/// sysexits.h: there is no usable GPU.
+const EX_UNAVAILABLE: u8 = 69;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve"] => match serve::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        ["inventory", "--driver", path] => match inventory::collect(&PathBuf::from(path)) {
+            Ok(inventory) => {
+                println!("{inventory}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("farpool-worker: {error:#}");
+                ExitCode::from(EX_UNAVAILABLE)
+            }
+        },
+        _ => {
+            eprint!("{USAGE}");
+            ExitCode::from(EX_USAGE)
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Contexts. What a context costs on the GPU counts against the session's limit, measured when it is made.
+
+use cuda_abi::{CUcontext, CUresult};
+use wire::handle::{Context, Handle};
+use wire::{Request, Writer, cuda};
+
+use super::Answer;
+use crate::handles::HandleError;
+use crate::worker::{Worker, address};
+
+/// `cuDevicePrimaryCtxRetain`
+pub fn cuDevicePrimaryCtxRetain(
+    worker: &mut Worker,
+    request: cuda::CuDevicePrimaryCtxRetain,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    make(worker, cuda::CuDevicePrimaryCtxRetain::CALL, request.context, request.device, |worker, raw| {
+        // SAFETY: `raw` is a valid place; the driver checks the device.
+        unsafe { worker.driver.cuDevicePrimaryCtxRetain(raw, request.device) }
+    })
+}
+
+/// `cuCtxCreate_v2`
+pub fn cuCtxCreate_v2(worker: &mut Worker, request: cuda::CuCtxCreateV2, _reply: &mut Writer<'_>) -> Answer {
+    make(worker, cuda::CuCtxCreateV2::CALL, request.context, request.device, |worker, raw| {
+        // SAFETY: `raw` is a valid place; the driver checks flags and device.
+        let code = unsafe { worker.driver.cuCtxCreate_v2(raw, request.flags, request.device) };
+        if code.is_success() {
+            // The client keeps the stack of contexts; here only one is current, set before each call.
+            let mut popped = CUcontext::NULL;
+            // SAFETY: `popped` is a valid place.
+            let _ = unsafe { worker.driver.cuCtxPopCurrent_v2(&raw mut popped) };
+        }
+        code
+    })
+}
+
+/// `cuDevicePrimaryCtxRelease_v2`: the client counts; this is the release that ends the context.
+pub fn cuDevicePrimaryCtxRelease_v2(
+    worker: &mut Worker,
+    request: cuda::CuDevicePrimaryCtxReleaseV2,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    end_primary(worker, request.device, |worker| {
+        // SAFETY: the driver checks the device.
+        unsafe { worker.driver.cuDevicePrimaryCtxRelease_v2(request.device) }
+    })
+}
+
+/// `cuDevicePrimaryCtxReset_v2`
+pub fn cuDevicePrimaryCtxReset_v2(
+    worker: &mut Worker,
+    request: cuda::CuDevicePrimaryCtxResetV2,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    end_primary(worker, request.device, |worker| {
+        // A reset destroys the context but keeps the retain; releasing it too leaves the next retain as clean as
+        // the first.
+        // SAFETY: the driver checks the device.
+        unsafe {
+            let code = worker.driver.cuDevicePrimaryCtxReset_v2(request.device);
+            let released = worker.driver.cuDevicePrimaryCtxRelease_v2(request.device);
+            if code.is_success() { released } else { code }
+        }
+    })
+}
+
+/// `cuCtxDestroy_v2`
+pub fn cuCtxDestroy_v2(
+    worker: &mut Worker,
+    request: cuda::CuCtxDestroyV2,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let raw = worker.handles.get(cuda::CuCtxDestroyV2::CALL, request.context)?;
+    // SAFETY: the context is alive: it is behind a live handle.
+    let code = unsafe { worker.driver.cuCtxDestroy_v2(CUcontext(address(raw))) };
+    worker.handles.remove(request.context);
+    worker.context_gone(index_of(request.context));
+    Ok(code)
+}
+
+fn make(
+    worker: &mut Worker,
+    call: wire::CallId,
+    context: Context,
+    device: i32,
+    create: impl FnOnce(&mut Worker, *mut CUcontext) -> CUresult,
+) -> Answer {
+    worker.handles.check_free(call, context).map_err(HandleError::Wire)?;
+    let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
+    let mut raw = CUcontext::NULL;
+    let before = worker.free_without_context(device);
+    let code = create(worker, &raw mut raw);
+    if !code.is_success() {
+        worker.handles.put(context, Err(code));
+        return Ok(code);
+    }
+    let cost = worker.context_cost(raw, before);
+    let index = index_of(context);
+    match worker.memory.reserve(ordinal, cost) {
+        Ok(bytes) => {
+            // A context is no allocation that a program could free: it is filed under its own address.
+            worker.memory.allocated(raw.0 as u64, ordinal, index, bytes);
+            worker.handles.put(context, Ok(raw.0 as u64));
+            worker.context_made(index, ordinal, call == cuda::CuDevicePrimaryCtxRetain::CALL);
+            Ok(CUresult::SUCCESS)
+        }
+        Err(code) => {
+            // SAFETY: the context was made just now and nobody has seen it.
+            let _ = unsafe {
+                if call == cuda::CuDevicePrimaryCtxRetain::CALL {
+                    worker.driver.cuDevicePrimaryCtxRelease_v2(device)
+                } else {
+                    worker.driver.cuCtxDestroy_v2(raw)
+                }
+            };
+            worker.handles.put(context, Err(code));
+            Ok(code)
+        }
+    }
+}
+
+fn end_primary(worker: &mut Worker, device: i32, end: impl FnOnce(&mut Worker) -> CUresult) -> Answer {
+    let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
+    let Some(index) = worker.primary_context(ordinal) else { return Ok(CUresult::INVALID_CONTEXT) };
+    let code = end(worker);
+    worker.handles.remove(Context::from_index(u64::from(index)));
+    worker.context_gone(index);
+    Ok(code)
+}
+
+/// Index of a context in record headers.
+fn index_of(context: Context) -> u32 {
+    u32::try_from((context.raw() >> 4) & u64::from(u32::MAX)).unwrap_or(0)
+}

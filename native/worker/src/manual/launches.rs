@@ -1,0 +1,179 @@
+//! Launches. Parameters come packed; the driver takes them as one buffer.
+
+use std::ffi::c_void;
+
+use cuda_abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream};
+use wire::handle::{Function, Handle, Kernel, Stream};
+use wire::{CallId, Request, Writer, cuda};
+
+use super::Answer;
+use crate::counters::Counters;
+use crate::handles::HandleError;
+use crate::worker::{Worker, address};
+
+/// Markers of the `extra` argument of `cuLaunchKernel`.
+const PARAM_END: usize = 0;
+const PARAM_BUFFER_POINTER: usize = 1;
+const PARAM_BUFFER_SIZE: usize = 2;
+
+/// `cuLaunchKernel`
+pub fn cuLaunchKernel(
+    worker: &mut Worker,
+    request: cuda::CuLaunchKernel<'_>,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let call = <cuda::CuLaunchKernel<'_> as Request<'_>>::CALL;
+    let (function, stream) = resolve(worker, call, request.function, request.stream)?;
+    let mut packed = Packed::new(request.parameters);
+    Counters::add(&worker.counters.kernel_launches, 1);
+    // SAFETY: function and stream are alive; `extra` is a well-formed list whose buffer stays through the call.
+    // What the kernel does with its parameters happens on the GPU, inside this client's own context.
+    Ok(unsafe {
+        worker.driver.cuLaunchKernel(
+            function,
+            request.grid_x,
+            request.grid_y,
+            request.grid_z,
+            request.block_x,
+            request.block_y,
+            request.block_z,
+            request.shared_bytes,
+            stream,
+            std::ptr::null_mut(),
+            packed.extra().as_mut_ptr(),
+        )
+    })
+}
+
+/// `cuLaunchCooperativeKernel`: as a launch with the cooperative attribute, which takes packed parameters.
+pub fn cuLaunchCooperativeKernel(
+    worker: &mut Worker,
+    request: cuda::CuLaunchCooperativeKernel<'_>,
+    reply: &mut Writer<'_>,
+) -> Answer {
+    /// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`
+    const COOPERATIVE: i32 = 2;
+    let attributes = vec![cuda::LaunchAttribute { id: COOPERATIVE, value: [1, 0, 0, 0, 0, 0, 0, 0] }];
+    let request = cuda::CuLaunchKernelEx {
+        function: request.function,
+        grid_x: request.grid_x,
+        grid_y: request.grid_y,
+        grid_z: request.grid_z,
+        block_x: request.block_x,
+        block_y: request.block_y,
+        block_z: request.block_z,
+        shared_bytes: request.shared_bytes,
+        stream: request.stream,
+        attributes,
+        parameters: request.parameters,
+    };
+    cuLaunchKernelEx(worker, request, reply)
+}
+
+/// `cuLaunchKernelEx`
+pub fn cuLaunchKernelEx(
+    worker: &mut Worker,
+    request: cuda::CuLaunchKernelEx<'_>,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    /// Attributes that hold nothing but numbers; the others hold handles or addresses of the driver.
+    const PLAIN: [i32; 6] = [2, 4, 5, 6, 8, 14];
+    let call = <cuda::CuLaunchKernelEx<'_> as Request<'_>>::CALL;
+    let (function, stream) = resolve(worker, call, request.function, request.stream)?;
+    if request.attributes.iter().any(|attribute| !PLAIN.contains(&attribute.id)) {
+        return Ok(CUresult::NOT_SUPPORTED);
+    }
+    let mut attributes: Vec<CUlaunchAttribute> = request.attributes.iter().map(attribute).collect();
+    let config = CUlaunchConfig {
+        gridDimX: request.grid_x,
+        gridDimY: request.grid_y,
+        gridDimZ: request.grid_z,
+        blockDimX: request.block_x,
+        blockDimY: request.block_y,
+        blockDimZ: request.block_z,
+        sharedMemBytes: request.shared_bytes,
+        hStream: stream,
+        attrs: attributes.as_mut_ptr(),
+        numAttrs: u32::try_from(attributes.len()).unwrap_or(0),
+    };
+    let mut packed = Packed::new(request.parameters);
+    Counters::add(&worker.counters.kernel_launches, 1);
+    // SAFETY: as for cuLaunchKernel; the attributes hold plain numbers and stay through the call.
+    Ok(unsafe {
+        worker.driver.cuLaunchKernelEx(
+            &raw const config,
+            function,
+            std::ptr::null_mut(),
+            packed.extra().as_mut_ptr(),
+        )
+    })
+}
+
+fn attribute(given: &cuda::LaunchAttribute) -> CUlaunchAttribute {
+    CUlaunchAttribute {
+        id: given.id,
+        pad: [0; 4],
+        // SAFETY: the union is 64 plain bytes in which every pattern is a value.
+        value: unsafe { std::mem::transmute_copy(&given.value) },
+    }
+}
+
+/// The driver's function (or kernel, which it takes as well) and stream.
+fn resolve(
+    worker: &Worker,
+    call: CallId,
+    function: u64,
+    stream: Stream,
+) -> Result<(CUfunction, CUstream), HandleError> {
+    let kernel = Kernel::from_raw(function);
+    let raw = if kernel.has_kind() {
+        worker.handles.get(call, kernel)?
+    } else {
+        worker.handles.get(call, Function::from_raw(function))?
+    };
+    Ok((CUfunction(address(raw)), stream_of(worker, call, stream)?))
+}
+
+/// The driver's stream; 0 is the legacy stream.
+pub fn stream_of(worker: &Worker, call: CallId, stream: Stream) -> Result<CUstream, HandleError> {
+    if stream.raw() == 0 {
+        return Ok(CUstream::NULL);
+    }
+    Ok(CUstream(address(worker.handles.get(call, stream)?)))
+}
+
+/// Packed parameters in the form of the `extra` argument.
+struct Packed {
+    /// 16-byte aligned: the widest type of a kernel parameter.
+    buffer: Vec<u128>,
+    length: usize,
+    extra: [*mut c_void; 5],
+}
+
+impl Packed {
+    fn new(parameters: &[u8]) -> Packed {
+        let mut buffer = vec![0u128; parameters.len().div_ceil(16)];
+        for (place, bytes) in buffer.iter_mut().zip(parameters.chunks(16)) {
+            let mut whole = [0; 16];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *place = u128::from_ne_bytes(whole);
+        }
+        Packed { buffer, length: parameters.len(), extra: [std::ptr::null_mut(); 5] }
+    }
+
+    /// The list; it points into `self`, which must stay where it is until the call returned.
+    fn extra(&mut self) -> &mut [*mut c_void] {
+        if self.length == 0 {
+            self.extra[0] = std::ptr::without_provenance_mut(PARAM_END);
+            return &mut self.extra;
+        }
+        self.extra = [
+            std::ptr::without_provenance_mut(PARAM_BUFFER_POINTER),
+            self.buffer.as_mut_ptr().cast(),
+            std::ptr::without_provenance_mut(PARAM_BUFFER_SIZE),
+            (&raw mut self.length).cast(),
+            std::ptr::without_provenance_mut(PARAM_END),
+        ];
+        &mut self.extra
+    }
+}

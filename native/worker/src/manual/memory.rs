@@ -1,0 +1,110 @@
+//! Device memory, inside the session's limit.
+
+use cuda_abi::{CUdeviceptr, CUresult};
+use wire::{Reply as _, Writer, cuda};
+
+use super::Answer;
+use crate::worker::Worker;
+
+/// `cuMemAlloc_v2`
+pub fn cuMemAlloc_v2(worker: &mut Worker, request: cuda::CuMemAllocV2, reply: &mut Writer<'_>) -> Answer {
+    let Ok(size) = usize::try_from(request.size) else { return Ok(CUresult::OUT_OF_MEMORY) };
+    let mut address: CUdeviceptr = 0;
+    let code = allocate(worker, request.size, |worker| {
+        // SAFETY: `address` is a valid place.
+        let code = unsafe { worker.driver.cuMemAlloc_v2(&raw mut address, size) };
+        (code, address)
+    });
+    cuda::CuMemAllocV2Reply { address }.encode(reply);
+    Ok(code)
+}
+
+/// `cuMemAllocPitch_v2`
+pub fn cuMemAllocPitch_v2(
+    worker: &mut Worker,
+    request: cuda::CuMemAllocPitchV2,
+    reply: &mut Writer<'_>,
+) -> Answer {
+    /// No driver pads rows to more than this.
+    const LARGEST_ALIGNMENT: u64 = 512;
+    let padded = request.width.checked_next_multiple_of(LARGEST_ALIGNMENT);
+    let (Some(most), Ok(width), Ok(height)) = (
+        padded.and_then(|padded| padded.checked_mul(request.height)),
+        usize::try_from(request.width),
+        usize::try_from(request.height),
+    ) else {
+        return Ok(CUresult::OUT_OF_MEMORY);
+    };
+    let (mut address, mut pitch): (CUdeviceptr, usize) = (0, 0);
+    let code = allocate(worker, most, |worker| {
+        // SAFETY: both places are valid.
+        let code = unsafe {
+            worker.driver.cuMemAllocPitch_v2(
+                &raw mut address,
+                &raw mut pitch,
+                width,
+                height,
+                request.element_size,
+            )
+        };
+        (code, address)
+    });
+    cuda::CuMemAllocPitchV2Reply { address, pitch: pitch as u64 }.encode(reply);
+    Ok(code)
+}
+
+/// `cuMemFree_v2`
+pub fn cuMemFree_v2(worker: &mut Worker, request: cuda::CuMemFreeV2, _reply: &mut Writer<'_>) -> Answer {
+    if !worker.memory.owns(request.address) {
+        return Ok(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the address is one that this worker allocated and that was not freed since.
+    let code = unsafe { worker.driver.cuMemFree_v2(request.address) };
+    if code.is_success() {
+        worker.memory.freed(request.address);
+    }
+    Ok(code)
+}
+
+/// `cuMemGetInfo_v2`: for a slice, what is left of the session's limit; never more than the GPU really has.
+pub fn cuMemGetInfo_v2(
+    worker: &mut Worker,
+    _request: cuda::CuMemGetInfoV2,
+    reply: &mut Writer<'_>,
+) -> Answer {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: both places are valid.
+    let code = unsafe { worker.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total) };
+    let (mut free, mut total) = (free as u64, total as u64);
+    if code.is_success()
+        && let Ok(device) = worker.current_device()
+        && let Some(limit) = worker.memory.limit(device)
+    {
+        free = free.min(limit.saturating_sub(worker.memory.used_by_session(device)));
+        total = total.min(limit);
+    }
+    cuda::CuMemGetInfoV2Reply { free, total }.encode(reply);
+    Ok(code)
+}
+
+fn allocate(
+    worker: &mut Worker,
+    bytes: u64,
+    call: impl FnOnce(&mut Worker) -> (CUresult, CUdeviceptr),
+) -> CUresult {
+    let device = match worker.current_device() {
+        Ok(device) => device,
+        Err(code) => return code,
+    };
+    let reserved = match worker.memory.reserve(device, bytes) {
+        Ok(reserved) => reserved,
+        Err(code) => return code,
+    };
+    let (code, address) = call(worker);
+    if code.is_success() {
+        worker.memory.allocated(address, device, worker.context, reserved);
+    } else {
+        worker.memory.release(device, reserved);
+    }
+    code
+}

@@ -1,0 +1,24 @@
+//! The calls that are executed by hand, because they touch memory accounting, images, or bulk data.
+
+#![allow(non_snake_case, reason = "the functions bear CUDA's names")]
+
+mod contexts;
+mod copies;
+mod launches;
+mod libraries;
+mod memory;
+pub mod modules;
+
+pub use contexts::*;
+pub use copies::*;
+pub use launches::*;
+pub use libraries::*;
+pub use memory::*;
+pub use modules::*;
+
+use cuda_abi::CUresult;
+
+use crate::handles::HandleError;
+
+/// What a call by hand answers.
+pub type Answer = Result<CUresult, HandleError>;

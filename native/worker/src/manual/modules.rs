@@ -1,0 +1,241 @@
+//! Modules: images, JIT logs, functions and variables.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_char, c_void};
+
+use cuda_abi as abi;
+use cuda_abi::{CUfunction, CUjit_option, CUmodule, CUresult};
+use wire::cuda::{self, AttributeValue, OptionValue, ParameterInfo};
+use wire::{Reply as _, Request, Writer};
+
+use super::Answer;
+use crate::handles::HandleError;
+use crate::worker::{Worker, address};
+
+/// `CUfunction_attribute` numbers end below this in CUDA 13.0.
+const ATTRIBUTES: i32 = 16;
+
+/// Bytes that images on their way may take together: more than any real program's, far less than a server has.
+const STAGED_LIMIT: usize = 2 << 30;
+
+/// Largest log that a client may ask for.
+const LOG_LIMIT: u64 = 1 << 20;
+
+/// Images that are being uploaded in pieces.
+#[derive(Debug, Default)]
+pub struct Modules {
+    staged: HashMap<u64, Vec<u8>>,
+    staged_bytes: usize,
+}
+
+impl Modules {
+    /// The image of a load: the one inside the request, or the one that was uploaded before.
+    pub fn image(&mut self, blob: u64, inline: &[u8]) -> Vec<u8> {
+        let mut image = if blob == 0 {
+            inline.to_vec()
+        } else {
+            let staged = self.staged.remove(&blob).unwrap_or_default();
+            self.staged_bytes -= staged.len();
+            staged
+        };
+        // PTX text must end with NUL; other images do not mind.
+        image.push(0);
+        image
+    }
+}
+
+/// A piece of an image.
+pub fn farpoolStage(worker: &mut Worker, request: cuda::FarpoolStage<'_>, _reply: &mut Writer<'_>) -> Answer {
+    let modules = &mut worker.modules;
+    if modules.staged_bytes + request.data.len() > STAGED_LIMIT {
+        return Ok(CUresult::OUT_OF_MEMORY);
+    }
+    modules.staged_bytes += request.data.len();
+    modules.staged.entry(request.blob).or_default().extend_from_slice(request.data);
+    Ok(CUresult::SUCCESS)
+}
+
+/// `cuModuleLoadDataEx`
+pub fn cuModuleLoadDataEx(
+    worker: &mut Worker,
+    request: cuda::CuModuleLoadDataEx<'_>,
+    reply: &mut Writer<'_>,
+) -> Answer {
+    type Load<'a> = cuda::CuModuleLoadDataEx<'a>;
+    worker.handles.check_free(Load::CALL, request.module).map_err(HandleError::Wire)?;
+    let image = worker.modules.image(request.blob, request.image);
+    let mut options = DriverOptions::new(&request.options);
+    let mut module = CUmodule::NULL;
+    // SAFETY: the image stays through the call and is NUL-terminated; the options are arrays of equal length
+    // whose buffers are owned by `options`. What the image says is between the client and the driver, in this
+    // client's own process.
+    let code = unsafe {
+        worker.driver.cuModuleLoadDataEx(
+            &raw mut module,
+            image.as_ptr().cast(),
+            options.count(),
+            options.numbers.as_mut_ptr(),
+            options.values.as_mut_ptr(),
+        )
+    };
+    worker.handles.put(request.module, if code.is_success() { Ok(module.0 as u64) } else { Err(code) });
+    let (info_log, error_log) = options.logs();
+    cuda::CuModuleLoadDataExReply { info_log, error_log }.encode(reply);
+    Ok(code)
+}
+
+/// `cuModuleUnload`
+pub fn cuModuleUnload(worker: &mut Worker, request: cuda::CuModuleUnload, _reply: &mut Writer<'_>) -> Answer {
+    let raw = worker.handles.get(cuda::CuModuleUnload::CALL, request.module)?;
+    // SAFETY: the module is alive: it is behind a live handle.
+    let code = unsafe { worker.driver.cuModuleUnload(CUmodule(address(raw))) };
+    worker.handles.remove(request.module);
+    Ok(code)
+}
+
+/// `cuModuleGetFunction`
+pub fn cuModuleGetFunction(
+    worker: &mut Worker,
+    request: cuda::CuModuleGetFunction<'_>,
+    reply: &mut Writer<'_>,
+) -> Answer {
+    type Get<'a> = cuda::CuModuleGetFunction<'a>;
+    worker.handles.check_free(Get::CALL, request.function).map_err(HandleError::Wire)?;
+    let module = CUmodule(address(worker.handles.get(Get::CALL, request.module)?));
+    let Ok(name) = CString::new(request.name) else { return Ok(CUresult::NOT_FOUND) };
+    let mut function = CUfunction::NULL;
+    // SAFETY: the module is alive, the name NUL-terminated, the place valid.
+    let code = unsafe { worker.driver.cuModuleGetFunction(&raw mut function, module, name.as_ptr()) };
+    if code.is_success() {
+        worker.handles.put(request.function, Ok(function.0 as u64));
+        let (attributes, parameters) = describe(worker, function);
+        cuda::CuModuleGetFunctionReply { attributes, parameters }.encode(reply);
+    }
+    Ok(code)
+}
+
+/// `cuModuleGetGlobal_v2`
+pub fn cuModuleGetGlobal_v2(
+    worker: &mut Worker,
+    request: cuda::CuModuleGetGlobalV2<'_>,
+    reply: &mut Writer<'_>,
+) -> Answer {
+    let raw = worker.handles.get(<cuda::CuModuleGetGlobalV2<'_> as Request<'_>>::CALL, request.module)?;
+    let module = CUmodule(address(raw));
+    let Ok(name) = CString::new(request.name) else { return Ok(CUresult::NOT_FOUND) };
+    let (mut pointer, mut size) = (0, 0);
+    // SAFETY: the module is alive, the name NUL-terminated, the places valid.
+    let code =
+        unsafe { worker.driver.cuModuleGetGlobal_v2(&raw mut pointer, &raw mut size, module, name.as_ptr()) };
+    cuda::CuModuleGetGlobalV2Reply { address: pointer, size: size as u64 }.encode(reply);
+    Ok(code)
+}
+
+/// Attributes and parameters of a function, so that the client never asks again.
+pub fn describe(worker: &Worker, function: CUfunction) -> (Vec<AttributeValue>, Vec<ParameterInfo>) {
+    let mut attributes = Vec::new();
+    for attribute in 0..ATTRIBUTES {
+        let mut value = 0;
+        // SAFETY: the function is alive, the place valid; unknown attributes are answered with an error.
+        let code = unsafe { worker.driver.cuFuncGetAttribute(&raw mut value, attribute, function) };
+        if code.is_success() {
+            attributes.push(AttributeValue { attribute, value });
+        }
+    }
+    let parameters = parameters(|index, offset, size| {
+        // SAFETY: the function is alive, the places valid; an index past the end is answered with an error.
+        unsafe { worker.driver.cuFuncGetParamInfo(function, index, offset, size) }
+    });
+    (attributes, parameters)
+}
+
+/// Asks for parameter after parameter until there is none.
+pub fn parameters(ask: impl Fn(usize, *mut usize, *mut usize) -> CUresult) -> Vec<ParameterInfo> {
+    /// More parameters than 32 KiB of them can hold.
+    const MOST: usize = 32 << 10;
+    let mut all = Vec::new();
+    for index in 0..MOST {
+        let (mut offset, mut size) = (0, 0);
+        if !ask(index, &raw mut offset, &raw mut size).is_success() {
+            break;
+        }
+        all.push(ParameterInfo { offset: offset as u64, size: size as u64 });
+    }
+    all
+}
+
+/// JIT options as the driver takes them, with buffers for the logs that the client wants.
+pub struct DriverOptions {
+    /// The options' numbers.
+    pub numbers: Vec<CUjit_option>,
+    /// Their values.
+    pub values: Vec<*mut c_void>,
+    info: Option<Vec<u8>>,
+    error: Option<Vec<u8>>,
+}
+
+impl DriverOptions {
+    /// The options of a request.
+    pub fn new(options: &[OptionValue]) -> DriverOptions {
+        let mut all = DriverOptions { numbers: Vec::new(), values: Vec::new(), info: None, error: None };
+        for option in options {
+            let size = usize::try_from(option.value.min(LOG_LIMIT)).unwrap_or(0);
+            match option.option {
+                abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES => {
+                    let mut buffer = vec![0; size];
+                    all.log(abi::CU_JIT_INFO_LOG_BUFFER, abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &mut buffer);
+                    all.info = Some(buffer);
+                }
+                abi::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES => {
+                    let mut buffer = vec![0; size];
+                    all.log(
+                        abi::CU_JIT_ERROR_LOG_BUFFER,
+                        abi::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+                        &mut buffer,
+                    );
+                    all.error = Some(buffer);
+                }
+                // Never a pointer from the wire: the driver would write through it.
+                abi::CU_JIT_INFO_LOG_BUFFER
+                | abi::CU_JIT_ERROR_LOG_BUFFER
+                | abi::CU_JIT_WALL_TIME
+                | abi::CU_JIT_GLOBAL_SYMBOL_NAMES
+                | abi::CU_JIT_GLOBAL_SYMBOL_ADDRESSES => {}
+                number => all.plain(number, option.value),
+            }
+        }
+        all
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.numbers.len()).unwrap_or(0)
+    }
+
+    /// The logs that the driver wrote, without their NUL.
+    pub fn logs(self) -> (Vec<u8>, Vec<u8>) {
+        let cut = |log: Option<Vec<u8>>| {
+            let mut log = log.unwrap_or_default();
+            let length = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+            log.truncate(length);
+            log
+        };
+        (cut(self.info), cut(self.error))
+    }
+
+    fn log(&mut self, buffer_option: CUjit_option, size_option: CUjit_option, buffer: &mut [u8]) {
+        let place: *mut c_char = buffer.as_mut_ptr().cast();
+        self.numbers.extend([buffer_option, size_option]);
+        self.values.extend([place.cast(), std::ptr::without_provenance_mut(buffer.len())]);
+    }
+
+    /// Options whose value is a number, or (26 and up in newer toolkits) a pointer that must not be followed.
+    fn plain(&mut self, number: CUjit_option, value: u64) {
+        /// Options with plain numbers in CUDA 13.0.
+        const PLAIN: [CUjit_option; 16] = [0, 1, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 19, 20, 21, 22];
+        if PLAIN.contains(&number) {
+            self.numbers.push(number);
+            self.values.push(std::ptr::without_provenance_mut(address(value)));
+        }
+    }
+}
