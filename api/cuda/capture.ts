@@ -58,7 +58,7 @@ export const capture: Noun = noun("capture", [
       output("id_out", "cuuint64_t *", { nullable: true }),
       output("graph_out", "CUgraph *", { nullable: true }),
       output("dependencies_out", "const CUgraphNode **", { nullable: true, length: "numDependencies_out" }),
-      inout("numDependencies_out", "size_t *", { nullable: true }),
+      output("numDependencies_out", "size_t *", { nullable: true }),
     ],
   ),
   local(
@@ -75,7 +75,7 @@ export const capture: Noun = noun("capture", [
       output("graph_out", "CUgraph *", { nullable: true }),
       output("dependencies_out", "const CUgraphNode **", { nullable: true, length: "numDependencies_out" }),
       output("edgeData_out", "const CUgraphEdgeData **", { nullable: true, length: "numDependencies_out" }),
-      inout("numDependencies_out", "size_t *", { nullable: true }),
+      output("numDependencies_out", "size_t *", { nullable: true }),
     ],
   ),
   local("cuStreamIsCapturing", { id: 0x1007, since: 10000, perThread: { suffix: "ptsz", since: 10000 } }, [

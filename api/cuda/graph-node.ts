@@ -75,7 +75,7 @@ export const graphNode: Noun = noun("graph-node", [
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
-    output("nodeParams", "CUDA_MEM_ALLOC_NODE_PARAMS *"),
+    inout("nodeParams", "CUDA_MEM_ALLOC_NODE_PARAMS *"),
   ]),
   unsupported("cuGraphAddMemFreeNode", { id: 0x1610, since: 11040 }, [
     creates("phGraphNode", "CUgraphNode *"),
@@ -105,7 +105,7 @@ export const graphNode: Noun = noun("graph-node", [
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
-    input("nodeParams", "CUgraphNodeParams *"),
+    inout("nodeParams", "CUgraphNodeParams *"),
   ]),
   unsupported("cuGraphAddNode_v2", { id: 0x1614, since: 12030 }, [
     creates("phGraphNode", "CUgraphNode *"),
@@ -113,7 +113,7 @@ export const graphNode: Noun = noun("graph-node", [
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("dependencyData", "const CUgraphEdgeData *", { nullable: true, length: "numDependencies" }),
     input("numDependencies", "size_t"),
-    input("nodeParams", "CUgraphNodeParams *"),
+    inout("nodeParams", "CUgraphNodeParams *"),
   ]),
   unsupported("cuGraphBatchMemOpNodeGetParams", { id: 0x1615, since: 11070 }, [
     input("hNode", "CUgraphNode"),

@@ -104,7 +104,7 @@ export const graph: Noun = noun("graph", [
     [
       creates("phGraphExec", "CUgraphExec *"),
       input("hGraph", "CUgraph"),
-      input("instantiateParams", "CUDA_GRAPH_INSTANTIATE_PARAMS *"),
+      inout("instantiateParams", "CUDA_GRAPH_INSTANTIATE_PARAMS *"),
     ],
   ),
   unsupported("cuGraphLaunch", { id: 0x1647, since: 10000, perThread: { suffix: "ptsz", since: 10000 } }, [

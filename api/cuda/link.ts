@@ -4,7 +4,7 @@ export const link: Noun = noun("link", [
   unsupported("cuLinkAddData", { id: 0x1700, since: 5050 }, [
     input("state", "CUlinkState"),
     input("type", "CUjitInputType"),
-    output("data", "void *", { length: "size" }),
+    input("data", "void *", { length: "size" }),
     input("size", "size_t"),
     input("name", "const char *"),
     input("numOptions", "unsigned int"),
@@ -14,7 +14,7 @@ export const link: Noun = noun("link", [
   unsupported("cuLinkAddData_v2", { id: 0x1701, since: 6050 }, [
     input("state", "CUlinkState"),
     input("type", "CUjitInputType"),
-    output("data", "void *", { length: "size" }),
+    input("data", "void *", { length: "size" }),
     input("size", "size_t"),
     input("name", "const char *"),
     input("numOptions", "unsigned int"),

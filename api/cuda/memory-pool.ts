@@ -53,12 +53,12 @@ export const memoryPool: Noun = noun("memory-pool", [
   ]),
   unsupported("cuMemGetDefaultMemPool", { id: 0x1107, since: 13000 }, [
     output("pool_out", "CUmemoryPool *"),
-    output("location", "CUmemLocation *"),
+    input("location", "CUmemLocation *"),
     input("type", "CUmemAllocationType"),
   ]),
   unsupported("cuMemGetMemPool", { id: 0x1108, since: 13000 }, [
     output("pool", "CUmemoryPool *"),
-    output("location", "CUmemLocation *"),
+    input("location", "CUmemLocation *"),
     input("type", "CUmemAllocationType"),
   ]),
   unsupported("cuMemPoolCreate", { id: 0x1109, since: 11020 }, [
@@ -71,7 +71,7 @@ export const memoryPool: Noun = noun("memory-pool", [
     input("ptr", "CUdeviceptr"),
   ]),
   unsupported("cuMemPoolExportToShareableHandle", { id: 0x110c, since: 11020 }, [
-    input("handle_out", "void *"),
+    output("handle_out", "void *"),
     input("pool", "CUmemoryPool"),
     input("handleType", "CUmemAllocationHandleType"),
     input("flags", "unsigned long long"),
@@ -79,7 +79,7 @@ export const memoryPool: Noun = noun("memory-pool", [
   unsupported("cuMemPoolGetAccess", { id: 0x110d, since: 11020 }, [
     output("flags", "CUmemAccess_flags *"),
     input("memPool", "CUmemoryPool"),
-    output("location", "CUmemLocation *"),
+    input("location", "CUmemLocation *"),
   ]),
   unsupported("cuMemPoolGetAttribute", { id: 0x110e, since: 11020 }, [
     input("pool", "CUmemoryPool"),
@@ -88,14 +88,14 @@ export const memoryPool: Noun = noun("memory-pool", [
   ]),
   unsupported("cuMemPoolImportFromShareableHandle", { id: 0x110f, since: 11020 }, [
     output("pool_out", "CUmemoryPool *"),
-    output("handle", "void *"),
+    input("handle", "void *"),
     input("handleType", "CUmemAllocationHandleType"),
     input("flags", "unsigned long long"),
   ]),
   unsupported("cuMemPoolImportPointer", { id: 0x1110, since: 11020 }, [
     output("ptr_out", "CUdeviceptr *"),
     input("pool", "CUmemoryPool"),
-    output("shareData", "CUmemPoolPtrExportData *"),
+    input("shareData", "CUmemPoolPtrExportData *"),
   ]),
   unsupported("cuMemPoolSetAccess", { id: 0x1111, since: 11020 }, [
     input("pool", "CUmemoryPool"),
@@ -112,7 +112,7 @@ export const memoryPool: Noun = noun("memory-pool", [
     input("minBytesToKeep", "size_t"),
   ]),
   unsupported("cuMemSetMemPool", { id: 0x1114, since: 13000 }, [
-    output("location", "CUmemLocation *"),
+    input("location", "CUmemLocation *"),
     input("type", "CUmemAllocationType"),
     input("pool", "CUmemoryPool"),
   ]),

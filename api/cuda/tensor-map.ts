@@ -1,4 +1,4 @@
-import { input, noun, output, unsupported, type Noun } from "../model.ts";
+import { inout, input, noun, output, unsupported, type Noun } from "../model.ts";
 
 export const tensorMap: Noun = noun("tensor-map", [
   unsupported("cuTensorMapEncodeIm2col", { id: 0x1a00, since: 12000 }, [
@@ -51,7 +51,7 @@ export const tensorMap: Noun = noun("tensor-map", [
     input("oobFill", "CUtensorMapFloatOOBfill"),
   ]),
   unsupported("cuTensorMapReplaceAddress", { id: 0x1a03, since: 12000 }, [
-    output("tensorMap", "CUtensorMap *"),
+    inout("tensorMap", "CUtensorMap *"),
     input("globalAddress", "void *"),
   ]),
 ]);

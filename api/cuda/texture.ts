@@ -334,7 +334,7 @@ export const texture: Noun = noun("texture", [
   ]),
   unsupported("cuTexRefSetBorderColor", { id: 0x1544, since: 8000 }, [
     input("hTexRef", "CUtexref"),
-    output("pBorderColor", "float *"),
+    input("pBorderColor", "float *"),
   ]),
   unsupported("cuTexRefSetFilterMode", { id: 0x1545, since: 2000 }, [
     input("hTexRef", "CUtexref"),
