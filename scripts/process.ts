@@ -51,6 +51,9 @@ export async function run(command: Command): Promise<Outcome> {
     env: {
       ...process.env,
       PATH: `${nodeModulesBin}:${process.env["PATH"] ?? ""}`,
+      // The output goes to a file.
+      NO_COLOR: "1",
+      TERM: "dumb",
       ...command.environment,
     },
     stdio: ["ignore", "pipe", "pipe"],
