@@ -12,6 +12,7 @@ use wire::{CallId, WireError};
 
 use crate::assignment::Assignment;
 use crate::counters::Counters;
+use crate::footprint::Footprint;
 use crate::handles::{HandleError, Handles};
 use crate::manual::modules::Modules;
 use crate::memory::Memory;
@@ -22,6 +23,8 @@ pub struct Worker {
     pub driver: Driver,
     /// The client's objects.
     pub handles: Handles,
+    /// What this process takes of the GPUs.
+    pub footprint: Footprint,
     /// Memory accounting.
     pub memory: Arc<Memory>,
     /// Counts.
@@ -51,6 +54,7 @@ impl Worker {
     ) -> anyhow::Result<Worker> {
         let driver = load(&assignment.driver)?;
         Ok(Worker {
+            footprint: Footprint::new(&driver),
             driver,
             handles: Handles::default(),
             memory,
@@ -114,44 +118,6 @@ impl Worker {
     /// Device of the context that the call under way belongs to.
     pub fn current_device(&self) -> Result<usize, CUresult> {
         self.contexts.get(&self.context).map(|context| context.device).ok_or(CUresult::INVALID_CONTEXT)
-    }
-
-    /// Bytes that `context` costs, when `free_before` were free without it: what its making took from the GPU.
-    /// Another process may have taken or given back memory in between; the cost is then off by that much, but
-    /// never more than the context's GPU has.
-    pub fn context_cost(&mut self, context: CUcontext, free_before: Option<u64>) -> u64 {
-        let after = self.free_in(context);
-        match (free_before, after) {
-            (Some(before), Some(after)) => before.saturating_sub(after),
-            _ => 0,
-        }
-    }
-
-    /// Bytes that are free on `device` before a context is made there, if the driver tells without one.
-    pub fn free_without_context(&self, device: i32) -> Option<u64> {
-        let total = crate::snapshot::describe(&self.driver, device).ok()?.total_memory;
-        let used = match self.driver.simulated() {
-            Some(simulated) => simulated.memory_used(device)?,
-            None => {
-                let uuid =
-                    crate::inventory::uuid_text(&crate::snapshot::describe(&self.driver, device).ok()?.uuid);
-                driver::Nvml::load()?.memory_used(&uuid)?
-            }
-        };
-        Some(total.saturating_sub(used))
-    }
-
-    fn free_in(&mut self, context: CUcontext) -> Option<u64> {
-        let (mut free, mut total) = (0, 0);
-        self.forget_current();
-        // SAFETY: the context was made just now; both places are valid.
-        let code = unsafe {
-            match self.driver.cuCtxSetCurrent(context) {
-                CUresult::SUCCESS => self.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total),
-                code => code,
-            }
-        };
-        code.is_success().then_some(free as u64)
     }
 
     /// The next call sets its context anew: the driver may give an old context's address to a new one.

@@ -89,13 +89,13 @@ fn make(
     worker.handles.check_free(call, context).map_err(HandleError::Wire)?;
     let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
     let mut raw = CUcontext::NULL;
-    let before = worker.free_without_context(device);
+    let before = worker.footprint.on(&worker.driver, device);
     let code = create(worker, &raw mut raw);
     if !code.is_success() {
         worker.handles.put(context, Err(code));
         return Ok(code);
     }
-    let cost = worker.context_cost(raw, before);
+    let cost = worker.footprint.on(&worker.driver, device).saturating_sub(before);
     let index = index_of(context);
     match worker.memory.reserve(ordinal, cost) {
         Ok(bytes) => {
