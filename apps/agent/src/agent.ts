@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { ManagerClient } from "@farpool/client-api";
 import {
   FarpoolError,
@@ -17,6 +18,8 @@ const ACCEPTOR_RETRY_MS = 200;
 const MANAGER_RETRY_MS = 500;
 /** Used memory changes all the time; asking costs a process. */
 const INVENTORY_PERIOD_MS = 30_000;
+/** After a worker's end its memory is looked at again; of several ends at once only once. */
+const INVENTORY_AFTER_END_MS = 200;
 
 export interface AgentOptions {
   readonly client: ManagerClient;
@@ -40,6 +43,8 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   let isRegistered = false;
   let inventory: Inventory | undefined;
   let freshInventory: Inventory | null = null;
+  let wakeManager = new AbortController();
+  let wakeInventory = new AbortController();
   const reconciler = createReconciler(async (report) => {
     if (isRegistered) await client.call("reportAgent", { params, body: report }, { signal });
   }, logger);
@@ -47,7 +52,10 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   async function keepAcceptor(): Promise<void> {
     while (!signal.aborted) {
       try {
-        const link = await connectAcceptor(options.acceptorSocket, reconciler.onEvent);
+        const link = await connectAcceptor(options.acceptorSocket, (event) => {
+          reconciler.onEvent(event);
+          if (event.event === "workerEnded") wakeInventory.abort();
+        });
         const stop = (): void => link.end();
         signal.addEventListener("abort", stop, { once: true });
         logger.info({ acceptor: link.hello }, "acceptor connected");
@@ -67,15 +75,21 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
 
   async function keepInventory(): Promise<void> {
     while (!signal.aborted) {
-      let failed = false;
+      wakeInventory = new AbortController();
       try {
-        inventory = await readInventory(options.inventory);
-        freshInventory = inventory;
+        const read = await readInventory(options.inventory);
+        const isSame = inventory !== undefined && isDeepStrictEqual(read, inventory);
+        inventory = read;
+        if (!isSame) {
+          freshInventory = read;
+          wakeManager.abort();
+        }
       } catch (error) {
-        failed = true;
         logger.error({ err: error }, "inventory failed");
       }
-      await pause(failed && inventory === undefined ? TIMES.heartbeatMs : INVENTORY_PERIOD_MS, signal);
+      const period = inventory === undefined ? TIMES.heartbeatMs : INVENTORY_PERIOD_MS;
+      await pause(period, AbortSignal.any([signal, wakeInventory.signal]));
+      await pause(INVENTORY_AFTER_END_MS, signal);
     }
   }
 
@@ -84,7 +98,8 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
       try {
         if (isRegistered) await heartbeat();
         else await register();
-        await pause(isRegistered ? TIMES.heartbeatMs : ACCEPTOR_RETRY_MS, signal);
+        wakeManager = new AbortController();
+        await pause(isRegistered ? TIMES.heartbeatMs : 50, AbortSignal.any([signal, wakeManager.signal]));
       } catch (error) {
         if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") isRegistered = false;
         logger.warn({ err: error }, "manager does not answer");

@@ -31,10 +31,7 @@ export function createHttp(address: ManagerAddress) {
   const headers: Record<string, string> = { host: address.kind === "unix" ? "farpool" : address.host };
   if (address.kind === "tcp" && address.token !== null) headers["authorization"] = `Bearer ${address.token}`;
 
-  function open(
-    options: OpenOptions,
-    signal: AbortSignal | undefined,
-  ): ClientRequest {
+  function open(options: OpenOptions, signal: AbortSignal | undefined): ClientRequest {
     return request({
       agent,
       ...target,

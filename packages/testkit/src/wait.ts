@@ -13,7 +13,8 @@ export async function waitFor<T>(
     } catch (error) {
       failure = error;
     }
-    if (Date.now() > deadline) throw new Error(`${what} did not come within ${timeoutMs} ms`, { cause: failure });
+    if (Date.now() > deadline)
+      throw new Error(`${what} did not come within ${timeoutMs} ms`, { cause: failure });
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
