@@ -114,10 +114,17 @@ impl Client {
     }
 
     /// Like [`Client::call`], also for a failed call: its code and what it returned nevertheless (JIT logs).
-    pub fn call_with_code<'a, R: Request<'a>>(&self, request: &R) -> Answer<(CUresult, R::Reply)> {
+    pub fn call_with_code<'a, R: Request<'a>>(&self, request: &R) -> Answer<(CUresult, R::Reply)>
+    where
+        R::Reply: Default,
+    {
         let record = self.connection.call(request, context::current_index(), None);
         let record = record.map_err(|loss| self.lost(&loss))?;
         let code = CUresult(record.head.result);
+        if !code.is_success() && record.body.is_empty() {
+            // Refused before the call was made: no context, say.
+            return Ok((code, R::Reply::default()));
+        }
         Ok((code, self.decode::<R>(&record)?))
     }
 

@@ -411,12 +411,7 @@ impl Connection {
         let mut body = Vec::new();
         match destination {
             Some(destination) if head.result == 0 => {
-                let mut count = [0; 8];
-                if rest != count.len() + destination.length {
-                    return Err(WireError::Malformed { call: header.call }.into());
-                }
-                stream.read(&self.socket, &mut count)?;
-                if u64::from_le_bytes(count) != destination.length as u64 {
+                if rest != destination.length {
                     return Err(WireError::Malformed { call: header.call }.into());
                 }
                 // SAFETY: the caller of `Destination::new` promised writable memory that is not used until its

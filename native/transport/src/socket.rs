@@ -163,10 +163,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("pair");
         let socket = Socket::from_descriptor(ours.into());
         drop(theirs);
-        assert_eq!(
-            socket.send_all(&[b"x"]).expect_err("must fail").kind(),
-            io::ErrorKind::BrokenPipe
-        );
+        assert_eq!(socket.send_all(&[b"x"]).expect_err("must fail").kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl Header {
             sequence: {
                 let reserved = reader.take_u32();
                 if reserved != 0 {
-                    return Err(WireError::Unexpected { call: CallId(0), reason: "the reserved field is zero" });
+                    return Err(WireError::Unexpected {
+                        call: CallId(0),
+                        reason: "the reserved field is zero",
+                    });
                 }
                 reader.take_u64()
             },
@@ -101,7 +104,11 @@ impl Header {
             return Err(WireError::Unexpected { call: header.call, reason: "only known flags are set" });
         }
         if header.length > MAX_PAYLOAD {
-            return Err(WireError::TooLong { call: header.call, length: header.length, maximum: MAX_PAYLOAD });
+            return Err(WireError::TooLong {
+                call: header.call,
+                length: header.length,
+                maximum: MAX_PAYLOAD,
+            });
         }
         Ok(header)
     }
