@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cuda_abi::CUresult;
 
 use crate::client::Client;
-use crate::state;
+use crate::{coverage, state};
 
 /// What the body of an exported function answers; `Err` carries the code.
 pub type Answer<T = ()> = Result<T, CUresult>;
@@ -31,6 +31,7 @@ pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Ans
 
 /// Runs the body of a call that works before `cuInit`.
 pub fn guard(name: &'static str, body: impl FnOnce(()) -> Answer) -> CUresult {
+    coverage::note(name);
     match catch_unwind(AssertUnwindSafe(|| body(()))) {
         Ok(Ok(())) => CUresult::SUCCESS,
         Ok(Err(code)) => code,

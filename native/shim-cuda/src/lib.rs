@@ -10,6 +10,7 @@ mod connect;
 mod connection;
 mod context;
 mod convert;
+mod coverage;
 mod device;
 mod entry;
 mod event;

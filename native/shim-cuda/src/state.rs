@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use cuda_abi::CUresult;
 
 use crate::client::Client;
-use crate::connect;
+use crate::{connect, coverage, report};
 
 const RUNNING: u8 = 0;
 const FORKED: u8 = 1;
@@ -47,6 +47,10 @@ pub fn initialise() -> Result<(), CUresult> {
     if CLIENT.get().is_some() {
         return Ok(());
     }
+    coverage::start();
+    // Our copy of the standard library has a hook of its own: the program's is not touched, and a panic of ours
+    // is reported by our rules instead of on the program's stderr.
+    std::panic::set_hook(Box::new(|panic| report::once(&panic.to_string())));
     let client = connect::connect()?;
     if CLIENT.set(client).is_ok() {
         // SAFETY: both handlers are plain functions that live as long as the library, which is never
@@ -73,6 +77,9 @@ extern "C" fn at_exit() {
     if PHASE.compare_exchange(RUNNING, EXITING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         && let Some(client) = CLIENT.get()
     {
-        let _ = std::panic::catch_unwind(|| client.say_goodbye());
+        let _ = std::panic::catch_unwind(|| {
+            coverage::finish();
+            client.say_goodbye();
+        });
     }
 }
