@@ -21,6 +21,7 @@ pub struct MemoryRange {
 /// when the range was withdrawn has returned. (Withdraw a range with a new [`Device::generation`];
 /// kernels notice within a time slice.) Host code must not hold Rust references into such memory
 /// while a launch runs.
+#[allow(unsafe_code, reason = "the contract under `Safety` is what makes global memory accesses sound")]
 pub unsafe trait Device: Sync {
     /// The live allocation that contains `address`, as large as possible. Called on a miss in a
     /// small cache of each worker thread, so a binary search under a read lock is fast enough.

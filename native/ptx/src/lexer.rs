@@ -55,9 +55,10 @@ pub(crate) fn lex(source: &str) -> Result<Vec<Token<'_>>, ParseError> {
     while at < bytes.len() {
         let byte = bytes[at];
         let column = (at - line_start + 1) as u32;
+        let start = at;
         let bad = |end: usize, message: &str| {
             let end = (end..=source.len()).find(|&end| source.is_char_boundary(end)).unwrap_or(source.len());
-            let text = source.get(at..end).unwrap_or_default();
+            let text = source.get(start..end).unwrap_or_default();
             Token { kind: Kind::Text, text, line, column }.error(message)
         };
         match byte {
@@ -93,7 +94,6 @@ pub(crate) fn lex(source: &str) -> Result<Vec<Token<'_>>, ParseError> {
             }
             _ => {}
         }
-        let start = at;
         let (kind, text) = if byte == b'"' {
             at += 1;
             while at < bytes.len() && bytes[at] != b'"' && bytes[at] != b'\n' {

@@ -17,12 +17,20 @@
     reason = "PTX instructions are defined by truncation and reinterpretation: casts are the semantics here"
 )]
 
+mod ast;
+mod decode;
 mod device;
 mod error;
+mod exec;
 mod launch;
+mod lexer;
+mod link;
+mod memory;
 mod module;
 mod parser;
 mod program;
+mod softfloat;
+mod value;
 
 pub use device::{Device, MemoryRange};
 pub use error::{Fault, FaultKind, ParseError, Unsupported};

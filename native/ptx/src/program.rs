@@ -6,7 +6,7 @@ use crate::memory::{Memory, Trouble};
 /// A pure operation on a thread's slots.
 pub(crate) type Alu = fn(&mut [u64], &Args);
 /// An operation on memory.
-pub(crate) type MemoryOp = fn(&mut [u64], &Args, &mut Memory<'_>) -> Result<(), Trouble>;
+pub(crate) type MemoryOp = fn(&mut [u64], &Args, &mut Memory<'_, '_>) -> Result<(), Trouble>;
 
 /// Operand slots of an instruction. Unused ones are 0, the slot nobody reads.
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,6 +169,8 @@ pub(crate) struct Code {
     pub local_bytes: u32,
     /// Offset in static shared memory of each shared variable that the kernel can reach.
     pub shared: Vec<(usize, u32)>,
+    /// Variables that the kernel can reach.
+    pub variables: Vec<usize>,
     /// Symbols whose address the code takes or uses.
     pub places: Vec<crate::ast::Place>,
     /// Has `.extern` linkage without a body.

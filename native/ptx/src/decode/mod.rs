@@ -104,7 +104,6 @@ pub(crate) struct Decoder {
     pub tables: Vec<Vec<usize>>,
     pub calls: Vec<CallSite>,
     pub places: Vec<Place>,
-    module_id: u16,
     is_entry: bool,
     line: u32,
     guard: u32,
@@ -113,14 +112,13 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(frame: Frame, module_id: u16, is_entry: bool) -> Self {
+    pub fn new(frame: Frame, is_entry: bool) -> Self {
         Self {
             insts: Vec::new(),
             frame,
             tables: Vec::new(),
             calls: Vec::new(),
             places: Vec::new(),
-            module_id,
             is_entry,
             line: 0,
             guard: ALWAYS,

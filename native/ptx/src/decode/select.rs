@@ -140,8 +140,8 @@ impl<'a> Mods<'a> {
         self.words.retain(|word| !word.starts_with(prefix));
     }
 
-    pub fn first(&self) -> Option<&'a str> {
-        self.words.first().copied()
+    pub fn contains(&self, word: &str) -> bool {
+        self.words.contains(&word)
     }
 
     pub fn take_first(&mut self) -> Option<&'a str> {

@@ -23,7 +23,7 @@ const OPCODES: &str = " abs activemask add addc alloca and applypriority atom ba
     vset2 vset4 vshl vshr vsub vsub2 vsub4 wgmma wmma xor ";
 
 impl<'a> Parser<'a> {
-    pub(super) fn body(&mut self, function: &mut Function, module_id: u16) -> Parse<()> {
+    pub(super) fn body(&mut self, function: &mut Function) -> Parse<()> {
         let open = self.peek();
         self.expect(b'{')?;
         let root = self.scope;
@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
         }
         labels.parents = self.scopes.iter().map(|scope| scope.parent).collect();
 
-        let mut decoder = Decoder::new(std::mem::take(&mut self.frame), module_id, function.is_entry);
+        let mut decoder = Decoder::new(std::mem::take(&mut self.frame), function.is_entry);
         let mut starts = Vec::with_capacity(statements.len() + 1);
         for statement in &statements {
             starts.push(decoder.insts.len());
@@ -274,6 +274,9 @@ impl<'a> Parser<'a> {
                     }
                     for (piece, declared) in pieces.iter_mut().zip(declared) {
                         piece.size = declared.size;
+                        if piece.offset.checked_add(piece.size).is_none_or(|end| end > self.local_peak) {
+                            return Err(malformed("call operand is smaller than the parameter"));
+                        }
                     }
                 }
                 let builtin = match callee.name.as_str() {

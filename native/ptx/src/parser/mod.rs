@@ -200,7 +200,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn top_level(&mut self, module: &mut Module) -> Parse<()> {
+    fn top_level(&mut self) -> Parse<()> {
         let token = self.peek();
         if token.kind == Kind::Mark(b';') {
             self.next();
@@ -216,7 +216,7 @@ impl<'a> Parser<'a> {
             token = self.peek();
         }
         match token.text {
-            "entry" | "func" => self.function(linkage, module),
+            "entry" | "func" => self.function(linkage),
             "global" | "const" | "shared" => self.variable(linkage),
             "file" | "loc" => {
                 self.skip_line();
@@ -232,7 +232,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn function(&mut self, linkage: &str, module: &Module) -> Parse<()> {
+    fn function(&mut self, linkage: &str) -> Parse<()> {
         let keyword = self.next();
         let is_entry = keyword.text == "entry";
         while self.accept_dot("noreturn") || (self.peek().text == "attribute" && self.peek().kind == Kind::Dot) {
@@ -249,9 +249,15 @@ impl<'a> Parser<'a> {
             if !is_entry && self.is_mark(b'(') { self.parameters(is_entry)? } else { (Vec::new(), Vec::new()) };
         let name = self.name()?;
         let parameters = if self.is_mark(b'(') { self.parameters(is_entry)? } else { (Vec::new(), Vec::new()) };
-        let mut function = Function {
+        let code = || Code {
+            declared_only: true,
+            parameters: parameters.1.clone(),
+            results: results.1.clone(),
+            ..Code::default()
+        };
+        let make = || Function {
             name: name.text.to_owned(),
-            params: parameters.0,
+            params: parameters.0.clone(),
             static_shared_bytes: 0,
             local_bytes: 0,
             max_threads: None,
@@ -262,19 +268,16 @@ impl<'a> Parser<'a> {
             line: name.line,
             unsupported: None,
             is_entry,
-            code: Code { declared_only: true, parameters: parameters.1, results: results.1, ..Code::default() },
+            code: code(),
         };
+        let (mut function, declared) = (make(), make());
         self.performance_directives(&mut function)?;
         let index = match self.function_names.get(name.text) {
             Some(&index) => index,
             None => {
                 let index = self.functions.len();
                 self.function_names.insert(name.text, index);
-                self.functions.push(Function { code: Code { declared_only: true, ..Code::default() }, params: Vec::new(), name: function.name.clone(), ..function });
-                let last = &mut self.functions[index];
-                last.code.parameters.clone_from(&function.code.parameters);
-                last.code.results.clone_from(&function.code.results);
-                last.params.clone_from(&function.params);
+                self.functions.push(declared);
                 index
             }
         };
@@ -287,7 +290,7 @@ impl<'a> Parser<'a> {
         if linkage == "extern" {
             return Err(self.peek().error("expected ';' after an external declaration"));
         }
-        self.body(&mut function, module.id)?;
+        self.body(&mut function)?;
         self.functions[index] = function;
         Ok(())
     }

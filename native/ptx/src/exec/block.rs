@@ -1,0 +1,201 @@
+//! A block: its threads take turns, warp by warp, and meet at barriers.
+
+use super::thread::{State, Thread};
+use super::{FRESH_BYTE, Identity, Kernel, warp};
+use crate::error::{Fault, FaultKind};
+use crate::memory::{Global, Trouble};
+use crate::program::{BarrierKind, Op};
+
+const BARRIERS: usize = 16;
+/// Turns that the lanes of one warp get before the next warp: they hand values to each other often.
+const WARP_ROUNDS: u32 = 16;
+/// Rounds that a thread waits at `activemask` for others to come.
+const ACTIVE_MASK_PATIENCE: u32 = 2;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Barrier {
+    arrived: u32,
+    expected: Option<u32>,
+    ones: u32,
+    reducing: u32,
+}
+
+pub(crate) struct Block {
+    threads: Vec<Thread>,
+    shared: Vec<u8>,
+    barriers: [Barrier; BARRIERS],
+    live: u32,
+    id: [u32; 3],
+}
+
+impl Block {
+    pub fn new(kernel: &Kernel<'_>, processor: u32) -> Self {
+        let [x, y, _] = kernel.config.block;
+        let thread = |index: u32| {
+            let thread = [index % x, index / x % y, index / x / y];
+            Thread::new(kernel, Identity { thread, block: [0; 3], index, processor })
+        };
+        Self {
+            threads: (0..kernel.threads_per_block()).map(thread).collect(),
+            shared: vec![FRESH_BYTE; kernel.total_shared as usize],
+            barriers: [Barrier::default(); BARRIERS],
+            live: 0,
+            id: [0; 3],
+        }
+    }
+
+    /// Becomes block `id` of the grid.
+    pub fn start(&mut self, kernel: &Kernel<'_>, id: [u32; 3]) {
+        self.id = id;
+        self.barriers = [Barrier::default(); BARRIERS];
+        self.live = self.threads.len() as u32;
+        for thread in &mut self.threads {
+            thread.start(kernel, id);
+        }
+    }
+
+    pub fn finished(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Every thread gets a turn, or several. Returns the instructions run.
+    pub fn pass(&mut self, kernel: &Kernel<'_>, global: &mut Global<'_>) -> Result<u64, Fault> {
+        let mut spent = 0;
+        let mut progress = false;
+        for first in (0..self.threads.len()).step_by(32) {
+            let end = (first + 32).min(self.threads.len());
+            for _ in 0..WARP_ROUNDS {
+                let mut ran = false;
+                for index in first..end {
+                    if self.threads[index].state != State::Ready {
+                        continue;
+                    }
+                    ran = true;
+                    let (count, result) = self.threads[index].run(kernel, &mut self.shared, global);
+                    spent += count;
+                    let result = result.and_then(|()| self.after_turn(kernel, index, first, end));
+                    if let Err(trouble) = result {
+                        return Err(self.fault(kernel, index, *trouble));
+                    }
+                }
+                progress |= ran;
+                progress |= self.release_active(kernel, first, end);
+                let ready = self.threads[first..end].iter().any(|thread| thread.state == State::Ready);
+                if !ready {
+                    break;
+                }
+            }
+        }
+        if !progress && self.live > 0 {
+            let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
+            return Err(self.fault(kernel, stuck, FaultKind::Deadlock));
+        }
+        Ok(spent)
+    }
+
+    fn release_active(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) -> bool {
+        let warp = &mut self.threads[first..end];
+        let mut release = false;
+        let ready = warp.iter().any(|thread| thread.state == State::Ready);
+        for thread in &mut *warp {
+            if let State::AtActiveMask(rounds) = &mut thread.state {
+                *rounds += 1;
+                release |= !ready || *rounds > ACTIVE_MASK_PATIENCE;
+            }
+        }
+        if release {
+            warp::release_active_masks(kernel, warp);
+        }
+        release
+    }
+
+    fn after_turn(&mut self, kernel: &Kernel<'_>, index: usize, first: usize, end: usize) -> Result<(), Trouble> {
+        match self.threads[index].state {
+            State::Ready | State::AtActiveMask(_) | State::AtBarrier(_) => {}
+            State::AtCollective => {
+                warp::try_complete(kernel, &mut self.threads[first..end], index - first);
+            }
+            State::Arriving => self.arrive(kernel, index)?,
+            State::Exited => {
+                self.live -= 1;
+                for lane in 0..end - first {
+                    if self.threads[first + lane].state == State::AtCollective {
+                        warp::try_complete(kernel, &mut self.threads[first..end], lane);
+                    }
+                }
+                for id in 0..BARRIERS {
+                    if self.barriers[id].arrived > 0 {
+                        self.complete_barrier(kernel, id);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, kernel: &Kernel<'_>, index: usize) -> Result<(), Trouble> {
+        let threads = self.threads.len() as u32;
+        let thread = &mut self.threads[index];
+        let inst = &thread.function(kernel).code.insts[thread.pc];
+        let Op::Barrier(kind) = inst.op else { return Err(Box::new(FaultKind::IllegalInstruction)) };
+        let id = thread.slot(inst.args.a) as u32;
+        if id as usize >= BARRIERS {
+            return Err(Box::new(FaultKind::IllegalInstruction));
+        }
+        let barrier = &mut self.barriers[id as usize];
+        barrier.arrived += 1;
+        if inst.args.imm != 0 {
+            // A last, partial warp counts as whole in the program's arithmetic.
+            barrier.expected = Some((thread.slot(inst.args.b) as u32).clamp(1, threads));
+        }
+        if !matches!(kind, BarrierKind::Sync | BarrierKind::Arrive) {
+            barrier.reducing += 1;
+            barrier.ones += u32::from(thread.slot(inst.args.c) & 1 != 0);
+        }
+        if kind == BarrierKind::Arrive {
+            thread.pc += 1;
+            thread.state = State::Ready;
+        } else {
+            thread.state = State::AtBarrier(id as u8);
+        }
+        self.complete_barrier(kernel, id as usize);
+        Ok(())
+    }
+
+    fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
+        let barrier = self.barriers[id];
+        if barrier.arrived < barrier.expected.unwrap_or(self.live) {
+            return;
+        }
+        for thread in &mut self.threads {
+            if thread.state != State::AtBarrier(id as u8) {
+                continue;
+            }
+            let inst = &thread.function(kernel).code.insts[thread.pc];
+            let result = match inst.op {
+                Op::Barrier(BarrierKind::Popc) => Some(barrier.ones),
+                Op::Barrier(BarrierKind::And) => Some(u32::from(barrier.ones == barrier.reducing)),
+                Op::Barrier(BarrierKind::Or) => Some(u32::from(barrier.ones > 0)),
+                _ => None,
+            };
+            if let Some(result) = result {
+                thread.set_slot(inst.args.d, u64::from(result));
+            }
+            thread.pc += 1;
+            thread.state = State::Ready;
+        }
+        self.barriers[id] = Barrier::default();
+    }
+
+    pub fn fault(&self, kernel: &Kernel<'_>, index: usize, kind: FaultKind) -> Fault {
+        let thread = &self.threads[index];
+        let function = thread.function(kernel);
+        Fault {
+            kind,
+            block: self.id,
+            thread: thread.who.thread,
+            function: function.name.clone(),
+            line: function.code.insts.get(thread.pc).map_or(0, |inst| inst.line),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One thread: registers, call stack and the inner loop.
+
+use super::{FRESH_BYTE, FRESH_WORD, Identity, Kernel, builtin};
+use crate::ast::Special;
+use crate::error::FaultKind;
+use crate::memory::{Global, Memory, Trouble};
+use crate::module::{FUNCTION_WINDOW, Function};
+use crate::program::{ALWAYS, Op, Target};
+
+/// Instructions that a thread runs before the next one's turn.
+const SLICE: i64 = 4096;
+/// What a load that others may be waited for with costs of the slice.
+const WAITING_COST: i64 = 64;
+const MAX_DEPTH: usize = 1024;
+const MAX_LOCAL: usize = 512 << 10;
+const MAX_SLOTS: usize = 1 << 22;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    /// At the collective operation at `pc`.
+    AtCollective,
+    /// At `activemask`, for so many rounds.
+    AtActiveMask(u32),
+    /// Just reached the barrier instruction at `pc`; the block has not looked at it yet.
+    Arriving,
+    AtBarrier(u8),
+    Exited,
+}
+
+struct Caller {
+    function: usize,
+    pc: usize,
+    base: usize,
+    local_base: usize,
+    site: usize,
+}
+
+/// Index that stands for the kernel itself.
+const KERNEL: usize = usize::MAX;
+
+pub(crate) struct Thread {
+    pub who: Identity,
+    pub state: State,
+    pub pc: usize,
+    slots: Vec<u64>,
+    local: Vec<u8>,
+    function: usize,
+    base: usize,
+    local_base: usize,
+    callers: Vec<Caller>,
+}
+
+impl Thread {
+    pub fn new(kernel: &Kernel<'_>, who: Identity) -> Self {
+        let code = &kernel.function.code;
+        let mut thread = Self {
+            who,
+            state: State::Exited,
+            pc: 0,
+            slots: vec![FRESH_WORD; code.frame as usize],
+            local: vec![FRESH_BYTE; code.local_bytes as usize],
+            function: KERNEL,
+            base: 0,
+            local_base: 0,
+            callers: Vec::new(),
+        };
+        for &(slot, preset) in &code.presets {
+            thread.slots[slot as usize] = kernel.preset(preset, &thread.who, 0);
+        }
+        thread
+    }
+
+    /// Makes it the same thread of another block. Registers keep what they held.
+    pub fn start(&mut self, kernel: &Kernel<'_>, block: [u32; 3]) {
+        self.who.block = block;
+        self.state = State::Ready;
+        self.pc = 0;
+        self.function = KERNEL;
+        (self.base, self.local_base) = (0, 0);
+        self.callers.clear();
+        for &(slot, preset) in &kernel.function.code.presets {
+            if matches!(preset, crate::program::Preset::BlockId(_)) {
+                self.slots[slot as usize] = kernel.preset(preset, &self.who, 0);
+            }
+        }
+    }
+
+    pub fn function<'a>(&self, kernel: &Kernel<'a>) -> &'a Function {
+        if self.function == KERNEL { kernel.function } else { &kernel.module.functions[self.function] }
+    }
+
+    pub fn slot(&self, slot: u32) -> u64 {
+        self.slots[self.base + slot as usize]
+    }
+
+    pub fn set_slot(&mut self, slot: u32, value: u64) {
+        self.slots[self.base + slot as usize] = value;
+    }
+
+    /// Runs until it waits, exits, or its time slice ends. On a fault `pc` is the instruction's.
+    /// Returns the instructions run.
+    pub fn run(&mut self, kernel: &Kernel<'_>, shared: &mut [u8], global: &mut Global<'_>) -> (u64, Result<(), Trouble>) {
+        let mut left = SLICE;
+        let mut spent = 0;
+        let result = loop {
+            let before = left;
+            let result = self.run_frame(kernel, shared, global, &mut left, &mut spent);
+            spent += (before - left).max(0) as u64;
+            match result {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(trouble) => break Err(trouble),
+            }
+        };
+        (spent, result)
+    }
+
+    /// Runs within one function; true when a call or return changed the function.
+    fn run_frame(
+        &mut self,
+        kernel: &Kernel<'_>,
+        shared: &mut [u8],
+        global: &mut Global<'_>,
+        budget: &mut i64,
+        correction: &mut u64,
+    ) -> Result<bool, Trouble> {
+        let code = &self.function(kernel).code;
+        let insts = &code.insts[..];
+        let slots = &mut self.slots[self.base..self.base + code.frame as usize];
+        let mut memory =
+            Memory { shared, local: &mut self.local, params: kernel.config.params, global, contended: false };
+        let mut pc = self.pc;
+        let mut left = *budget;
+        let next = loop {
+            let inst = &insts[pc];
+            if left <= 0 {
+                break Ok(State::Ready);
+            }
+            left -= 1;
+            if inst.guard != ALWAYS && (slots[(inst.guard >> 1) as usize] ^ u64::from(inst.guard)) & 1 == 0 {
+                pc += 1;
+                continue;
+            }
+            match inst.op {
+                Op::Alu(run) => {
+                    run(slots, &inst.args);
+                    pc += 1;
+                }
+                Op::Memory(run) => match run(slots, &inst.args, &mut memory) {
+                    Ok(()) => pc += 1,
+                    Err(trouble) => break Err(trouble),
+                },
+                Op::Branch => pc = inst.args.imm as usize,
+                Op::WaitingLoad(run) => match run(slots, &inst.args, &mut memory) {
+                    Ok(()) => {
+                        pc += 1;
+                        left -= WAITING_COST;
+                        *correction = correction.wrapping_sub(WAITING_COST as u64);
+                    }
+                    Err(trouble) => break Err(trouble),
+                },
+                Op::Atomic(run) => match run(slots, &inst.args, &mut memory) {
+                    Ok(()) => {
+                        pc += 1;
+                        if memory.contended {
+                            memory.contended = false;
+                            // Whoever holds the lock shall soon run.
+                            let cost = (left - 16).max(0);
+                            left -= cost;
+                            *correction = correction.wrapping_sub(cost as u64);
+                        }
+                    }
+                    Err(trouble) => break Err(trouble),
+                },
+                Op::BranchIndexed => {
+                    let index = u64::from(slots[inst.args.a as usize] as u32);
+                    match code.tables[inst.args.imm as usize].get(index as usize) {
+                        Some(&target) => pc = target,
+                        None => break Err(Box::new(FaultKind::InvalidPc { address: index })),
+                    }
+                }
+                Op::Fence => {
+                    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+                    pc += 1;
+                }
+                Op::Clock(special) => {
+                    let nanoseconds = kernel.started.elapsed().as_nanos() as u64;
+                    slots[inst.args.d as usize] = match special {
+                        Special::Clock | Special::GlobalTimerLow => nanoseconds & 0xffff_ffff,
+                        Special::GlobalTimerHigh => nanoseconds >> 32,
+                        _ => nanoseconds,
+                    };
+                    pc += 1;
+                }
+                Op::Yield => {
+                    pc += 1;
+                    break Ok(State::Ready);
+                }
+                Op::Trap => break Err(Box::new(FaultKind::Trap)),
+                Op::Exit => break Ok(State::Exited),
+                Op::Barrier(_) => break Ok(State::Arriving),
+                Op::Collective(_) => break Ok(State::AtCollective),
+                Op::ActiveMask => break Ok(State::AtActiveMask(0)),
+                Op::Call => {
+                    let site = &code.calls[inst.args.imm as usize];
+                    self.pc = pc;
+                    let callee = match site.target {
+                        Target::Builtin(function) => match builtin::call(function, site, self.local_base, &mut memory) {
+                            Ok(()) => {
+                                pc += 1;
+                                continue;
+                            }
+                            Err(trouble) => break Err(trouble),
+                        },
+                        Target::Function(index) => index,
+                        Target::Indirect(slot) => {
+                            let address = slots[slot as usize];
+                            let index = (address & 0xffff_ffff) as usize >> 4;
+                            if address & 15 != 0
+                                || address & !0xffff_ffff != FUNCTION_WINDOW | u64::from(kernel.module.id) << 32
+                                || index >= kernel.module.functions.len()
+                            {
+                                break Err(Box::new(FaultKind::InvalidPc { address }));
+                            }
+                            index
+                        }
+                    };
+                    *budget = left;
+                    self.call(kernel, callee, inst.args.imm as usize)?;
+                    return Ok(true);
+                }
+                Op::Return => {
+                    *budget = left;
+                    self.pc = pc;
+                    if self.return_to_caller(kernel) {
+                        return Ok(true);
+                    }
+                    self.state = State::Exited;
+                    return Ok(false);
+                }
+            }
+        };
+        *budget = left;
+        self.pc = pc;
+        match next {
+            Ok(state) => {
+                self.state = state;
+                Ok(false)
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    fn call(&mut self, kernel: &Kernel<'_>, index: usize, site: usize) -> Result<(), Trouble> {
+        let caller = &self.function(kernel).code;
+        let callee = &kernel.module.functions[index];
+        if let Some(unsupported) = &callee.unsupported {
+            return Err(Box::new(FaultKind::Unsupported(unsupported.clone())));
+        }
+        if callee.is_entry || callee.code.declared_only {
+            return Err(Box::new(FaultKind::InvalidPc { address: kernel.module.function_address(index) }));
+        }
+        let base = self.base + caller.frame as usize;
+        let local_base = (self.local_base + caller.local_bytes as usize).next_multiple_of(16);
+        let (slots_end, local_end) = (base + callee.code.frame as usize, local_base + callee.code.local_bytes as usize);
+        if self.callers.len() >= MAX_DEPTH || slots_end > MAX_SLOTS || local_end > MAX_LOCAL.max(kernel.function.code.local_bytes as usize) {
+            return Err(Box::new(FaultKind::StackOverflow));
+        }
+        if self.slots.len() < slots_end {
+            self.slots.resize(slots_end, FRESH_WORD);
+        }
+        if self.local.len() < local_end {
+            self.local.resize(local_end, FRESH_BYTE);
+        }
+        for &(slot, preset) in &callee.code.presets {
+            self.slots[base + slot as usize] = kernel.preset(preset, &self.who, local_base);
+        }
+        let arguments = &caller.calls[site].arguments;
+        if arguments.len() != callee.code.parameters.len() || caller.calls[site].results.len() != callee.code.results.len() {
+            return Err(Box::new(FaultKind::InvalidPc { address: kernel.module.function_address(index) }));
+        }
+        for (from, to) in arguments.iter().zip(&callee.code.parameters) {
+            self.copy_local(self.local_base + from.offset as usize, local_base + to.offset as usize, to.size as usize)?;
+        }
+        self.callers.push(Caller { function: self.function, pc: self.pc, base: self.base, local_base: self.local_base, site });
+        self.function = index;
+        self.pc = 0;
+        self.base = base;
+        self.local_base = local_base;
+        Ok(())
+    }
+
+    fn copy_local(&mut self, from: usize, to: usize, size: usize) -> Result<(), Trouble> {
+        if from + size > self.local.len() || to + size > self.local.len() {
+            return Err(Box::new(FaultKind::IllegalInstruction));
+        }
+        self.local.copy_within(from..from + size, to);
+        Ok(())
+    }
+
+    /// False when there is no caller.
+    fn return_to_caller(&mut self, kernel: &Kernel<'_>) -> bool {
+        let Some(caller) = self.callers.pop() else { return false };
+        let callee = &kernel.module.functions[self.function].code;
+        let from_base = self.local_base;
+        self.function = caller.function;
+        self.base = caller.base;
+        self.local_base = caller.local_base;
+        self.pc = caller.pc + 1;
+        let site = &self.function(kernel).code.calls[caller.site];
+        for (from, to) in callee.results.iter().zip(&site.results) {
+            // Sizes were checked against this memory when the call was made.
+            let _ = self.copy_local(from_base + from.offset as usize, self.local_base + to.offset as usize, from.size as usize);
+        }
+        true
+    }
+}

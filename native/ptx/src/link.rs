@@ -1,0 +1,78 @@
+//! After parsing: what each function can reach. Lays out shared memory per kernel and spreads poison from
+//! callees to callers.
+
+use std::collections::HashSet;
+
+use crate::ast::Place;
+use crate::error::Unsupported;
+use crate::module::{Module, Symbol};
+use crate::parser::SharedVariable;
+use crate::program::Target;
+
+pub(crate) fn link(module: &mut Module, shared: &[SharedVariable]) {
+    let mut taken: Vec<usize> = module.variables.iter().flat_map(|variable| &variable.relocations)
+        .filter_map(|relocation| if let Symbol::Function(index) = relocation.symbol { Some(index) } else { None })
+        .collect();
+    for function in &module.functions {
+        taken.extend(function.code.places.iter().filter_map(|place| if let Place::Function(index) = place { Some(*index) } else { None }));
+    }
+    let direct: Vec<Vec<usize>> = module.functions.iter().map(|function| {
+        let target = |target: &Target| if let Target::Function(index) = target { Some(*index) } else { None };
+        function.code.calls.iter().filter_map(|call| target(&call.target)).collect()
+    }).collect();
+
+    for start in 0..module.functions.len() {
+        let (mut seen, mut stack) = (HashSet::from([start]), vec![start]);
+        let mut called = HashSet::new();
+        while let Some(index) = stack.pop() {
+            let indirect = module.functions[index].code.calls.iter().any(|call| matches!(call.target, Target::Indirect(_)));
+            called.extend(&direct[index]);
+            let next = direct[index].iter().chain(if indirect { &taken[..] } else { &[] });
+            stack.extend(next.copied().filter(|&index| seen.insert(index)));
+        }
+        let mut reached: Vec<usize> = seen.into_iter().collect();
+        reached.sort_unstable();
+        if module.functions[start].unsupported.is_none() {
+            module.functions[start].unsupported = called_poison(module, &reached, &called, start);
+        }
+        let (mut layout, mut variables, mut end, mut dynamic) = (Vec::new(), HashSet::new(), 0u64, false);
+        let mut placed = HashSet::new();
+        for place in reached.iter().flat_map(|&index| &module.functions[index].code.places) {
+            match *place {
+                Place::Shared(index) if placed.insert(index) => {
+                    let SharedVariable { size, align } = shared[index];
+                    let align = u64::from(align);
+                    end = end.div_ceil(align) * align;
+                    layout.push((index, end.min(u64::from(u32::MAX)) as u32));
+                    end += u64::from(size);
+                }
+                Place::DynamicShared => dynamic = true,
+                Place::Variable(index) => {
+                    variables.insert(index);
+                }
+                _ => {}
+            }
+        }
+        let function = &mut module.functions[start];
+        if function.is_entry {
+            function.static_shared_bytes = end.min(u64::from(u32::MAX)) as u32;
+            function.uses_dynamic_shared = dynamic;
+            function.code.shared = layout;
+            function.code.variables = variables.into_iter().collect();
+        }
+    }
+}
+
+fn called_poison(module: &Module, reached: &[usize], called: &HashSet<usize>, start: usize) -> Option<Unsupported> {
+    reached.iter().filter(|&&index| index != start && called.contains(&index)).find_map(|&index| {
+        let callee = &module.functions[index];
+        if callee.code.declared_only {
+            return Some(Unsupported {
+                line: callee.line,
+                instruction: format!("call {}", callee.name),
+                reason: "external function is not defined in this module".to_owned(),
+            });
+        }
+        callee.unsupported.clone()
+    })
+}
