@@ -89,56 +89,41 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     ("cuCtxAttach", Address(crate::generated::unsupported::cuCtxAttach as *const c_void)),
     ("cuCtxCreate", Address(crate::generated::unsupported::cuCtxCreate as *const c_void)),
-    ("cuCtxCreate_v2", Address(crate::generated::unsupported::cuCtxCreate_v2 as *const c_void)),
-    ("cuCtxCreate_v3", Address(crate::generated::unsupported::cuCtxCreate_v3 as *const c_void)),
-    ("cuCtxCreate_v4", Address(crate::generated::unsupported::cuCtxCreate_v4 as *const c_void)),
-    ("cuCtxDestroy", Address(crate::generated::unsupported::cuCtxDestroy as *const c_void)),
-    ("cuCtxDestroy_v2", Address(crate::generated::unsupported::cuCtxDestroy_v2 as *const c_void)),
+    ("cuCtxCreate_v2", Address(crate::exports::cuCtxCreate_v2 as *const c_void)),
+    ("cuCtxCreate_v3", Address(crate::exports::cuCtxCreate_v3 as *const c_void)),
+    ("cuCtxCreate_v4", Address(crate::exports::cuCtxCreate_v4 as *const c_void)),
+    ("cuCtxDestroy", Address(crate::generated::variants::cuCtxDestroy as *const c_void)),
+    ("cuCtxDestroy_v2", Address(crate::exports::cuCtxDestroy_v2 as *const c_void)),
     ("cuCtxDetach", Address(crate::generated::unsupported::cuCtxDetach as *const c_void)),
-    (
-        "cuCtxDisablePeerAccess",
-        Address(crate::generated::unsupported::cuCtxDisablePeerAccess as *const c_void),
-    ),
-    ("cuCtxEnablePeerAccess", Address(crate::generated::unsupported::cuCtxEnablePeerAccess as *const c_void)),
+    ("cuCtxDisablePeerAccess", Address(crate::exports::cuCtxDisablePeerAccess as *const c_void)),
+    ("cuCtxEnablePeerAccess", Address(crate::exports::cuCtxEnablePeerAccess as *const c_void)),
     ("cuCtxFromGreenCtx", Address(crate::generated::unsupported::cuCtxFromGreenCtx as *const c_void)),
-    ("cuCtxGetApiVersion", Address(crate::generated::unsupported::cuCtxGetApiVersion as *const c_void)),
-    ("cuCtxGetCacheConfig", Address(crate::generated::unsupported::cuCtxGetCacheConfig as *const c_void)),
-    ("cuCtxGetCurrent", Address(crate::generated::unsupported::cuCtxGetCurrent as *const c_void)),
+    ("cuCtxGetApiVersion", Address(crate::exports::cuCtxGetApiVersion as *const c_void)),
+    ("cuCtxGetCacheConfig", Address(crate::exports::cuCtxGetCacheConfig as *const c_void)),
+    ("cuCtxGetCurrent", Address(crate::exports::cuCtxGetCurrent as *const c_void)),
     ("cuCtxGetDevResource", Address(crate::generated::unsupported::cuCtxGetDevResource as *const c_void)),
-    ("cuCtxGetDevice", Address(crate::generated::unsupported::cuCtxGetDevice as *const c_void)),
-    ("cuCtxGetDevice_v2", Address(crate::generated::unsupported::cuCtxGetDevice_v2 as *const c_void)),
+    ("cuCtxGetDevice", Address(crate::exports::cuCtxGetDevice as *const c_void)),
+    ("cuCtxGetDevice_v2", Address(crate::exports::cuCtxGetDevice_v2 as *const c_void)),
     ("cuCtxGetExecAffinity", Address(crate::generated::unsupported::cuCtxGetExecAffinity as *const c_void)),
-    ("cuCtxGetFlags", Address(crate::generated::unsupported::cuCtxGetFlags as *const c_void)),
-    ("cuCtxGetId", Address(crate::generated::unsupported::cuCtxGetId as *const c_void)),
-    ("cuCtxGetLimit", Address(crate::generated::unsupported::cuCtxGetLimit as *const c_void)),
-    (
-        "cuCtxGetSharedMemConfig",
-        Address(crate::generated::unsupported::cuCtxGetSharedMemConfig as *const c_void),
-    ),
-    (
-        "cuCtxGetStreamPriorityRange",
-        Address(crate::generated::unsupported::cuCtxGetStreamPriorityRange as *const c_void),
-    ),
-    ("cuCtxPopCurrent", Address(crate::generated::unsupported::cuCtxPopCurrent as *const c_void)),
-    ("cuCtxPopCurrent_v2", Address(crate::generated::unsupported::cuCtxPopCurrent_v2 as *const c_void)),
-    ("cuCtxPushCurrent", Address(crate::generated::unsupported::cuCtxPushCurrent as *const c_void)),
-    ("cuCtxPushCurrent_v2", Address(crate::generated::unsupported::cuCtxPushCurrent_v2 as *const c_void)),
-    ("cuCtxRecordEvent", Address(crate::generated::unsupported::cuCtxRecordEvent as *const c_void)),
-    (
-        "cuCtxResetPersistingL2Cache",
-        Address(crate::generated::unsupported::cuCtxResetPersistingL2Cache as *const c_void),
-    ),
-    ("cuCtxSetCacheConfig", Address(crate::generated::unsupported::cuCtxSetCacheConfig as *const c_void)),
-    ("cuCtxSetCurrent", Address(crate::generated::unsupported::cuCtxSetCurrent as *const c_void)),
-    ("cuCtxSetFlags", Address(crate::generated::unsupported::cuCtxSetFlags as *const c_void)),
-    ("cuCtxSetLimit", Address(crate::generated::unsupported::cuCtxSetLimit as *const c_void)),
-    (
-        "cuCtxSetSharedMemConfig",
-        Address(crate::generated::unsupported::cuCtxSetSharedMemConfig as *const c_void),
-    ),
-    ("cuCtxSynchronize", Address(crate::generated::unsupported::cuCtxSynchronize as *const c_void)),
-    ("cuCtxSynchronize_v2", Address(crate::generated::unsupported::cuCtxSynchronize_v2 as *const c_void)),
-    ("cuCtxWaitEvent", Address(crate::generated::unsupported::cuCtxWaitEvent as *const c_void)),
+    ("cuCtxGetFlags", Address(crate::exports::cuCtxGetFlags as *const c_void)),
+    ("cuCtxGetId", Address(crate::exports::cuCtxGetId as *const c_void)),
+    ("cuCtxGetLimit", Address(crate::exports::cuCtxGetLimit as *const c_void)),
+    ("cuCtxGetSharedMemConfig", Address(crate::exports::cuCtxGetSharedMemConfig as *const c_void)),
+    ("cuCtxGetStreamPriorityRange", Address(crate::exports::cuCtxGetStreamPriorityRange as *const c_void)),
+    ("cuCtxPopCurrent", Address(crate::generated::variants::cuCtxPopCurrent as *const c_void)),
+    ("cuCtxPopCurrent_v2", Address(crate::exports::cuCtxPopCurrent_v2 as *const c_void)),
+    ("cuCtxPushCurrent", Address(crate::generated::variants::cuCtxPushCurrent as *const c_void)),
+    ("cuCtxPushCurrent_v2", Address(crate::exports::cuCtxPushCurrent_v2 as *const c_void)),
+    ("cuCtxRecordEvent", Address(crate::exports::cuCtxRecordEvent as *const c_void)),
+    ("cuCtxResetPersistingL2Cache", Address(crate::exports::cuCtxResetPersistingL2Cache as *const c_void)),
+    ("cuCtxSetCacheConfig", Address(crate::exports::cuCtxSetCacheConfig as *const c_void)),
+    ("cuCtxSetCurrent", Address(crate::exports::cuCtxSetCurrent as *const c_void)),
+    ("cuCtxSetFlags", Address(crate::exports::cuCtxSetFlags as *const c_void)),
+    ("cuCtxSetLimit", Address(crate::exports::cuCtxSetLimit as *const c_void)),
+    ("cuCtxSetSharedMemConfig", Address(crate::exports::cuCtxSetSharedMemConfig as *const c_void)),
+    ("cuCtxSynchronize", Address(crate::exports::cuCtxSynchronize as *const c_void)),
+    ("cuCtxSynchronize_v2", Address(crate::exports::cuCtxSynchronize_v2 as *const c_void)),
+    ("cuCtxWaitEvent", Address(crate::exports::cuCtxWaitEvent as *const c_void)),
     (
         "cuDestroyExternalMemory",
         Address(crate::generated::unsupported::cuDestroyExternalMemory as *const c_void),
@@ -155,26 +140,20 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDevSmResourceSplitByCount",
         Address(crate::generated::unsupported::cuDevSmResourceSplitByCount as *const c_void),
     ),
-    ("cuDeviceCanAccessPeer", Address(crate::generated::unsupported::cuDeviceCanAccessPeer as *const c_void)),
-    (
-        "cuDeviceComputeCapability",
-        Address(crate::generated::unsupported::cuDeviceComputeCapability as *const c_void),
-    ),
-    ("cuDeviceGet", Address(crate::generated::unsupported::cuDeviceGet as *const c_void)),
-    ("cuDeviceGetAttribute", Address(crate::generated::unsupported::cuDeviceGetAttribute as *const c_void)),
-    ("cuDeviceGetByPCIBusId", Address(crate::generated::unsupported::cuDeviceGetByPCIBusId as *const c_void)),
-    ("cuDeviceGetCount", Address(crate::generated::unsupported::cuDeviceGetCount as *const c_void)),
-    (
-        "cuDeviceGetDefaultMemPool",
-        Address(crate::generated::unsupported::cuDeviceGetDefaultMemPool as *const c_void),
-    ),
+    ("cuDeviceCanAccessPeer", Address(crate::exports::cuDeviceCanAccessPeer as *const c_void)),
+    ("cuDeviceComputeCapability", Address(crate::exports::cuDeviceComputeCapability as *const c_void)),
+    ("cuDeviceGet", Address(crate::exports::cuDeviceGet as *const c_void)),
+    ("cuDeviceGetAttribute", Address(crate::exports::cuDeviceGetAttribute as *const c_void)),
+    ("cuDeviceGetByPCIBusId", Address(crate::exports::cuDeviceGetByPCIBusId as *const c_void)),
+    ("cuDeviceGetCount", Address(crate::exports::cuDeviceGetCount as *const c_void)),
+    ("cuDeviceGetDefaultMemPool", Address(crate::exports::cuDeviceGetDefaultMemPool as *const c_void)),
     (
         "cuDeviceGetDevResource",
         Address(crate::generated::unsupported::cuDeviceGetDevResource as *const c_void),
     ),
     (
         "cuDeviceGetExecAffinitySupport",
-        Address(crate::generated::unsupported::cuDeviceGetExecAffinitySupport as *const c_void),
+        Address(crate::exports::cuDeviceGetExecAffinitySupport as *const c_void),
     ),
     (
         "cuDeviceGetGraphMemAttribute",
@@ -184,9 +163,9 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceGetHostAtomicCapabilities",
         Address(crate::generated::unsupported::cuDeviceGetHostAtomicCapabilities as *const c_void),
     ),
-    ("cuDeviceGetLuid", Address(crate::generated::unsupported::cuDeviceGetLuid as *const c_void)),
-    ("cuDeviceGetMemPool", Address(crate::generated::unsupported::cuDeviceGetMemPool as *const c_void)),
-    ("cuDeviceGetName", Address(crate::generated::unsupported::cuDeviceGetName as *const c_void)),
+    ("cuDeviceGetLuid", Address(crate::exports::cuDeviceGetLuid as *const c_void)),
+    ("cuDeviceGetMemPool", Address(crate::exports::cuDeviceGetMemPool as *const c_void)),
+    ("cuDeviceGetName", Address(crate::exports::cuDeviceGetName as *const c_void)),
     (
         "cuDeviceGetNvSciSyncAttributes",
         Address(crate::generated::unsupported::cuDeviceGetNvSciSyncAttributes as *const c_void),
@@ -195,50 +174,35 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceGetP2PAtomicCapabilities",
         Address(crate::generated::unsupported::cuDeviceGetP2PAtomicCapabilities as *const c_void),
     ),
-    (
-        "cuDeviceGetP2PAttribute",
-        Address(crate::generated::unsupported::cuDeviceGetP2PAttribute as *const c_void),
-    ),
-    ("cuDeviceGetPCIBusId", Address(crate::generated::unsupported::cuDeviceGetPCIBusId as *const c_void)),
-    ("cuDeviceGetProperties", Address(crate::generated::unsupported::cuDeviceGetProperties as *const c_void)),
+    ("cuDeviceGetP2PAttribute", Address(crate::exports::cuDeviceGetP2PAttribute as *const c_void)),
+    ("cuDeviceGetPCIBusId", Address(crate::exports::cuDeviceGetPCIBusId as *const c_void)),
+    ("cuDeviceGetProperties", Address(crate::exports::cuDeviceGetProperties as *const c_void)),
     (
         "cuDeviceGetTexture1DLinearMaxWidth",
-        Address(crate::generated::unsupported::cuDeviceGetTexture1DLinearMaxWidth as *const c_void),
+        Address(crate::exports::cuDeviceGetTexture1DLinearMaxWidth as *const c_void),
     ),
-    ("cuDeviceGetUuid", Address(crate::generated::unsupported::cuDeviceGetUuid as *const c_void)),
-    ("cuDeviceGetUuid_v2", Address(crate::generated::unsupported::cuDeviceGetUuid_v2 as *const c_void)),
+    ("cuDeviceGetUuid", Address(crate::exports::cuDeviceGetUuid as *const c_void)),
+    ("cuDeviceGetUuid_v2", Address(crate::exports::cuDeviceGetUuid_v2 as *const c_void)),
     ("cuDeviceGraphMemTrim", Address(crate::generated::unsupported::cuDeviceGraphMemTrim as *const c_void)),
-    (
-        "cuDevicePrimaryCtxGetState",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxGetState as *const c_void),
-    ),
+    ("cuDevicePrimaryCtxGetState", Address(crate::exports::cuDevicePrimaryCtxGetState as *const c_void)),
     (
         "cuDevicePrimaryCtxRelease",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxRelease as *const c_void),
+        Address(crate::generated::variants::cuDevicePrimaryCtxRelease as *const c_void),
     ),
-    (
-        "cuDevicePrimaryCtxRelease_v2",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxRelease_v2 as *const c_void),
-    ),
+    ("cuDevicePrimaryCtxRelease_v2", Address(crate::exports::cuDevicePrimaryCtxRelease_v2 as *const c_void)),
     (
         "cuDevicePrimaryCtxReset",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxReset as *const c_void),
+        Address(crate::generated::variants::cuDevicePrimaryCtxReset as *const c_void),
     ),
-    (
-        "cuDevicePrimaryCtxReset_v2",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxReset_v2 as *const c_void),
-    ),
-    (
-        "cuDevicePrimaryCtxRetain",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxRetain as *const c_void),
-    ),
+    ("cuDevicePrimaryCtxReset_v2", Address(crate::exports::cuDevicePrimaryCtxReset_v2 as *const c_void)),
+    ("cuDevicePrimaryCtxRetain", Address(crate::exports::cuDevicePrimaryCtxRetain as *const c_void)),
     (
         "cuDevicePrimaryCtxSetFlags",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxSetFlags as *const c_void),
+        Address(crate::generated::variants::cuDevicePrimaryCtxSetFlags as *const c_void),
     ),
     (
         "cuDevicePrimaryCtxSetFlags_v2",
-        Address(crate::generated::unsupported::cuDevicePrimaryCtxSetFlags_v2 as *const c_void),
+        Address(crate::exports::cuDevicePrimaryCtxSetFlags_v2 as *const c_void),
     ),
     (
         "cuDeviceRegisterAsyncNotification",
@@ -248,31 +212,28 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceSetGraphMemAttribute",
         Address(crate::generated::unsupported::cuDeviceSetGraphMemAttribute as *const c_void),
     ),
-    ("cuDeviceSetMemPool", Address(crate::generated::unsupported::cuDeviceSetMemPool as *const c_void)),
+    ("cuDeviceSetMemPool", Address(crate::exports::cuDeviceSetMemPool as *const c_void)),
     ("cuDeviceTotalMem", Address(crate::generated::unsupported::cuDeviceTotalMem as *const c_void)),
-    ("cuDeviceTotalMem_v2", Address(crate::generated::unsupported::cuDeviceTotalMem_v2 as *const c_void)),
+    ("cuDeviceTotalMem_v2", Address(crate::exports::cuDeviceTotalMem_v2 as *const c_void)),
     (
         "cuDeviceUnregisterAsyncNotification",
         Address(crate::generated::unsupported::cuDeviceUnregisterAsyncNotification as *const c_void),
     ),
-    ("cuDriverGetVersion", Address(crate::generated::unsupported::cuDriverGetVersion as *const c_void)),
-    ("cuEventCreate", Address(crate::generated::unsupported::cuEventCreate as *const c_void)),
-    ("cuEventDestroy", Address(crate::generated::unsupported::cuEventDestroy as *const c_void)),
-    ("cuEventDestroy_v2", Address(crate::generated::unsupported::cuEventDestroy_v2 as *const c_void)),
-    ("cuEventElapsedTime", Address(crate::generated::unsupported::cuEventElapsedTime as *const c_void)),
-    ("cuEventElapsedTime_v2", Address(crate::generated::unsupported::cuEventElapsedTime_v2 as *const c_void)),
-    ("cuEventQuery", Address(crate::generated::unsupported::cuEventQuery as *const c_void)),
-    ("cuEventRecord", Address(crate::generated::unsupported::cuEventRecord as *const c_void)),
-    (
-        "cuEventRecordWithFlags",
-        Address(crate::generated::unsupported::cuEventRecordWithFlags as *const c_void),
-    ),
+    ("cuDriverGetVersion", Address(crate::exports::cuDriverGetVersion as *const c_void)),
+    ("cuEventCreate", Address(crate::exports::cuEventCreate as *const c_void)),
+    ("cuEventDestroy", Address(crate::generated::variants::cuEventDestroy as *const c_void)),
+    ("cuEventDestroy_v2", Address(crate::exports::cuEventDestroy_v2 as *const c_void)),
+    ("cuEventElapsedTime", Address(crate::exports::cuEventElapsedTime as *const c_void)),
+    ("cuEventElapsedTime_v2", Address(crate::exports::cuEventElapsedTime_v2 as *const c_void)),
+    ("cuEventQuery", Address(crate::exports::cuEventQuery as *const c_void)),
+    ("cuEventRecord", Address(crate::exports::cuEventRecord as *const c_void)),
+    ("cuEventRecordWithFlags", Address(crate::exports::cuEventRecordWithFlags as *const c_void)),
     (
         "cuEventRecordWithFlags_ptsz",
-        Address(crate::generated::unsupported::cuEventRecordWithFlags_ptsz as *const c_void),
+        Address(crate::generated::variants::cuEventRecordWithFlags_ptsz as *const c_void),
     ),
-    ("cuEventRecord_ptsz", Address(crate::generated::unsupported::cuEventRecord_ptsz as *const c_void)),
-    ("cuEventSynchronize", Address(crate::generated::unsupported::cuEventSynchronize as *const c_void)),
+    ("cuEventRecord_ptsz", Address(crate::generated::variants::cuEventRecord_ptsz as *const c_void)),
+    ("cuEventSynchronize", Address(crate::exports::cuEventSynchronize as *const c_void)),
     (
         "cuExternalMemoryGetMappedBuffer",
         Address(crate::generated::unsupported::cuExternalMemoryGetMappedBuffer as *const c_void),
@@ -285,25 +246,22 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuFlushGPUDirectRDMAWrites",
         Address(crate::generated::unsupported::cuFlushGPUDirectRDMAWrites as *const c_void),
     ),
-    ("cuFuncGetAttribute", Address(crate::generated::unsupported::cuFuncGetAttribute as *const c_void)),
-    ("cuFuncGetModule", Address(crate::generated::unsupported::cuFuncGetModule as *const c_void)),
-    ("cuFuncGetName", Address(crate::generated::unsupported::cuFuncGetName as *const c_void)),
-    ("cuFuncGetParamInfo", Address(crate::generated::unsupported::cuFuncGetParamInfo as *const c_void)),
-    ("cuFuncIsLoaded", Address(crate::generated::unsupported::cuFuncIsLoaded as *const c_void)),
-    ("cuFuncLoad", Address(crate::generated::unsupported::cuFuncLoad as *const c_void)),
-    ("cuFuncSetAttribute", Address(crate::generated::unsupported::cuFuncSetAttribute as *const c_void)),
+    ("cuFuncGetAttribute", Address(crate::exports::cuFuncGetAttribute as *const c_void)),
+    ("cuFuncGetModule", Address(crate::exports::cuFuncGetModule as *const c_void)),
+    ("cuFuncGetName", Address(crate::exports::cuFuncGetName as *const c_void)),
+    ("cuFuncGetParamInfo", Address(crate::exports::cuFuncGetParamInfo as *const c_void)),
+    ("cuFuncIsLoaded", Address(crate::exports::cuFuncIsLoaded as *const c_void)),
+    ("cuFuncLoad", Address(crate::exports::cuFuncLoad as *const c_void)),
+    ("cuFuncSetAttribute", Address(crate::exports::cuFuncSetAttribute as *const c_void)),
     ("cuFuncSetBlockShape", Address(crate::generated::unsupported::cuFuncSetBlockShape as *const c_void)),
-    ("cuFuncSetCacheConfig", Address(crate::generated::unsupported::cuFuncSetCacheConfig as *const c_void)),
-    (
-        "cuFuncSetSharedMemConfig",
-        Address(crate::generated::unsupported::cuFuncSetSharedMemConfig as *const c_void),
-    ),
+    ("cuFuncSetCacheConfig", Address(crate::exports::cuFuncSetCacheConfig as *const c_void)),
+    ("cuFuncSetSharedMemConfig", Address(crate::exports::cuFuncSetSharedMemConfig as *const c_void)),
     ("cuFuncSetSharedSize", Address(crate::generated::unsupported::cuFuncSetSharedSize as *const c_void)),
-    ("cuGetErrorName", Address(crate::generated::unsupported::cuGetErrorName as *const c_void)),
-    ("cuGetErrorString", Address(crate::generated::unsupported::cuGetErrorString as *const c_void)),
-    ("cuGetExportTable", Address(crate::generated::unsupported::cuGetExportTable as *const c_void)),
-    ("cuGetProcAddress", Address(crate::generated::unsupported::cuGetProcAddress as *const c_void)),
-    ("cuGetProcAddress_v2", Address(crate::generated::unsupported::cuGetProcAddress_v2 as *const c_void)),
+    ("cuGetErrorName", Address(crate::exports::cuGetErrorName as *const c_void)),
+    ("cuGetErrorString", Address(crate::exports::cuGetErrorString as *const c_void)),
+    ("cuGetExportTable", Address(crate::exports::cuGetExportTable as *const c_void)),
+    ("cuGetProcAddress", Address(crate::exports::cuGetProcAddress as *const c_void)),
+    ("cuGetProcAddress_v2", Address(crate::exports::cuGetProcAddress_v2 as *const c_void)),
     (
         "cuGraphAddBatchMemOpNode",
         Address(crate::generated::unsupported::cuGraphAddBatchMemOpNode as *const c_void),
@@ -648,63 +606,48 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuImportExternalSemaphore",
         Address(crate::generated::unsupported::cuImportExternalSemaphore as *const c_void),
     ),
-    ("cuInit", Address(crate::generated::unsupported::cuInit as *const c_void)),
+    ("cuInit", Address(crate::exports::cuInit as *const c_void)),
     ("cuIpcCloseMemHandle", Address(crate::generated::unsupported::cuIpcCloseMemHandle as *const c_void)),
     ("cuIpcGetEventHandle", Address(crate::generated::unsupported::cuIpcGetEventHandle as *const c_void)),
     ("cuIpcGetMemHandle", Address(crate::generated::unsupported::cuIpcGetMemHandle as *const c_void)),
     ("cuIpcOpenEventHandle", Address(crate::generated::unsupported::cuIpcOpenEventHandle as *const c_void)),
     ("cuIpcOpenMemHandle", Address(crate::generated::unsupported::cuIpcOpenMemHandle as *const c_void)),
     ("cuIpcOpenMemHandle_v2", Address(crate::generated::unsupported::cuIpcOpenMemHandle_v2 as *const c_void)),
-    ("cuKernelGetAttribute", Address(crate::generated::unsupported::cuKernelGetAttribute as *const c_void)),
-    ("cuKernelGetFunction", Address(crate::generated::unsupported::cuKernelGetFunction as *const c_void)),
-    ("cuKernelGetLibrary", Address(crate::generated::unsupported::cuKernelGetLibrary as *const c_void)),
-    ("cuKernelGetName", Address(crate::generated::unsupported::cuKernelGetName as *const c_void)),
-    ("cuKernelGetParamInfo", Address(crate::generated::unsupported::cuKernelGetParamInfo as *const c_void)),
-    ("cuKernelSetAttribute", Address(crate::generated::unsupported::cuKernelSetAttribute as *const c_void)),
-    (
-        "cuKernelSetCacheConfig",
-        Address(crate::generated::unsupported::cuKernelSetCacheConfig as *const c_void),
-    ),
+    ("cuKernelGetAttribute", Address(crate::exports::cuKernelGetAttribute as *const c_void)),
+    ("cuKernelGetFunction", Address(crate::exports::cuKernelGetFunction as *const c_void)),
+    ("cuKernelGetLibrary", Address(crate::exports::cuKernelGetLibrary as *const c_void)),
+    ("cuKernelGetName", Address(crate::exports::cuKernelGetName as *const c_void)),
+    ("cuKernelGetParamInfo", Address(crate::exports::cuKernelGetParamInfo as *const c_void)),
+    ("cuKernelSetAttribute", Address(crate::exports::cuKernelSetAttribute as *const c_void)),
+    ("cuKernelSetCacheConfig", Address(crate::exports::cuKernelSetCacheConfig as *const c_void)),
     ("cuLaunch", Address(crate::generated::unsupported::cuLaunch as *const c_void)),
-    (
-        "cuLaunchCooperativeKernel",
-        Address(crate::generated::unsupported::cuLaunchCooperativeKernel as *const c_void),
-    ),
+    ("cuLaunchCooperativeKernel", Address(crate::exports::cuLaunchCooperativeKernel as *const c_void)),
     (
         "cuLaunchCooperativeKernelMultiDevice",
         Address(crate::generated::unsupported::cuLaunchCooperativeKernelMultiDevice as *const c_void),
     ),
     (
         "cuLaunchCooperativeKernel_ptsz",
-        Address(crate::generated::unsupported::cuLaunchCooperativeKernel_ptsz as *const c_void),
+        Address(crate::generated::variants::cuLaunchCooperativeKernel_ptsz as *const c_void),
     ),
     ("cuLaunchGrid", Address(crate::generated::unsupported::cuLaunchGrid as *const c_void)),
     ("cuLaunchGridAsync", Address(crate::generated::unsupported::cuLaunchGridAsync as *const c_void)),
-    ("cuLaunchHostFunc", Address(crate::generated::unsupported::cuLaunchHostFunc as *const c_void)),
-    ("cuLaunchHostFunc_ptsz", Address(crate::generated::unsupported::cuLaunchHostFunc_ptsz as *const c_void)),
-    ("cuLaunchKernel", Address(crate::generated::unsupported::cuLaunchKernel as *const c_void)),
-    ("cuLaunchKernelEx", Address(crate::generated::unsupported::cuLaunchKernelEx as *const c_void)),
-    ("cuLaunchKernelEx_ptsz", Address(crate::generated::unsupported::cuLaunchKernelEx_ptsz as *const c_void)),
-    ("cuLaunchKernel_ptsz", Address(crate::generated::unsupported::cuLaunchKernel_ptsz as *const c_void)),
-    (
-        "cuLibraryEnumerateKernels",
-        Address(crate::generated::unsupported::cuLibraryEnumerateKernels as *const c_void),
-    ),
-    ("cuLibraryGetGlobal", Address(crate::generated::unsupported::cuLibraryGetGlobal as *const c_void)),
-    ("cuLibraryGetKernel", Address(crate::generated::unsupported::cuLibraryGetKernel as *const c_void)),
-    (
-        "cuLibraryGetKernelCount",
-        Address(crate::generated::unsupported::cuLibraryGetKernelCount as *const c_void),
-    ),
-    ("cuLibraryGetManaged", Address(crate::generated::unsupported::cuLibraryGetManaged as *const c_void)),
-    ("cuLibraryGetModule", Address(crate::generated::unsupported::cuLibraryGetModule as *const c_void)),
-    (
-        "cuLibraryGetUnifiedFunction",
-        Address(crate::generated::unsupported::cuLibraryGetUnifiedFunction as *const c_void),
-    ),
-    ("cuLibraryLoadData", Address(crate::generated::unsupported::cuLibraryLoadData as *const c_void)),
-    ("cuLibraryLoadFromFile", Address(crate::generated::unsupported::cuLibraryLoadFromFile as *const c_void)),
-    ("cuLibraryUnload", Address(crate::generated::unsupported::cuLibraryUnload as *const c_void)),
+    ("cuLaunchHostFunc", Address(crate::exports::cuLaunchHostFunc as *const c_void)),
+    ("cuLaunchHostFunc_ptsz", Address(crate::generated::variants::cuLaunchHostFunc_ptsz as *const c_void)),
+    ("cuLaunchKernel", Address(crate::exports::cuLaunchKernel as *const c_void)),
+    ("cuLaunchKernelEx", Address(crate::exports::cuLaunchKernelEx as *const c_void)),
+    ("cuLaunchKernelEx_ptsz", Address(crate::generated::variants::cuLaunchKernelEx_ptsz as *const c_void)),
+    ("cuLaunchKernel_ptsz", Address(crate::generated::variants::cuLaunchKernel_ptsz as *const c_void)),
+    ("cuLibraryEnumerateKernels", Address(crate::exports::cuLibraryEnumerateKernels as *const c_void)),
+    ("cuLibraryGetGlobal", Address(crate::exports::cuLibraryGetGlobal as *const c_void)),
+    ("cuLibraryGetKernel", Address(crate::exports::cuLibraryGetKernel as *const c_void)),
+    ("cuLibraryGetKernelCount", Address(crate::exports::cuLibraryGetKernelCount as *const c_void)),
+    ("cuLibraryGetManaged", Address(crate::exports::cuLibraryGetManaged as *const c_void)),
+    ("cuLibraryGetModule", Address(crate::exports::cuLibraryGetModule as *const c_void)),
+    ("cuLibraryGetUnifiedFunction", Address(crate::exports::cuLibraryGetUnifiedFunction as *const c_void)),
+    ("cuLibraryLoadData", Address(crate::exports::cuLibraryLoadData as *const c_void)),
+    ("cuLibraryLoadFromFile", Address(crate::exports::cuLibraryLoadFromFile as *const c_void)),
+    ("cuLibraryUnload", Address(crate::exports::cuLibraryUnload as *const c_void)),
     ("cuLinkAddData", Address(crate::generated::unsupported::cuLinkAddData as *const c_void)),
     ("cuLinkAddData_v2", Address(crate::generated::unsupported::cuLinkAddData_v2 as *const c_void)),
     ("cuLinkAddFile", Address(crate::generated::unsupported::cuLinkAddFile as *const c_void)),
@@ -726,25 +669,22 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     ("cuMemAddressFree", Address(crate::generated::unsupported::cuMemAddressFree as *const c_void)),
     ("cuMemAddressReserve", Address(crate::generated::unsupported::cuMemAddressReserve as *const c_void)),
-    ("cuMemAdvise", Address(crate::generated::unsupported::cuMemAdvise as *const c_void)),
-    ("cuMemAdvise_v2", Address(crate::generated::unsupported::cuMemAdvise_v2 as *const c_void)),
+    ("cuMemAdvise", Address(crate::exports::cuMemAdvise as *const c_void)),
+    ("cuMemAdvise_v2", Address(crate::exports::cuMemAdvise_v2 as *const c_void)),
     ("cuMemAlloc", Address(crate::generated::unsupported::cuMemAlloc as *const c_void)),
-    ("cuMemAllocAsync", Address(crate::generated::unsupported::cuMemAllocAsync as *const c_void)),
-    ("cuMemAllocAsync_ptsz", Address(crate::generated::unsupported::cuMemAllocAsync_ptsz as *const c_void)),
-    (
-        "cuMemAllocFromPoolAsync",
-        Address(crate::generated::unsupported::cuMemAllocFromPoolAsync as *const c_void),
-    ),
+    ("cuMemAllocAsync", Address(crate::exports::cuMemAllocAsync as *const c_void)),
+    ("cuMemAllocAsync_ptsz", Address(crate::generated::variants::cuMemAllocAsync_ptsz as *const c_void)),
+    ("cuMemAllocFromPoolAsync", Address(crate::exports::cuMemAllocFromPoolAsync as *const c_void)),
     (
         "cuMemAllocFromPoolAsync_ptsz",
-        Address(crate::generated::unsupported::cuMemAllocFromPoolAsync_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemAllocFromPoolAsync_ptsz as *const c_void),
     ),
     ("cuMemAllocHost", Address(crate::generated::unsupported::cuMemAllocHost as *const c_void)),
-    ("cuMemAllocHost_v2", Address(crate::generated::unsupported::cuMemAllocHost_v2 as *const c_void)),
-    ("cuMemAllocManaged", Address(crate::generated::unsupported::cuMemAllocManaged as *const c_void)),
+    ("cuMemAllocHost_v2", Address(crate::exports::cuMemAllocHost_v2 as *const c_void)),
+    ("cuMemAllocManaged", Address(crate::exports::cuMemAllocManaged as *const c_void)),
     ("cuMemAllocPitch", Address(crate::generated::unsupported::cuMemAllocPitch as *const c_void)),
-    ("cuMemAllocPitch_v2", Address(crate::generated::unsupported::cuMemAllocPitch_v2 as *const c_void)),
-    ("cuMemAlloc_v2", Address(crate::generated::unsupported::cuMemAlloc_v2 as *const c_void)),
+    ("cuMemAllocPitch_v2", Address(crate::exports::cuMemAllocPitch_v2 as *const c_void)),
+    ("cuMemAlloc_v2", Address(crate::exports::cuMemAlloc_v2 as *const c_void)),
     (
         "cuMemBatchDecompressAsync",
         Address(crate::generated::unsupported::cuMemBatchDecompressAsync as *const c_void),
@@ -775,16 +715,13 @@ static SYMBOLS: [(&str, Address); 637] = [
         Address(crate::generated::unsupported::cuMemExportToShareableHandle as *const c_void),
     ),
     ("cuMemFree", Address(crate::generated::unsupported::cuMemFree as *const c_void)),
-    ("cuMemFreeAsync", Address(crate::generated::unsupported::cuMemFreeAsync as *const c_void)),
-    ("cuMemFreeAsync_ptsz", Address(crate::generated::unsupported::cuMemFreeAsync_ptsz as *const c_void)),
-    ("cuMemFreeHost", Address(crate::generated::unsupported::cuMemFreeHost as *const c_void)),
-    ("cuMemFree_v2", Address(crate::generated::unsupported::cuMemFree_v2 as *const c_void)),
+    ("cuMemFreeAsync", Address(crate::exports::cuMemFreeAsync as *const c_void)),
+    ("cuMemFreeAsync_ptsz", Address(crate::generated::variants::cuMemFreeAsync_ptsz as *const c_void)),
+    ("cuMemFreeHost", Address(crate::exports::cuMemFreeHost as *const c_void)),
+    ("cuMemFree_v2", Address(crate::exports::cuMemFree_v2 as *const c_void)),
     ("cuMemGetAccess", Address(crate::generated::unsupported::cuMemGetAccess as *const c_void)),
     ("cuMemGetAddressRange", Address(crate::generated::unsupported::cuMemGetAddressRange as *const c_void)),
-    (
-        "cuMemGetAddressRange_v2",
-        Address(crate::generated::unsupported::cuMemGetAddressRange_v2 as *const c_void),
-    ),
+    ("cuMemGetAddressRange_v2", Address(crate::exports::cuMemGetAddressRange_v2 as *const c_void)),
     (
         "cuMemGetAllocationGranularity",
         Address(crate::generated::unsupported::cuMemGetAllocationGranularity as *const c_void),
@@ -793,30 +730,24 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemGetAllocationPropertiesFromHandle",
         Address(crate::generated::unsupported::cuMemGetAllocationPropertiesFromHandle as *const c_void),
     ),
-    (
-        "cuMemGetDefaultMemPool",
-        Address(crate::generated::unsupported::cuMemGetDefaultMemPool as *const c_void),
-    ),
+    ("cuMemGetDefaultMemPool", Address(crate::exports::cuMemGetDefaultMemPool as *const c_void)),
     (
         "cuMemGetHandleForAddressRange",
         Address(crate::generated::unsupported::cuMemGetHandleForAddressRange as *const c_void),
     ),
     ("cuMemGetInfo", Address(crate::generated::unsupported::cuMemGetInfo as *const c_void)),
-    ("cuMemGetInfo_v2", Address(crate::generated::unsupported::cuMemGetInfo_v2 as *const c_void)),
+    ("cuMemGetInfo_v2", Address(crate::exports::cuMemGetInfo_v2 as *const c_void)),
     ("cuMemGetMemPool", Address(crate::generated::unsupported::cuMemGetMemPool as *const c_void)),
-    ("cuMemHostAlloc", Address(crate::generated::unsupported::cuMemHostAlloc as *const c_void)),
+    ("cuMemHostAlloc", Address(crate::exports::cuMemHostAlloc as *const c_void)),
     (
         "cuMemHostGetDevicePointer",
         Address(crate::generated::unsupported::cuMemHostGetDevicePointer as *const c_void),
     ),
-    (
-        "cuMemHostGetDevicePointer_v2",
-        Address(crate::generated::unsupported::cuMemHostGetDevicePointer_v2 as *const c_void),
-    ),
-    ("cuMemHostGetFlags", Address(crate::generated::unsupported::cuMemHostGetFlags as *const c_void)),
-    ("cuMemHostRegister", Address(crate::generated::unsupported::cuMemHostRegister as *const c_void)),
-    ("cuMemHostRegister_v2", Address(crate::generated::unsupported::cuMemHostRegister_v2 as *const c_void)),
-    ("cuMemHostUnregister", Address(crate::generated::unsupported::cuMemHostUnregister as *const c_void)),
+    ("cuMemHostGetDevicePointer_v2", Address(crate::exports::cuMemHostGetDevicePointer_v2 as *const c_void)),
+    ("cuMemHostGetFlags", Address(crate::exports::cuMemHostGetFlags as *const c_void)),
+    ("cuMemHostRegister", Address(crate::generated::variants::cuMemHostRegister as *const c_void)),
+    ("cuMemHostRegister_v2", Address(crate::exports::cuMemHostRegister_v2 as *const c_void)),
+    ("cuMemHostUnregister", Address(crate::exports::cuMemHostUnregister as *const c_void)),
     (
         "cuMemImportFromShareableHandle",
         Address(crate::generated::unsupported::cuMemImportFromShareableHandle as *const c_void),
@@ -827,8 +758,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemMapArrayAsync_ptsz",
         Address(crate::generated::unsupported::cuMemMapArrayAsync_ptsz as *const c_void),
     ),
-    ("cuMemPoolCreate", Address(crate::generated::unsupported::cuMemPoolCreate as *const c_void)),
-    ("cuMemPoolDestroy", Address(crate::generated::unsupported::cuMemPoolDestroy as *const c_void)),
+    ("cuMemPoolCreate", Address(crate::exports::cuMemPoolCreate as *const c_void)),
+    ("cuMemPoolDestroy", Address(crate::exports::cuMemPoolDestroy as *const c_void)),
     (
         "cuMemPoolExportPointer",
         Address(crate::generated::unsupported::cuMemPoolExportPointer as *const c_void),
@@ -837,8 +768,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemPoolExportToShareableHandle",
         Address(crate::generated::unsupported::cuMemPoolExportToShareableHandle as *const c_void),
     ),
-    ("cuMemPoolGetAccess", Address(crate::generated::unsupported::cuMemPoolGetAccess as *const c_void)),
-    ("cuMemPoolGetAttribute", Address(crate::generated::unsupported::cuMemPoolGetAttribute as *const c_void)),
+    ("cuMemPoolGetAccess", Address(crate::exports::cuMemPoolGetAccess as *const c_void)),
+    ("cuMemPoolGetAttribute", Address(crate::exports::cuMemPoolGetAttribute as *const c_void)),
     (
         "cuMemPoolImportFromShareableHandle",
         Address(crate::generated::unsupported::cuMemPoolImportFromShareableHandle as *const c_void),
@@ -847,18 +778,18 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemPoolImportPointer",
         Address(crate::generated::unsupported::cuMemPoolImportPointer as *const c_void),
     ),
-    ("cuMemPoolSetAccess", Address(crate::generated::unsupported::cuMemPoolSetAccess as *const c_void)),
-    ("cuMemPoolSetAttribute", Address(crate::generated::unsupported::cuMemPoolSetAttribute as *const c_void)),
-    ("cuMemPoolTrimTo", Address(crate::generated::unsupported::cuMemPoolTrimTo as *const c_void)),
-    ("cuMemPrefetchAsync", Address(crate::generated::unsupported::cuMemPrefetchAsync as *const c_void)),
+    ("cuMemPoolSetAccess", Address(crate::exports::cuMemPoolSetAccess as *const c_void)),
+    ("cuMemPoolSetAttribute", Address(crate::exports::cuMemPoolSetAttribute as *const c_void)),
+    ("cuMemPoolTrimTo", Address(crate::exports::cuMemPoolTrimTo as *const c_void)),
+    ("cuMemPrefetchAsync", Address(crate::exports::cuMemPrefetchAsync as *const c_void)),
     (
         "cuMemPrefetchAsync_ptsz",
-        Address(crate::generated::unsupported::cuMemPrefetchAsync_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemPrefetchAsync_ptsz as *const c_void),
     ),
-    ("cuMemPrefetchAsync_v2", Address(crate::generated::unsupported::cuMemPrefetchAsync_v2 as *const c_void)),
+    ("cuMemPrefetchAsync_v2", Address(crate::exports::cuMemPrefetchAsync_v2 as *const c_void)),
     (
         "cuMemPrefetchAsync_v2_ptsz",
-        Address(crate::generated::unsupported::cuMemPrefetchAsync_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemPrefetchAsync_v2_ptsz as *const c_void),
     ),
     (
         "cuMemPrefetchBatchAsync",
@@ -868,10 +799,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemPrefetchBatchAsync_ptsz",
         Address(crate::generated::unsupported::cuMemPrefetchBatchAsync_ptsz as *const c_void),
     ),
-    (
-        "cuMemRangeGetAttribute",
-        Address(crate::generated::unsupported::cuMemRangeGetAttribute as *const c_void),
-    ),
+    ("cuMemRangeGetAttribute", Address(crate::exports::cuMemRangeGetAttribute as *const c_void)),
     (
         "cuMemRangeGetAttributes",
         Address(crate::generated::unsupported::cuMemRangeGetAttributes as *const c_void),
@@ -884,31 +812,28 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuMemSetAccess", Address(crate::generated::unsupported::cuMemSetAccess as *const c_void)),
     ("cuMemSetMemPool", Address(crate::generated::unsupported::cuMemSetMemPool as *const c_void)),
     ("cuMemUnmap", Address(crate::generated::unsupported::cuMemUnmap as *const c_void)),
-    ("cuMemcpy", Address(crate::generated::unsupported::cuMemcpy as *const c_void)),
+    ("cuMemcpy", Address(crate::exports::cuMemcpy as *const c_void)),
     ("cuMemcpy2D", Address(crate::generated::unsupported::cuMemcpy2D as *const c_void)),
     ("cuMemcpy2DAsync", Address(crate::generated::unsupported::cuMemcpy2DAsync as *const c_void)),
-    ("cuMemcpy2DAsync_v2", Address(crate::generated::unsupported::cuMemcpy2DAsync_v2 as *const c_void)),
+    ("cuMemcpy2DAsync_v2", Address(crate::exports::cuMemcpy2DAsync_v2 as *const c_void)),
     (
         "cuMemcpy2DAsync_v2_ptsz",
-        Address(crate::generated::unsupported::cuMemcpy2DAsync_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemcpy2DAsync_v2_ptsz as *const c_void),
     ),
     ("cuMemcpy2DUnaligned", Address(crate::generated::unsupported::cuMemcpy2DUnaligned as *const c_void)),
-    (
-        "cuMemcpy2DUnaligned_v2",
-        Address(crate::generated::unsupported::cuMemcpy2DUnaligned_v2 as *const c_void),
-    ),
+    ("cuMemcpy2DUnaligned_v2", Address(crate::exports::cuMemcpy2DUnaligned_v2 as *const c_void)),
     (
         "cuMemcpy2DUnaligned_v2_ptds",
-        Address(crate::generated::unsupported::cuMemcpy2DUnaligned_v2_ptds as *const c_void),
+        Address(crate::generated::variants::cuMemcpy2DUnaligned_v2_ptds as *const c_void),
     ),
-    ("cuMemcpy2D_v2", Address(crate::generated::unsupported::cuMemcpy2D_v2 as *const c_void)),
-    ("cuMemcpy2D_v2_ptds", Address(crate::generated::unsupported::cuMemcpy2D_v2_ptds as *const c_void)),
+    ("cuMemcpy2D_v2", Address(crate::exports::cuMemcpy2D_v2 as *const c_void)),
+    ("cuMemcpy2D_v2_ptds", Address(crate::generated::variants::cuMemcpy2D_v2_ptds as *const c_void)),
     ("cuMemcpy3D", Address(crate::generated::unsupported::cuMemcpy3D as *const c_void)),
     ("cuMemcpy3DAsync", Address(crate::generated::unsupported::cuMemcpy3DAsync as *const c_void)),
-    ("cuMemcpy3DAsync_v2", Address(crate::generated::unsupported::cuMemcpy3DAsync_v2 as *const c_void)),
+    ("cuMemcpy3DAsync_v2", Address(crate::exports::cuMemcpy3DAsync_v2 as *const c_void)),
     (
         "cuMemcpy3DAsync_v2_ptsz",
-        Address(crate::generated::unsupported::cuMemcpy3DAsync_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemcpy3DAsync_v2_ptsz as *const c_void),
     ),
     ("cuMemcpy3DBatchAsync", Address(crate::generated::unsupported::cuMemcpy3DBatchAsync as *const c_void)),
     (
@@ -923,17 +848,17 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemcpy3DBatchAsync_v2_ptsz",
         Address(crate::generated::unsupported::cuMemcpy3DBatchAsync_v2_ptsz as *const c_void),
     ),
-    ("cuMemcpy3DPeer", Address(crate::generated::unsupported::cuMemcpy3DPeer as *const c_void)),
-    ("cuMemcpy3DPeerAsync", Address(crate::generated::unsupported::cuMemcpy3DPeerAsync as *const c_void)),
+    ("cuMemcpy3DPeer", Address(crate::exports::cuMemcpy3DPeer as *const c_void)),
+    ("cuMemcpy3DPeerAsync", Address(crate::exports::cuMemcpy3DPeerAsync as *const c_void)),
     (
         "cuMemcpy3DPeerAsync_ptsz",
-        Address(crate::generated::unsupported::cuMemcpy3DPeerAsync_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemcpy3DPeerAsync_ptsz as *const c_void),
     ),
-    ("cuMemcpy3DPeer_ptds", Address(crate::generated::unsupported::cuMemcpy3DPeer_ptds as *const c_void)),
-    ("cuMemcpy3D_v2", Address(crate::generated::unsupported::cuMemcpy3D_v2 as *const c_void)),
-    ("cuMemcpy3D_v2_ptds", Address(crate::generated::unsupported::cuMemcpy3D_v2_ptds as *const c_void)),
-    ("cuMemcpyAsync", Address(crate::generated::unsupported::cuMemcpyAsync as *const c_void)),
-    ("cuMemcpyAsync_ptsz", Address(crate::generated::unsupported::cuMemcpyAsync_ptsz as *const c_void)),
+    ("cuMemcpy3DPeer_ptds", Address(crate::generated::variants::cuMemcpy3DPeer_ptds as *const c_void)),
+    ("cuMemcpy3D_v2", Address(crate::exports::cuMemcpy3D_v2 as *const c_void)),
+    ("cuMemcpy3D_v2_ptds", Address(crate::generated::variants::cuMemcpy3D_v2_ptds as *const c_void)),
+    ("cuMemcpyAsync", Address(crate::exports::cuMemcpyAsync as *const c_void)),
+    ("cuMemcpyAsync_ptsz", Address(crate::generated::variants::cuMemcpyAsync_ptsz as *const c_void)),
     ("cuMemcpyAtoA", Address(crate::generated::unsupported::cuMemcpyAtoA as *const c_void)),
     ("cuMemcpyAtoA_v2", Address(crate::generated::unsupported::cuMemcpyAtoA_v2 as *const c_void)),
     ("cuMemcpyAtoA_v2_ptds", Address(crate::generated::unsupported::cuMemcpyAtoA_v2_ptds as *const c_void)),
@@ -964,22 +889,22 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuMemcpyDtoA_v2_ptds", Address(crate::generated::unsupported::cuMemcpyDtoA_v2_ptds as *const c_void)),
     ("cuMemcpyDtoD", Address(crate::generated::unsupported::cuMemcpyDtoD as *const c_void)),
     ("cuMemcpyDtoDAsync", Address(crate::generated::unsupported::cuMemcpyDtoDAsync as *const c_void)),
-    ("cuMemcpyDtoDAsync_v2", Address(crate::generated::unsupported::cuMemcpyDtoDAsync_v2 as *const c_void)),
+    ("cuMemcpyDtoDAsync_v2", Address(crate::exports::cuMemcpyDtoDAsync_v2 as *const c_void)),
     (
         "cuMemcpyDtoDAsync_v2_ptsz",
-        Address(crate::generated::unsupported::cuMemcpyDtoDAsync_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemcpyDtoDAsync_v2_ptsz as *const c_void),
     ),
-    ("cuMemcpyDtoD_v2", Address(crate::generated::unsupported::cuMemcpyDtoD_v2 as *const c_void)),
-    ("cuMemcpyDtoD_v2_ptds", Address(crate::generated::unsupported::cuMemcpyDtoD_v2_ptds as *const c_void)),
+    ("cuMemcpyDtoD_v2", Address(crate::exports::cuMemcpyDtoD_v2 as *const c_void)),
+    ("cuMemcpyDtoD_v2_ptds", Address(crate::generated::variants::cuMemcpyDtoD_v2_ptds as *const c_void)),
     ("cuMemcpyDtoH", Address(crate::generated::unsupported::cuMemcpyDtoH as *const c_void)),
     ("cuMemcpyDtoHAsync", Address(crate::generated::unsupported::cuMemcpyDtoHAsync as *const c_void)),
-    ("cuMemcpyDtoHAsync_v2", Address(crate::generated::unsupported::cuMemcpyDtoHAsync_v2 as *const c_void)),
+    ("cuMemcpyDtoHAsync_v2", Address(crate::exports::cuMemcpyDtoHAsync_v2 as *const c_void)),
     (
         "cuMemcpyDtoHAsync_v2_ptsz",
-        Address(crate::generated::unsupported::cuMemcpyDtoHAsync_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemcpyDtoHAsync_v2_ptsz as *const c_void),
     ),
-    ("cuMemcpyDtoH_v2", Address(crate::generated::unsupported::cuMemcpyDtoH_v2 as *const c_void)),
-    ("cuMemcpyDtoH_v2_ptds", Address(crate::generated::unsupported::cuMemcpyDtoH_v2_ptds as *const c_void)),
+    ("cuMemcpyDtoH_v2", Address(crate::exports::cuMemcpyDtoH_v2 as *const c_void)),
+    ("cuMemcpyDtoH_v2_ptds", Address(crate::generated::variants::cuMemcpyDtoH_v2_ptds as *const c_void)),
     ("cuMemcpyHtoA", Address(crate::generated::unsupported::cuMemcpyHtoA as *const c_void)),
     ("cuMemcpyHtoAAsync", Address(crate::generated::unsupported::cuMemcpyHtoAAsync as *const c_void)),
     ("cuMemcpyHtoAAsync_v2", Address(crate::generated::unsupported::cuMemcpyHtoAAsync_v2 as *const c_void)),
@@ -991,60 +916,54 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuMemcpyHtoA_v2_ptds", Address(crate::generated::unsupported::cuMemcpyHtoA_v2_ptds as *const c_void)),
     ("cuMemcpyHtoD", Address(crate::generated::unsupported::cuMemcpyHtoD as *const c_void)),
     ("cuMemcpyHtoDAsync", Address(crate::generated::unsupported::cuMemcpyHtoDAsync as *const c_void)),
-    ("cuMemcpyHtoDAsync_v2", Address(crate::generated::unsupported::cuMemcpyHtoDAsync_v2 as *const c_void)),
+    ("cuMemcpyHtoDAsync_v2", Address(crate::exports::cuMemcpyHtoDAsync_v2 as *const c_void)),
     (
         "cuMemcpyHtoDAsync_v2_ptsz",
-        Address(crate::generated::unsupported::cuMemcpyHtoDAsync_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemcpyHtoDAsync_v2_ptsz as *const c_void),
     ),
-    ("cuMemcpyHtoD_v2", Address(crate::generated::unsupported::cuMemcpyHtoD_v2 as *const c_void)),
-    ("cuMemcpyHtoD_v2_ptds", Address(crate::generated::unsupported::cuMemcpyHtoD_v2_ptds as *const c_void)),
-    ("cuMemcpyPeer", Address(crate::generated::unsupported::cuMemcpyPeer as *const c_void)),
-    ("cuMemcpyPeerAsync", Address(crate::generated::unsupported::cuMemcpyPeerAsync as *const c_void)),
-    (
-        "cuMemcpyPeerAsync_ptsz",
-        Address(crate::generated::unsupported::cuMemcpyPeerAsync_ptsz as *const c_void),
-    ),
-    ("cuMemcpyPeer_ptds", Address(crate::generated::unsupported::cuMemcpyPeer_ptds as *const c_void)),
-    ("cuMemcpy_ptds", Address(crate::generated::unsupported::cuMemcpy_ptds as *const c_void)),
+    ("cuMemcpyHtoD_v2", Address(crate::exports::cuMemcpyHtoD_v2 as *const c_void)),
+    ("cuMemcpyHtoD_v2_ptds", Address(crate::generated::variants::cuMemcpyHtoD_v2_ptds as *const c_void)),
+    ("cuMemcpyPeer", Address(crate::exports::cuMemcpyPeer as *const c_void)),
+    ("cuMemcpyPeerAsync", Address(crate::exports::cuMemcpyPeerAsync as *const c_void)),
+    ("cuMemcpyPeerAsync_ptsz", Address(crate::generated::variants::cuMemcpyPeerAsync_ptsz as *const c_void)),
+    ("cuMemcpyPeer_ptds", Address(crate::generated::variants::cuMemcpyPeer_ptds as *const c_void)),
+    ("cuMemcpy_ptds", Address(crate::generated::variants::cuMemcpy_ptds as *const c_void)),
     ("cuMemsetD16", Address(crate::generated::unsupported::cuMemsetD16 as *const c_void)),
-    ("cuMemsetD16Async", Address(crate::generated::unsupported::cuMemsetD16Async as *const c_void)),
-    ("cuMemsetD16Async_ptsz", Address(crate::generated::unsupported::cuMemsetD16Async_ptsz as *const c_void)),
-    ("cuMemsetD16_v2", Address(crate::generated::unsupported::cuMemsetD16_v2 as *const c_void)),
-    ("cuMemsetD16_v2_ptds", Address(crate::generated::unsupported::cuMemsetD16_v2_ptds as *const c_void)),
+    ("cuMemsetD16Async", Address(crate::exports::cuMemsetD16Async as *const c_void)),
+    ("cuMemsetD16Async_ptsz", Address(crate::generated::variants::cuMemsetD16Async_ptsz as *const c_void)),
+    ("cuMemsetD16_v2", Address(crate::exports::cuMemsetD16_v2 as *const c_void)),
+    ("cuMemsetD16_v2_ptds", Address(crate::generated::variants::cuMemsetD16_v2_ptds as *const c_void)),
     ("cuMemsetD2D16", Address(crate::generated::unsupported::cuMemsetD2D16 as *const c_void)),
-    ("cuMemsetD2D16Async", Address(crate::generated::unsupported::cuMemsetD2D16Async as *const c_void)),
+    ("cuMemsetD2D16Async", Address(crate::exports::cuMemsetD2D16Async as *const c_void)),
     (
         "cuMemsetD2D16Async_ptsz",
-        Address(crate::generated::unsupported::cuMemsetD2D16Async_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemsetD2D16Async_ptsz as *const c_void),
     ),
-    ("cuMemsetD2D16_v2", Address(crate::generated::unsupported::cuMemsetD2D16_v2 as *const c_void)),
-    ("cuMemsetD2D16_v2_ptds", Address(crate::generated::unsupported::cuMemsetD2D16_v2_ptds as *const c_void)),
+    ("cuMemsetD2D16_v2", Address(crate::exports::cuMemsetD2D16_v2 as *const c_void)),
+    ("cuMemsetD2D16_v2_ptds", Address(crate::generated::variants::cuMemsetD2D16_v2_ptds as *const c_void)),
     ("cuMemsetD2D32", Address(crate::generated::unsupported::cuMemsetD2D32 as *const c_void)),
-    ("cuMemsetD2D32Async", Address(crate::generated::unsupported::cuMemsetD2D32Async as *const c_void)),
+    ("cuMemsetD2D32Async", Address(crate::exports::cuMemsetD2D32Async as *const c_void)),
     (
         "cuMemsetD2D32Async_ptsz",
-        Address(crate::generated::unsupported::cuMemsetD2D32Async_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemsetD2D32Async_ptsz as *const c_void),
     ),
-    ("cuMemsetD2D32_v2", Address(crate::generated::unsupported::cuMemsetD2D32_v2 as *const c_void)),
-    ("cuMemsetD2D32_v2_ptds", Address(crate::generated::unsupported::cuMemsetD2D32_v2_ptds as *const c_void)),
+    ("cuMemsetD2D32_v2", Address(crate::exports::cuMemsetD2D32_v2 as *const c_void)),
+    ("cuMemsetD2D32_v2_ptds", Address(crate::generated::variants::cuMemsetD2D32_v2_ptds as *const c_void)),
     ("cuMemsetD2D8", Address(crate::generated::unsupported::cuMemsetD2D8 as *const c_void)),
-    ("cuMemsetD2D8Async", Address(crate::generated::unsupported::cuMemsetD2D8Async as *const c_void)),
-    (
-        "cuMemsetD2D8Async_ptsz",
-        Address(crate::generated::unsupported::cuMemsetD2D8Async_ptsz as *const c_void),
-    ),
-    ("cuMemsetD2D8_v2", Address(crate::generated::unsupported::cuMemsetD2D8_v2 as *const c_void)),
-    ("cuMemsetD2D8_v2_ptds", Address(crate::generated::unsupported::cuMemsetD2D8_v2_ptds as *const c_void)),
+    ("cuMemsetD2D8Async", Address(crate::exports::cuMemsetD2D8Async as *const c_void)),
+    ("cuMemsetD2D8Async_ptsz", Address(crate::generated::variants::cuMemsetD2D8Async_ptsz as *const c_void)),
+    ("cuMemsetD2D8_v2", Address(crate::exports::cuMemsetD2D8_v2 as *const c_void)),
+    ("cuMemsetD2D8_v2_ptds", Address(crate::generated::variants::cuMemsetD2D8_v2_ptds as *const c_void)),
     ("cuMemsetD32", Address(crate::generated::unsupported::cuMemsetD32 as *const c_void)),
-    ("cuMemsetD32Async", Address(crate::generated::unsupported::cuMemsetD32Async as *const c_void)),
-    ("cuMemsetD32Async_ptsz", Address(crate::generated::unsupported::cuMemsetD32Async_ptsz as *const c_void)),
-    ("cuMemsetD32_v2", Address(crate::generated::unsupported::cuMemsetD32_v2 as *const c_void)),
-    ("cuMemsetD32_v2_ptds", Address(crate::generated::unsupported::cuMemsetD32_v2_ptds as *const c_void)),
+    ("cuMemsetD32Async", Address(crate::exports::cuMemsetD32Async as *const c_void)),
+    ("cuMemsetD32Async_ptsz", Address(crate::generated::variants::cuMemsetD32Async_ptsz as *const c_void)),
+    ("cuMemsetD32_v2", Address(crate::exports::cuMemsetD32_v2 as *const c_void)),
+    ("cuMemsetD32_v2_ptds", Address(crate::generated::variants::cuMemsetD32_v2_ptds as *const c_void)),
     ("cuMemsetD8", Address(crate::generated::unsupported::cuMemsetD8 as *const c_void)),
-    ("cuMemsetD8Async", Address(crate::generated::unsupported::cuMemsetD8Async as *const c_void)),
-    ("cuMemsetD8Async_ptsz", Address(crate::generated::unsupported::cuMemsetD8Async_ptsz as *const c_void)),
-    ("cuMemsetD8_v2", Address(crate::generated::unsupported::cuMemsetD8_v2 as *const c_void)),
-    ("cuMemsetD8_v2_ptds", Address(crate::generated::unsupported::cuMemsetD8_v2_ptds as *const c_void)),
+    ("cuMemsetD8Async", Address(crate::exports::cuMemsetD8Async as *const c_void)),
+    ("cuMemsetD8Async_ptsz", Address(crate::generated::variants::cuMemsetD8Async_ptsz as *const c_void)),
+    ("cuMemsetD8_v2", Address(crate::exports::cuMemsetD8_v2 as *const c_void)),
+    ("cuMemsetD8_v2_ptds", Address(crate::generated::variants::cuMemsetD8_v2_ptds as *const c_void)),
     (
         "cuMipmappedArrayCreate",
         Address(crate::generated::unsupported::cuMipmappedArrayCreate as *const c_void),
@@ -1065,28 +984,19 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMipmappedArrayGetSparseProperties",
         Address(crate::generated::unsupported::cuMipmappedArrayGetSparseProperties as *const c_void),
     ),
-    (
-        "cuModuleEnumerateFunctions",
-        Address(crate::generated::unsupported::cuModuleEnumerateFunctions as *const c_void),
-    ),
-    ("cuModuleGetFunction", Address(crate::generated::unsupported::cuModuleGetFunction as *const c_void)),
-    (
-        "cuModuleGetFunctionCount",
-        Address(crate::generated::unsupported::cuModuleGetFunctionCount as *const c_void),
-    ),
+    ("cuModuleEnumerateFunctions", Address(crate::exports::cuModuleEnumerateFunctions as *const c_void)),
+    ("cuModuleGetFunction", Address(crate::exports::cuModuleGetFunction as *const c_void)),
+    ("cuModuleGetFunctionCount", Address(crate::exports::cuModuleGetFunctionCount as *const c_void)),
     ("cuModuleGetGlobal", Address(crate::generated::unsupported::cuModuleGetGlobal as *const c_void)),
-    ("cuModuleGetGlobal_v2", Address(crate::generated::unsupported::cuModuleGetGlobal_v2 as *const c_void)),
-    (
-        "cuModuleGetLoadingMode",
-        Address(crate::generated::unsupported::cuModuleGetLoadingMode as *const c_void),
-    ),
+    ("cuModuleGetGlobal_v2", Address(crate::exports::cuModuleGetGlobal_v2 as *const c_void)),
+    ("cuModuleGetLoadingMode", Address(crate::exports::cuModuleGetLoadingMode as *const c_void)),
     ("cuModuleGetSurfRef", Address(crate::generated::unsupported::cuModuleGetSurfRef as *const c_void)),
     ("cuModuleGetTexRef", Address(crate::generated::unsupported::cuModuleGetTexRef as *const c_void)),
-    ("cuModuleLoad", Address(crate::generated::unsupported::cuModuleLoad as *const c_void)),
-    ("cuModuleLoadData", Address(crate::generated::unsupported::cuModuleLoadData as *const c_void)),
-    ("cuModuleLoadDataEx", Address(crate::generated::unsupported::cuModuleLoadDataEx as *const c_void)),
-    ("cuModuleLoadFatBinary", Address(crate::generated::unsupported::cuModuleLoadFatBinary as *const c_void)),
-    ("cuModuleUnload", Address(crate::generated::unsupported::cuModuleUnload as *const c_void)),
+    ("cuModuleLoad", Address(crate::exports::cuModuleLoad as *const c_void)),
+    ("cuModuleLoadData", Address(crate::exports::cuModuleLoadData as *const c_void)),
+    ("cuModuleLoadDataEx", Address(crate::exports::cuModuleLoadDataEx as *const c_void)),
+    ("cuModuleLoadFatBinary", Address(crate::exports::cuModuleLoadFatBinary as *const c_void)),
+    ("cuModuleUnload", Address(crate::exports::cuModuleUnload as *const c_void)),
     ("cuMulticastAddDevice", Address(crate::generated::unsupported::cuMulticastAddDevice as *const c_void)),
     ("cuMulticastBindAddr", Address(crate::generated::unsupported::cuMulticastBindAddr as *const c_void)),
     ("cuMulticastBindMem", Address(crate::generated::unsupported::cuMulticastBindMem as *const c_void)),
@@ -1098,18 +1008,15 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuMulticastUnbind", Address(crate::generated::unsupported::cuMulticastUnbind as *const c_void)),
     (
         "cuOccupancyAvailableDynamicSMemPerBlock",
-        Address(crate::generated::unsupported::cuOccupancyAvailableDynamicSMemPerBlock as *const c_void),
+        Address(crate::exports::cuOccupancyAvailableDynamicSMemPerBlock as *const c_void),
     ),
     (
         "cuOccupancyMaxActiveBlocksPerMultiprocessor",
-        Address(crate::generated::unsupported::cuOccupancyMaxActiveBlocksPerMultiprocessor as *const c_void),
+        Address(crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessor as *const c_void),
     ),
     (
         "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
-        Address(
-            crate::generated::unsupported::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags
-                as *const c_void,
-        ),
+        Address(crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags as *const c_void),
     ),
     (
         "cuOccupancyMaxActiveClusters",
@@ -1117,11 +1024,11 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuOccupancyMaxPotentialBlockSize",
-        Address(crate::generated::unsupported::cuOccupancyMaxPotentialBlockSize as *const c_void),
+        Address(crate::exports::cuOccupancyMaxPotentialBlockSize as *const c_void),
     ),
     (
         "cuOccupancyMaxPotentialBlockSizeWithFlags",
-        Address(crate::generated::unsupported::cuOccupancyMaxPotentialBlockSizeWithFlags as *const c_void),
+        Address(crate::exports::cuOccupancyMaxPotentialBlockSizeWithFlags as *const c_void),
     ),
     (
         "cuOccupancyMaxPotentialClusterSize",
@@ -1132,12 +1039,9 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuParamSetf", Address(crate::generated::unsupported::cuParamSetf as *const c_void)),
     ("cuParamSeti", Address(crate::generated::unsupported::cuParamSeti as *const c_void)),
     ("cuParamSetv", Address(crate::generated::unsupported::cuParamSetv as *const c_void)),
-    ("cuPointerGetAttribute", Address(crate::generated::unsupported::cuPointerGetAttribute as *const c_void)),
-    (
-        "cuPointerGetAttributes",
-        Address(crate::generated::unsupported::cuPointerGetAttributes as *const c_void),
-    ),
-    ("cuPointerSetAttribute", Address(crate::generated::unsupported::cuPointerSetAttribute as *const c_void)),
+    ("cuPointerGetAttribute", Address(crate::exports::cuPointerGetAttribute as *const c_void)),
+    ("cuPointerGetAttributes", Address(crate::exports::cuPointerGetAttributes as *const c_void)),
+    ("cuPointerSetAttribute", Address(crate::exports::cuPointerSetAttribute as *const c_void)),
     ("cuProfilerInitialize", Address(crate::generated::unsupported::cuProfilerInitialize as *const c_void)),
     ("cuProfilerStart", Address(crate::generated::variants::cuProfilerStart as *const c_void)),
     ("cuProfilerStop", Address(crate::generated::variants::cuProfilerStop as *const c_void)),
@@ -1149,18 +1053,15 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuSignalExternalSemaphoresAsync_ptsz",
         Address(crate::generated::unsupported::cuSignalExternalSemaphoresAsync_ptsz as *const c_void),
     ),
-    ("cuStreamAddCallback", Address(crate::generated::unsupported::cuStreamAddCallback as *const c_void)),
+    ("cuStreamAddCallback", Address(crate::exports::cuStreamAddCallback as *const c_void)),
     (
         "cuStreamAddCallback_ptsz",
-        Address(crate::generated::unsupported::cuStreamAddCallback_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamAddCallback_ptsz as *const c_void),
     ),
-    (
-        "cuStreamAttachMemAsync",
-        Address(crate::generated::unsupported::cuStreamAttachMemAsync as *const c_void),
-    ),
+    ("cuStreamAttachMemAsync", Address(crate::exports::cuStreamAttachMemAsync as *const c_void)),
     (
         "cuStreamAttachMemAsync_ptsz",
-        Address(crate::generated::unsupported::cuStreamAttachMemAsync_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamAttachMemAsync_ptsz as *const c_void),
     ),
     ("cuStreamBatchMemOp", Address(crate::generated::unsupported::cuStreamBatchMemOp as *const c_void)),
     (
@@ -1193,30 +1094,24 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuStreamBeginCapture_v2_ptsz",
         Address(crate::generated::unsupported::cuStreamBeginCapture_v2_ptsz as *const c_void),
     ),
-    (
-        "cuStreamCopyAttributes",
-        Address(crate::generated::unsupported::cuStreamCopyAttributes as *const c_void),
-    ),
+    ("cuStreamCopyAttributes", Address(crate::exports::cuStreamCopyAttributes as *const c_void)),
     (
         "cuStreamCopyAttributes_ptsz",
-        Address(crate::generated::unsupported::cuStreamCopyAttributes_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamCopyAttributes_ptsz as *const c_void),
     ),
-    ("cuStreamCreate", Address(crate::generated::unsupported::cuStreamCreate as *const c_void)),
-    (
-        "cuStreamCreateWithPriority",
-        Address(crate::generated::unsupported::cuStreamCreateWithPriority as *const c_void),
-    ),
-    ("cuStreamDestroy", Address(crate::generated::unsupported::cuStreamDestroy as *const c_void)),
-    ("cuStreamDestroy_v2", Address(crate::generated::unsupported::cuStreamDestroy_v2 as *const c_void)),
+    ("cuStreamCreate", Address(crate::exports::cuStreamCreate as *const c_void)),
+    ("cuStreamCreateWithPriority", Address(crate::exports::cuStreamCreateWithPriority as *const c_void)),
+    ("cuStreamDestroy", Address(crate::generated::variants::cuStreamDestroy as *const c_void)),
+    ("cuStreamDestroy_v2", Address(crate::exports::cuStreamDestroy_v2 as *const c_void)),
     ("cuStreamEndCapture", Address(crate::generated::unsupported::cuStreamEndCapture as *const c_void)),
     (
         "cuStreamEndCapture_ptsz",
         Address(crate::generated::unsupported::cuStreamEndCapture_ptsz as *const c_void),
     ),
-    ("cuStreamGetAttribute", Address(crate::generated::unsupported::cuStreamGetAttribute as *const c_void)),
+    ("cuStreamGetAttribute", Address(crate::exports::cuStreamGetAttribute as *const c_void)),
     (
         "cuStreamGetAttribute_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetAttribute_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamGetAttribute_ptsz as *const c_void),
     ),
     (
         "cuStreamGetCaptureInfo",
@@ -1242,44 +1137,38 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuStreamGetCaptureInfo_v3_ptsz",
         Address(crate::generated::unsupported::cuStreamGetCaptureInfo_v3_ptsz as *const c_void),
     ),
-    ("cuStreamGetCtx", Address(crate::generated::unsupported::cuStreamGetCtx as *const c_void)),
-    ("cuStreamGetCtx_ptsz", Address(crate::generated::unsupported::cuStreamGetCtx_ptsz as *const c_void)),
-    ("cuStreamGetCtx_v2", Address(crate::generated::unsupported::cuStreamGetCtx_v2 as *const c_void)),
-    (
-        "cuStreamGetCtx_v2_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetCtx_v2_ptsz as *const c_void),
-    ),
-    ("cuStreamGetDevice", Address(crate::generated::unsupported::cuStreamGetDevice as *const c_void)),
-    (
-        "cuStreamGetDevice_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetDevice_ptsz as *const c_void),
-    ),
-    ("cuStreamGetFlags", Address(crate::generated::unsupported::cuStreamGetFlags as *const c_void)),
-    ("cuStreamGetFlags_ptsz", Address(crate::generated::unsupported::cuStreamGetFlags_ptsz as *const c_void)),
+    ("cuStreamGetCtx", Address(crate::exports::cuStreamGetCtx as *const c_void)),
+    ("cuStreamGetCtx_ptsz", Address(crate::generated::variants::cuStreamGetCtx_ptsz as *const c_void)),
+    ("cuStreamGetCtx_v2", Address(crate::exports::cuStreamGetCtx_v2 as *const c_void)),
+    ("cuStreamGetCtx_v2_ptsz", Address(crate::generated::variants::cuStreamGetCtx_v2_ptsz as *const c_void)),
+    ("cuStreamGetDevice", Address(crate::exports::cuStreamGetDevice as *const c_void)),
+    ("cuStreamGetDevice_ptsz", Address(crate::generated::variants::cuStreamGetDevice_ptsz as *const c_void)),
+    ("cuStreamGetFlags", Address(crate::exports::cuStreamGetFlags as *const c_void)),
+    ("cuStreamGetFlags_ptsz", Address(crate::generated::variants::cuStreamGetFlags_ptsz as *const c_void)),
     ("cuStreamGetGreenCtx", Address(crate::generated::unsupported::cuStreamGetGreenCtx as *const c_void)),
-    ("cuStreamGetId", Address(crate::generated::unsupported::cuStreamGetId as *const c_void)),
-    ("cuStreamGetId_ptsz", Address(crate::generated::unsupported::cuStreamGetId_ptsz as *const c_void)),
-    ("cuStreamGetPriority", Address(crate::generated::unsupported::cuStreamGetPriority as *const c_void)),
+    ("cuStreamGetId", Address(crate::exports::cuStreamGetId as *const c_void)),
+    ("cuStreamGetId_ptsz", Address(crate::generated::variants::cuStreamGetId_ptsz as *const c_void)),
+    ("cuStreamGetPriority", Address(crate::exports::cuStreamGetPriority as *const c_void)),
     (
         "cuStreamGetPriority_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetPriority_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamGetPriority_ptsz as *const c_void),
     ),
-    ("cuStreamIsCapturing", Address(crate::generated::unsupported::cuStreamIsCapturing as *const c_void)),
+    ("cuStreamIsCapturing", Address(crate::exports::cuStreamIsCapturing as *const c_void)),
     (
         "cuStreamIsCapturing_ptsz",
-        Address(crate::generated::unsupported::cuStreamIsCapturing_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamIsCapturing_ptsz as *const c_void),
     ),
-    ("cuStreamQuery", Address(crate::generated::unsupported::cuStreamQuery as *const c_void)),
-    ("cuStreamQuery_ptsz", Address(crate::generated::unsupported::cuStreamQuery_ptsz as *const c_void)),
-    ("cuStreamSetAttribute", Address(crate::generated::unsupported::cuStreamSetAttribute as *const c_void)),
+    ("cuStreamQuery", Address(crate::exports::cuStreamQuery as *const c_void)),
+    ("cuStreamQuery_ptsz", Address(crate::generated::variants::cuStreamQuery_ptsz as *const c_void)),
+    ("cuStreamSetAttribute", Address(crate::exports::cuStreamSetAttribute as *const c_void)),
     (
         "cuStreamSetAttribute_ptsz",
-        Address(crate::generated::unsupported::cuStreamSetAttribute_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamSetAttribute_ptsz as *const c_void),
     ),
-    ("cuStreamSynchronize", Address(crate::generated::unsupported::cuStreamSynchronize as *const c_void)),
+    ("cuStreamSynchronize", Address(crate::exports::cuStreamSynchronize as *const c_void)),
     (
         "cuStreamSynchronize_ptsz",
-        Address(crate::generated::unsupported::cuStreamSynchronize_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamSynchronize_ptsz as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies",
@@ -1297,11 +1186,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuStreamUpdateCaptureDependencies_v2_ptsz",
         Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_v2_ptsz as *const c_void),
     ),
-    ("cuStreamWaitEvent", Address(crate::generated::unsupported::cuStreamWaitEvent as *const c_void)),
-    (
-        "cuStreamWaitEvent_ptsz",
-        Address(crate::generated::unsupported::cuStreamWaitEvent_ptsz as *const c_void),
-    ),
+    ("cuStreamWaitEvent", Address(crate::exports::cuStreamWaitEvent as *const c_void)),
+    ("cuStreamWaitEvent_ptsz", Address(crate::generated::variants::cuStreamWaitEvent_ptsz as *const c_void)),
     ("cuStreamWaitValue32", Address(crate::generated::unsupported::cuStreamWaitValue32 as *const c_void)),
     (
         "cuStreamWaitValue32_ptsz",
@@ -1473,7 +1359,7 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuThreadExchangeStreamCaptureMode",
-        Address(crate::generated::unsupported::cuThreadExchangeStreamCaptureMode as *const c_void),
+        Address(crate::exports::cuThreadExchangeStreamCaptureMode as *const c_void),
     ),
     ("cuUserObjectCreate", Address(crate::generated::unsupported::cuUserObjectCreate as *const c_void)),
     ("cuUserObjectRelease", Address(crate::generated::unsupported::cuUserObjectRelease as *const c_void)),
@@ -1487,6 +1373,204 @@ static SYMBOLS: [(&str, Address); 637] = [
         Address(crate::generated::unsupported::cuWaitExternalSemaphoresAsync_ptsz as *const c_void),
     ),
 ];
+
+const _: cuda_abi::PFN_cuCtxCreate_v2 = crate::exports::cuCtxCreate_v2;
+const _: cuda_abi::PFN_cuCtxCreate_v3 = crate::exports::cuCtxCreate_v3;
+const _: cuda_abi::PFN_cuCtxCreate_v4 = crate::exports::cuCtxCreate_v4;
+const _: cuda_abi::PFN_cuCtxDestroy_v2 = crate::exports::cuCtxDestroy_v2;
+const _: cuda_abi::PFN_cuCtxDisablePeerAccess = crate::exports::cuCtxDisablePeerAccess;
+const _: cuda_abi::PFN_cuCtxEnablePeerAccess = crate::exports::cuCtxEnablePeerAccess;
+const _: cuda_abi::PFN_cuCtxGetApiVersion = crate::exports::cuCtxGetApiVersion;
+const _: cuda_abi::PFN_cuCtxGetCacheConfig = crate::exports::cuCtxGetCacheConfig;
+const _: cuda_abi::PFN_cuCtxGetCurrent = crate::exports::cuCtxGetCurrent;
+const _: cuda_abi::PFN_cuCtxGetDevice = crate::exports::cuCtxGetDevice;
+const _: cuda_abi::PFN_cuCtxGetDevice_v2 = crate::exports::cuCtxGetDevice_v2;
+const _: cuda_abi::PFN_cuCtxGetFlags = crate::exports::cuCtxGetFlags;
+const _: cuda_abi::PFN_cuCtxGetId = crate::exports::cuCtxGetId;
+const _: cuda_abi::PFN_cuCtxGetLimit = crate::exports::cuCtxGetLimit;
+const _: cuda_abi::PFN_cuCtxGetSharedMemConfig = crate::exports::cuCtxGetSharedMemConfig;
+const _: cuda_abi::PFN_cuCtxGetStreamPriorityRange = crate::exports::cuCtxGetStreamPriorityRange;
+const _: cuda_abi::PFN_cuCtxPopCurrent_v2 = crate::exports::cuCtxPopCurrent_v2;
+const _: cuda_abi::PFN_cuCtxPushCurrent_v2 = crate::exports::cuCtxPushCurrent_v2;
+const _: cuda_abi::PFN_cuCtxRecordEvent = crate::exports::cuCtxRecordEvent;
+const _: cuda_abi::PFN_cuCtxResetPersistingL2Cache = crate::exports::cuCtxResetPersistingL2Cache;
+const _: cuda_abi::PFN_cuCtxSetCacheConfig = crate::exports::cuCtxSetCacheConfig;
+const _: cuda_abi::PFN_cuCtxSetCurrent = crate::exports::cuCtxSetCurrent;
+const _: cuda_abi::PFN_cuCtxSetFlags = crate::exports::cuCtxSetFlags;
+const _: cuda_abi::PFN_cuCtxSetLimit = crate::exports::cuCtxSetLimit;
+const _: cuda_abi::PFN_cuCtxSetSharedMemConfig = crate::exports::cuCtxSetSharedMemConfig;
+const _: cuda_abi::PFN_cuCtxSynchronize = crate::exports::cuCtxSynchronize;
+const _: cuda_abi::PFN_cuCtxSynchronize_v2 = crate::exports::cuCtxSynchronize_v2;
+const _: cuda_abi::PFN_cuCtxWaitEvent = crate::exports::cuCtxWaitEvent;
+const _: cuda_abi::PFN_cuDeviceCanAccessPeer = crate::exports::cuDeviceCanAccessPeer;
+const _: cuda_abi::PFN_cuDeviceComputeCapability = crate::exports::cuDeviceComputeCapability;
+const _: cuda_abi::PFN_cuDeviceGet = crate::exports::cuDeviceGet;
+const _: cuda_abi::PFN_cuDeviceGetAttribute = crate::exports::cuDeviceGetAttribute;
+const _: cuda_abi::PFN_cuDeviceGetByPCIBusId = crate::exports::cuDeviceGetByPCIBusId;
+const _: cuda_abi::PFN_cuDeviceGetCount = crate::exports::cuDeviceGetCount;
+const _: cuda_abi::PFN_cuDeviceGetDefaultMemPool = crate::exports::cuDeviceGetDefaultMemPool;
+const _: cuda_abi::PFN_cuDeviceGetExecAffinitySupport = crate::exports::cuDeviceGetExecAffinitySupport;
+const _: cuda_abi::PFN_cuDeviceGetLuid = crate::exports::cuDeviceGetLuid;
+const _: cuda_abi::PFN_cuDeviceGetMemPool = crate::exports::cuDeviceGetMemPool;
+const _: cuda_abi::PFN_cuDeviceGetName = crate::exports::cuDeviceGetName;
+const _: cuda_abi::PFN_cuDeviceGetP2PAttribute = crate::exports::cuDeviceGetP2PAttribute;
+const _: cuda_abi::PFN_cuDeviceGetPCIBusId = crate::exports::cuDeviceGetPCIBusId;
+const _: cuda_abi::PFN_cuDeviceGetProperties = crate::exports::cuDeviceGetProperties;
+const _: cuda_abi::PFN_cuDeviceGetTexture1DLinearMaxWidth =
+    crate::exports::cuDeviceGetTexture1DLinearMaxWidth;
+const _: cuda_abi::PFN_cuDeviceGetUuid = crate::exports::cuDeviceGetUuid;
+const _: cuda_abi::PFN_cuDeviceGetUuid_v2 = crate::exports::cuDeviceGetUuid_v2;
+const _: cuda_abi::PFN_cuDevicePrimaryCtxGetState = crate::exports::cuDevicePrimaryCtxGetState;
+const _: cuda_abi::PFN_cuDevicePrimaryCtxRelease_v2 = crate::exports::cuDevicePrimaryCtxRelease_v2;
+const _: cuda_abi::PFN_cuDevicePrimaryCtxReset_v2 = crate::exports::cuDevicePrimaryCtxReset_v2;
+const _: cuda_abi::PFN_cuDevicePrimaryCtxRetain = crate::exports::cuDevicePrimaryCtxRetain;
+const _: cuda_abi::PFN_cuDevicePrimaryCtxSetFlags_v2 = crate::exports::cuDevicePrimaryCtxSetFlags_v2;
+const _: cuda_abi::PFN_cuDeviceSetMemPool = crate::exports::cuDeviceSetMemPool;
+const _: cuda_abi::PFN_cuDeviceTotalMem_v2 = crate::exports::cuDeviceTotalMem_v2;
+const _: cuda_abi::PFN_cuDriverGetVersion = crate::exports::cuDriverGetVersion;
+const _: cuda_abi::PFN_cuEventCreate = crate::exports::cuEventCreate;
+const _: cuda_abi::PFN_cuEventDestroy_v2 = crate::exports::cuEventDestroy_v2;
+const _: cuda_abi::PFN_cuEventElapsedTime = crate::exports::cuEventElapsedTime;
+const _: cuda_abi::PFN_cuEventElapsedTime_v2 = crate::exports::cuEventElapsedTime_v2;
+const _: cuda_abi::PFN_cuEventQuery = crate::exports::cuEventQuery;
+const _: cuda_abi::PFN_cuEventRecord = crate::exports::cuEventRecord;
+const _: cuda_abi::PFN_cuEventRecordWithFlags = crate::exports::cuEventRecordWithFlags;
+const _: cuda_abi::PFN_cuEventSynchronize = crate::exports::cuEventSynchronize;
+const _: cuda_abi::PFN_cuFuncGetAttribute = crate::exports::cuFuncGetAttribute;
+const _: cuda_abi::PFN_cuFuncGetModule = crate::exports::cuFuncGetModule;
+const _: cuda_abi::PFN_cuFuncGetName = crate::exports::cuFuncGetName;
+const _: cuda_abi::PFN_cuFuncGetParamInfo = crate::exports::cuFuncGetParamInfo;
+const _: cuda_abi::PFN_cuFuncIsLoaded = crate::exports::cuFuncIsLoaded;
+const _: cuda_abi::PFN_cuFuncLoad = crate::exports::cuFuncLoad;
+const _: cuda_abi::PFN_cuFuncSetAttribute = crate::exports::cuFuncSetAttribute;
+const _: cuda_abi::PFN_cuFuncSetCacheConfig = crate::exports::cuFuncSetCacheConfig;
+const _: cuda_abi::PFN_cuFuncSetSharedMemConfig = crate::exports::cuFuncSetSharedMemConfig;
+const _: cuda_abi::PFN_cuGetErrorName = crate::exports::cuGetErrorName;
+const _: cuda_abi::PFN_cuGetErrorString = crate::exports::cuGetErrorString;
+const _: cuda_abi::PFN_cuGetExportTable = crate::exports::cuGetExportTable;
+const _: cuda_abi::PFN_cuGetProcAddress = crate::exports::cuGetProcAddress;
+const _: cuda_abi::PFN_cuGetProcAddress_v2 = crate::exports::cuGetProcAddress_v2;
+const _: cuda_abi::PFN_cuInit = crate::exports::cuInit;
+const _: cuda_abi::PFN_cuKernelGetAttribute = crate::exports::cuKernelGetAttribute;
+const _: cuda_abi::PFN_cuKernelGetFunction = crate::exports::cuKernelGetFunction;
+const _: cuda_abi::PFN_cuKernelGetLibrary = crate::exports::cuKernelGetLibrary;
+const _: cuda_abi::PFN_cuKernelGetName = crate::exports::cuKernelGetName;
+const _: cuda_abi::PFN_cuKernelGetParamInfo = crate::exports::cuKernelGetParamInfo;
+const _: cuda_abi::PFN_cuKernelSetAttribute = crate::exports::cuKernelSetAttribute;
+const _: cuda_abi::PFN_cuKernelSetCacheConfig = crate::exports::cuKernelSetCacheConfig;
+const _: cuda_abi::PFN_cuLaunchCooperativeKernel = crate::exports::cuLaunchCooperativeKernel;
+const _: cuda_abi::PFN_cuLaunchHostFunc = crate::exports::cuLaunchHostFunc;
+const _: cuda_abi::PFN_cuLaunchKernel = crate::exports::cuLaunchKernel;
+const _: cuda_abi::PFN_cuLaunchKernelEx = crate::exports::cuLaunchKernelEx;
+const _: cuda_abi::PFN_cuLibraryEnumerateKernels = crate::exports::cuLibraryEnumerateKernels;
+const _: cuda_abi::PFN_cuLibraryGetGlobal = crate::exports::cuLibraryGetGlobal;
+const _: cuda_abi::PFN_cuLibraryGetKernel = crate::exports::cuLibraryGetKernel;
+const _: cuda_abi::PFN_cuLibraryGetKernelCount = crate::exports::cuLibraryGetKernelCount;
+const _: cuda_abi::PFN_cuLibraryGetManaged = crate::exports::cuLibraryGetManaged;
+const _: cuda_abi::PFN_cuLibraryGetModule = crate::exports::cuLibraryGetModule;
+const _: cuda_abi::PFN_cuLibraryGetUnifiedFunction = crate::exports::cuLibraryGetUnifiedFunction;
+const _: cuda_abi::PFN_cuLibraryLoadData = crate::exports::cuLibraryLoadData;
+const _: cuda_abi::PFN_cuLibraryLoadFromFile = crate::exports::cuLibraryLoadFromFile;
+const _: cuda_abi::PFN_cuLibraryUnload = crate::exports::cuLibraryUnload;
+const _: cuda_abi::PFN_cuMemAdvise = crate::exports::cuMemAdvise;
+const _: cuda_abi::PFN_cuMemAdvise_v2 = crate::exports::cuMemAdvise_v2;
+const _: cuda_abi::PFN_cuMemAllocAsync = crate::exports::cuMemAllocAsync;
+const _: cuda_abi::PFN_cuMemAllocFromPoolAsync = crate::exports::cuMemAllocFromPoolAsync;
+const _: cuda_abi::PFN_cuMemAllocHost_v2 = crate::exports::cuMemAllocHost_v2;
+const _: cuda_abi::PFN_cuMemAllocManaged = crate::exports::cuMemAllocManaged;
+const _: cuda_abi::PFN_cuMemAllocPitch_v2 = crate::exports::cuMemAllocPitch_v2;
+const _: cuda_abi::PFN_cuMemAlloc_v2 = crate::exports::cuMemAlloc_v2;
+const _: cuda_abi::PFN_cuMemFreeAsync = crate::exports::cuMemFreeAsync;
+const _: cuda_abi::PFN_cuMemFreeHost = crate::exports::cuMemFreeHost;
+const _: cuda_abi::PFN_cuMemFree_v2 = crate::exports::cuMemFree_v2;
+const _: cuda_abi::PFN_cuMemGetAddressRange_v2 = crate::exports::cuMemGetAddressRange_v2;
+const _: cuda_abi::PFN_cuMemGetDefaultMemPool = crate::exports::cuMemGetDefaultMemPool;
+const _: cuda_abi::PFN_cuMemGetInfo_v2 = crate::exports::cuMemGetInfo_v2;
+const _: cuda_abi::PFN_cuMemHostAlloc = crate::exports::cuMemHostAlloc;
+const _: cuda_abi::PFN_cuMemHostGetDevicePointer_v2 = crate::exports::cuMemHostGetDevicePointer_v2;
+const _: cuda_abi::PFN_cuMemHostGetFlags = crate::exports::cuMemHostGetFlags;
+const _: cuda_abi::PFN_cuMemHostRegister_v2 = crate::exports::cuMemHostRegister_v2;
+const _: cuda_abi::PFN_cuMemHostUnregister = crate::exports::cuMemHostUnregister;
+const _: cuda_abi::PFN_cuMemPoolCreate = crate::exports::cuMemPoolCreate;
+const _: cuda_abi::PFN_cuMemPoolDestroy = crate::exports::cuMemPoolDestroy;
+const _: cuda_abi::PFN_cuMemPoolGetAccess = crate::exports::cuMemPoolGetAccess;
+const _: cuda_abi::PFN_cuMemPoolGetAttribute = crate::exports::cuMemPoolGetAttribute;
+const _: cuda_abi::PFN_cuMemPoolSetAccess = crate::exports::cuMemPoolSetAccess;
+const _: cuda_abi::PFN_cuMemPoolSetAttribute = crate::exports::cuMemPoolSetAttribute;
+const _: cuda_abi::PFN_cuMemPoolTrimTo = crate::exports::cuMemPoolTrimTo;
+const _: cuda_abi::PFN_cuMemPrefetchAsync = crate::exports::cuMemPrefetchAsync;
+const _: cuda_abi::PFN_cuMemPrefetchAsync_v2 = crate::exports::cuMemPrefetchAsync_v2;
+const _: cuda_abi::PFN_cuMemRangeGetAttribute = crate::exports::cuMemRangeGetAttribute;
+const _: cuda_abi::PFN_cuMemcpy = crate::exports::cuMemcpy;
+const _: cuda_abi::PFN_cuMemcpy2DAsync_v2 = crate::exports::cuMemcpy2DAsync_v2;
+const _: cuda_abi::PFN_cuMemcpy2DUnaligned_v2 = crate::exports::cuMemcpy2DUnaligned_v2;
+const _: cuda_abi::PFN_cuMemcpy2D_v2 = crate::exports::cuMemcpy2D_v2;
+const _: cuda_abi::PFN_cuMemcpy3DAsync_v2 = crate::exports::cuMemcpy3DAsync_v2;
+const _: cuda_abi::PFN_cuMemcpy3DPeer = crate::exports::cuMemcpy3DPeer;
+const _: cuda_abi::PFN_cuMemcpy3DPeerAsync = crate::exports::cuMemcpy3DPeerAsync;
+const _: cuda_abi::PFN_cuMemcpy3D_v2 = crate::exports::cuMemcpy3D_v2;
+const _: cuda_abi::PFN_cuMemcpyAsync = crate::exports::cuMemcpyAsync;
+const _: cuda_abi::PFN_cuMemcpyDtoDAsync_v2 = crate::exports::cuMemcpyDtoDAsync_v2;
+const _: cuda_abi::PFN_cuMemcpyDtoD_v2 = crate::exports::cuMemcpyDtoD_v2;
+const _: cuda_abi::PFN_cuMemcpyDtoHAsync_v2 = crate::exports::cuMemcpyDtoHAsync_v2;
+const _: cuda_abi::PFN_cuMemcpyDtoH_v2 = crate::exports::cuMemcpyDtoH_v2;
+const _: cuda_abi::PFN_cuMemcpyHtoDAsync_v2 = crate::exports::cuMemcpyHtoDAsync_v2;
+const _: cuda_abi::PFN_cuMemcpyHtoD_v2 = crate::exports::cuMemcpyHtoD_v2;
+const _: cuda_abi::PFN_cuMemcpyPeer = crate::exports::cuMemcpyPeer;
+const _: cuda_abi::PFN_cuMemcpyPeerAsync = crate::exports::cuMemcpyPeerAsync;
+const _: cuda_abi::PFN_cuMemsetD16Async = crate::exports::cuMemsetD16Async;
+const _: cuda_abi::PFN_cuMemsetD16_v2 = crate::exports::cuMemsetD16_v2;
+const _: cuda_abi::PFN_cuMemsetD2D16Async = crate::exports::cuMemsetD2D16Async;
+const _: cuda_abi::PFN_cuMemsetD2D16_v2 = crate::exports::cuMemsetD2D16_v2;
+const _: cuda_abi::PFN_cuMemsetD2D32Async = crate::exports::cuMemsetD2D32Async;
+const _: cuda_abi::PFN_cuMemsetD2D32_v2 = crate::exports::cuMemsetD2D32_v2;
+const _: cuda_abi::PFN_cuMemsetD2D8Async = crate::exports::cuMemsetD2D8Async;
+const _: cuda_abi::PFN_cuMemsetD2D8_v2 = crate::exports::cuMemsetD2D8_v2;
+const _: cuda_abi::PFN_cuMemsetD32Async = crate::exports::cuMemsetD32Async;
+const _: cuda_abi::PFN_cuMemsetD32_v2 = crate::exports::cuMemsetD32_v2;
+const _: cuda_abi::PFN_cuMemsetD8Async = crate::exports::cuMemsetD8Async;
+const _: cuda_abi::PFN_cuMemsetD8_v2 = crate::exports::cuMemsetD8_v2;
+const _: cuda_abi::PFN_cuModuleEnumerateFunctions = crate::exports::cuModuleEnumerateFunctions;
+const _: cuda_abi::PFN_cuModuleGetFunction = crate::exports::cuModuleGetFunction;
+const _: cuda_abi::PFN_cuModuleGetFunctionCount = crate::exports::cuModuleGetFunctionCount;
+const _: cuda_abi::PFN_cuModuleGetGlobal_v2 = crate::exports::cuModuleGetGlobal_v2;
+const _: cuda_abi::PFN_cuModuleGetLoadingMode = crate::exports::cuModuleGetLoadingMode;
+const _: cuda_abi::PFN_cuModuleLoad = crate::exports::cuModuleLoad;
+const _: cuda_abi::PFN_cuModuleLoadData = crate::exports::cuModuleLoadData;
+const _: cuda_abi::PFN_cuModuleLoadDataEx = crate::exports::cuModuleLoadDataEx;
+const _: cuda_abi::PFN_cuModuleLoadFatBinary = crate::exports::cuModuleLoadFatBinary;
+const _: cuda_abi::PFN_cuModuleUnload = crate::exports::cuModuleUnload;
+const _: cuda_abi::PFN_cuOccupancyAvailableDynamicSMemPerBlock =
+    crate::exports::cuOccupancyAvailableDynamicSMemPerBlock;
+const _: cuda_abi::PFN_cuOccupancyMaxActiveBlocksPerMultiprocessor =
+    crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessor;
+const _: cuda_abi::PFN_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags =
+    crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags;
+const _: cuda_abi::PFN_cuOccupancyMaxPotentialBlockSize = crate::exports::cuOccupancyMaxPotentialBlockSize;
+const _: cuda_abi::PFN_cuOccupancyMaxPotentialBlockSizeWithFlags =
+    crate::exports::cuOccupancyMaxPotentialBlockSizeWithFlags;
+const _: cuda_abi::PFN_cuPointerGetAttribute = crate::exports::cuPointerGetAttribute;
+const _: cuda_abi::PFN_cuPointerGetAttributes = crate::exports::cuPointerGetAttributes;
+const _: cuda_abi::PFN_cuPointerSetAttribute = crate::exports::cuPointerSetAttribute;
+const _: cuda_abi::PFN_cuStreamAddCallback = crate::exports::cuStreamAddCallback;
+const _: cuda_abi::PFN_cuStreamAttachMemAsync = crate::exports::cuStreamAttachMemAsync;
+const _: cuda_abi::PFN_cuStreamCopyAttributes = crate::exports::cuStreamCopyAttributes;
+const _: cuda_abi::PFN_cuStreamCreate = crate::exports::cuStreamCreate;
+const _: cuda_abi::PFN_cuStreamCreateWithPriority = crate::exports::cuStreamCreateWithPriority;
+const _: cuda_abi::PFN_cuStreamDestroy_v2 = crate::exports::cuStreamDestroy_v2;
+const _: cuda_abi::PFN_cuStreamGetAttribute = crate::exports::cuStreamGetAttribute;
+const _: cuda_abi::PFN_cuStreamGetCtx = crate::exports::cuStreamGetCtx;
+const _: cuda_abi::PFN_cuStreamGetCtx_v2 = crate::exports::cuStreamGetCtx_v2;
+const _: cuda_abi::PFN_cuStreamGetDevice = crate::exports::cuStreamGetDevice;
+const _: cuda_abi::PFN_cuStreamGetFlags = crate::exports::cuStreamGetFlags;
+const _: cuda_abi::PFN_cuStreamGetId = crate::exports::cuStreamGetId;
+const _: cuda_abi::PFN_cuStreamGetPriority = crate::exports::cuStreamGetPriority;
+const _: cuda_abi::PFN_cuStreamIsCapturing = crate::exports::cuStreamIsCapturing;
+const _: cuda_abi::PFN_cuStreamQuery = crate::exports::cuStreamQuery;
+const _: cuda_abi::PFN_cuStreamSetAttribute = crate::exports::cuStreamSetAttribute;
+const _: cuda_abi::PFN_cuStreamSynchronize = crate::exports::cuStreamSynchronize;
+const _: cuda_abi::PFN_cuStreamWaitEvent = crate::exports::cuStreamWaitEvent;
+const _: cuda_abi::PFN_cuThreadExchangeStreamCaptureMode = crate::exports::cuThreadExchangeStreamCaptureMode;
 
 #[cfg(test)]
 mod tests {

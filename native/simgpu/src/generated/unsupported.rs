@@ -197,74 +197,13 @@ pub unsafe extern "C" fn cuCtxCreate(pctx: *mut CUcontext, flags: u32, dev: CUde
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: u32, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuCtxCreate_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxCreate_v3(
-    pctx: *mut CUcontext,
-    paramsArray: *mut CUexecAffinityParam,
-    numParams: i32,
-    flags: u32,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuCtxCreate_v3")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxCreate_v4(
-    pctx: *mut CUcontext,
-    ctxCreateParams: *mut CUctxCreateParams,
-    flags: u32,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuCtxCreate_v4")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDestroy(ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxDestroy")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxDestroy_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxDetach(ctx: CUcontext) -> CUresult {
     crate::unsupported("cuCtxDetach")
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDisablePeerAccess(peerContext: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxDisablePeerAccess")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxEnablePeerAccess(peerContext: CUcontext, Flags: u32) -> CUresult {
-    crate::unsupported("cuCtxEnablePeerAccess")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxFromGreenCtx(pContext: *mut CUcontext, hCtx: CUgreenCtx) -> CUresult {
     crate::unsupported("cuCtxFromGreenCtx")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut u32) -> CUresult {
-    crate::unsupported("cuCtxGetApiVersion")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult {
-    crate::unsupported("cuCtxGetCacheConfig")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetCurrent(pctx: *mut CUcontext) -> CUresult {
-    crate::unsupported("cuCtxGetCurrent")
 }
 
 #[unsafe(no_mangle)]
@@ -277,119 +216,11 @@ pub unsafe extern "C" fn cuCtxGetDevResource(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult {
-    crate::unsupported("cuCtxGetDevice")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxGetDevice_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetExecAffinity(
     pExecAffinity: *mut CUexecAffinityParam,
     r#type: CUexecAffinityType,
 ) -> CUresult {
     crate::unsupported("cuCtxGetExecAffinity")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetFlags(flags: *mut u32) -> CUresult {
-    crate::unsupported("cuCtxGetFlags")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetId(ctx: CUcontext, ctxId: *mut u64) -> CUresult {
-    crate::unsupported("cuCtxGetId")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CUresult {
-    crate::unsupported("cuCtxGetLimit")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetSharedMemConfig(pConfig: *mut CUsharedconfig) -> CUresult {
-    crate::unsupported("cuCtxGetSharedMemConfig")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
-    leastPriority: *mut i32,
-    greatestPriority: *mut i32,
-) -> CUresult {
-    crate::unsupported("cuCtxGetStreamPriorityRange")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPopCurrent(pctx: *mut CUcontext) -> CUresult {
-    crate::unsupported("cuCtxPopCurrent")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> CUresult {
-    crate::unsupported("cuCtxPopCurrent_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxPushCurrent")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxPushCurrent_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
-    crate::unsupported("cuCtxRecordEvent")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> CUresult {
-    crate::unsupported("cuCtxResetPersistingL2Cache")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
-    crate::unsupported("cuCtxSetCacheConfig")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxSetCurrent")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetFlags(flags: u32) -> CUresult {
-    crate::unsupported("cuCtxSetFlags")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult {
-    crate::unsupported("cuCtxSetLimit")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
-    crate::unsupported("cuCtxSetSharedMemConfig")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
-    crate::unsupported("cuCtxSynchronize")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
-    crate::unsupported("cuCtxSynchronize_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
-    crate::unsupported("cuCtxWaitEvent")
 }
 
 #[unsafe(no_mangle)]
@@ -424,68 +255,12 @@ pub unsafe extern "C" fn cuDevSmResourceSplitByCount(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceCanAccessPeer(
-    canAccessPeer: *mut i32,
-    dev: CUdevice,
-    peerDev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceCanAccessPeer")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceComputeCapability(
-    major: *mut i32,
-    minor: *mut i32,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceComputeCapability")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGet(device: *mut CUdevice, ordinal: i32) -> CUresult {
-    crate::unsupported("cuDeviceGet")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetAttribute(
-    pi: *mut i32,
-    attrib: CUdevice_attribute,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceGetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetByPCIBusId(dev: *mut CUdevice, pciBusId: *const c_char) -> CUresult {
-    crate::unsupported("cuDeviceGetByPCIBusId")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetCount(count: *mut i32) -> CUresult {
-    crate::unsupported("cuDeviceGetCount")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetDefaultMemPool")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetDevResource(
     device: CUdevice,
     resource: *mut CUdevResource,
     r#type: CUdevResourceType,
 ) -> CUresult {
     crate::unsupported("cuDeviceGetDevResource")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
-    pi: *mut i32,
-    r#type: CUexecAffinityType,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceGetExecAffinitySupport")
 }
 
 #[unsafe(no_mangle)]
@@ -505,25 +280,6 @@ pub unsafe extern "C" fn cuDeviceGetHostAtomicCapabilities(
     dev: CUdevice,
 ) -> CUresult {
     crate::unsupported("cuDeviceGetHostAtomicCapabilities")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetLuid(
-    luid: *mut c_char,
-    deviceNodeMask: *mut u32,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceGetLuid")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetMemPool")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, len: i32, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetName")
 }
 
 #[unsafe(no_mangle)]
@@ -547,92 +303,8 @@ pub unsafe extern "C" fn cuDeviceGetP2PAtomicCapabilities(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetP2PAttribute(
-    value: *mut i32,
-    attrib: CUdevice_P2PAttribute,
-    srcDevice: CUdevice,
-    dstDevice: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceGetP2PAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetPCIBusId(pciBusId: *mut c_char, len: i32, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetPCIBusId")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetProperties")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
-    maxWidthInElements: *mut usize,
-    format: CUarray_format,
-    numChannels: u32,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuDeviceGetTexture1DLinearMaxWidth")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetUuid")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetUuid_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult {
     crate::unsupported("cuDeviceGraphMemTrim")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(
-    dev: CUdevice,
-    flags: *mut u32,
-    active: *mut i32,
-) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxGetState")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxRelease")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxRelease_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxReset")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxReset_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxRetain")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: u32) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxSetFlags")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: u32) -> CUresult {
-    crate::unsupported("cuDevicePrimaryCtxSetFlags_v2")
 }
 
 #[unsafe(no_mangle)]
@@ -655,18 +327,8 @@ pub unsafe extern "C" fn cuDeviceSetGraphMemAttribute(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) -> CUresult {
-    crate::unsupported("cuDeviceSetMemPool")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceTotalMem(bytes: *mut u32, dev: CUdevice) -> CUresult {
     crate::unsupported("cuDeviceTotalMem")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceTotalMem_v2")
 }
 
 #[unsafe(no_mangle)]
@@ -675,78 +337,6 @@ pub unsafe extern "C" fn cuDeviceUnregisterAsyncNotification(
     callback: CUasyncCallbackHandle,
 ) -> CUresult {
     crate::unsupported("cuDeviceUnregisterAsyncNotification")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDriverGetVersion(driverVersion: *mut i32) -> CUresult {
-    crate::unsupported("cuDriverGetVersion")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUresult {
-    crate::unsupported("cuEventCreate")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventDestroy(hEvent: CUevent) -> CUresult {
-    crate::unsupported("cuEventDestroy")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult {
-    crate::unsupported("cuEventDestroy_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventElapsedTime(
-    pMilliseconds: *mut f32,
-    hStart: CUevent,
-    hEnd: CUevent,
-) -> CUresult {
-    crate::unsupported("cuEventElapsedTime")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventElapsedTime_v2(
-    pMilliseconds: *mut f32,
-    hStart: CUevent,
-    hEnd: CUevent,
-) -> CUresult {
-    crate::unsupported("cuEventElapsedTime_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
-    crate::unsupported("cuEventQuery")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuEventRecord")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) -> CUresult {
-    crate::unsupported("cuEventRecordWithFlags")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(
-    hEvent: CUevent,
-    hStream: CUstream,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuEventRecordWithFlags_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventRecord_ptsz(hEvent: CUevent, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuEventRecord_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuEventSynchronize(hEvent: CUevent) -> CUresult {
-    crate::unsupported("cuEventSynchronize")
 }
 
 #[unsafe(no_mangle)]
@@ -776,113 +366,13 @@ pub unsafe extern "C" fn cuFlushGPUDirectRDMAWrites(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetAttribute(
-    pi: *mut i32,
-    attrib: CUfunction_attribute,
-    hfunc: CUfunction,
-) -> CUresult {
-    crate::unsupported("cuFuncGetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetModule(hmod: *mut CUmodule, hfunc: CUfunction) -> CUresult {
-    crate::unsupported("cuFuncGetModule")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetName(name: *mut *const c_char, hfunc: CUfunction) -> CUresult {
-    crate::unsupported("cuFuncGetName")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncGetParamInfo(
-    func: CUfunction,
-    paramIndex: usize,
-    paramOffset: *mut usize,
-    paramSize: *mut usize,
-) -> CUresult {
-    crate::unsupported("cuFuncGetParamInfo")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncIsLoaded(
-    state: *mut CUfunctionLoadingState,
-    function: CUfunction,
-) -> CUresult {
-    crate::unsupported("cuFuncIsLoaded")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncLoad(function: CUfunction) -> CUresult {
-    crate::unsupported("cuFuncLoad")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetAttribute(
-    hfunc: CUfunction,
-    attrib: CUfunction_attribute,
-    value: i32,
-) -> CUresult {
-    crate::unsupported("cuFuncSetAttribute")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncSetBlockShape(hfunc: CUfunction, x: i32, y: i32, z: i32) -> CUresult {
     crate::unsupported("cuFuncSetBlockShape")
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_cache) -> CUresult {
-    crate::unsupported("cuFuncSetCacheConfig")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig) -> CUresult {
-    crate::unsupported("cuFuncSetSharedMemConfig")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncSetSharedSize(hfunc: CUfunction, bytes: u32) -> CUresult {
     crate::unsupported("cuFuncSetSharedSize")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorName(error: CUresult, pStr: *mut *const c_char) -> CUresult {
-    crate::unsupported("cuGetErrorName")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorString(error: CUresult, pStr: *mut *const c_char) -> CUresult {
-    crate::unsupported("cuGetErrorString")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetExportTable(
-    ppExportTable: *mut *const c_void,
-    pExportTableId: *const CUuuid,
-) -> CUresult {
-    crate::unsupported("cuGetExportTable")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetProcAddress(
-    symbol: *const c_char,
-    pfn: *mut *mut c_void,
-    cudaVersion: i32,
-    flags: u64,
-) -> CUresult {
-    crate::unsupported("cuGetProcAddress")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetProcAddress_v2(
-    symbol: *const c_char,
-    pfn: *mut *mut c_void,
-    cudaVersion: i32,
-    flags: u64,
-    symbolStatus: *mut CUdriverProcAddressQueryResult,
-) -> CUresult {
-    crate::unsupported("cuGetProcAddress_v2")
 }
 
 #[unsafe(no_mangle)]
@@ -1842,11 +1332,6 @@ pub unsafe extern "C" fn cuImportExternalSemaphore(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuInit(Flags: u32) -> CUresult {
-    crate::unsupported("cuInit")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuIpcCloseMemHandle(dptr: CUdeviceptr) -> CUresult {
     crate::unsupported("cuIpcCloseMemHandle")
 }
@@ -1885,78 +1370,8 @@ pub unsafe extern "C" fn cuIpcOpenMemHandle_v2(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetAttribute(
-    pi: *mut i32,
-    attrib: CUfunction_attribute,
-    kernel: CUkernel,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuKernelGetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) -> CUresult {
-    crate::unsupported("cuKernelGetFunction")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetLibrary(pLib: *mut CUlibrary, kernel: CUkernel) -> CUresult {
-    crate::unsupported("cuKernelGetLibrary")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetName(name: *mut *const c_char, hfunc: CUkernel) -> CUresult {
-    crate::unsupported("cuKernelGetName")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelGetParamInfo(
-    kernel: CUkernel,
-    paramIndex: usize,
-    paramOffset: *mut usize,
-    paramSize: *mut usize,
-) -> CUresult {
-    crate::unsupported("cuKernelGetParamInfo")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelSetAttribute(
-    attrib: CUfunction_attribute,
-    val: i32,
-    kernel: CUkernel,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuKernelSetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuKernelSetCacheConfig(
-    kernel: CUkernel,
-    config: CUfunc_cache,
-    dev: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuKernelSetCacheConfig")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunch(f: CUfunction) -> CUresult {
     crate::unsupported("cuLaunch")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchCooperativeKernel(
-    f: CUfunction,
-    gridDimX: u32,
-    gridDimY: u32,
-    gridDimZ: u32,
-    blockDimX: u32,
-    blockDimY: u32,
-    blockDimZ: u32,
-    sharedMemBytes: u32,
-    hStream: CUstream,
-    kernelParams: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchCooperativeKernel")
 }
 
 #[unsafe(no_mangle)]
@@ -1966,22 +1381,6 @@ pub unsafe extern "C" fn cuLaunchCooperativeKernelMultiDevice(
     flags: u32,
 ) -> CUresult {
     crate::unsupported("cuLaunchCooperativeKernelMultiDevice")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
-    f: CUfunction,
-    gridDimX: u32,
-    gridDimY: u32,
-    gridDimZ: u32,
-    blockDimX: u32,
-    blockDimY: u32,
-    blockDimZ: u32,
-    sharedMemBytes: u32,
-    hStream: CUstream,
-    kernelParams: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchCooperativeKernel_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -1997,168 +1396,6 @@ pub unsafe extern "C" fn cuLaunchGridAsync(
     hStream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuLaunchGridAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchHostFunc(
-    hStream: CUstream,
-    r#fn: CUhostFn,
-    userData: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchHostFunc")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(
-    hStream: CUstream,
-    r#fn: CUhostFn,
-    userData: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchHostFunc_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernel(
-    f: CUfunction,
-    gridDimX: u32,
-    gridDimY: u32,
-    gridDimZ: u32,
-    blockDimX: u32,
-    blockDimY: u32,
-    blockDimZ: u32,
-    sharedMemBytes: u32,
-    hStream: CUstream,
-    kernelParams: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchKernel")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernelEx(
-    config: *const CUlaunchConfig,
-    f: CUfunction,
-    kernelParams: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchKernelEx")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
-    config: *const CUlaunchConfig,
-    f: CUfunction,
-    kernelParams: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchKernelEx_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchKernel_ptsz(
-    f: CUfunction,
-    gridDimX: u32,
-    gridDimY: u32,
-    gridDimZ: u32,
-    blockDimX: u32,
-    blockDimY: u32,
-    blockDimZ: u32,
-    sharedMemBytes: u32,
-    hStream: CUstream,
-    kernelParams: *mut *mut c_void,
-    extra: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchKernel_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryEnumerateKernels(
-    kernels: *mut CUkernel,
-    numKernels: u32,
-    lib: CUlibrary,
-) -> CUresult {
-    crate::unsupported("cuLibraryEnumerateKernels")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetGlobal(
-    dptr: *mut CUdeviceptr,
-    bytes: *mut usize,
-    library: CUlibrary,
-    name: *const c_char,
-) -> CUresult {
-    crate::unsupported("cuLibraryGetGlobal")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetKernel(
-    pKernel: *mut CUkernel,
-    library: CUlibrary,
-    name: *const c_char,
-) -> CUresult {
-    crate::unsupported("cuLibraryGetKernel")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary) -> CUresult {
-    crate::unsupported("cuLibraryGetKernelCount")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetManaged(
-    dptr: *mut CUdeviceptr,
-    bytes: *mut usize,
-    library: CUlibrary,
-    name: *const c_char,
-) -> CUresult {
-    crate::unsupported("cuLibraryGetManaged")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetModule(pMod: *mut CUmodule, library: CUlibrary) -> CUresult {
-    crate::unsupported("cuLibraryGetModule")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
-    fptr: *mut *mut c_void,
-    library: CUlibrary,
-    symbol: *const c_char,
-) -> CUresult {
-    crate::unsupported("cuLibraryGetUnifiedFunction")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryLoadData(
-    library: *mut CUlibrary,
-    code: *const c_void,
-    jitOptions: *mut CUjit_option,
-    jitOptionsValues: *mut *mut c_void,
-    numJitOptions: u32,
-    libraryOptions: *mut CUlibraryOption,
-    libraryOptionValues: *mut *mut c_void,
-    numLibraryOptions: u32,
-) -> CUresult {
-    crate::unsupported("cuLibraryLoadData")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryLoadFromFile(
-    library: *mut CUlibrary,
-    fileName: *const c_char,
-    jitOptions: *mut CUjit_option,
-    jitOptionsValues: *mut *mut c_void,
-    numJitOptions: u32,
-    libraryOptions: *mut CUlibraryOption,
-    libraryOptionValues: *mut *mut c_void,
-    numLibraryOptions: u32,
-) -> CUresult {
-    crate::unsupported("cuLibraryLoadFromFile")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryUnload(library: CUlibrary) -> CUresult {
-    crate::unsupported("cuLibraryUnload")
 }
 
 #[unsafe(no_mangle)]
@@ -2302,81 +1539,13 @@ pub unsafe extern "C" fn cuMemAddressReserve(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAdvise(
-    devPtr: CUdeviceptr,
-    count: usize,
-    advice: CUmem_advise,
-    device: CUdevice,
-) -> CUresult {
-    crate::unsupported("cuMemAdvise")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAdvise_v2(
-    devPtr: CUdeviceptr,
-    count: usize,
-    advice: CUmem_advise,
-    location: CUmemLocation,
-) -> CUresult {
-    crate::unsupported("cuMemAdvise_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: u32) -> CUresult {
     crate::unsupported("cuMemAlloc")
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocAsync(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocAsync_ptsz(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocFromPoolAsync(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    pool: CUmemoryPool,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocFromPoolAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    pool: CUmemoryPool,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocFromPoolAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAllocHost(pp: *mut *mut c_void, bytesize: u32) -> CUresult {
     crate::unsupported("cuMemAllocHost")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) -> CUresult {
-    crate::unsupported("cuMemAllocHost_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: u32) -> CUresult {
-    crate::unsupported("cuMemAllocManaged")
 }
 
 #[unsafe(no_mangle)]
@@ -2388,22 +1557,6 @@ pub unsafe extern "C" fn cuMemAllocPitch(
     ElementSizeBytes: u32,
 ) -> CUresult {
     crate::unsupported("cuMemAllocPitch")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocPitch_v2(
-    dptr: *mut CUdeviceptr,
-    pPitch: *mut usize,
-    WidthInBytes: usize,
-    Height: usize,
-    ElementSizeBytes: u32,
-) -> CUresult {
-    crate::unsupported("cuMemAllocPitch_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult {
-    crate::unsupported("cuMemAlloc_v2")
 }
 
 #[unsafe(no_mangle)]
@@ -2504,26 +1657,6 @@ pub unsafe extern "C" fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemFreeAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeAsync_ptsz(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemFreeAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeHost(p: *mut c_void) -> CUresult {
-    crate::unsupported("cuMemFreeHost")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
-    crate::unsupported("cuMemFree_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetAccess(
     flags: *mut u64,
     location: *const CUmemLocation,
@@ -2539,15 +1672,6 @@ pub unsafe extern "C" fn cuMemGetAddressRange(
     dptr: CUdeviceptr_v1,
 ) -> CUresult {
     crate::unsupported("cuMemGetAddressRange")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAddressRange_v2(
-    pbase: *mut CUdeviceptr,
-    psize: *mut usize,
-    dptr: CUdeviceptr,
-) -> CUresult {
-    crate::unsupported("cuMemGetAddressRange_v2")
 }
 
 #[unsafe(no_mangle)]
@@ -2568,15 +1692,6 @@ pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetDefaultMemPool(
-    pool_out: *mut CUmemoryPool,
-    location: *mut CUmemLocation,
-    r#type: CUmemAllocationType,
-) -> CUresult {
-    crate::unsupported("cuMemGetDefaultMemPool")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetHandleForAddressRange(
     handle: *mut c_void,
     dptr: CUdeviceptr,
@@ -2593,11 +1708,6 @@ pub unsafe extern "C" fn cuMemGetInfo(free: *mut u32, total: *mut u32) -> CUresu
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult {
-    crate::unsupported("cuMemGetInfo_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetMemPool(
     pool: *mut CUmemoryPool,
     location: *mut CUmemLocation,
@@ -2607,46 +1717,12 @@ pub unsafe extern "C" fn cuMemGetMemPool(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostAlloc(pp: *mut *mut c_void, bytesize: usize, Flags: u32) -> CUresult {
-    crate::unsupported("cuMemHostAlloc")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostGetDevicePointer(
     pdptr: *mut CUdeviceptr_v1,
     p: *mut c_void,
     Flags: u32,
 ) -> CUresult {
     crate::unsupported("cuMemHostGetDevicePointer")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostGetDevicePointer_v2(
-    pdptr: *mut CUdeviceptr,
-    p: *mut c_void,
-    Flags: u32,
-) -> CUresult {
-    crate::unsupported("cuMemHostGetDevicePointer_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostGetFlags(pFlags: *mut u32, p: *mut c_void) -> CUresult {
-    crate::unsupported("cuMemHostGetFlags")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostRegister(p: *mut c_void, bytesize: usize, Flags: u32) -> CUresult {
-    crate::unsupported("cuMemHostRegister")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, Flags: u32) -> CUresult {
-    crate::unsupported("cuMemHostRegister_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemHostUnregister(p: *mut c_void) -> CUresult {
-    crate::unsupported("cuMemHostUnregister")
 }
 
 #[unsafe(no_mangle)]
@@ -2688,19 +1764,6 @@ pub unsafe extern "C" fn cuMemMapArrayAsync_ptsz(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolCreate(
-    pool: *mut CUmemoryPool,
-    poolProps: *const CUmemPoolProps,
-) -> CUresult {
-    crate::unsupported("cuMemPoolCreate")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
-    crate::unsupported("cuMemPoolDestroy")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemPoolExportPointer(
     shareData_out: *mut CUmemPoolPtrExportData,
     ptr: CUdeviceptr,
@@ -2716,24 +1779,6 @@ pub unsafe extern "C" fn cuMemPoolExportToShareableHandle(
     flags: u64,
 ) -> CUresult {
     crate::unsupported("cuMemPoolExportToShareableHandle")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolGetAccess(
-    flags: *mut CUmemAccess_flags,
-    memPool: CUmemoryPool,
-    location: *mut CUmemLocation,
-) -> CUresult {
-    crate::unsupported("cuMemPoolGetAccess")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolGetAttribute(
-    pool: CUmemoryPool,
-    attr: CUmemPool_attribute,
-    value: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuMemPoolGetAttribute")
 }
 
 #[unsafe(no_mangle)]
@@ -2753,71 +1798,6 @@ pub unsafe extern "C" fn cuMemPoolImportPointer(
     shareData: *mut CUmemPoolPtrExportData,
 ) -> CUresult {
     crate::unsupported("cuMemPoolImportPointer")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolSetAccess(
-    pool: CUmemoryPool,
-    map: *const CUmemAccessDesc,
-    count: usize,
-) -> CUresult {
-    crate::unsupported("cuMemPoolSetAccess")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolSetAttribute(
-    pool: CUmemoryPool,
-    attr: CUmemPool_attribute,
-    value: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuMemPoolSetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolTrimTo(pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult {
-    crate::unsupported("cuMemPoolTrimTo")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPrefetchAsync(
-    devPtr: CUdeviceptr,
-    count: usize,
-    dstDevice: CUdevice,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemPrefetchAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPrefetchAsync_ptsz(
-    devPtr: CUdeviceptr,
-    count: usize,
-    dstDevice: CUdevice,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemPrefetchAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPrefetchAsync_v2(
-    devPtr: CUdeviceptr,
-    count: usize,
-    location: CUmemLocation,
-    flags: u32,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemPrefetchAsync_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPrefetchAsync_v2_ptsz(
-    devPtr: CUdeviceptr,
-    count: usize,
-    location: CUmemLocation,
-    flags: u32,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemPrefetchAsync_v2_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -2846,17 +1826,6 @@ pub unsafe extern "C" fn cuMemPrefetchBatchAsync_ptsz(
     hStream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuMemPrefetchBatchAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemRangeGetAttribute(
-    data: *mut c_void,
-    dataSize: usize,
-    attribute: CUmem_range_attribute,
-    devPtr: CUdeviceptr,
-    count: usize,
-) -> CUresult {
-    crate::unsupported("cuMemRangeGetAttribute")
 }
 
 #[unsafe(no_mangle)]
@@ -2909,11 +1878,6 @@ pub unsafe extern "C" fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) -> CUresult {
-    crate::unsupported("cuMemcpy")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy2D(pCopy: *const CUDA_MEMCPY2D_v1) -> CUresult {
     crate::unsupported("cuMemcpy2D")
 }
@@ -2924,38 +1888,8 @@ pub unsafe extern "C" fn cuMemcpy2DAsync(pCopy: *const CUDA_MEMCPY2D_v1, hStream
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2DAsync_v2(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemcpy2DAsync_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2DAsync_v2_ptsz(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemcpy2DAsync_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy2DUnaligned(pCopy: *const CUDA_MEMCPY2D_v1) -> CUresult {
     crate::unsupported("cuMemcpy2DUnaligned")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
-    crate::unsupported("cuMemcpy2DUnaligned_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
-    crate::unsupported("cuMemcpy2DUnaligned_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
-    crate::unsupported("cuMemcpy2D_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy2D_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
-    crate::unsupported("cuMemcpy2D_v2_ptds")
 }
 
 #[unsafe(no_mangle)]
@@ -2966,16 +1900,6 @@ pub unsafe extern "C" fn cuMemcpy3D(pCopy: *const CUDA_MEMCPY3D_v1) -> CUresult 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpy3DAsync(pCopy: *const CUDA_MEMCPY3D_v1, hStream: CUstream) -> CUresult {
     crate::unsupported("cuMemcpy3DAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemcpy3DAsync_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DAsync_v2_ptsz(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemcpy3DAsync_v2_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -3018,62 +1942,6 @@ pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz(
     hStream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuMemcpy3DBatchAsync_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DPeer(pCopy: *const CUDA_MEMCPY3D_PEER) -> CUresult {
-    crate::unsupported("cuMemcpy3DPeer")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DPeerAsync(
-    pCopy: *const CUDA_MEMCPY3D_PEER,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpy3DPeerAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DPeerAsync_ptsz(
-    pCopy: *const CUDA_MEMCPY3D_PEER,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpy3DPeerAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3DPeer_ptds(pCopy: *const CUDA_MEMCPY3D_PEER) -> CUresult {
-    crate::unsupported("cuMemcpy3DPeer_ptds")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) -> CUresult {
-    crate::unsupported("cuMemcpy3D_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy3D_v2_ptds(pCopy: *const CUDA_MEMCPY3D) -> CUresult {
-    crate::unsupported("cuMemcpy3D_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync(
-    dst: CUdeviceptr,
-    src: CUdeviceptr,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyAsync_ptsz(
-    dst: CUdeviceptr,
-    src: CUdeviceptr,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyAsync_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -3310,44 +2178,6 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
-    dstDevice: CUdeviceptr,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoDAsync_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
-    dstDevice: CUdeviceptr,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoDAsync_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoD_v2(
-    dstDevice: CUdeviceptr,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoD_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(
-    dstDevice: CUdeviceptr,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoD_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemcpyDtoH(
     dstHost: *mut c_void,
     srcDevice: CUdeviceptr_v1,
@@ -3364,44 +2194,6 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync(
     hStream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuMemcpyDtoHAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
-    dstHost: *mut c_void,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoHAsync_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
-    dstHost: *mut c_void,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoHAsync_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2(
-    dstHost: *mut c_void,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoH_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(
-    dstHost: *mut c_void,
-    srcDevice: CUdeviceptr,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyDtoH_v2_ptds")
 }
 
 #[unsafe(no_mangle)]
@@ -3487,127 +2279,8 @@ pub unsafe extern "C" fn cuMemcpyHtoDAsync(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
-    dstDevice: CUdeviceptr,
-    srcHost: *const c_void,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyHtoDAsync_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
-    dstDevice: CUdeviceptr,
-    srcHost: *const c_void,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyHtoDAsync_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2(
-    dstDevice: CUdeviceptr,
-    srcHost: *const c_void,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyHtoD_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(
-    dstDevice: CUdeviceptr,
-    srcHost: *const c_void,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyHtoD_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyPeer(
-    dstDevice: CUdeviceptr,
-    dstContext: CUcontext,
-    srcDevice: CUdeviceptr,
-    srcContext: CUcontext,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyPeer")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyPeerAsync(
-    dstDevice: CUdeviceptr,
-    dstContext: CUcontext,
-    srcDevice: CUdeviceptr,
-    srcContext: CUcontext,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyPeerAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyPeerAsync_ptsz(
-    dstDevice: CUdeviceptr,
-    dstContext: CUcontext,
-    srcDevice: CUdeviceptr,
-    srcContext: CUcontext,
-    ByteCount: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemcpyPeerAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpyPeer_ptds(
-    dstDevice: CUdeviceptr,
-    dstContext: CUcontext,
-    srcDevice: CUdeviceptr,
-    srcContext: CUcontext,
-    ByteCount: usize,
-) -> CUresult {
-    crate::unsupported("cuMemcpyPeer_ptds")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemcpy_ptds(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) -> CUresult {
-    crate::unsupported("cuMemcpy_ptds")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD16(dstDevice: CUdeviceptr_v1, us: u16, N: u32) -> CUresult {
     crate::unsupported("cuMemsetD16")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16Async(
-    dstDevice: CUdeviceptr,
-    us: u16,
-    N: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD16Async")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
-    dstDevice: CUdeviceptr,
-    us: u16,
-    N: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD16Async_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
-    crate::unsupported("cuMemsetD16_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD16_v2_ptds(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
-    crate::unsupported("cuMemsetD16_v2_ptds")
 }
 
 #[unsafe(no_mangle)]
@@ -3622,52 +2295,6 @@ pub unsafe extern "C" fn cuMemsetD2D16(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16Async(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    us: u16,
-    Width: usize,
-    Height: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D16Async")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16Async_ptsz(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    us: u16,
-    Width: usize,
-    Height: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D16Async_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16_v2(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    us: u16,
-    Width: usize,
-    Height: usize,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D16_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D16_v2_ptds(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    us: u16,
-    Width: usize,
-    Height: usize,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D16_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD2D32(
     dstDevice: CUdeviceptr_v1,
     dstPitch: u32,
@@ -3676,52 +2303,6 @@ pub unsafe extern "C" fn cuMemsetD2D32(
     Height: u32,
 ) -> CUresult {
     crate::unsupported("cuMemsetD2D32")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32Async(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    ui: u32,
-    Width: usize,
-    Height: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D32Async")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32Async_ptsz(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    ui: u32,
-    Width: usize,
-    Height: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D32Async_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32_v2(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    ui: u32,
-    Width: usize,
-    Height: usize,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D32_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D32_v2_ptds(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    ui: u32,
-    Width: usize,
-    Height: usize,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D32_v2_ptds")
 }
 
 #[unsafe(no_mangle)]
@@ -3736,119 +2317,13 @@ pub unsafe extern "C" fn cuMemsetD2D8(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8Async(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    uc: u8,
-    Width: usize,
-    Height: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D8Async")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8Async_ptsz(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    uc: u8,
-    Width: usize,
-    Height: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D8Async_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8_v2(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    uc: u8,
-    Width: usize,
-    Height: usize,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D8_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD2D8_v2_ptds(
-    dstDevice: CUdeviceptr,
-    dstPitch: usize,
-    uc: u8,
-    Width: usize,
-    Height: usize,
-) -> CUresult {
-    crate::unsupported("cuMemsetD2D8_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD32(dstDevice: CUdeviceptr_v1, ui: u32, N: u32) -> CUresult {
     crate::unsupported("cuMemsetD32")
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async(
-    dstDevice: CUdeviceptr,
-    ui: u32,
-    N: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD32Async")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
-    dstDevice: CUdeviceptr,
-    ui: u32,
-    N: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD32Async_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
-    crate::unsupported("cuMemsetD32_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD32_v2_ptds(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
-    crate::unsupported("cuMemsetD32_v2_ptds")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD8(dstDevice: CUdeviceptr_v1, uc: u8, N: u32) -> CUresult {
     crate::unsupported("cuMemsetD8")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async(
-    dstDevice: CUdeviceptr,
-    uc: u8,
-    N: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD8Async")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
-    dstDevice: CUdeviceptr,
-    uc: u8,
-    N: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemsetD8Async_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
-    crate::unsupported("cuMemsetD8_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
-    crate::unsupported("cuMemsetD8_v2_ptds")
 }
 
 #[unsafe(no_mangle)]
@@ -3892,29 +2367,6 @@ pub unsafe extern "C" fn cuMipmappedArrayGetSparseProperties(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleEnumerateFunctions(
-    functions: *mut CUfunction,
-    numFunctions: u32,
-    r#mod: CUmodule,
-) -> CUresult {
-    crate::unsupported("cuModuleEnumerateFunctions")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunction(
-    hfunc: *mut CUfunction,
-    hmod: CUmodule,
-    name: *const c_char,
-) -> CUresult {
-    crate::unsupported("cuModuleGetFunction")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, r#mod: CUmodule) -> CUresult {
-    crate::unsupported("cuModuleGetFunctionCount")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleGetGlobal(
     dptr: *mut CUdeviceptr_v1,
     bytes: *mut u32,
@@ -3922,21 +2374,6 @@ pub unsafe extern "C" fn cuModuleGetGlobal(
     name: *const c_char,
 ) -> CUresult {
     crate::unsupported("cuModuleGetGlobal")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetGlobal_v2(
-    dptr: *mut CUdeviceptr,
-    bytes: *mut usize,
-    hmod: CUmodule,
-    name: *const c_char,
-) -> CUresult {
-    crate::unsupported("cuModuleGetGlobal_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) -> CUresult {
-    crate::unsupported("cuModuleGetLoadingMode")
 }
 
 #[unsafe(no_mangle)]
@@ -3955,37 +2392,6 @@ pub unsafe extern "C" fn cuModuleGetTexRef(
     name: *const c_char,
 ) -> CUresult {
     crate::unsupported("cuModuleGetTexRef")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) -> CUresult {
-    crate::unsupported("cuModuleLoad")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult {
-    crate::unsupported("cuModuleLoadData")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoadDataEx(
-    module: *mut CUmodule,
-    image: *const c_void,
-    numOptions: u32,
-    options: *mut CUjit_option,
-    optionValues: *mut *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuModuleLoadDataEx")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleLoadFatBinary(module: *mut CUmodule, fatCubin: *const c_void) -> CUresult {
-    crate::unsupported("cuModuleLoadFatBinary")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleUnload(hmod: CUmodule) -> CUresult {
-    crate::unsupported("cuModuleUnload")
 }
 
 #[unsafe(no_mangle)]
@@ -4047,68 +2453,12 @@ pub unsafe extern "C" fn cuMulticastUnbind(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
-    dynamicSmemSize: *mut usize,
-    func: CUfunction,
-    numBlocks: i32,
-    blockSize: i32,
-) -> CUresult {
-    crate::unsupported("cuOccupancyAvailableDynamicSMemPerBlock")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
-    numBlocks: *mut i32,
-    func: CUfunction,
-    blockSize: i32,
-    dynamicSMemSize: usize,
-) -> CUresult {
-    crate::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessor")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-    numBlocks: *mut i32,
-    func: CUfunction,
-    blockSize: i32,
-    dynamicSMemSize: usize,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuOccupancyMaxActiveClusters(
     numClusters: *mut i32,
     func: CUfunction,
     config: *const CUlaunchConfig,
 ) -> CUresult {
     crate::unsupported("cuOccupancyMaxActiveClusters")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSize(
-    minGridSize: *mut i32,
-    blockSize: *mut i32,
-    func: CUfunction,
-    blockSizeToDynamicSMemSize: CUoccupancyB2DSize,
-    dynamicSMemSize: usize,
-    blockSizeLimit: i32,
-) -> CUresult {
-    crate::unsupported("cuOccupancyMaxPotentialBlockSize")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags(
-    minGridSize: *mut i32,
-    blockSize: *mut i32,
-    func: CUfunction,
-    blockSizeToDynamicSMemSize: CUoccupancyB2DSize,
-    dynamicSMemSize: usize,
-    blockSizeLimit: i32,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuOccupancyMaxPotentialBlockSizeWithFlags")
 }
 
 #[unsafe(no_mangle)]
@@ -4151,34 +2501,6 @@ pub unsafe extern "C" fn cuParamSetv(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerGetAttribute(
-    data: *mut c_void,
-    attribute: CUpointer_attribute,
-    ptr: CUdeviceptr,
-) -> CUresult {
-    crate::unsupported("cuPointerGetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerGetAttributes(
-    numAttributes: u32,
-    attributes: *mut CUpointer_attribute,
-    data: *mut *mut c_void,
-    ptr: CUdeviceptr,
-) -> CUresult {
-    crate::unsupported("cuPointerGetAttributes")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuPointerSetAttribute(
-    value: *const c_void,
-    attribute: CUpointer_attribute,
-    ptr: CUdeviceptr,
-) -> CUresult {
-    crate::unsupported("cuPointerSetAttribute")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuProfilerInitialize(
     configFile: *const c_char,
     outputFile: *const c_char,
@@ -4205,46 +2527,6 @@ pub unsafe extern "C" fn cuSignalExternalSemaphoresAsync_ptsz(
     stream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAddCallback(
-    hStream: CUstream,
-    callback: CUstreamCallback,
-    userData: *mut c_void,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuStreamAddCallback")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
-    hStream: CUstream,
-    callback: CUstreamCallback,
-    userData: *mut c_void,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuStreamAddCallback_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAttachMemAsync(
-    hStream: CUstream,
-    dptr: CUdeviceptr,
-    length: usize,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuStreamAttachMemAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
-    hStream: CUstream,
-    dptr: CUdeviceptr,
-    length: usize,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuStreamAttachMemAsync_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -4335,40 +2617,6 @@ pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) -> CUresult {
-    crate::unsupported("cuStreamCopyAttributes")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(dst: CUstream, src: CUstream) -> CUresult {
-    crate::unsupported("cuStreamCopyAttributes_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) -> CUresult {
-    crate::unsupported("cuStreamCreate")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamCreateWithPriority(
-    phStream: *mut CUstream,
-    flags: u32,
-    priority: i32,
-) -> CUresult {
-    crate::unsupported("cuStreamCreateWithPriority")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamDestroy(hStream: CUstream) -> CUresult {
-    crate::unsupported("cuStreamDestroy")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
-    crate::unsupported("cuStreamDestroy_v2")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamEndCapture(hStream: CUstream, phGraph: *mut CUgraph) -> CUresult {
     crate::unsupported("cuStreamEndCapture")
 }
@@ -4376,24 +2624,6 @@ pub unsafe extern "C" fn cuStreamEndCapture(hStream: CUstream, phGraph: *mut CUg
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamEndCapture_ptsz(hStream: CUstream, phGraph: *mut CUgraph) -> CUresult {
     crate::unsupported("cuStreamEndCapture_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetAttribute(
-    hStream: CUstream,
-    attr: CUstreamAttrID,
-    value_out: *mut CUstreamAttrValue,
-) -> CUresult {
-    crate::unsupported("cuStreamGetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
-    hStream: CUstream,
-    attr: CUstreamAttrID,
-    value_out: *mut CUstreamAttrValue,
-) -> CUresult {
-    crate::unsupported("cuStreamGetAttribute_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -4465,130 +2695,8 @@ pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) -> CUresult {
-    crate::unsupported("cuStreamGetCtx")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx_ptsz(hStream: CUstream, pctx: *mut CUcontext) -> CUresult {
-    crate::unsupported("cuStreamGetCtx_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx_v2(
-    hStream: CUstream,
-    pCtx: *mut CUcontext,
-    pGreenCtx: *mut CUgreenCtx,
-) -> CUresult {
-    crate::unsupported("cuStreamGetCtx_v2")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
-    hStream: CUstream,
-    pCtx: *mut CUcontext,
-    pGreenCtx: *mut CUgreenCtx,
-) -> CUresult {
-    crate::unsupported("cuStreamGetCtx_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetDevice(hStream: CUstream, device: *mut CUdevice) -> CUresult {
-    crate::unsupported("cuStreamGetDevice")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetDevice_ptsz(hStream: CUstream, device: *mut CUdevice) -> CUresult {
-    crate::unsupported("cuStreamGetDevice_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetFlags(hStream: CUstream, flags: *mut u32) -> CUresult {
-    crate::unsupported("cuStreamGetFlags")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetFlags_ptsz(hStream: CUstream, flags: *mut u32) -> CUresult {
-    crate::unsupported("cuStreamGetFlags_ptsz")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetGreenCtx(hStream: CUstream, phCtx: *mut CUgreenCtx) -> CUresult {
     crate::unsupported("cuStreamGetGreenCtx")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetId(hStream: CUstream, streamId: *mut u64) -> CUresult {
-    crate::unsupported("cuStreamGetId")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetId_ptsz(hStream: CUstream, streamId: *mut u64) -> CUresult {
-    crate::unsupported("cuStreamGetId_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetPriority(hStream: CUstream, priority: *mut i32) -> CUresult {
-    crate::unsupported("cuStreamGetPriority")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamGetPriority_ptsz(hStream: CUstream, priority: *mut i32) -> CUresult {
-    crate::unsupported("cuStreamGetPriority_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamIsCapturing(
-    hStream: CUstream,
-    captureStatus: *mut CUstreamCaptureStatus,
-) -> CUresult {
-    crate::unsupported("cuStreamIsCapturing")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(
-    hStream: CUstream,
-    captureStatus: *mut CUstreamCaptureStatus,
-) -> CUresult {
-    crate::unsupported("cuStreamIsCapturing_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
-    crate::unsupported("cuStreamQuery")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult {
-    crate::unsupported("cuStreamQuery_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSetAttribute(
-    hStream: CUstream,
-    attr: CUstreamAttrID,
-    value: *const CUstreamAttrValue,
-) -> CUresult {
-    crate::unsupported("cuStreamSetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
-    hStream: CUstream,
-    attr: CUstreamAttrID,
-    value: *const CUstreamAttrValue,
-) -> CUresult {
-    crate::unsupported("cuStreamSetAttribute_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
-    crate::unsupported("cuStreamSynchronize")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult {
-    crate::unsupported("cuStreamSynchronize_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -4631,16 +2739,6 @@ pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
     flags: u32,
 ) -> CUresult {
     crate::unsupported("cuStreamUpdateCaptureDependencies_v2_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
-    crate::unsupported("cuStreamWaitEvent")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
-    crate::unsupported("cuStreamWaitEvent_ptsz")
 }
 
 #[unsafe(no_mangle)]
@@ -5147,11 +3245,6 @@ pub unsafe extern "C" fn cuTexRefSetMipmappedArray(
     Flags: u32,
 ) -> CUresult {
     crate::unsupported("cuTexRefSetMipmappedArray")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) -> CUresult {
-    crate::unsupported("cuThreadExchangeStreamCaptureMode")
 }
 
 #[unsafe(no_mangle)]

@@ -24,6 +24,540 @@ fn per_thread(stream: CUstream) -> CUstream {
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxDestroy(ctx: CUcontext) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuCtxDestroy_v2(ctx) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPopCurrent(pctx: *mut CUcontext) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuCtxPopCurrent_v2(pctx) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuCtxPushCurrent_v2(ctx) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuDevicePrimaryCtxRelease_v2(dev) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuDevicePrimaryCtxReset_v2(dev) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: u32) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuDevicePrimaryCtxSetFlags_v2(dev, flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy(hEvent: CUevent) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuEventDestroy_v2(hEvent) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(
+    hEvent: CUevent,
+    hStream: CUstream,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuEventRecordWithFlags(hEvent, per_thread(hStream), flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord_ptsz(hEvent: CUevent, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuEventRecord(hEvent, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
+    f: CUfunction,
+    gridDimX: u32,
+    gridDimY: u32,
+    gridDimZ: u32,
+    blockDimX: u32,
+    blockDimY: u32,
+    blockDimZ: u32,
+    sharedMemBytes: u32,
+    hStream: CUstream,
+    kernelParams: *mut *mut c_void,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuLaunchCooperativeKernel(
+            f,
+            gridDimX,
+            gridDimY,
+            gridDimZ,
+            blockDimX,
+            blockDimY,
+            blockDimZ,
+            sharedMemBytes,
+            per_thread(hStream),
+            kernelParams,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(
+    hStream: CUstream,
+    r#fn: CUhostFn,
+    userData: *mut c_void,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuLaunchHostFunc(per_thread(hStream), r#fn, userData) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
+    config: *const CUlaunchConfig,
+    f: CUfunction,
+    kernelParams: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> CUresult {
+    if config.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: not null, and the caller passes a valid configuration.
+    let mut copy = unsafe { *config };
+    copy.hStream = per_thread(copy.hStream);
+    let config = &raw const copy;
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuLaunchKernelEx(config, f, kernelParams, extra) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel_ptsz(
+    f: CUfunction,
+    gridDimX: u32,
+    gridDimY: u32,
+    gridDimZ: u32,
+    blockDimX: u32,
+    blockDimY: u32,
+    blockDimZ: u32,
+    sharedMemBytes: u32,
+    hStream: CUstream,
+    kernelParams: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuLaunchKernel(
+            f,
+            gridDimX,
+            gridDimY,
+            gridDimZ,
+            blockDimX,
+            blockDimY,
+            blockDimZ,
+            sharedMemBytes,
+            per_thread(hStream),
+            kernelParams,
+            extra,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocAsync_ptsz(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemAllocAsync(dptr, bytesize, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    pool: CUmemoryPool,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemAllocFromPoolAsync(dptr, bytesize, pool, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeAsync_ptsz(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemFreeAsync(dptr, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostRegister(p: *mut c_void, bytesize: usize, Flags: u32) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemHostRegister_v2(p, bytesize, Flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPrefetchAsync_ptsz(
+    devPtr: CUdeviceptr,
+    count: usize,
+    dstDevice: CUdevice,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemPrefetchAsync(devPtr, count, dstDevice, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPrefetchAsync_v2_ptsz(
+    devPtr: CUdeviceptr,
+    count: usize,
+    location: CUmemLocation,
+    flags: u32,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemPrefetchAsync_v2(devPtr, count, location, flags, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DAsync_v2_ptsz(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpy2DAsync_v2(pCopy, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    let code = unsafe { crate::exports::cuMemcpy2DAsync_v2(pCopy, CU_STREAM_PER_THREAD) };
+    if !code.is_success() {
+        return code;
+    }
+    // SAFETY: the stream is a constant.
+    unsafe { crate::exports::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy2D_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    let code = unsafe { crate::exports::cuMemcpy2DAsync_v2(pCopy, CU_STREAM_PER_THREAD) };
+    if !code.is_success() {
+        return code;
+    }
+    // SAFETY: the stream is a constant.
+    unsafe { crate::exports::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DAsync_v2_ptsz(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpy3DAsync_v2(pCopy, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeerAsync_ptsz(
+    pCopy: *const CUDA_MEMCPY3D_PEER,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpy3DPeerAsync(pCopy, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3DPeer_ptds(pCopy: *const CUDA_MEMCPY3D_PEER) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpy3DPeerAsync(pCopy, CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy3D_v2_ptds(pCopy: *const CUDA_MEMCPY3D) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    let code = unsafe { crate::exports::cuMemcpy3DAsync_v2(pCopy, CU_STREAM_PER_THREAD) };
+    if !code.is_success() {
+        return code;
+    }
+    // SAFETY: the stream is a constant.
+    unsafe { crate::exports::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyAsync_ptsz(
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    ByteCount: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpyAsync(dst, src, ByteCount, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
+    dstDevice: CUdeviceptr,
+    srcDevice: CUdeviceptr,
+    ByteCount: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpyDtoDAsync_v2(dstDevice, srcDevice, ByteCount, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(
+    dstDevice: CUdeviceptr,
+    srcDevice: CUdeviceptr,
+    ByteCount: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpyDtoDAsync_v2(dstDevice, srcDevice, ByteCount, CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
+    dstHost: *mut c_void,
+    srcDevice: CUdeviceptr,
+    ByteCount: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpyDtoHAsync_v2(dstHost, srcDevice, ByteCount, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(
+    dstHost: *mut c_void,
+    srcDevice: CUdeviceptr,
+    ByteCount: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    let code =
+        unsafe { crate::exports::cuMemcpyDtoHAsync_v2(dstHost, srcDevice, ByteCount, CU_STREAM_PER_THREAD) };
+    if !code.is_success() {
+        return code;
+    }
+    // SAFETY: the stream is a constant.
+    unsafe { crate::exports::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
+    dstDevice: CUdeviceptr,
+    srcHost: *const c_void,
+    ByteCount: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemcpyHtoDAsync_v2(dstDevice, srcHost, ByteCount, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(
+    dstDevice: CUdeviceptr,
+    srcHost: *const c_void,
+    ByteCount: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    let code =
+        unsafe { crate::exports::cuMemcpyHtoDAsync_v2(dstDevice, srcHost, ByteCount, CU_STREAM_PER_THREAD) };
+    if !code.is_success() {
+        return code;
+    }
+    // SAFETY: the stream is a constant.
+    unsafe { crate::exports::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyPeerAsync_ptsz(
+    dstDevice: CUdeviceptr,
+    dstContext: CUcontext,
+    srcDevice: CUdeviceptr,
+    srcContext: CUcontext,
+    ByteCount: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuMemcpyPeerAsync(
+            dstDevice,
+            dstContext,
+            srcDevice,
+            srcContext,
+            ByteCount,
+            per_thread(hStream),
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyPeer_ptds(
+    dstDevice: CUdeviceptr,
+    dstContext: CUcontext,
+    srcDevice: CUdeviceptr,
+    srcContext: CUcontext,
+    ByteCount: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuMemcpyPeerAsync(
+            dstDevice,
+            dstContext,
+            srcDevice,
+            srcContext,
+            ByteCount,
+            CU_STREAM_PER_THREAD,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpy_ptds(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    let code = unsafe { crate::exports::cuMemcpyAsync(dst, src, ByteCount, CU_STREAM_PER_THREAD) };
+    if !code.is_success() {
+        return code;
+    }
+    // SAFETY: the stream is a constant.
+    unsafe { crate::exports::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
+    dstDevice: CUdeviceptr,
+    us: u16,
+    N: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD16Async(dstDevice, us, N, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD16_v2_ptds(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD16Async(dstDevice, us, N, CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16Async_ptsz(
+    dstDevice: CUdeviceptr,
+    dstPitch: usize,
+    us: u16,
+    Width: usize,
+    Height: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD2D16Async(dstDevice, dstPitch, us, Width, Height, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D16_v2_ptds(
+    dstDevice: CUdeviceptr,
+    dstPitch: usize,
+    us: u16,
+    Width: usize,
+    Height: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuMemsetD2D16Async(dstDevice, dstPitch, us, Width, Height, CU_STREAM_PER_THREAD)
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32Async_ptsz(
+    dstDevice: CUdeviceptr,
+    dstPitch: usize,
+    ui: u32,
+    Width: usize,
+    Height: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD2D32Async(dstDevice, dstPitch, ui, Width, Height, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D32_v2_ptds(
+    dstDevice: CUdeviceptr,
+    dstPitch: usize,
+    ui: u32,
+    Width: usize,
+    Height: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuMemsetD2D32Async(dstDevice, dstPitch, ui, Width, Height, CU_STREAM_PER_THREAD)
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8Async_ptsz(
+    dstDevice: CUdeviceptr,
+    dstPitch: usize,
+    uc: u8,
+    Width: usize,
+    Height: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD2D8_v2_ptds(
+    dstDevice: CUdeviceptr,
+    dstPitch: usize,
+    uc: u8,
+    Width: usize,
+    Height: usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
+    dstDevice: CUdeviceptr,
+    ui: u32,
+    N: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD32Async(dstDevice, ui, N, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD32_v2_ptds(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD32Async(dstDevice, ui, N, CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
+    dstDevice: CUdeviceptr,
+    uc: u8,
+    N: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD8Async(dstDevice, uc, N, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemsetD8Async(dstDevice, uc, N, CU_STREAM_PER_THREAD) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuProfilerStart() -> CUresult {
     CUresult::SUCCESS
 }
@@ -31,4 +565,125 @@ pub unsafe extern "C" fn cuProfilerStart() -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuProfilerStop() -> CUresult {
     CUresult::SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
+    hStream: CUstream,
+    callback: CUstreamCallback,
+    userData: *mut c_void,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamAddCallback(per_thread(hStream), callback, userData, flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
+    hStream: CUstream,
+    dptr: CUdeviceptr,
+    length: usize,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamAttachMemAsync(per_thread(hStream), dptr, length, flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(dst: CUstream, src: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamCopyAttributes(per_thread(dst), per_thread(src)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamDestroy(hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamDestroy_v2(hStream) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
+    hStream: CUstream,
+    attr: CUstreamAttrID,
+    value_out: *mut CUstreamAttrValue,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetAttribute(per_thread(hStream), attr, value_out) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_ptsz(hStream: CUstream, pctx: *mut CUcontext) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetCtx(per_thread(hStream), pctx) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
+    hStream: CUstream,
+    pCtx: *mut CUcontext,
+    pGreenCtx: *mut CUgreenCtx,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetCtx_v2(per_thread(hStream), pCtx, pGreenCtx) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetDevice_ptsz(hStream: CUstream, device: *mut CUdevice) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetDevice(per_thread(hStream), device) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetFlags_ptsz(hStream: CUstream, flags: *mut u32) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetFlags(per_thread(hStream), flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetId_ptsz(hStream: CUstream, streamId: *mut u64) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetId(per_thread(hStream), streamId) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetPriority_ptsz(hStream: CUstream, priority: *mut i32) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetPriority(per_thread(hStream), priority) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(
+    hStream: CUstream,
+    captureStatus: *mut CUstreamCaptureStatus,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamIsCapturing(per_thread(hStream), captureStatus) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamQuery(per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
+    hStream: CUstream,
+    attr: CUstreamAttrID,
+    value: *const CUstreamAttrValue,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamSetAttribute(per_thread(hStream), attr, value) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamSynchronize(per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamWaitEvent(per_thread(hStream), hEvent, Flags) }
 }

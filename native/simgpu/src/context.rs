@@ -1,0 +1,314 @@
+//! Contexts and the calling thread's stack of them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use cuda_abi::{CUcontext, CUresult};
+
+use crate::accounting;
+use crate::config::config;
+use crate::device::{Device, lock};
+use crate::guard::Answer;
+use crate::library;
+use crate::memory;
+use crate::module::{FUNCTIONS, MODULES};
+use crate::output::Output;
+use crate::registry::{Registry, handle};
+use crate::stream::{STREAMS, Stream};
+
+/// A context: the owner of memory, modules, streams and of the error that ends it.
+pub struct Context {
+    pub id: u64,
+    pub device: &'static Device,
+    pub primary: bool,
+    pub flags: AtomicU32,
+    pub api_version: u32,
+    sticky: AtomicI32,
+    alive: AtomicBool,
+    /// Devices whose memory kernels of this context may use, beside its own.
+    pub peers: RwLock<Vec<i32>>,
+    pub limits: Mutex<BTreeMap<i32, usize>>,
+    pub cache_config: AtomicI32,
+    pub shared_config: AtomicI32,
+    pub output: Output,
+    /// Bytes given out by the device-side `malloc`.
+    pub device_heap_used: AtomicU64,
+    legacy: OnceLock<Arc<Stream>>,
+    per_thread: Mutex<HashMap<std::thread::ThreadId, Arc<Stream>>>,
+    /// All streams but the legacy one.
+    streams: Mutex<Vec<Arc<Stream>>>,
+}
+
+/// All live contexts.
+pub static CONTEXTS: Registry<Context> = Registry::new();
+
+thread_local! {
+    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Context {
+    /// Makes a context; it costs memory, as real ones do.
+    ///
+    /// # Errors
+    /// OUT_OF_MEMORY when the device has too little left.
+    pub fn create(device: &'static Device, flags: u32, primary: bool, api_version: u32) -> Answer<Arc<Self>> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        accounting::reserve(device.physical, config().context_bytes, device.total)?;
+        let context = Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            device,
+            primary,
+            flags: AtomicU32::new(flags),
+            api_version,
+            sticky: AtomicI32::new(0),
+            alive: AtomicBool::new(true),
+            peers: RwLock::default(),
+            limits: Mutex::new(BTreeMap::from([
+                (cuda_abi::CU_LIMIT_STACK_SIZE, 1024),
+                (cuda_abi::CU_LIMIT_PRINTF_FIFO_SIZE, 1 << 20),
+                (cuda_abi::CU_LIMIT_MALLOC_HEAP_SIZE, 8 << 20),
+                (cuda_abi::CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH, 2),
+                (cuda_abi::CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT, 2048),
+                (cuda_abi::CU_LIMIT_MAX_L2_FETCH_GRANULARITY, 64),
+                (cuda_abi::CU_LIMIT_PERSISTING_L2_CACHE_SIZE, 0),
+            ])),
+            cache_config: AtomicI32::new(0),
+            shared_config: AtomicI32::new(1),
+            output: Output::default(),
+            device_heap_used: AtomicU64::new(0),
+            legacy: OnceLock::new(),
+            per_thread: Mutex::default(),
+            streams: Mutex::default(),
+        });
+        CONTEXTS.insert(&context);
+        Ok(context)
+    }
+
+    /// Whether it still exists.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// The error that ended it, if any.
+    pub fn poison(&self) -> Option<CUresult> {
+        match self.sticky.load(Ordering::Acquire) {
+            0 => None,
+            code => Some(CUresult(code)),
+        }
+    }
+
+    /// Ends the context with an error; the first one stays.
+    pub fn set_poison(&self, error: CUresult) {
+        let _ = self.sticky.compare_exchange(0, error.0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Fails where the context is destroyed or ended by an error.
+    ///
+    /// # Errors
+    /// CONTEXT_IS_DESTROYED, or the sticky error.
+    pub fn check(&self) -> Answer {
+        if !self.is_alive() {
+            return Err(CUresult::CONTEXT_IS_DESTROYED);
+        }
+        self.poison().map_or(Ok(()), Err)
+    }
+
+    /// The legacy default stream.
+    pub fn legacy(self: &Arc<Self>) -> Arc<Stream> {
+        Arc::clone(self.legacy.get_or_init(|| Stream::new(self, crate::stream::Role::Legacy, 0, 0)))
+    }
+
+    /// The legacy default stream if anything ever used it.
+    pub fn legacy_if_used(&self) -> Option<&Arc<Stream>> {
+        self.legacy.get()
+    }
+
+    /// The calling thread's own default stream.
+    pub fn per_thread(self: &Arc<Self>) -> Arc<Stream> {
+        let mut streams = lock(&self.per_thread);
+        let stream = streams.entry(std::thread::current().id()).or_insert_with(|| {
+            let stream = Stream::new(self, crate::stream::Role::PerThread, 0, 0);
+            lock(&self.streams).push(Arc::clone(&stream));
+            stream
+        });
+        Arc::clone(stream)
+    }
+
+    /// Makes a stream of the program's own.
+    pub fn create_stream(self: &Arc<Self>, flags: u32, priority: i32) -> Arc<Stream> {
+        let stream = Stream::new(self, crate::stream::Role::Created, flags, priority);
+        lock(&self.streams).push(Arc::clone(&stream));
+        stream
+    }
+
+    /// Forgets a stream that is destroyed.
+    pub fn drop_stream(&self, stream: &Arc<Stream>) {
+        lock(&self.streams).retain(|other| !Arc::ptr_eq(other, stream));
+    }
+
+    /// Runs `action` on every stream but the legacy one.
+    pub fn for_each_stream(&self, mut action: impl FnMut(&Arc<Stream>)) {
+        for stream in lock(&self.streams).iter() {
+            action(stream);
+        }
+    }
+
+    /// Waits until all streams are done and shows what kernels printed.
+    ///
+    /// # Errors
+    /// The error that ended the context.
+    pub fn synchronize(self: &Arc<Self>) -> Answer {
+        self.drain();
+        self.output.flush();
+        self.check()
+    }
+
+    fn drain(&self) {
+        if let Some(legacy) = self.legacy.get() {
+            legacy.wait_idle();
+        }
+        let streams: Vec<_> = lock(&self.streams).clone();
+        for stream in streams {
+            stream.wait_idle();
+        }
+    }
+
+    /// Whether kernels of this context may touch memory of that device.
+    pub fn reaches(&self, device: i32) -> bool {
+        device == self.device.ordinal
+            || self.peers.read().unwrap_or_else(PoisonError::into_inner).contains(&device)
+    }
+
+    /// Ends the context: waits for its work, runs destructors of context-local storage, frees what it owned.
+    pub fn destroy(self: &Arc<Self>) {
+        self.drain();
+        self.output.flush();
+        if !self.alive.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        // SAFETY: the runtime that registered destructors is part of the process that calls us.
+        unsafe {
+            cuda_abi::export_tables::context_local::context_gone(std::ptr::with_exposed_provenance_mut(handle(self)));
+        }
+        CONTEXTS.remove(handle(self));
+        let mut streams = std::mem::take(&mut *lock(&self.streams));
+        streams.extend(self.legacy.get().cloned());
+        lock(&self.per_thread).clear();
+        for stream in streams {
+            STREAMS.remove(handle(&stream));
+            stream.close();
+        }
+        library::context_gone(self.id);
+        FUNCTIONS.remove_where(|function| function.context_id() == self.id);
+        MODULES.remove_where(|module| module.context.id == self.id);
+        memory::free_all_of(self.id);
+        accounting::release(self.device.physical, config().context_bytes);
+    }
+}
+
+/// The calling thread's current context, alive or not.
+pub fn current_any() -> Option<Arc<Context>> {
+    STACK.with_borrow(|stack| stack.last().cloned())
+}
+
+/// The calling thread's current context, fit for work.
+///
+/// # Errors
+/// INVALID_CONTEXT without one, CONTEXT_IS_DESTROYED, or the error that ended it.
+pub fn current() -> Answer<Arc<Context>> {
+    let context = current_any().ok_or(CUresult::INVALID_CONTEXT)?;
+    context.check()?;
+    Ok(context)
+}
+
+/// The context of a handle; null means the current one.
+///
+/// # Errors
+/// INVALID_CONTEXT when there is none.
+pub fn context(handle: CUcontext) -> Answer<Arc<Context>> {
+    if handle.is_null() {
+        return current();
+    }
+    CONTEXTS.find(handle.0).ok_or(CUresult::INVALID_CONTEXT)
+}
+
+/// The handle of an optional context.
+pub fn handle_of(context: Option<&Arc<Context>>) -> CUcontext {
+    CUcontext(context.map_or(0, handle))
+}
+
+/// Puts a context on the calling thread's stack.
+pub fn push(context: Arc<Context>) {
+    STACK.with_borrow_mut(|stack| stack.push(context));
+}
+
+/// Takes the current context off the calling thread's stack.
+pub fn pop() -> Option<Arc<Context>> {
+    STACK.with_borrow_mut(Vec::pop)
+}
+
+/// Replaces the top of the calling thread's stack; `None` only takes it off.
+pub fn set_current(context: Option<Arc<Context>>) {
+    STACK.with_borrow_mut(|stack| {
+        stack.pop();
+        stack.extend(context);
+    });
+}
+
+/// Waits for all work of all contexts: before host memory that any of them may use goes away.
+pub fn synchronize_all() {
+    for context in CONTEXTS.all() {
+        let _ = context.synchronize();
+    }
+}
+
+/// The primary context of a device, made if need be; `retain` counts one user more.
+///
+/// # Errors
+/// As [`Context::create`].
+pub fn primary(device: &'static Device, retain: bool) -> Answer<Arc<Context>> {
+    let mut primary = lock(&device.primary);
+    let context = match &primary.context {
+        Some(context) => Arc::clone(context),
+        None => {
+            let context = Context::create(device, primary.flags, true, 3020)?;
+            primary.context = Some(Arc::clone(&context));
+            context
+        }
+    };
+    if retain {
+        primary.retains += 1;
+    }
+    Ok(context)
+}
+
+/// Gives one retain of the primary context back; the last one destroys it.
+///
+/// # Errors
+/// INVALID_CONTEXT when it is not retained.
+pub fn release_primary(device: &'static Device) -> Answer {
+    let mut primary = lock(&device.primary);
+    if primary.retains == 0 {
+        return Err(CUresult::INVALID_CONTEXT);
+    }
+    primary.retains -= 1;
+    let gone = if primary.retains == 0 { primary.context.take() } else { None };
+    drop(primary);
+    if let Some(context) = gone {
+        context.destroy();
+    }
+    Ok(())
+}
+
+/// Destroys the primary context, whoever retains it.
+pub fn reset_primary(device: &'static Device) {
+    let mut primary = lock(&device.primary);
+    primary.retains = 0;
+    let gone = primary.context.take();
+    drop(primary);
+    if let Some(context) = gone {
+        context.destroy();
+    }
+}

@@ -1,0 +1,38 @@
+//! The calls themselves, by subject. What they mean is CUDA's documentation's to say; how they do it is in the
+//! modules beside this one.
+
+#![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
+
+mod context;
+mod copy;
+mod device;
+mod event;
+mod function;
+mod initialisation;
+mod library;
+mod memory;
+mod memset;
+mod module;
+mod occupancy;
+mod peer;
+mod pointer;
+mod pool;
+mod primary_context;
+mod stream;
+
+pub use context::*;
+pub use copy::*;
+pub use device::*;
+pub use event::*;
+pub use function::*;
+pub use initialisation::*;
+pub use library::*;
+pub use memory::*;
+pub use memset::*;
+pub use module::*;
+pub use occupancy::*;
+pub use peer::*;
+pub use pointer::*;
+pub use pool::*;
+pub use primary_context::*;
+pub use stream::*;

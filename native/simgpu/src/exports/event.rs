@@ -1,0 +1,67 @@
+//! Events.
+
+use cuda_abi::{CUevent, CUresult, CUstream};
+
+use crate::context::current;
+use crate::event::{EVENTS, Event, event};
+use crate::guard::{exports, put};
+use crate::stream::{Ticket, stream};
+
+/// Blocking wait, no timing, interprocess.
+const FLAGS: u32 = 7;
+const INTERPROCESS: u32 = 4;
+
+exports! {
+    fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) {
+        if phEvent.is_null() || Flags & !FLAGS != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if Flags & INTERPROCESS != 0 {
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        put(phEvent, CUevent(EVENTS.insert(&Event::new(&current()?, Flags))))
+    }
+
+    fn cuEventDestroy_v2(hEvent: CUevent) {
+        EVENTS.remove(hEvent.0).map(|_| ()).ok_or(CUresult::INVALID_HANDLE)
+    }
+
+    fn cuEventRecord(hEvent: CUevent, hStream: CUstream) {
+        let stream = stream(hStream)?;
+        let event = event(hEvent)?;
+        if event.context.id != stream.context.id {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        event.record(&stream);
+        Ok(())
+    }
+
+    fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) {
+        if flags & !1 != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        cuEventRecord(hEvent, hStream).into_result()
+    }
+
+    fn cuEventQuery(hEvent: CUevent) {
+        let event = event(hEvent)?;
+        event.context.check()?;
+        if event.ticket().is_none_or(|ticket| ticket.is_done()) { Ok(()) } else { Err(CUresult::NOT_READY) }
+    }
+
+    fn cuEventSynchronize(hEvent: CUevent) {
+        let event = event(hEvent)?;
+        event.context.check()?;
+        event.ticket().as_ref().inspect(|ticket: &&Ticket| ticket.wait());
+        event.context.output.flush();
+        event.context.check()
+    }
+
+    fn cuEventElapsedTime(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) {
+        put(pMilliseconds, event(hEnd)?.milliseconds_since(&*event(hStart)?)?)
+    }
+
+    fn cuEventElapsedTime_v2(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) {
+        put(pMilliseconds, event(hEnd)?.milliseconds_since(&*event(hStart)?)?)
+    }
+}

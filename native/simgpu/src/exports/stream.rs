@@ -1,0 +1,177 @@
+//! Streams, callbacks and host functions.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cuda_abi::{
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUhostFn, CUresult, CUstream, CUstreamAttrID,
+    CUstreamAttrValue, CUstreamCallback, CUstreamCaptureMode, CUstreamCaptureStatus,
+};
+
+use crate::context::current;
+use crate::guard::{Answer, exports, in_host_function, put, put_optional};
+use crate::registry::handle;
+use crate::stream::{STREAMS, Work, stream};
+
+/// A program's pointer on its way to the thread that calls it back.
+struct UserData(*mut c_void);
+
+// SAFETY: the program hands the pointer over for its own function, which CUDA calls on another thread by contract.
+unsafe impl Send for UserData {}
+
+impl UserData {
+    fn pointer(&self) -> *mut c_void {
+        self.0
+    }
+}
+
+fn create(flags: u32, priority: i32) -> Answer<CUstream> {
+    if flags & !cuda_abi::CU_STREAM_NON_BLOCKING != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let stream = current()?.create_stream(flags, priority.clamp(-5, 0));
+    Ok(CUstream(STREAMS.insert(&stream)))
+}
+
+exports! {
+    fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) {
+        if phStream.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        put(phStream, create(Flags, 0)?)
+    }
+
+    fn cuStreamCreateWithPriority(phStream: *mut CUstream, flags: u32, priority: i32) {
+        if phStream.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        put(phStream, create(flags, priority)?)
+    }
+
+    fn cuStreamDestroy_v2(hStream: CUstream) {
+        // Work that is queued still runs; the thread ends after it.
+        let stream = STREAMS.remove(hStream.0).ok_or(CUresult::INVALID_HANDLE)?;
+        if stream.is_idle() {
+            stream.context.drop_stream(&stream);
+        } else {
+            let gone = Arc::clone(&stream);
+            stream.submit(Work::Callback(Box::new(move |_| gone.context.drop_stream(&gone))));
+        }
+        stream.close();
+        Ok(())
+    }
+
+    fn cuStreamGetPriority(hStream: CUstream, priority: *mut i32) {
+        put(priority, stream(hStream)?.priority)
+    }
+
+    fn cuStreamGetFlags(hStream: CUstream, flags: *mut u32) {
+        put(flags, stream(hStream)?.flags)
+    }
+
+    fn cuStreamGetId(hStream: CUstream, streamId: *mut u64) {
+        put(streamId, stream(hStream)?.id)
+    }
+
+    fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) {
+        put(pctx, CUcontext(handle(&stream(hStream)?.context)))
+    }
+
+    fn cuStreamGetCtx_v2(hStream: CUstream, pCtx: *mut CUcontext, pGreenCtx: *mut CUgreenCtx) {
+        put(pCtx, CUcontext(handle(&stream(hStream)?.context)))?;
+        put_optional(pGreenCtx, CUgreenCtx::NULL);
+        Ok(())
+    }
+
+    fn cuStreamGetDevice(hStream: CUstream, device: *mut CUdevice) {
+        put(device, stream(hStream)?.context.device.ordinal)
+    }
+
+    fn cuStreamQuery(hStream: CUstream) {
+        let stream = stream(hStream)?;
+        if stream.is_idle() { stream.context.check() } else { Err(CUresult::NOT_READY) }
+    }
+
+    fn cuStreamSynchronize(hStream: CUstream) {
+        stream(hStream)?.synchronize()
+    }
+
+    fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) {
+        if Flags & !1 != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let stream = stream(hStream)?;
+        if let Some(ticket) = crate::event::event(hEvent)?.ticket().filter(|ticket| !ticket.is_done()) {
+            stream.submit_after(Some(ticket), Work::Marker);
+        }
+        Ok(())
+    }
+
+    fn cuStreamAddCallback(hStream: CUstream, callback: CUstreamCallback, userData: *mut c_void, flags: u32) {
+        let callback = callback.filter(|_| flags == 0).ok_or(CUresult::INVALID_VALUE)?;
+        let data = UserData(userData);
+        stream(hStream)?.submit(Work::Callback(Box::new(move |status| {
+            // SAFETY: the program gave function and pointer for this call.
+            in_host_function(|| unsafe { callback(hStream, status, data.pointer()) });
+        })));
+        Ok(())
+    }
+
+    fn cuLaunchHostFunc(hStream: CUstream, r#fn: CUhostFn, userData: *mut c_void) {
+        let function = r#fn.ok_or(CUresult::INVALID_VALUE)?;
+        let data = UserData(userData);
+        stream(hStream)?.submit(Work::Run(Box::new(move |_| {
+            // SAFETY: the program gave function and pointer for this call.
+            in_host_function(|| unsafe { function(data.pointer()) });
+            Ok(())
+        })));
+        Ok(())
+    }
+
+    fn cuStreamIsCapturing(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) {
+        stream(hStream)?;
+        put(captureStatus, 0)
+    }
+
+    fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) {
+        thread_local! {
+            static MODE: std::cell::Cell<CUstreamCaptureMode> = const { std::cell::Cell::new(0) };
+        }
+        if mode.is_null() || !(0..=2).contains(&mode.read()) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        put(mode, MODE.replace(mode.read()))
+    }
+
+    fn cuStreamAttachMemAsync(hStream: CUstream, dptr: CUdeviceptr, length: usize, flags: u32) {
+        let _ = (length, flags);
+        stream(hStream)?;
+        crate::memory::find(dptr)
+            .filter(|allocation| allocation.kind == crate::memory::Kind::Managed)
+            .map(|_| ())
+            .ok_or(CUresult::INVALID_VALUE)
+    }
+
+    fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) {
+        stream(dst)?;
+        stream(src).map(|_| ())
+    }
+
+    fn cuStreamGetAttribute(hStream: CUstream, attr: CUstreamAttrID, value_out: *mut CUstreamAttrValue) {
+        let stream = stream(hStream)?;
+        let mut value = CUstreamAttrValue { bytes: [0; 8] };
+        if attr == 8 {
+            // The priority is the first of the value's 64 bytes, as an int.
+            value.bytes[0] = u64::from(stream.priority as u32);
+        }
+        put(value_out, value)
+    }
+
+    fn cuStreamSetAttribute(hStream: CUstream, attr: CUstreamAttrID, value: *const CUstreamAttrValue) {
+        let _ = attr;
+        if value.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        stream(hStream).map(|_| ())
+    }
+}

@@ -1,0 +1,271 @@
+//! Launches: checked at once, executed when the stream gets there.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cuda_abi::CUresult;
+use ptx::{Fault, FaultKind, MemoryRange};
+
+use crate::config::{config, log};
+use crate::context::Context;
+use crate::guard::{self, Answer};
+use crate::memory::{self, Kind};
+use crate::module::{Function, MAX_SHARED, Module};
+use crate::stream::{Stream, Work};
+
+/// The shape of a launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: u32,
+    pub cooperative: bool,
+}
+
+/// What the parameter buffers' list in `extra` holds.
+const EXTRA_END: usize = 0;
+const EXTRA_BUFFER: usize = 1;
+const EXTRA_SIZE: usize = 2;
+
+/// Packs the parameters that the program points to.
+///
+/// # Errors
+/// INVALID_VALUE when there are too few.
+///
+/// # Safety
+/// `parameters` is null or has one pointer per parameter; `extra` is null or a list as `cuLaunchKernel` takes it.
+pub unsafe fn pack(function: &ptx::Function, parameters: *mut *mut c_void, extra: *mut *mut c_void) -> Answer<Vec<u8>> {
+    let length = function.params.iter().map(|param| param.offset + param.size).max().unwrap_or(0) as usize;
+    let mut packed = vec![0; length];
+    if length == 0 {
+        return Ok(packed);
+    }
+    if !parameters.is_null() {
+        for (index, param) in function.params.iter().enumerate() {
+            // SAFETY: the caller promises one pointer per parameter.
+            let source = unsafe { parameters.add(index).read() };
+            if source.is_null() {
+                return Err(CUresult::INVALID_VALUE);
+            }
+            // SAFETY: each pointer leads to a value of the parameter's size.
+            let value = unsafe { std::slice::from_raw_parts(source.cast::<u8>(), param.size as usize) };
+            packed[param.offset as usize..][..value.len()].copy_from_slice(value);
+        }
+        return Ok(packed);
+    }
+    if extra.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let (mut buffer, mut size) = (std::ptr::null::<u8>(), 0);
+    let mut at = extra;
+    loop {
+        // SAFETY: the list goes on until its end mark.
+        let key = unsafe { at.read() }.addr();
+        if key == EXTRA_END {
+            break;
+        }
+        // SAFETY: every key but the end mark is followed by a value.
+        let value = unsafe { at.add(1).read() };
+        match key {
+            EXTRA_BUFFER => buffer = value.cast(),
+            // SAFETY: the value leads to a size.
+            EXTRA_SIZE => size = unsafe { value.cast::<usize>().read() },
+            _ => return Err(CUresult::INVALID_VALUE),
+        }
+        // SAFETY: as above.
+        at = unsafe { at.add(2) };
+    }
+    if buffer.is_null() || size < length {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the program says that the buffer has `size` bytes, which are enough.
+    packed.copy_from_slice(unsafe { std::slice::from_raw_parts(buffer, length) });
+    Ok(packed)
+}
+
+/// Checks what CUDA checks at the call.
+fn check(function: &Function, kernel: &ptx::Function, shape: &Shape) -> Answer {
+    const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
+    const MAX_GRID: [u32; 3] = [0x7fff_ffff, 65535, 65535];
+    let fits = |sizes: [u32; 3], limits: [u32; 3]| sizes.iter().zip(limits).all(|(size, limit)| (1..=limit).contains(size));
+    let threads = shape.block.iter().map(|size| u64::from(*size)).product::<u64>();
+    if !fits(shape.block, MAX_BLOCK) || !fits(shape.grid, MAX_GRID) || threads > 1024 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if kernel.required_threads.is_some_and(|required| required != shape.block) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if kernel.max_threads.is_some_and(|limit| threads > u64::from(limit)) {
+        return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+    }
+    if i64::from(shape.shared_bytes) > i64::from(function.max_dynamic_shared())
+        || i64::from(shape.shared_bytes) + i64::from(kernel.static_shared_bytes) > i64::from(MAX_SHARED)
+    {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if shape.cooperative {
+        let blocks = shape.grid.iter().map(|size| u64::from(*size)).product::<u64>();
+        let per = crate::occupancy::blocks_per_multiprocessor(kernel, threads, u64::from(shape.shared_bytes));
+        if blocks > per * config().multiprocessors as u64 {
+            return Err(CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+        }
+    }
+    Ok(())
+}
+
+/// Queues a launch.
+///
+/// # Errors
+/// INVALID_VALUE, LAUNCH_OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE, NOT_SUPPORTED: at once and not sticky.
+///
+/// # Safety
+/// As for [`pack`].
+pub unsafe fn launch(
+    function: &Arc<Function>,
+    stream: &Arc<Stream>,
+    shape: Shape,
+    parameters: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Answer {
+    let kernel = function.kernel()?;
+    if function.context_id() != stream.context.id {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    check(function, kernel, &shape)?;
+    // SAFETY: the caller promises it.
+    let parameters = unsafe { pack(kernel, parameters, extra) }?;
+    if let Some(duration) = config().null_kernel {
+        busy_for(config().null_launch);
+        stream.submit_launch(Work::Run(Box::new(move |_| {
+            busy_for(duration);
+            Ok(())
+        })));
+        return Ok(());
+    }
+    let function = Arc::clone(function);
+    stream.submit_launch(Work::Run(Box::new(move |context| execute(context, &function, &shape, &parameters))));
+    Ok(())
+}
+
+/// Passes time; sleeping is too coarse for the times in question.
+fn busy_for(duration: Duration) {
+    if duration > Duration::from_millis(1) {
+        std::thread::sleep(duration);
+    } else if !duration.is_zero() {
+        let begin = Instant::now();
+        while begin.elapsed() < duration {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameters: &[u8]) -> Answer {
+    let kernel = function.kernel()?;
+    let device = Gpu { context, module: &function.module };
+    let launch = ptx::LaunchConfig {
+        grid: shape.grid,
+        block: shape.block,
+        dynamic_shared_bytes: shape.shared_bytes,
+        params: parameters,
+        cooperative: shape.cooperative,
+        max_workers: config().workers,
+    };
+    match ptx::launch(&function.module.code.ptx, kernel, &launch, &device) {
+        Ok(_) => Ok(()),
+        Err(fault) => {
+            log(|| fault.to_string());
+            Err(report(context, &fault))
+        }
+    }
+}
+
+/// The code that a fault has in CUDA; a failed assertion also leaves its sentence.
+fn report(context: &Context, fault: &Fault) -> CUresult {
+    match &fault.kind {
+        FaultKind::IllegalAddress { .. } => CUresult::ILLEGAL_ADDRESS,
+        FaultKind::MisalignedAddress { .. } => CUresult::MISALIGNED_ADDRESS,
+        FaultKind::IllegalInstruction => CUresult::ILLEGAL_INSTRUCTION,
+        FaultKind::InvalidPc { .. } => CUresult::INVALID_PC,
+        FaultKind::StackOverflow => CUresult::HARDWARE_STACK_ERROR,
+        FaultKind::Deadlock => CUresult::LAUNCH_TIMEOUT,
+        FaultKind::Unsupported(_) => CUresult::NOT_SUPPORTED,
+        FaultKind::Assert { message, file, line, function } => {
+            let ([bx, by, bz], [tx, ty, tz]) = (fault.block, fault.thread);
+            context.output.complain(
+                format!(
+                    "{file}:{line}: {function}: block: [{bx},{by},{bz}], thread: [{tx},{ty},{tz}] \
+                     Assertion `{message}` failed.\n"
+                )
+                .as_bytes(),
+            );
+            CUresult::ASSERT
+        }
+        _ => CUresult::LAUNCH_FAILED,
+    }
+}
+
+/// The device as a running kernel sees it.
+struct Gpu<'a> {
+    context: &'a Arc<Context>,
+    module: &'a Module,
+}
+
+// SAFETY: ranges come from the map of live allocations. Device memory stays mapped for the life of the process;
+// pinned and registered host memory is withdrawn only after all work of all contexts is done. Starts of
+// allocations are multiples of 512, those of host memory of the page.
+unsafe impl ptx::Device for Gpu<'_> {
+    fn range(&self, address: u64) -> Option<MemoryRange> {
+        let allocation = memory::find_for_kernel(address)?;
+        let reachable = match allocation.kind {
+            Kind::Device | Kind::DeviceHeap => self.context.reaches(allocation.device),
+            Kind::Managed | Kind::Pinned | Kind::Registered => true,
+        };
+        let (start, end) = allocation.kernel_range();
+        reachable.then_some(MemoryRange { start, end, writable: true })
+    }
+
+    fn generation(&self) -> u64 {
+        memory::generation()
+    }
+
+    fn variable_address(&self, index: usize) -> u64 {
+        self.module.variable_address(index)
+    }
+
+    fn printf(&self, text: &[u8]) {
+        self.context.output.print(text);
+    }
+
+    fn cancelled(&self) -> bool {
+        guard::is_exiting()
+    }
+
+    fn malloc(&self, size: u64) -> u64 {
+        let limit = crate::device::lock(&self.context.limits)
+            .get(&cuda_abi::CU_LIMIT_MALLOC_HEAP_SIZE)
+            .copied()
+            .unwrap_or(0) as u64;
+        let used = self.context.device_heap_used.load(Ordering::Relaxed);
+        if size == 0 || used.saturating_add(size) > limit {
+            return 0;
+        }
+        match memory::allocate(self.context, size, Kind::DeviceHeap, 0, None) {
+            Ok(allocation) => {
+                self.context.device_heap_used.fetch_add(size, Ordering::Relaxed);
+                allocation.start
+            }
+            Err(_) => 0,
+        }
+    }
+
+    fn free(&self, address: u64) -> bool {
+        let size = memory::find(address).map_or(0, |allocation| allocation.size);
+        let freed = memory::free_device_heap(address);
+        if freed {
+            self.context.device_heap_used.fetch_sub(size, Ordering::Relaxed);
+        }
+        freed
+    }
+}
