@@ -1,5 +1,5 @@
-import { rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readdirSync, rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -10,8 +10,8 @@ import { build } from "esbuild";
 const here = dirname(fileURLToPath(import.meta.url));
 const outdir = join(here, "../../dist/cli");
 
-rmSync(outdir, { recursive: true, force: true });
-await build({
+const { metafile } = await build({
+  metafile: true,
   entryPoints: { farpool: join(here, "src/main.ts") },
   outdir,
   outExtension: { ".js": ".mjs" },
@@ -33,3 +33,8 @@ await build({
   },
   logLevel: "warning",
 });
+
+// Commands that start meanwhile find either the old chunks or the new ones: names carry their content's hash.
+const chunks = join(outdir, "chunks");
+const written = new Set(Object.keys(metafile.outputs).map((file) => basename(file)));
+for (const file of readdirSync(chunks)) if (!written.has(file)) rmSync(join(chunks, file));

@@ -96,8 +96,7 @@ async function startPool(gpuCount: number): Promise<TestPool> {
 function ask(
   client: ManagerClient,
   count: number,
-  size: Size = { kind: "whole" },
-  more: Partial<SessionRequest> = {},
+  { size = { kind: "whole" }, waitMs = null }: Partial<Pick<SessionRequest, "size" | "waitMs">> = {},
 ): Promise<Session> {
   return client.call("createSession", {
     body: {
@@ -105,8 +104,7 @@ function ask(
       size,
       name: null,
       client: { host: "ws-17", user: "dev1", pid: 42, program: "train" },
-      waitMs: null,
-      ...more,
+      waitMs,
     },
   });
 }
@@ -176,7 +174,11 @@ test("parallel requests never get the same memory twice", async () => {
     { kind: "share", share: 0.5 },
     { kind: "memory", memoryMib: 3 * 1024 },
   ];
-  await Promise.all(Array.from({ length: 40 }, (_, index) => ask(client, 1 + (index % 2), sizes[index % 3])));
+  await Promise.all(
+    Array.from({ length: 40 }, (_, index) =>
+      ask(client, 1 + (index % 2), { size: sizes[index % 3] ?? { kind: "whole" } }),
+    ),
+  );
   const { gpus } = await client.call("listGpus", {});
   for (const gpu of gpus) {
     const limits = gpu.sessions.map(({ memoryLimitBytes }) => memoryLimitBytes);
@@ -195,11 +197,11 @@ test("parallel requests never get the same memory twice", async () => {
 test("--wait 0 fails at once and leaves no trace, a wait that is over ends the session", async () => {
   const { client } = await startPool(1);
   await ask(client, 1);
-  await expect(ask(client, 1, { kind: "whole" }, { waitMs: 0 })).rejects.toMatchObject({
+  await expect(ask(client, 1, { waitMs: 0 })).rejects.toMatchObject({
     code: "FARPOOL_WAIT_OVER",
     exitCode: 75,
   });
-  const waiting = await ask(client, 1, { kind: "whole" }, { waitMs: 300 });
+  const waiting = await ask(client, 1, { waitMs: 300 });
   await waitFor("the end of the wait", async () =>
     (await show(client, waiting)).state === "ended" ? true : undefined,
   );

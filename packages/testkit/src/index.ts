@@ -2,3 +2,4 @@ export * from "./database.ts";
 export * from "./folders.ts";
 export * from "./installation.ts";
 export * from "./wait.ts";
+export * from "./program.ts";

@@ -1,0 +1,71 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createClient, type ManagerClient } from "@farpool/client-api";
+import {
+  createFakeInstallation,
+  GIB,
+  startProgram,
+  temporaryFolder,
+  waitFor,
+  type Ended,
+  type Program,
+} from "@farpool/testkit";
+
+const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
+
+/** `farpool up` from source, with the fake acceptor and worker: two GPUs of 8 GiB. */
+export interface TestPool {
+  readonly client: ManagerClient;
+  readonly folder: string;
+  readonly up: Program;
+  start(words: readonly string[], environment?: NodeJS.ProcessEnv): Program;
+  farpool(words: readonly string[], environment?: NodeJS.ProcessEnv): Promise<Ended>;
+  stop(): Promise<Ended>;
+}
+
+export async function startTestPool(): Promise<TestPool> {
+  const folder = temporaryFolder();
+  const gpus = [0, 1].map((index) => ({
+    uuid: `GPU-fake-${index}`,
+    name: "Fake GPU",
+    memoryTotalBytes: 8 * GIB,
+  }));
+  const environment = {
+    PATH: process.env["PATH"],
+    HOME: folder.path,
+    FARPOOL_STATE: join(folder.path, "state"),
+    FARPOOL_DIST: createFakeInstallation(join(folder.path, "dist"), gpus),
+  };
+  const start = (words: readonly string[], more: NodeJS.ProcessEnv = {}): Program =>
+    startProgram([process.execPath, MAIN, ...words], { ...environment, ...more });
+  const up = start(["up", "--simulated=2", "--port", "0", "--data-port", "0"]);
+  const client = createClient({ kind: "unix", path: join(folder.path, "state/run/manager.sock") });
+  const pool: TestPool = {
+    client,
+    folder: folder.path,
+    up,
+    start,
+    farpool: (words, more) => start(words, more).ended,
+    async stop() {
+      client.close();
+      up.child.kill("SIGTERM");
+      const ended = await up.ended;
+      folder[Symbol.dispose]();
+      return ended;
+    },
+  };
+  try {
+    await waitFor(
+      "the pool",
+      () => {
+        if (up.child.exitCode !== null) throw new Error(up.stderr());
+        return up.stderr().includes("ready ") ? true : undefined;
+      },
+      30_000,
+    );
+  } catch (error) {
+    await pool.stop();
+    throw error;
+  }
+  return pool;
+}

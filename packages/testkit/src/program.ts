@@ -1,0 +1,36 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { constants } from "node:os";
+
+export interface Ended {
+  /** As a shell tells it: 128 + n for a signal. */
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Program {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+}
+
+/** A real child process whose output is kept. */
+export function startProgram(words: readonly string[], environment: NodeJS.ProcessEnv): Program {
+  const [file = "", ...rest] = words;
+  const child = spawn(file, rest, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, signal) => {
+      resolve({ status: signal === null ? (code ?? 0) : 128 + constants.signals[signal], stdout, stderr });
+    });
+  });
+  return { child, ended, stdout: () => stdout, stderr: () => stderr };
+}
