@@ -71,7 +71,7 @@ pub(crate) fn parse(source: &str) -> Parse<Module> {
     };
     parser.header(&mut module)?;
     while parser.peek().kind != Kind::End {
-        parser.top_level(&mut module)?;
+        parser.top_level()?;
     }
     module.functions = parser.functions;
     module.variables = parser.variables;
