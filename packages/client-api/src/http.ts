@@ -102,8 +102,6 @@ export function createHttp(address: ManagerAddress) {
   };
 }
 
-export type Http = ReturnType<typeof createHttp>;
-
 export async function readBody(incoming: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;

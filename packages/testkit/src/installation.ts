@@ -1,10 +1,13 @@
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type * as z from "zod";
 import { gpuUuidSchema, type inventorySchema } from "@farpool/contract";
 
-const here = dirname(fileURLToPath(import.meta.url));
+const FAKES = {
+  acceptor: fileURLToPath(new URL("./fake-acceptor.ts", import.meta.url)),
+  worker: fileURLToPath(new URL("./fake-worker.ts", import.meta.url)),
+};
 export const GIB = 1024 ** 3;
 
 type InventoryText = z.input<typeof inventorySchema>;
@@ -36,9 +39,9 @@ export function fakeInventory(gpus: readonly FakeGpu[], simulated = true): Inven
 /** A folder like `dist/` whose acceptor and worker are the fakes; for `FARPOOL_DIST`. */
 export function createFakeInstallation(folder: string, gpus: readonly FakeGpu[]): string {
   for (const part of ["bin", "lib/shim", "lib/simgpu"]) mkdirSync(join(folder, part), { recursive: true });
-  for (const name of ["acceptor", "worker"]) {
+  for (const [name, file] of Object.entries(FAKES)) {
     const script = join(folder, "bin", `farpool-${name}`);
-    writeFileSync(script, `#!/bin/sh\nexec '${process.execPath}' '${join(here, `fake-${name}.ts`)}' "$@"\n`);
+    writeFileSync(script, `#!/bin/sh\nexec '${process.execPath}' '${file}' "$@"\n`);
     chmodSync(script, 0o755);
   }
   writeFileSync(join(folder, "lib/simgpu/libcuda.so.1"), JSON.stringify(fakeInventory(gpus)));

@@ -12,7 +12,8 @@ beforeAll(async () => {
   pool = await startTestPool();
 });
 afterAll(async () => {
-  expect((await pool.stop()).status).toBe(0);
+  const { status } = await pool.stop();
+  if (status !== 0) throw new Error(`up ended with ${status}`);
 });
 
 async function nothingHeld(): Promise<void> {
