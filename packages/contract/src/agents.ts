@@ -1,12 +1,13 @@
 import * as z from "zod";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
+import { foreignText } from "./text.ts";
 import { sessionWorkerSchema } from "./workers.ts";
 
 /** What an agent tells about its server when it starts; the same id again is the same server. */
 export const agentRegistrationSchema = z.object({
   serverId: serverIdSchema,
-  name: z.string().min(1).max(200),
+  name: foreignText(200).min(1),
   version: z.string().min(1).max(50),
   endpoints: z.array(endpointSchema).min(1).max(16),
   inventory: inventorySchema,
@@ -39,7 +40,7 @@ export const agentReportSchema = z.object({
   appliedRevision: z.int().min(0),
   openSessions: z.array(sessionIdSchema).max(10_000),
   /** Sessions the acceptor would not open, with its sentence. */
-  failures: z.array(z.object({ sessionId: sessionIdSchema, message: z.string().max(2_000) })).max(1_000),
+  failures: z.array(z.object({ sessionId: sessionIdSchema, message: foreignText(2_000) })).max(1_000),
   /** Every living worker, and those that ended since the last report that was accepted. */
   workers: z.array(sessionWorkerSchema).max(20_000),
 });

@@ -14,6 +14,7 @@ import {
   sessionRequestSchema,
   sessionSchema,
 } from "./sessions.ts";
+import { foreignText } from "./text.ts";
 import { TIMES } from "./product.ts";
 
 /** One request of the API: the manager serves it, `client-api` sends it, OpenAPI documents it. */
@@ -111,7 +112,7 @@ export const ROUTES = {
     path: "/v1/sessions/{sessionId}/end",
     summary: "End a session; ending an ended one changes nothing",
     params: sessionParams,
-    body: z.object({ reason: endReasonSchema, message: z.string().max(500).nullable().default(null) }),
+    body: z.object({ reason: endReasonSchema, message: foreignText(500).nullable().default(null) }),
     response: sessionSchema,
   },
   registerAgent: {

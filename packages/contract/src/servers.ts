@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { foreignText } from "./text.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 
 /** Where the acceptor of a server takes data connections. */
@@ -14,7 +15,7 @@ const bytes = z.int().min(0);
 export const inventoryGpuSchema = z.object({
   index: z.int().min(0),
   uuid: gpuUuidSchema,
-  name: z.string().min(1).max(200),
+  name: foreignText(200).min(1),
   memoryTotalBytes: bytes,
   memoryUsedBytes: bytes.nullable(),
   computeCapability: z.string().max(20),

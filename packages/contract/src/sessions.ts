@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { endpointSchema } from "./servers.ts";
+import { foreignText } from "./text.ts";
 import { sizeSchema } from "./sizes.ts";
 import { workerReportSchema } from "./workers.ts";
 
@@ -22,14 +23,14 @@ export const endReasonSchema = z.enum(endReasons);
 export type EndReason = z.output<typeof endReasonSchema>;
 
 const instant = z.iso.datetime();
-const shortText = z.string().min(1).max(200);
+const shortText = foreignText(200).min(1);
 
 /** Who asks, as the client reports it. */
 export const sessionClientSchema = z.object({
   host: shortText,
   user: shortText,
   pid: z.int().min(1),
-  program: z.string().max(4_096).nullable(),
+  program: foreignText(4_096).nullable(),
 });
 
 export const sessionRequestSchema = z.object({

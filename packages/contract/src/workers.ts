@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { foreignText } from "./text.ts";
 import { connectionIdSchema, gpuUuidSchema, sessionIdSchema } from "./ids.ts";
 
 const count = z.int().min(0);
@@ -40,7 +41,7 @@ export const workerSchema = z.object({
   pid: z.int().min(1),
   connectionId: connectionIdSchema,
   clientPid: z.int().min(0).nullish(),
-  program: z.string().max(4_096).nullish(),
+  program: foreignText(4_096).nullish(),
   startedAt: instantSchema,
   endedAt: instantSchema.nullish(),
   exit: exitSchema.nullish(),

@@ -32,6 +32,8 @@ export interface EmbeddedPostgresOptions {
   readonly folder: string;
   readonly logFile: string;
   readonly settings?: Readonly<Record<string, string>>;
+  /** False: what is committed may be lost when the machine dies. For tests. */
+  readonly isDurable?: boolean;
 }
 
 export interface EmbeddedPostgres {
@@ -56,6 +58,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
       `the state folder's path is too long for a socket: ${socketPath} has more than ${MAX_SOCKET_PATH} bytes`,
     );
   }
+  const { isDurable = true } = options;
   const identity = unprivilegedIdentity();
   prepareFolder(folder, identity);
   const binaries = findBinaries(identity, join(folder, "binaries"));
@@ -65,11 +68,23 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   try {
     await stopLeftover(dataFolder);
     if (!existsSync(join(dataFolder, "PG_VERSION"))) {
-      await initialise({ binaries, dataFolder, password, identity, logDescriptor, logFile: options.logFile });
+      await initialise({
+        binaries,
+        dataFolder,
+        password,
+        identity,
+        logDescriptor,
+        logFile: options.logFile,
+        isDurable,
+      });
     }
     const child = spawn(
       join(binaries, "bin/postgres"),
-      ["-D", dataFolder, ...serverSettings(folder, options.settings)],
+      [
+        "-D",
+        dataFolder,
+        ...serverSettings(folder, { ...options.settings, ...(isDurable ? {} : { fsync: "off" }) }),
+      ],
       {
         ...identity,
         cwd: folder,
@@ -134,6 +149,7 @@ interface Initialisation {
   readonly identity: Identity | undefined;
   readonly logDescriptor: number;
   readonly logFile: string;
+  readonly isDurable: boolean;
 }
 
 async function initialise({
@@ -143,6 +159,7 @@ async function initialise({
   identity,
   logDescriptor,
   logFile,
+  isDurable,
 }: Initialisation): Promise<void> {
   // A first start that was interrupted leaves a folder without PG_VERSION, which initdb would refuse.
   rmSync(dataFolder, { recursive: true, force: true });
@@ -165,6 +182,7 @@ async function initialise({
         "UTF8",
         "--locale=C",
         "--no-instructions",
+        ...(isDurable ? [] : ["--no-sync"]),
       ],
       {
         ...identity,

@@ -23,7 +23,8 @@ export async function startTestServer(): Promise<TestServer> {
   const server = await startEmbeddedPostgres({
     folder: join(folder.path, "postgres"),
     logFile: join(folder.path, "postgres.log"),
-    settings: { fsync: "off", max_connections: "100" },
+    settings: { max_connections: "100" },
+    isDurable: false,
   });
   let created = 0;
   return {

@@ -1,0 +1,152 @@
+import { readFileSync, statSync } from "node:fs";
+import { request } from "node:http";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { ERRORS, ROUTES } from "@farpool/contract";
+import { startTestServer, temporaryFolder, type TestServer } from "@farpool/testkit";
+import { pino } from "pino";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startManager, type Manager } from "../manager.ts";
+
+const folder = temporaryFolder();
+const socketPath = join(folder.path, "manager.sock");
+const tokenFile = join(folder.path, "token");
+const port = 20_000 + (process.pid % 20_000);
+let postgres: TestServer;
+let manager: Manager;
+
+beforeAll(async () => {
+  postgres = await startTestServer();
+  manager = await startManager({
+    connection: await postgres.createDatabase(),
+    databaseKind: "external",
+    socketPath,
+    tcp: { host: "127.0.0.1", port },
+    tokenFile,
+    logger: pino({ level: "silent" }),
+  });
+});
+afterAll(async () => {
+  await manager.stop();
+  await postgres.stop();
+  folder[Symbol.dispose]();
+});
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+interface Raw {
+  readonly method: string;
+  readonly path: string;
+  readonly body?: string | undefined;
+  readonly headers?: Record<string, string>;
+}
+
+function send({ method, path, body, headers = {} }: Raw, target: object = { socketPath }): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      { ...target, method, path, headers: { "content-type": "application/json", ...headers } },
+      (incoming) => {
+        let text = "";
+        incoming.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk;
+        });
+        incoming.once("end", () => resolve({ status: incoming.statusCode ?? 0, body: text }));
+      },
+    );
+    outgoing.once("error", reject);
+    outgoing.end(body);
+  });
+}
+
+const post = (path: string, body: unknown): Promise<Answer> =>
+  send({ method: "POST", path, body: typeof body === "string" ? body : JSON.stringify(body) });
+
+const client = { host: "h", user: "u", pid: 1, program: null };
+const good = { count: 1, size: { kind: "whole" }, name: null, client, waitMs: null };
+
+test.each([
+  ["no JSON", "{"],
+  ["null", null],
+  ["a list", []],
+  ["nothing", {}],
+  ["no GPUs", { ...good, count: 0 }],
+  ["half a GPU in number", { ...good, count: 1.5 }],
+  ["too many to count", { ...good, count: 1e300 }],
+  ["an unknown size", { ...good, size: { kind: "huge" } }],
+  ["a share above one", { ...good, size: { kind: "share", share: 1.5 } }],
+  ["no memory", { ...good, size: { kind: "memory", memoryMib: 0 } }],
+  ["a name with a zero", { ...good, name: "a\0b" }],
+  ["a negative wait", { ...good, waitMs: -1 }],
+  ["a prototype", '{"__proto__":{"count":1}}'],
+])("a request with %s gets a code and a sentence", async (_, body) => {
+  const answer = await post("/v1/sessions", body);
+  expect(answer.status).toBe(400);
+  expect(JSON.parse(answer.body)).toMatchObject({
+    error: { code: "FARPOOL_BAD_REQUEST", message: expect.any(String) },
+  });
+});
+
+test("a program's name with a zero byte, which PostgreSQL cannot store, is no failure of ours", async () => {
+  const answer = await post("/v1/sessions", { ...good, client: { ...client, program: "a\0b" } });
+  expect(JSON.parse(answer.body)).toMatchObject({ error: { code: "FARPOOL_NEVER_FITS" } });
+});
+
+test("a body that is too large is refused", async () => {
+  expect(await post("/v1/sessions", "x".repeat(100_000))).toMatchObject({ status: 413 });
+});
+
+test.each([
+  "/v1/sessions/nonsense",
+  "/v1/sessions/s-%00abc",
+  `/v1/sessions/s-${"a".repeat(500)}`,
+  "/v1/agents/1/desired?revision=x",
+  "/v2/anything",
+])("%s gets a code and a sentence", async (path) => {
+  const answer = await send({ method: "GET", path });
+  expect([400, 404]).toContain(answer.status);
+  expect(Object.keys(ERRORS)).toContain(JSON.parse(answer.body).error.code);
+});
+
+test("what is no HTTP at all is answered with 400, and the manager lives", async () => {
+  const text = await new Promise<string>((resolve, reject) => {
+    const socket = connect(socketPath, () => socket.write("\x16\x03\x01\x00 hello\r\n\r\n"));
+    let received = "";
+    socket.on("data", (chunk) => {
+      received += chunk.toString();
+    });
+    socket.once("close", () => resolve(received));
+    socket.once("error", reject);
+  });
+  expect(text).toContain("400 Bad Request");
+  expect(await send({ method: "GET", path: "/readyz" })).toMatchObject({ status: 200 });
+});
+
+test("over TCP only the token opens the door", async () => {
+  const tcp = { host: "127.0.0.1", port };
+  const status = { method: "GET", path: "/v1/status" };
+  const token = readFileSync(tokenFile, "utf8").trim();
+  expect(await send(status, tcp)).toMatchObject({ status: 401 });
+  expect(await send({ ...status, headers: { authorization: "Bearer wrong" } }, tcp)).toMatchObject({
+    status: 401,
+  });
+  expect(await send({ ...status, headers: { authorization: `Bearer ${token}` } }, tcp)).toMatchObject({
+    status: 200,
+  });
+  expect(await send({ method: "GET", path: "/healthz" }, tcp)).toMatchObject({ status: 200 });
+  expect(await send({ method: "GET", path: "/no-such-page" }, tcp)).toMatchObject({ status: 401 });
+});
+
+test("only the owner reads the token and opens the socket", () => {
+  expect(statSync(tokenFile).mode & 0o777).toBe(0o600);
+  expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+});
+
+test("the OpenAPI document has every request of the contract", async () => {
+  const document = JSON.parse((await send({ method: "GET", path: "/openapi.json" })).body);
+  for (const [name, { method, path }] of Object.entries(ROUTES)) {
+    expect(document.paths[path][method.toLowerCase()].operationId).toBe(name);
+  }
+});
