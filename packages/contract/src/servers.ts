@@ -25,7 +25,14 @@ export const inventoryGpuSchema = z.object({
 export type InventoryGpu = z.output<typeof inventoryGpuSchema>;
 
 export const inventorySchema = z.object({
-  driverVersion: z.union([z.string(), z.number()]).transform(String),
+  /** CUDA's number (13000) or text; text (13.0) from here on. */
+  driverVersion: z
+    .union([z.string().max(50), z.int().min(0)])
+    .transform((version) =>
+      typeof version === "string"
+        ? version
+        : `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`,
+    ),
   simulated: z.boolean(),
   gpus: z.array(inventoryGpuSchema).max(256),
 });
