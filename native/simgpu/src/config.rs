@@ -49,8 +49,10 @@ pub fn config() -> &'static Config {
 
 impl Config {
     fn read() -> Self {
-        let number = |name: &str, default: u64| text(name).and_then(|value| value.parse().ok()).unwrap_or(default);
-        let bytes = |name: &str, default: u64| text(name).and_then(|value| parse_bytes(&value)).unwrap_or(default);
+        let number =
+            |name: &str, default: u64| text(name).and_then(|value| value.parse().ok()).unwrap_or(default);
+        let bytes =
+            |name: &str, default: u64| text(name).and_then(|value| parse_bytes(&value)).unwrap_or(default);
         let devices = number("FARPOOL_SIMGPU_DEVICES", 1).min(MAX_DEVICES as u64);
         // SAFETY: `getuid` cannot fail.
         let user = unsafe { libc::getuid() };

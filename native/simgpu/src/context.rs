@@ -190,7 +190,9 @@ impl Context {
         }
         // SAFETY: the runtime that registered destructors is part of the process that calls us.
         unsafe {
-            cuda_abi::export_tables::context_local::context_gone(std::ptr::with_exposed_provenance_mut(handle(self)));
+            cuda_abi::export_tables::context_local::context_gone(std::ptr::with_exposed_provenance_mut(
+                handle(self),
+            ));
         }
         CONTEXTS.remove(handle(self));
         let mut streams = std::mem::take(&mut *lock(&self.streams));

@@ -47,7 +47,11 @@ enum Place {
 fn place(address: u64, length: u64, side: Side) -> Answer<Place> {
     let end = address.checked_add(length).ok_or(CUresult::INVALID_VALUE)?;
     let Some(allocation) = memory::find(address) else {
-        return if address == 0 || side == Side::Device { Err(CUresult::INVALID_VALUE) } else { Ok(Place::Pageable) };
+        return if address == 0 || side == Side::Device {
+            Err(CUresult::INVALID_VALUE)
+        } else {
+            Ok(Place::Pageable)
+        };
     };
     let place = match allocation.kind {
         Kind::Device | Kind::DeviceHeap => Place::Device,
@@ -129,7 +133,8 @@ pub fn copy(stream: &Arc<Stream>, destination: End, source: End, extent: Extent,
     if pageable {
         // The source may be reused as soon as the call returns.
         let staged = stage(source, extent);
-        let rows = End { address: 0, side: Side::Host, pitch: extent.width, slice: extent.width * extent.rows };
+        let rows =
+            End { address: 0, side: Side::Host, pitch: extent.width, slice: extent.width * extent.rows };
         stream.submit(Work::Run(Box::new(move |_| {
             let from = End { address: staged.as_ptr().expose_provenance() as u64, ..rows };
             // SAFETY: the staged rows are as long as the box, and the destination was checked.
@@ -197,7 +202,14 @@ impl Value {
 ///
 /// # Errors
 /// INVALID_VALUE for addresses that are not device memory or not aligned.
-pub fn fill(stream: &Arc<Stream>, address: u64, pitch: u64, value: Value, extent: (u64, u64), wait: bool) -> Answer {
+pub fn fill(
+    stream: &Arc<Stream>,
+    address: u64,
+    pitch: u64,
+    value: Value,
+    extent: (u64, u64),
+    wait: bool,
+) -> Answer {
     let (width, rows) = extent;
     if width == 0 || rows == 0 {
         return Ok(());

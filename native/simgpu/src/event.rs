@@ -63,7 +63,8 @@ impl Event {
         if (self.flags | start.flags) & CU_EVENT_DISABLE_TIMING != 0 {
             return Err(CUresult::INVALID_HANDLE);
         }
-        let tickets = [start.ticket().ok_or(CUresult::INVALID_HANDLE)?, self.ticket().ok_or(CUresult::INVALID_HANDLE)?];
+        let tickets =
+            [start.ticket().ok_or(CUresult::INVALID_HANDLE)?, self.ticket().ok_or(CUresult::INVALID_HANDLE)?];
         if !tickets.iter().all(Ticket::is_done) {
             return Err(CUresult::NOT_READY);
         }

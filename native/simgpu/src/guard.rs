@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use cuda_abi::CUresult;
 
-use crate::config::config;
+use crate::config::{config, log};
 
 /// What a call's body answers.
 pub type Answer<T = ()> = Result<T, CUresult>;
@@ -56,14 +56,18 @@ fn readiness() -> Answer {
 }
 
 /// Runs a call that needs an initialised library.
-pub fn call(body: impl FnOnce() -> Answer) -> CUresult {
+pub fn call(name: &str, body: impl FnOnce() -> Answer) -> CUresult {
     if let Err(error) = readiness() {
         return error;
     }
     if IN_HOST_FUNCTION.get() && config().unkind.host_functions {
         return CUresult::NOT_PERMITTED;
     }
-    call_any_time(body)
+    let result = call_any_time(body);
+    if !result.is_success() && result != CUresult::NOT_READY {
+        log(|| format!("{name}: {result}"));
+    }
+    result
 }
 
 /// Runs a call that works before `cuInit` too.
@@ -118,13 +122,13 @@ pub unsafe fn put_optional<T>(out: *mut T, value: T) {
 /// Declares exported calls. The body is an [`Answer`]; it runs guarded, inside one `unsafe` block, because a
 /// pointer argument of a CUDA call is by contract null or valid for its type.
 macro_rules! exports {
-    ($(@$when:ident)? $( $(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block )*) => {$(
+    ($( $(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block )*) => {$(
         $(#[$meta])*
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> cuda_abi::CUresult {
             // SAFETY: callers keep CUDA's contract: a pointer argument is null or valid for its type.
             #[allow(unused_unsafe, unused_braces, reason = "bodies without pointers need neither")]
-            $crate::guard::call(|| -> $crate::guard::Answer { unsafe { $body } })
+            $crate::guard::call(stringify!($name), || -> $crate::guard::Answer { unsafe { $body } })
         }
     )*};
 }

@@ -36,7 +36,11 @@ const EXTRA_SIZE: usize = 2;
 ///
 /// # Safety
 /// `parameters` is null or has one pointer per parameter; `extra` is null or a list as `cuLaunchKernel` takes it.
-pub unsafe fn pack(function: &ptx::Function, parameters: *mut *mut c_void, extra: *mut *mut c_void) -> Answer<Vec<u8>> {
+pub unsafe fn pack(
+    function: &ptx::Function,
+    parameters: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Answer<Vec<u8>> {
     let length = function.params.iter().map(|param| param.offset + param.size).max().unwrap_or(0) as usize;
     let mut packed = vec![0; length];
     if length == 0 {
@@ -89,7 +93,9 @@ pub unsafe fn pack(function: &ptx::Function, parameters: *mut *mut c_void, extra
 fn check(function: &Function, kernel: &ptx::Function, shape: &Shape) -> Answer {
     const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
     const MAX_GRID: [u32; 3] = [0x7fff_ffff, 65535, 65535];
-    let fits = |sizes: [u32; 3], limits: [u32; 3]| sizes.iter().zip(limits).all(|(size, limit)| (1..=limit).contains(size));
+    let fits = |sizes: [u32; 3], limits: [u32; 3]| {
+        sizes.iter().zip(limits).all(|(size, limit)| (1..=limit).contains(size))
+    };
     let threads = shape.block.iter().map(|size| u64::from(*size)).product::<u64>();
     if !fits(shape.block, MAX_BLOCK) || !fits(shape.grid, MAX_GRID) || threads > 1024 {
         return Err(CUresult::INVALID_VALUE);
@@ -145,7 +151,8 @@ pub unsafe fn launch(
         return Ok(());
     }
     let function = Arc::clone(function);
-    stream.submit_launch(Work::Run(Box::new(move |context| execute(context, &function, &shape, &parameters))));
+    stream
+        .submit_launch(Work::Run(Box::new(move |context| execute(context, &function, &shape, &parameters))));
     Ok(())
 }
 

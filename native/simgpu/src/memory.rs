@@ -196,7 +196,8 @@ fn fill_with_pattern(start: u64, length: u64) {
 /// # Errors
 /// INVALID_VALUE when nothing of the kind begins there.
 pub fn free_device(start: u64) -> Answer {
-    let allocation = take(start, |it| matches!(it.kind, Kind::Device | Kind::Managed)).ok_or(CUresult::INVALID_VALUE)?;
+    let allocation =
+        take(start, |it| matches!(it.kind, Kind::Device | Kind::Managed)).ok_or(CUresult::INVALID_VALUE)?;
     give_back(&allocation);
     Ok(())
 }
@@ -274,7 +275,14 @@ pub fn register(context: &Arc<Context>, start: u64, size: u64, flags: u32) -> An
     Ok(())
 }
 
-fn host_range(context: &Arc<Context>, start: u64, size: u64, reserved: u64, kind: Kind, flags: u32) -> Allocation {
+fn host_range(
+    context: &Arc<Context>,
+    start: u64,
+    size: u64,
+    reserved: u64,
+    kind: Kind,
+    flags: u32,
+) -> Allocation {
     Allocation {
         start,
         size,

@@ -78,11 +78,18 @@ impl Code {
                     log(|| unsupported.trim_end().to_owned());
                     complaints.push_str(&unsupported);
                 }
-                let info = format!("{}: {} kernels for {}\n", crate::device::NAME, ptx.entries().count(), ptx.target());
+                let info = format!(
+                    "{}: {} kernels for {}\n",
+                    crate::device::NAME,
+                    ptx.entries().count(),
+                    ptx.target()
+                );
                 // SAFETY: the caller promises it.
                 unsafe { logs.write(&info, &complaints, milliseconds) };
-                let names =
-                    ptx.entries().map(|function| CString::new(function.name.as_str()).unwrap_or_default()).collect();
+                let names = ptx
+                    .entries()
+                    .map(|function| CString::new(function.name.as_str()).unwrap_or_default())
+                    .collect();
                 Ok(Arc::new(Self { ptx, names }))
             }
             Err(error) => {
@@ -198,7 +205,12 @@ impl Module {
 
     /// Address, size and whether it is managed, of the variable with this name.
     pub fn global(&self, name: &str) -> Option<(u64, u64, bool)> {
-        let index = self.code.ptx.variables().iter().position(|variable| variable.name == name && !variable.external)?;
+        let index = self
+            .code
+            .ptx
+            .variables()
+            .iter()
+            .position(|variable| variable.name == name && !variable.external)?;
         let variable = &self.code.ptx.variables()[index];
         Some((self.variables[index], variable.size, variable.managed))
     }

@@ -84,12 +84,17 @@ impl Ticket {
     }
 }
 
+/// Work that a context does.
+pub type Action = dyn FnOnce(&Arc<Context>) -> Answer + Send;
+
 /// What a stream does.
 pub enum Work {
     /// Nothing: a place in the order.
     Marker,
     /// Something that an ended context skips; an error ends the context.
-    Run(Box<dyn FnOnce(&Arc<Context>) -> Answer + Send>),
+    Run(Box<Action>),
+    /// A function of the program, which an ended context skips: only the stream's own thread calls it.
+    Host(Box<dyn FnOnce() + Send>),
     /// Something that is told the context's error and always runs.
     Callback(Box<dyn FnOnce(CUresult) + Send>),
     /// Notes the time for an event.
@@ -209,8 +214,12 @@ impl Stream {
         let poison = self.context.poison();
         let outcome = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Marker => Ok(()),
-            Work::Run(_) if poison.is_some() => Ok(()),
+            Work::Run(_) | Work::Host(_) if poison.is_some() => Ok(()),
             Work::Run(run) => run(&self.context),
+            Work::Host(function) => {
+                function();
+                Ok(())
+            }
             Work::Callback(callback) => {
                 callback(poison.unwrap_or(CUresult::SUCCESS));
                 Ok(())
@@ -244,6 +253,8 @@ impl Stream {
 
     fn wait_for(&self, number: u64) {
         let reached = || self.completed.load(Ordering::SeqCst) >= number;
+        // A thread that would only wait does the work itself: cheaper than waking another one.
+        while !reached() && self.execute_next_here() {}
         if spin_until(reached) {
             return;
         }
@@ -254,6 +265,24 @@ impl Stream {
         }
         drop(guard);
         self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Executes the next operation on the calling thread, if nobody executes one and nothing holds it back.
+    fn execute_next_here(&self) -> bool {
+        let mut queue = lock(&self.queue);
+        let ready = |operation: &Operation| {
+            matches!(operation.work, Work::Run(_) | Work::Marker | Work::Stamp(..))
+                && operation.after.iter().all(Ticket::is_done)
+        };
+        if queue.busy || !queue.operations.front().is_some_and(ready) {
+            return false;
+        }
+        let Some(operation) = queue.operations.pop_front() else { return false };
+        queue.busy = true;
+        drop(queue);
+        self.execute(operation.work);
+        self.complete();
+        true
     }
 
     /// Waits until all work queued so far is done.

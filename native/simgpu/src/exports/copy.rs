@@ -2,7 +2,9 @@
 
 use std::ffi::c_void;
 
-use cuda_abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUcontext, CUdeviceptr, CUresult, CUstream};
+use cuda_abi::{
+    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUcontext, CUdeviceptr, CUresult, CUstream,
+};
 
 use crate::context::context;
 use crate::copy::{End, Extent, Side, copy};

@@ -2,7 +2,9 @@
 
 use std::ffi::{CStr, c_char};
 
-use cuda_abi::{CUarray_format, CUdevice, CUdevice_attribute, CUdevprop, CUexecAffinityType, CUresult, CUuuid};
+use cuda_abi::{
+    CUarray_format, CUdevice, CUdevice_attribute, CUdevprop, CUexecAffinityType, CUresult, CUuuid,
+};
 
 use crate::attributes::attribute;
 use crate::device::{NAME, device, devices};
@@ -11,7 +13,10 @@ use crate::guard::{Answer, exports, put, put_optional};
 /// # Safety
 /// `out` has room for `length` bytes.
 unsafe fn put_text(text: &str, out: *mut c_char, length: i32) -> Answer {
-    let capacity = usize::try_from(length).ok().filter(|length| *length > 0 && !out.is_null()).ok_or(CUresult::INVALID_VALUE)?;
+    let capacity = usize::try_from(length)
+        .ok()
+        .filter(|length| *length > 0 && !out.is_null())
+        .ok_or(CUresult::INVALID_VALUE)?;
     let length = text.len().min(capacity - 1);
     // SAFETY: `length` and the NUL fit by the line above.
     unsafe {

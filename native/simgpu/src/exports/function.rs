@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_void};
 
 use cuda_abi::{
-    CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUlaunchConfig, CUmodule, CUresult,
-    CUsharedconfig, CUstream,
+    CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUlaunchConfig, CUmodule,
+    CUresult, CUsharedconfig, CUstream,
 };
 
 use crate::guard::{exports, put, put_optional};

@@ -85,7 +85,13 @@ exports! {
     }
 
     fn cuLibraryGetManaged(dptr: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char) {
-        let module = crate::library::library(library)?.module(&current()?)?;
+        // The runtime asks before it makes a context: a managed variable is one and the same for all contexts,
+        // here those of the first device, whose memory every kernel reaches.
+        let context = match current() {
+            Ok(context) => context,
+            Err(_) => crate::context::primary(device(0)?, false)?,
+        };
+        let module = crate::library::library(library)?.module(&context)?;
         let found = module.global(&text_of(name)?).filter(|(_, _, managed)| *managed);
         let (address, size, _) = found.ok_or(CUresult::NOT_FOUND)?;
         put_optional(dptr, address);

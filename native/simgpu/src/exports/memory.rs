@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use cuda_abi::{
-    CUdevice, CUdeviceptr, CUmem_advise, CUmemLocation, CUmem_range_attribute, CUresult, CUstream,
+    CUdevice, CUdeviceptr, CUmem_advise, CUmem_range_attribute, CUmemLocation, CUresult, CUstream,
 };
 
 use crate::config::config;

@@ -14,13 +14,20 @@ use crate::registry::handle;
 ///
 /// # Safety
 /// `data` is null or has room for the attribute's value.
-unsafe fn attribute(data: *mut c_void, attribute: CUpointer_attribute, pointer: u64, it: &Allocation) -> Answer {
+unsafe fn attribute(
+    data: *mut c_void,
+    attribute: CUpointer_attribute,
+    pointer: u64,
+    it: &Allocation,
+) -> Answer {
     let managed = it.kind == Kind::Managed;
     // SAFETY: the caller promises room for a value of the attribute's type, here and in all arms.
     unsafe {
         match attribute {
             1 => put(data.cast::<usize>(), it.context.upgrade().map_or(0, |context| handle(&context))),
-            2 => put(data.cast::<i32>(), if it.is_host() { CU_MEMORYTYPE_HOST } else { CU_MEMORYTYPE_DEVICE }),
+            2 => {
+                put(data.cast::<i32>(), if it.is_host() { CU_MEMORYTYPE_HOST } else { CU_MEMORYTYPE_DEVICE })
+            }
             3 => put(data.cast::<u64>(), pointer),
             4 if it.is_host() || managed => put(data.cast::<u64>(), pointer),
             4 => Err(CUresult::INVALID_VALUE),

@@ -120,10 +120,9 @@ exports! {
     fn cuLaunchHostFunc(hStream: CUstream, r#fn: CUhostFn, userData: *mut c_void) {
         let function = r#fn.ok_or(CUresult::INVALID_VALUE)?;
         let data = UserData(userData);
-        stream(hStream)?.submit(Work::Run(Box::new(move |_| {
+        stream(hStream)?.submit(Work::Host(Box::new(move || {
             // SAFETY: the program gave function and pointer for this call.
             in_host_function(|| unsafe { function(data.pointer()) });
-            Ok(())
         })));
         Ok(())
     }
