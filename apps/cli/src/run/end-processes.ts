@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { descendants, isAlive, type ProcessInfo } from "./processes.ts";
+import { descendants, isAlive, processInfo, type ProcessInfo } from "./processes.ts";
 
 const PATIENCE_MS = 5_000;
 const LOOK_MS = 50;
+const BURIAL_MS = 2_000;
 
 /** Ends a program and all that it started: TERM, five seconds, KILL. Returns when they are gone. */
 export async function endProcesses(root: number, mark: string): Promise<void> {
@@ -28,6 +29,14 @@ export async function endProcesses(root: number, mark: string): Promise<void> {
     await sleep(LOOK_MS);
     if (isOver && Date.now() > deadline + PATIENCE_MS) return;
   }
+  await buried([...known.values()]);
+}
+
+/** The dead whose parents died before them are collected by process 1, in some containers after a while. */
+async function buried(processes: readonly ProcessInfo[]): Promise<void> {
+  const deadline = Date.now() + BURIAL_MS;
+  const isListed = ({ pid, startTime }: ProcessInfo): boolean => processInfo(pid)?.startTime === startTime;
+  while (processes.some(isListed) && Date.now() < deadline) await sleep(10);
 }
 
 export function signal(pid: number, name: NodeJS.Signals): void {
