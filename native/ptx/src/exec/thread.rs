@@ -102,11 +102,12 @@ impl Thread {
     /// Returns the instructions run.
     pub fn run(&mut self, kernel: &Kernel<'_>, shared: &mut [u8], global: &mut Global<'_>) -> (u64, Result<(), Trouble>) {
         let mut left = SLICE;
-        let mut spent = 0;
+        let mut spent = 0u64;
         let result = loop {
             let before = left;
             let result = self.run_frame(kernel, shared, global, &mut left, &mut spent);
-            spent += (before - left).max(0) as u64;
+            // Costs that are no instructions were subtracted already.
+            spent = spent.wrapping_add((before - left) as u64);
             match result {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),

@@ -241,7 +241,8 @@ impl<'a> Parser<'a> {
             }
         }
         self.scopes.truncate(1);
-        self.scope = self.open_scope();
+        self.scope = 0;
+        self.open_scope();
         self.frame = Frame::new();
         (self.local, self.local_peak, self.poison) = (0, 0, None);
 
@@ -282,6 +283,7 @@ impl<'a> Parser<'a> {
             }
         };
         if self.accept(b';') {
+            self.scope = 0;
             return Ok(());
         }
         if !self.functions[index].code.declared_only {
@@ -292,6 +294,7 @@ impl<'a> Parser<'a> {
         }
         self.body(&mut function)?;
         self.functions[index] = function;
+        self.scope = 0;
         Ok(())
     }
 
