@@ -194,6 +194,14 @@ pub fn release(device: usize, bytes: u64) {
     }
 }
 
+/// Bytes of a device used by this process.
+pub fn used_by_this_process(device: usize) -> u64 {
+    BOOK.as_ref().map_or(0, |book| {
+        let locked = book.lock();
+        locked.own.map_or(0, |index| book.shared.slots[index].used[device].load(Ordering::SeqCst))
+    })
+}
+
 /// Bytes of a device used by all live processes together.
 pub fn used(device: usize) -> u64 {
     BOOK.as_ref().map_or(0, |book| book.lock().used(device))

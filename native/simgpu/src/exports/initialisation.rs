@@ -175,3 +175,19 @@ pub unsafe extern "C" fn farpoolSimgpuMemoryInfo(ordinal: i32, free: *mut u64, t
     })
     .0
 }
+
+/// Bytes of a device that this process uses: what a worker's contexts and allocations cost.
+///
+/// # Safety
+/// `used` is null or a place for a number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn farpoolSimgpuProcessMemory(ordinal: i32, used: *mut u64) -> i32 {
+    call_any_time(|| {
+        device::initialise()?;
+        let bytes = crate::accounting::used_by_this_process(device::device(ordinal)?.physical);
+        // SAFETY: by contract null or a place for a number.
+        unsafe { put_optional(used, bytes) };
+        Ok(())
+    })
+    .0
+}
