@@ -49,7 +49,7 @@ describe("status, gpus and smi", () => {
     const session = await pool.sessionOf(run);
     await expect
       .poll(async () => (await pool.farpool(["smi"])).stdout, { timeout: 10_000 })
-      .toMatch(/ 128 MiB|1[0-9]{2} MiB/);
+      .toMatch(/busy +\d+ MiB \/ 1 GiB/);
     const { stdout } = await pool.farpool(["smi"]);
     run.child.kill("SIGTERM");
     await run.ended;

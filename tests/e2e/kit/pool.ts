@@ -2,6 +2,7 @@ import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { onTestFinished } from "vitest";
 import { type ManagerClient, createClient } from "@farpool/client-api";
 import type { Gpu, SessionDetail } from "@farpool/contract";
 import { examples, farpool, library } from "../../../scripts/repository.ts";
@@ -57,7 +58,15 @@ export async function startPool(): Promise<Pool> {
     up,
     dataPort,
     farpool: (more, options) => execute([farpool, ...more], withPool(options)),
-    start: (more, options) => start([farpool, ...more], withPool(options)),
+    start: (more, options) => {
+      const run = start([farpool, ...more], withPool(options));
+      // A test that failed leaves its GPU to the next one.
+      onTestFinished(async () => {
+        if (run.child.exitCode === null && run.child.signalCode === null) run.child.kill("SIGTERM");
+        await run.ended;
+      });
+      return run;
+    },
     gpu: async () => {
       const { gpus } = await client.call("listGpus", {});
       if (gpus[0] === undefined) throw new Error("the pool has no GPU");
