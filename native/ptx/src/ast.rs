@@ -37,7 +37,10 @@ pub(crate) enum Special {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Operand<'a> {
-    Register { slot: Slot, bits: u16 },
+    Register {
+        slot: Slot,
+        bits: u16,
+    },
     Special(Special),
     Integer(u64),
     Float32(u32),

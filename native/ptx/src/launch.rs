@@ -1,7 +1,7 @@
 //! Running a kernel.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::device::Device;
@@ -53,7 +53,13 @@ pub fn launch(
     config: &LaunchConfig<'_>,
     device: &dyn Device,
 ) -> Result<LaunchStats, Fault> {
-    let refuse = |kind| Fault { kind, block: [0; 3], thread: [0; 3], function: function.name.clone(), line: function.line };
+    let refuse = |kind| Fault {
+        kind,
+        block: [0; 3],
+        thread: [0; 3],
+        function: function.name.clone(),
+        line: function.line,
+    };
     if let Some(unsupported) = &function.unsupported {
         return Err(refuse(FaultKind::Unsupported(unsupported.clone())));
     }
@@ -64,7 +70,10 @@ pub fn launch(
     for &index in &function.code.variables {
         variables[index] = device.variable_address(index);
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Asking reads the control group's files: too slow for every launch.
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let cores = *CORES;
     let dynamic_shared_offset = function.static_shared_bytes.next_multiple_of(16);
     let kernel = Kernel {
         module,
@@ -203,7 +212,9 @@ impl<'a> Worker<'a> {
         let shared = self.shared;
         if shared.kernel.config.cooperative {
             if !std::mem::replace(&mut self.cooperative_taken, true) {
-                (u64::from(self.index)..shared.blocks).step_by(shared.workers as usize).for_each(|block| self.admit(block));
+                (u64::from(self.index)..shared.blocks)
+                    .step_by(shared.workers as usize)
+                    .for_each(|block| self.admit(block));
             }
             return !self.resident.is_empty();
         }

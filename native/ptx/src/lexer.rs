@@ -185,8 +185,12 @@ fn number(text: &str) -> Option<Kind> {
         u64::from_str_radix(digits, radix).ok().map(Kind::Integer)
     };
     match text.as_bytes() {
-        [b'0', b'f' | b'F', ..] if text.len() == 10 => u32::from_str_radix(&text[2..], 16).ok().map(Kind::Float32),
-        [b'0', b'd' | b'D', ..] if text.len() == 18 => u64::from_str_radix(&text[2..], 16).ok().map(Kind::Float64),
+        [b'0', b'f' | b'F', ..] if text.len() == 10 => {
+            u32::from_str_radix(&text[2..], 16).ok().map(Kind::Float32)
+        }
+        [b'0', b'd' | b'D', ..] if text.len() == 18 => {
+            u64::from_str_radix(&text[2..], 16).ok().map(Kind::Float64)
+        }
         [b'0', b'x' | b'X', ..] => radix(&text[2..], 16),
         [b'0', b'b' | b'B', ..] => radix(&text[2..], 2),
         [b'0', b'0'..=b'7', ..] => radix(&text[1..], 8),

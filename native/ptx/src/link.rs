@@ -10,22 +10,42 @@ use crate::parser::SharedVariable;
 use crate::program::Target;
 
 pub(crate) fn link(module: &mut Module, shared: &[SharedVariable]) {
-    let mut taken: Vec<usize> = module.variables.iter().flat_map(|variable| &variable.relocations)
-        .filter_map(|relocation| if let Symbol::Function(index) = relocation.symbol { Some(index) } else { None })
+    let mut taken: Vec<usize> = module
+        .variables
+        .iter()
+        .flat_map(|variable| &variable.relocations)
+        .filter_map(
+            |relocation| if let Symbol::Function(index) = relocation.symbol { Some(index) } else { None },
+        )
         .collect();
     for function in &module.functions {
-        taken.extend(function.code.places.iter().filter_map(|place| if let Place::Function(index) = place { Some(*index) } else { None }));
+        taken.extend(
+            function
+                .code
+                .places
+                .iter()
+                .filter_map(|place| if let Place::Function(index) = place { Some(*index) } else { None }),
+        );
     }
-    let direct: Vec<Vec<usize>> = module.functions.iter().map(|function| {
-        let target = |target: &Target| if let Target::Function(index) = target { Some(*index) } else { None };
-        function.code.calls.iter().filter_map(|call| target(&call.target)).collect()
-    }).collect();
+    let direct: Vec<Vec<usize>> = module
+        .functions
+        .iter()
+        .map(|function| {
+            let target =
+                |target: &Target| if let Target::Function(index) = target { Some(*index) } else { None };
+            function.code.calls.iter().filter_map(|call| target(&call.target)).collect()
+        })
+        .collect();
 
     for start in 0..module.functions.len() {
         let (mut seen, mut stack) = (HashSet::from([start]), vec![start]);
         let mut called = HashSet::new();
         while let Some(index) = stack.pop() {
-            let indirect = module.functions[index].code.calls.iter().any(|call| matches!(call.target, Target::Indirect(_)));
+            let indirect = module.functions[index]
+                .code
+                .calls
+                .iter()
+                .any(|call| matches!(call.target, Target::Indirect(_)));
             called.extend(&direct[index]);
             let next = direct[index].iter().chain(if indirect { &taken[..] } else { &[] });
             stack.extend(next.copied().filter(|&index| seen.insert(index)));
@@ -63,7 +83,12 @@ pub(crate) fn link(module: &mut Module, shared: &[SharedVariable]) {
     }
 }
 
-fn called_poison(module: &Module, reached: &[usize], called: &HashSet<usize>, start: usize) -> Option<Unsupported> {
+fn called_poison(
+    module: &Module,
+    reached: &[usize],
+    called: &HashSet<usize>,
+    start: usize,
+) -> Option<Unsupported> {
     reached.iter().filter(|&&index| index != start && called.contains(&index)).find_map(|&index| {
         let callee = &module.functions[index];
         if callee.code.declared_only {

@@ -126,7 +126,11 @@ impl<'d> Global<'d> {
     #[inline(always)]
     fn check(&mut self, address: u64, size: u64, write: bool) -> Result<(), Trouble> {
         for range in &self.cache {
-            if address >= range.start && address < range.end && range.end - address >= size && (range.writable || !write) {
+            if address >= range.start
+                && address < range.end
+                && range.end - address >= size
+                && (range.writable || !write)
+            {
                 return Ok(());
             }
         }
@@ -135,7 +139,8 @@ impl<'d> Global<'d> {
 
     #[cold]
     fn miss(&mut self, address: u64, size: u64, write: bool) -> Result<(), Trouble> {
-        let workspace = (self.workspace.start..self.workspace.end).contains(&address).then_some(self.workspace);
+        let workspace =
+            (self.workspace.start..self.workspace.end).contains(&address).then_some(self.workspace);
         if let Some(range) = workspace.or_else(|| self.device.range(address))
             && address >= range.start
             && range.end.checked_sub(address).is_some_and(|left| left >= size)
@@ -206,7 +211,10 @@ impl Memory<'_, '_> {
 
     /// Reads `N` adjacent words; the address must be aligned to all of them together.
     #[inline(always)]
-    pub fn read<const SPACE: u8, W: Word, const N: usize>(&mut self, address: u64) -> Result<[W; N], Trouble> {
+    pub fn read<const SPACE: u8, W: Word, const N: usize>(
+        &mut self,
+        address: u64,
+    ) -> Result<[W; N], Trouble> {
         let spot = self.locate::<SPACE>(address, W::SIZE * N as u64, false)?;
         let mut words = [W::default(); N];
         for (index, word) in words.iter_mut().enumerate() {
@@ -225,7 +233,11 @@ impl Memory<'_, '_> {
 
     /// Writes `N` adjacent words.
     #[inline(always)]
-    pub fn write<const SPACE: u8, W: Word, const N: usize>(&mut self, address: u64, words: [W; N]) -> Result<(), Trouble> {
+    pub fn write<const SPACE: u8, W: Word, const N: usize>(
+        &mut self,
+        address: u64,
+        words: [W; N],
+    ) -> Result<(), Trouble> {
         let spot = self.locate::<SPACE>(address, W::SIZE * N as u64, true)?;
         for (index, word) in words.into_iter().enumerate() {
             let step = index * W::SIZE as usize;
@@ -242,7 +254,11 @@ impl Memory<'_, '_> {
     }
 
     /// Replaces a word atomically and returns the old one; `None` leaves it.
-    pub fn update<W: Word>(&mut self, address: u64, change: &mut dyn FnMut(W) -> Option<W>) -> Result<W, Trouble> {
+    pub fn update<W: Word>(
+        &mut self,
+        address: u64,
+        change: &mut dyn FnMut(W) -> Option<W>,
+    ) -> Result<W, Trouble> {
         match self.locate::<GENERIC>(address, W::SIZE, true)? {
             // SAFETY: `locate` found the access inside a live writable range, and aligned.
             Spot::Global(address) => Ok(unsafe { W::update(address, change) }),

@@ -92,10 +92,13 @@ impl Real {
         }
         // Put the top bit at 126, then cut to the precision that the exponent allows.
         let shift = mantissa.leading_zeros() as i32 - 1;
-        let (mantissa, exponent) =
-            if mantissa == 0 { (1, -100_000) } else if shift >= 0 { (mantissa << shift, exponent - shift) } else {
-                ((mantissa >> 1) | (mantissa & 1), exponent + 1)
-            };
+        let (mantissa, exponent) = if mantissa == 0 {
+            (1, -100_000)
+        } else if shift >= 0 {
+            (mantissa << shift, exponent - shift)
+        } else {
+            ((mantissa >> 1) | (mantissa & 1), exponent + 1)
+        };
         let lowest = 1 - format.bias() - format.fraction as i32;
         let top = exponent + 126;
         let unit = (top - format.fraction as i32).max(lowest);
@@ -145,13 +148,23 @@ impl Real {
         match (self, other) {
             (Nan, _) | (_, Nan) => Nan,
             (Infinity(sign), Infinity(other)) => Infinity(sign ^ other),
-            (Infinity(sign), Finite { negative, mantissa, .. }) | (Finite { negative, mantissa, .. }, Infinity(sign)) => {
-                if mantissa == 0 { Nan } else { Infinity(sign ^ negative) }
+            (Infinity(sign), Finite { negative, mantissa, .. })
+            | (Finite { negative, mantissa, .. }, Infinity(sign)) => {
+                if mantissa == 0 {
+                    Nan
+                } else {
+                    Infinity(sign ^ negative)
+                }
             }
             (
                 Finite { negative: n, mantissa: m, exponent: e, .. },
                 Finite { negative, mantissa, exponent, .. },
-            ) => Finite { negative: n ^ negative, mantissa: m * mantissa, exponent: e + exponent, sticky: false },
+            ) => Finite {
+                negative: n ^ negative,
+                mantissa: m * mantissa,
+                exponent: e + exponent,
+                sticky: false,
+            },
         }
     }
 
@@ -162,9 +175,10 @@ impl Real {
             (Nan, _) | (_, Nan) => return Nan,
             (Infinity(a), Infinity(b)) => return if a == b { Infinity(a) } else { Nan },
             (Infinity(sign), _) | (_, Infinity(sign)) => return Infinity(sign),
-            (Finite { negative: n, mantissa: m, exponent: e, .. }, Finite { negative, mantissa, exponent, .. }) => {
-                ((n, m, e), (negative, mantissa, exponent))
-            }
+            (
+                Finite { negative: n, mantissa: m, exponent: e, .. },
+                Finite { negative, mantissa, exponent, .. },
+            ) => ((n, m, e), (negative, mantissa, exponent)),
         };
         if large.1 == 0 && small.1 == 0 {
             let negative = if large.0 == small.0 { large.0 } else { rounding == Rounding::Down };
@@ -225,7 +239,7 @@ impl Real {
                             negative,
                             mantissa: dividend / divisor,
                             exponent: e - shift - exponent,
-                            sticky: dividend % divisor != 0,
+                            sticky: !dividend.is_multiple_of(divisor),
                         }
                     }
                 }

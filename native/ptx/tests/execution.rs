@@ -1,5 +1,13 @@
 //! Whole kernels: barriers, warps, calls, memory faults, scheduling.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::result_large_err,
+    reason = "values are made to fit, and a fault is what the test looks at"
+)]
+
 mod common;
 
 use common::{Host, kernel};
@@ -16,7 +24,9 @@ const GLOBAL_INDEX: &str = "mov.u32 %r0, %tid.x; mov.u32 %r1, %ctaid.x; mov.u32 
 fn every_thread_of_every_block_runs() {
     let host = Host::default();
     let out = host.buffer(4 * 1000, true);
-    let stats = host.run(&kernel(&format!("{GLOBAL_INDEX} st.global.u32 [%rd2], %r3;")), 10, 100, &[out, 0, 0, 0]).unwrap();
+    let stats = host
+        .run(&kernel(&format!("{GLOBAL_INDEX} st.global.u32 [%rd2], %r3;")), 10, 100, &[out, 0, 0, 0])
+        .unwrap();
     assert_eq!(host.words(out, 1000), (0..1000).collect::<Vec<u32>>());
     assert_eq!((stats.blocks, stats.threads), (10, 1000));
 }
@@ -38,7 +48,8 @@ fn barrier_makes_shared_writes_visible() {
 fn barrier_does_not_wait_for_exited_threads() {
     let host = Host::default();
     let out = host.buffer(4 * 64, true);
-    let body = format!("{GLOBAL_INDEX} setp.ge.u32 %p1, %r0, 40; @%p1 exit; bar.sync 0; st.global.u32 [%rd2], 7;");
+    let body =
+        format!("{GLOBAL_INDEX} setp.ge.u32 %p1, %r0, 40; @%p1 exit; bar.sync 0; st.global.u32 [%rd2], 7;");
     host.run(&kernel(&body), 1, 64, &[out, 0, 0, 0]).unwrap();
     let words = host.words(out, 64);
     assert!(words[..40].iter().all(|&word| word == 7) && words[40..].iter().all(|&word| word == 0));
@@ -239,7 +250,10 @@ fn accesses_outside_memory_are_faults() {
         "mov.u64 %rd1, 8; cvta.param.u64 %rd1, %rd1; st.u32 [%rd1], 1;",
     ] {
         let fault = run(body, memory);
-        assert!(matches!(fault.kind, FaultKind::IllegalAddress { .. } | FaultKind::MisalignedAddress { .. }), "{body}: {fault}");
+        assert!(
+            matches!(fault.kind, FaultKind::IllegalAddress { .. } | FaultKind::MisalignedAddress { .. }),
+            "{body}: {fault}"
+        );
     }
     let fault = run("st.global.u32 [%rd0], 1;", read_only);
     assert!(matches!(fault.kind, FaultKind::IllegalAddress { write: true, .. }));
@@ -314,7 +328,8 @@ fn printf_formats_like_c() {
          { .param .b64 param0; st.param.b64 [param0], %rd1; .param .b64 param1; st.param.b64 [param1], %rd2; .param .b32 retval0;\
          call (retval0), vprintf, (param0, param1); ld.param.b32 %r1, [retval0]; } st.global.u32 [%rd0], %r1;",
     );
-    let text = |text: &str| text.bytes().chain([0]).map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+    let text =
+        |text: &str| text.bytes().chain([0]).map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
     let format = text("%05d|%.3f|%#llx|%6s|%c|100%%\n");
     let source = source.replace(
         ".visible",
@@ -333,7 +348,9 @@ fn printf_formats_like_c() {
 
 #[test]
 fn failed_assertion_and_trap_are_faults() {
-    let fault = Host::default().run(&kernel("mov.u32 %r1, %tid.x; setp.eq.u32 %p1, %r1, 2; @%p1 trap;"), 1, 4, &[0; 4]).unwrap_err();
+    let fault = Host::default()
+        .run(&kernel("mov.u32 %r1, %tid.x; setp.eq.u32 %p1, %r1, 2; @%p1 trap;"), 1, 4, &[0; 4])
+        .unwrap_err();
     assert_eq!((fault.kind, fault.thread), (FaultKind::Trap, [2, 0, 0]));
 }
 
@@ -398,7 +415,9 @@ fn launch_bounds_and_parameters_are_reported() {
 #[test]
 fn asynchronous_copies_fill_with_zeros() {
     let host = Host::default();
-    let memory = host.filled(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let memory = host.filled(&[
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
     let body = ".shared .align 16 .b8 s[16]; mov.u32 %r1, s; cp.async.cg.shared.global [%r1], [%rd0], 16, 6; cp.async.commit_group;\
         cp.async.wait_group 0; ld.shared.v4.u32 {%r2, %r3, %r4, %r5}, [s]; st.global.v4.u32 [%rd0+16], {%r2, %r3, %r4, %r5};";
     host.run(&kernel(body), 1, 1, &[memory, 0, 0, 0]).unwrap();
@@ -418,17 +437,56 @@ fn parse_never_panics_on_mutations() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let pieces = ["{", "}", "[", "]", "(", ")", ";", ",", "%r1", "-1", "0x7fffffffffffffff", ".u64", "99999999999", "<", "\"", "/*", "é", "_", "!", "@", "|", ".v4", "p0", "add", ".shared", "+", "<<", "\0"];
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        ";",
+        ",",
+        "%r1",
+        "-1",
+        "0x7fffffffffffffff",
+        ".u64",
+        "99999999999",
+        "<",
+        "\"",
+        "/*",
+        "é",
+        "_",
+        "!",
+        "@",
+        "|",
+        ".v4",
+        "p0",
+        "add",
+        ".shared",
+        "+",
+        "<<",
+        "\0",
+    ];
     let host = Host::default();
     for round in 0..6000 {
         let mut text: Vec<char> = seeds[round % seeds.len()].chars().collect();
         for _ in 0..=random(4) {
             let at = random(text.len());
             match random(4) {
-                0 => { text.remove(at); }
-                1 => { let end = (at + random(20)).min(text.len()); text.drain(at..end); }
-                2 => { let other = random(text.len()); text.swap(at, other); }
-                _ => { text.splice(at..at, pieces[random(pieces.len())].chars()); }
+                0 => {
+                    text.remove(at);
+                }
+                1 => {
+                    let end = (at + random(20)).min(text.len());
+                    text.drain(at..end);
+                }
+                2 => {
+                    let other = random(text.len());
+                    text.swap(at, other);
+                }
+                _ => {
+                    text.splice(at..at, pieces[random(pieces.len())].chars());
+                }
             }
         }
         let text: String = text.into_iter().collect();
@@ -440,7 +498,14 @@ fn parse_never_panics_on_mutations() {
             host.load(&module);
             let params = [0u8; 64];
             host.cancel.store(true, std::sync::atomic::Ordering::Relaxed);
-            let config = ptx::LaunchConfig { grid: [1; 3], block: [3, 1, 1], dynamic_shared_bytes: 64, params: &params, cooperative: false, max_workers: 1 };
+            let config = ptx::LaunchConfig {
+                grid: [1; 3],
+                block: [3, 1, 1],
+                dynamic_shared_bytes: 64,
+                params: &params,
+                cooperative: false,
+                max_workers: 1,
+            };
             let _ = ptx::launch(&module, function, &config, &host);
         }
     }

@@ -2,6 +2,14 @@
 //! margin, then indented lines `inputs = outputs`. Inputs are `%i0`…, outputs `%o0`…. Expected values come
 //! from the PTX specification's definitions or hand computation, never from this interpreter.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::result_large_err,
+    reason = "values are made to fit, and a fault is what the test looks at"
+)]
+
 mod common;
 
 use std::fmt::Write as _;
@@ -14,7 +22,9 @@ fn value(text: &str) -> u64 {
     let digits = text.trim_start_matches('-');
     let sign = |value: u64| if negative { value.wrapping_neg() } else { value };
     if let Some(hex) = digits.strip_prefix("0x") {
-        return sign(u64::from_str_radix(&hex.replace('_', ""), 16).unwrap_or_else(|_| panic!("bad value {text}")));
+        return sign(
+            u64::from_str_radix(&hex.replace('_', ""), 16).unwrap_or_else(|_| panic!("bad value {text}")),
+        );
     }
     if let Some(float) = text.strip_suffix('f') {
         return u64::from(float.parse::<f32>().unwrap_or_else(|_| panic!("bad value {text}")).to_bits());
@@ -72,19 +82,24 @@ fn instructions_match_their_tables() {
     let mut vectors = 0;
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap();
-        let lines: Vec<(usize, &str)> = text.lines().enumerate()
-            .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')).collect();
+        let lines: Vec<(usize, &str)> = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+            .collect();
         let mut at = 0;
         while at < lines.len() {
             let (number, header) = lines[at];
             at += 1;
-            let cases: Vec<_> = lines[at..].iter().take_while(|(_, line)| line.starts_with(' ')).copied().collect();
+            let cases: Vec<_> =
+                lines[at..].iter().take_while(|(_, line)| line.starts_with(' ')).copied().collect();
             at += cases.len();
             vectors += cases.len();
             let place = format!("{}:{}", file.file_name().unwrap().to_string_lossy(), number + 1);
             let (body, types) = header.rsplit_once(" : ").unwrap_or_else(|| panic!("{place}: no types"));
             let (inputs, outputs) = types.split_once("->").unwrap_or_else(|| panic!("{place}: no ->"));
-            let (inputs, outputs): (Vec<_>, Vec<_>) = (inputs.split_whitespace().collect(), outputs.split_whitespace().collect());
+            let (inputs, outputs): (Vec<_>, Vec<_>) =
+                (inputs.split_whitespace().collect(), outputs.split_whitespace().collect());
             let source = source(body, &inputs, &outputs);
             check(&place, &source, &cases, inputs.len(), &outputs, &mut failures);
         }
@@ -93,7 +108,14 @@ fn instructions_match_their_tables() {
     assert!(failures.is_empty(), "\n{failures}");
 }
 
-fn check(place: &str, source: &str, cases: &[(usize, &str)], inputs: usize, outputs: &[&str], failures: &mut String) {
+fn check(
+    place: &str,
+    source: &str,
+    cases: &[(usize, &str)],
+    inputs: usize,
+    outputs: &[&str],
+    failures: &mut String,
+) {
     let module = match Module::parse(source) {
         Ok(module) => module,
         Err(error) => {
@@ -133,7 +155,12 @@ fn check(place: &str, source: &str, cases: &[(usize, &str)], inputs: usize, outp
             let at = output + 8 * (index * outputs.len() + column) as u64;
             let found = u64::from_le_bytes(host.read(at, 8).try_into().unwrap()) & mask;
             if found != expected {
-                let _ = writeln!(failures, "{place}, line {}: output {column} is {found:#x}, expected {expected:#x}: {}", number + 1, case.trim());
+                let _ = writeln!(
+                    failures,
+                    "{place}, line {}: output {column} is {found:#x}, expected {expected:#x}: {}",
+                    number + 1,
+                    case.trim()
+                );
             }
         }
     }

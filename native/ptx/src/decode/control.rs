@@ -93,8 +93,20 @@ impl Decoder {
             ("vote", "any", _) => Collective::VoteAny,
             ("vote", "uni", _) => Collective::VoteUniform,
             ("vote", "ballot", _) => Collective::VoteBallot,
-            ("match", "any", _) => if wide { Collective::MatchAny64 } else { Collective::MatchAny32 },
-            ("match", "all", _) => if wide { Collective::MatchAll64 } else { Collective::MatchAll32 },
+            ("match", "any", _) => {
+                if wide {
+                    Collective::MatchAny64
+                } else {
+                    Collective::MatchAny32
+                }
+            }
+            ("match", "all", _) => {
+                if wide {
+                    Collective::MatchAll64
+                } else {
+                    Collective::MatchAll32
+                }
+            }
             ("redux", "add", Ty::U32 | Ty::S32) => Collective::ReduceAdd,
             ("redux", "min", Ty::S32) => Collective::ReduceMinSigned,
             ("redux", "max", Ty::S32) => Collective::ReduceMaxSigned,
@@ -107,7 +119,8 @@ impl Decoder {
         };
         let [to, a, mask] = operands else { return malformed("expected three operands") };
         let (d, second) = self.destinations(to)?;
-        let args = Args { d, a: self.source(a)?, e: second.unwrap_or(0), f: self.source(mask)?, ..Args::default() };
+        let args =
+            Args { d, a: self.source(a)?, e: second.unwrap_or(0), f: self.source(mask)?, ..Args::default() };
         self.push(Op::Collective(kind), args);
         Ok(())
     }
@@ -129,15 +142,21 @@ impl Decoder {
             "brx" => {
                 mods.take("idx");
                 mods.take("uni");
-                let [index, Operand::Name(table)] = operands else { return malformed("brx.idx needs an index and a table") };
+                let [index, Operand::Name(table)] = operands else {
+                    return malformed("brx.idx needs an index and a table");
+                };
                 let a = self.source(index)?;
                 let Some((scope, names)) = labels.tables.get(table) else {
                     return malformed(format!("undefined branch table '{table}'"));
                 };
-                let targets = names.iter().map(|name| Self::label(Some(&Operand::Name(name)), labels, *scope));
+                let targets =
+                    names.iter().map(|name| Self::label(Some(&Operand::Name(name)), labels, *scope));
                 let targets = targets.collect::<Decode<Vec<_>>>()?;
                 self.tables.push(targets);
-                self.push(Op::BranchIndexed, Args { a, imm: self.tables.len() as i64 - 1, ..Args::default() });
+                self.push(
+                    Op::BranchIndexed,
+                    Args { a, imm: self.tables.len() as i64 - 1, ..Args::default() },
+                );
             }
             "ret" => {
                 mods.take("uni");

@@ -30,7 +30,19 @@ struct Conversion {
 }
 
 const TYPES: [Ty; 13] = [
-    Ty::U8, Ty::U16, Ty::U32, Ty::U64, Ty::S8, Ty::S16, Ty::S32, Ty::S64, Ty::F16, Ty::Bf16, Ty::Tf32, Ty::F32, Ty::F64,
+    Ty::U8,
+    Ty::U16,
+    Ty::U32,
+    Ty::U64,
+    Ty::S8,
+    Ty::S16,
+    Ty::S32,
+    Ty::S64,
+    Ty::F16,
+    Ty::Bf16,
+    Ty::Tf32,
+    Ty::F32,
+    Ty::F64,
 ];
 const ROUNDINGS: [Rounding; 5] =
     [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up, Rounding::NearestAway];
@@ -59,11 +71,16 @@ impl Conversion {
     fn run(self, bits: u64) -> u64 {
         match (format(self.from), format(self.to)) {
             (None, None) => self.store_integer(read_integer(bits, self.from), self.sat),
-            (None, Some(to)) => self.saturate(Real::from_integer(read_integer(bits, self.from)).pack(to, self.rounding)),
+            (None, Some(to)) => {
+                self.saturate(Real::from_integer(read_integer(bits, self.from)).pack(to, self.rounding))
+            }
             (Some(from), None) => self.float_to_integer(self.flush(bits, self.from), from),
             (Some(from), Some(to)) => {
                 let bits = self.flush(bits, self.from);
-                let mut real = Real::unpack(bits & if from == F64 { u64::MAX } else { (1 << self.from.bits()) - 1 }, from);
+                let mut real = Real::unpack(
+                    bits & if from == F64 { u64::MAX } else { (1 << self.from.bits()) - 1 },
+                    from,
+                );
                 if self.to_integral {
                     real = integral(real, self.rounding);
                 }
@@ -98,11 +115,15 @@ impl Conversion {
         let (low, high) = limits(self.to);
         match Real::unpack(bits & if from == F64 { u64::MAX } else { (1 << self.from.bits()) - 1 }, from) {
             // NaN: zero, or the top bit when a 64-bit type is involved.
-            Real::Nan if self.from == Ty::F64 || width == 64 => self.store_integer(1i128 << (width - 1), false),
+            Real::Nan if self.from == Ty::F64 || width == 64 => {
+                self.store_integer(1i128 << (width - 1), false)
+            }
             Real::Nan => 0,
             Real::Infinity(negative) => self.store_integer(if negative { low } else { high }, false),
             real => {
-                let Real::Finite { negative, mantissa, exponent, .. } = integral(real, self.rounding) else { return 0 };
+                let Real::Finite { negative, mantissa, exponent, .. } = integral(real, self.rounding) else {
+                    return 0;
+                };
                 let magnitude = if mantissa == 0 {
                     0
                 } else if exponent > 70 || (exponent > 0 && mantissa.leading_zeros() as i32 <= exponent + 1) {
@@ -217,7 +238,12 @@ fn fast(from: Ty, to: Ty, conversion: &Conversion) -> Option<Alu> {
 }
 
 impl Decoder {
-    pub(super) fn convert(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode<bool> {
+    pub(super) fn convert(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+    ) -> Decode<bool> {
         if opcode != "cvt" {
             return Ok(false);
         }
@@ -265,8 +291,15 @@ impl Decoder {
         let wide = matches!(operands.first(), Some(Operand::Register { bits: 64, .. }));
         let alu = match fast(conversion.from, conversion.to, &conversion) {
             Some(alu) => alu,
-            None if from == Ty::F32 && to == Ty::F64 && !conversion.ftz && !conversion.sat => alu!(|a: f32| -> f64 { f64::from(a) }),
-            None if from == Ty::F64 && to == Ty::F32 && rounding == Some(Rounding::Nearest) && !conversion.ftz && !conversion.sat => {
+            None if from == Ty::F32 && to == Ty::F64 && !conversion.ftz && !conversion.sat => {
+                alu!(|a: f32| -> f64 { f64::from(a) })
+            }
+            None if from == Ty::F64
+                && to == Ty::F32
+                && rounding == Some(Rounding::Nearest)
+                && !conversion.ftz
+                && !conversion.sat =>
+            {
                 alu!(|a: f64| -> f32 { if a.is_nan() { f32::from_bits(0x7fff_ffff) } else { a as f32 } })
             }
             None if wide => general,

@@ -41,13 +41,21 @@ macro_rules! double {
 }
 
 fn minimum(a: f64, b: f64) -> f64 {
-    if a.is_nan() { return b; }
-    if b.is_nan() { return a; }
+    if a.is_nan() {
+        return b;
+    }
+    if b.is_nan() {
+        return a;
+    }
     if a < b || (a == b && a.is_sign_negative()) { a } else { b }
 }
 fn maximum(a: f64, b: f64) -> f64 {
-    if a.is_nan() { return b; }
-    if b.is_nan() { return a; }
+    if a.is_nan() {
+        return b;
+    }
+    if b.is_nan() {
+        return a;
+    }
     if a > b || (a == b && a.is_sign_positive()) { a } else { b }
 }
 
@@ -71,7 +79,11 @@ fn soft(s: &mut [u64], x: &Args) {
     };
     let bits = compute(x.imm & 15, [read(x.a), read(x.b), read(x.c)], format, rounding);
     let bits = if double { bits } else { flush_bits(bits, ftz) };
-    s[x.d as usize] = if saturate && !double { u64::from(finish::<false, true>(f32::from_bits(bits as u32)).to_bits()) } else { bits };
+    s[x.d as usize] = if saturate && !double {
+        u64::from(finish::<false, true>(f32::from_bits(bits as u32)).to_bits())
+    } else {
+        bits
+    };
 }
 
 fn flush_bits(bits: u64, ftz: bool) -> u64 {
@@ -97,13 +109,16 @@ fn compare(name: &str, ty: Ty, ftz: bool) -> Decode<Alu> {
             match (ty, ftz) {
                 (Ty::F64, _) => alu!(|$a: f64, $b: f64| -> bool { $body }),
                 (_, false) => alu!(|$a: f32, $b: f32| -> bool { $body }),
-                (_, true) => alu!(|$a: f32, $b: f32| -> bool { let ($a, $b) = (flush::<true>($a), flush::<true>($b)); $body }),
+                (_, true) => alu!(|$a: f32, $b: f32| -> bool {
+                    let ($a, $b) = (flush::<true>($a), flush::<true>($b));
+                    $body
+                }),
             }
         };
     }
     Ok(match name {
         "eq" => pick!(a, b => a == b),
-        "ne" => pick!(a, b => a < b || a > b),
+        "ne" => pick!(a, b => a != b),
         "lt" => pick!(a, b => a < b),
         "le" => pick!(a, b => a <= b),
         "gt" => pick!(a, b => a > b),
@@ -121,7 +136,12 @@ fn compare(name: &str, ty: Ty, ftz: bool) -> Decode<Alu> {
 }
 
 impl Decoder {
-    pub(super) fn float(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode<bool> {
+    pub(super) fn float(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+    ) -> Decode<bool> {
         let Some(ty @ (Ty::F32 | Ty::F64)) = mods.last_type() else { return Ok(false) };
         let ftz = mods.take("ftz");
         let sat = mods.take("sat");
@@ -164,7 +184,9 @@ impl Decoder {
             "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "abs" | "neg" => 1,
             _ => return Ok(false),
         };
-        if let (Some(number), Some(mode @ (Rounding::Zero | Rounding::Down | Rounding::Up))) = (number, rounding) {
+        if let (Some(number), Some(mode @ (Rounding::Zero | Rounding::Down | Rounding::Up))) =
+            (number, rounding)
+        {
             let imm = number as i64
                 | (mode as i64) << 4
                 | i64::from(ftz) << 8
@@ -190,8 +212,12 @@ impl Decoder {
                 "sin" if approximate => single!(ftz, sat; |a| f64::from(a).sin() as f32),
                 "cos" if approximate => single!(ftz, sat; |a| f64::from(a).cos() as f32),
                 "tanh" if approximate => single!(ftz, sat; |a| f64::from(a).tanh() as f32),
-                "min" if propagate => single!(ftz, sat; |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { minimum(a.into(), b.into()) as f32 }),
-                "max" if propagate => single!(ftz, sat; |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { maximum(a.into(), b.into()) as f32 }),
+                "min" if propagate => {
+                    single!(ftz, sat; |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { minimum(a.into(), b.into()) as f32 })
+                }
+                "max" if propagate => {
+                    single!(ftz, sat; |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { maximum(a.into(), b.into()) as f32 })
+                }
                 "min" => single!(ftz, sat; |a, b| minimum(a.into(), b.into()) as f32),
                 "max" => single!(ftz, sat; |a, b| maximum(a.into(), b.into()) as f32),
                 "abs" if ftz => alu!(|a: f32| -> f32 { flush::<true>(a.abs()) }),

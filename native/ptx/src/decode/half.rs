@@ -5,7 +5,9 @@ use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::Operand;
 use crate::program::{Alu, Args};
-use crate::softfloat::{BF16, F16, Format, Real, Rounding, narrow_bfloat, narrow_half, widen_bfloat, widen_half};
+use crate::softfloat::{
+    BF16, F16, Format, Real, Rounding, narrow_bfloat, narrow_half, widen_bfloat, widen_half,
+};
 
 /// imm bits
 const BRAIN: i64 = 1;
@@ -25,7 +27,11 @@ fn flush(bits: u16, imm: i64) -> u16 {
 fn narrow(value: f32, imm: i64) -> u16 {
     let value = if imm & SAT != 0 { if value > 0.0 { value.min(1.0) } else { 0.0 } } else { value };
     let value = if imm & RELU != 0 && value <= 0.0 { 0.0 } else { value };
-    if imm & BRAIN != 0 { narrow_bfloat(value, Rounding::Nearest) } else { flush(narrow_half(value, Rounding::Nearest), imm) }
+    if imm & BRAIN != 0 {
+        narrow_bfloat(value, Rounding::Nearest)
+    } else {
+        flush(narrow_half(value, Rounding::Nearest), imm)
+    }
 }
 
 fn format(imm: i64) -> Format {
@@ -33,10 +39,18 @@ fn format(imm: i64) -> Format {
 }
 
 fn fused(a: u16, b: u16, c: u16, imm: i64) -> u16 {
-    let unpack = |bits: u16| Real::unpack(u64::from(if imm & BRAIN == 0 { flush(bits, imm) } else { bits }), format(imm));
+    let unpack = |bits: u16| {
+        Real::unpack(u64::from(if imm & BRAIN == 0 { flush(bits, imm) } else { bits }), format(imm))
+    };
     let exact = unpack(a).multiply(unpack(b)).add(unpack(c), Rounding::Nearest);
     let bits = exact.pack(format(imm), Rounding::Nearest) as u16;
-    if imm & (SAT | RELU) != 0 { narrow(widen(bits, imm), imm) } else if imm & BRAIN == 0 { flush(bits, imm) } else { bits }
+    if imm & (SAT | RELU) != 0 {
+        narrow(widen(bits, imm), imm)
+    } else if imm & BRAIN == 0 {
+        flush(bits, imm)
+    } else {
+        bits
+    }
 }
 
 fn least(a: f32, b: f32, imm: i64) -> f32 {
@@ -93,7 +107,7 @@ fn holds(number: i64, a: f32, b: f32) -> bool {
     let unordered = a.is_nan() || b.is_nan();
     match number {
         0 => a == b,
-        1 => a < b || a > b,
+        1 => a != b,
         2 => a < b,
         3 => a <= b,
         4 => a > b,
@@ -113,7 +127,14 @@ const COMPARISONS: [&str; 14] =
     ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"];
 
 impl Decoder {
-    fn compare_half(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>, ty: Ty, flags: i64) -> Decode {
+    fn compare_half(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+        ty: Ty,
+        flags: i64,
+    ) -> Decode {
         let Some(number) = COMPARISONS.iter().position(|name| mods.take(name)) else {
             return malformed("comparison without an operator");
         };
@@ -143,7 +164,7 @@ impl Decoder {
                 };
                 let alu = alu_imm!(|imm; a: bool, b: bool| -> u32 {
                     let (low, high) = (imm as u32 & 0xffff, imm as u32 & 0xffff_0000);
-                    u32::from(a) * low | u32::from(b) * high
+                    (u32::from(a) * low) | (u32::from(b) * high)
                 });
                 self.alu(alu, Args { d, a: first, b: second, imm: yes_low | yes_high, ..Args::default() });
                 return Ok(());
@@ -161,8 +182,15 @@ impl Decoder {
         self.comparison(opcode, &items, mods, alu!(|a: bool, _b: bool| -> bool { a }))
     }
 
-    pub(super) fn half(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode<bool> {
-        let Some(ty @ (Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2)) = mods.last_type() else { return Ok(false) };
+    pub(super) fn half(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+    ) -> Decode<bool> {
+        let Some(ty @ (Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2)) = mods.last_type() else {
+            return Ok(false);
+        };
         let packed = matches!(ty, Ty::F16x2 | Ty::Bf16x2);
         let mut imm = i64::from(matches!(ty, Ty::Bf16 | Ty::Bf16x2)) * BRAIN;
         for (word, flag) in [("ftz", FTZ), ("sat", SAT), ("relu", RELU), ("NaN", PROPAGATE)] {

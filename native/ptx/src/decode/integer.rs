@@ -158,9 +158,9 @@ fn find_nth(mask: u32, base: u32, offset: i32) -> u32 {
 fn dot(a: u32, b: u32, c: u32, signed: (bool, bool)) -> u32 {
     let widen = |byte: u8, signed: bool| if signed { i32::from(byte as i8) } else { i32::from(byte) };
     let (x, y) = (a.to_le_bytes(), b.to_le_bytes());
-    x.into_iter().zip(y).fold(c, |sum, (x, y)| {
-        sum.wrapping_add(widen(x, signed.0).wrapping_mul(widen(y, signed.1)) as u32)
-    })
+    x.into_iter()
+        .zip(y)
+        .fold(c, |sum, (x, y)| sum.wrapping_add(widen(x, signed.0).wrapping_mul(widen(y, signed.1)) as u32))
 }
 
 fn carry32(s: &mut [u64], x: &Args) {
@@ -305,7 +305,9 @@ impl Decoder {
             (Some("wide"), true) => by_type!(ty; U16 = u16, S16 = i16, U32 = u32, S32 = i32;
                 T => alu!(|a: T, b: T, c: <T as Whole>::Wide| -> <T as Whole>::Wide { a.wide(b).wrapping_add(c) })),
             (Some("hi"), false) => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.high(b) })),
-            (Some("hi"), true) => by_integer!(ty; T => alu!(|a: T, b: T, c: T| -> T { a.high(b).wrapping_add(c) })),
+            (Some("hi"), true) => {
+                by_integer!(ty; T => alu!(|a: T, b: T, c: T| -> T { a.high(b).wrapping_add(c) }))
+            }
             (Some(_), false) => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.wrapping_mul(b) })),
             (Some(_), true) => {
                 by_integer!(ty; T => alu!(|a: T, b: T, c: T| -> T { a.wrapping_mul(b).wrapping_add(c) }))
@@ -342,7 +344,9 @@ impl Decoder {
         let carry_out = mods.take("cc");
         // The condition code register is a slot that only these instructions know.
         let f = self.frame.preset(crate::program::Preset::Constant(0x0cc0_0cc0_0cc0_0cc0));
-        let flags = i64::from(matches!(opcode, "addc" | "subc" | "madc")) | i64::from(carry_out) << 1 | i64::from(opcode.starts_with("sub")) << 2;
+        let flags = i64::from(matches!(opcode, "addc" | "subc" | "madc"))
+            | i64::from(carry_out) << 1
+            | i64::from(opcode.starts_with("sub")) << 2;
         let run = if ty.bits() == 64 { carry64 } else { carry32 };
         if !opcode.starts_with("mad") {
             let args = self.plain(operands, 2)?;
@@ -374,8 +378,12 @@ impl Decoder {
             "brev" => (alu!(|a: u32| -> u32 { a.reverse_bits() }), 1, 0),
             "bfe" => {
                 let alu = match ty {
-                    Ty::U32 => alu!(|a: u32, b: u32, c: u32| -> u32 { extract_field(a.into(), b, c, 32, false) as u32 }),
-                    Ty::S32 => alu!(|a: u32, b: u32, c: u32| -> u32 { extract_field(a.into(), b, c, 32, true) as u32 }),
+                    Ty::U32 => alu!(|a: u32, b: u32, c: u32| -> u32 {
+                        extract_field(a.into(), b, c, 32, false) as u32
+                    }),
+                    Ty::S32 => alu!(|a: u32, b: u32, c: u32| -> u32 {
+                        extract_field(a.into(), b, c, 32, true) as u32
+                    }),
                     Ty::U64 => alu!(|a: u64, b: u32, c: u32| -> u64 { extract_field(a, b, c, 64, false) }),
                     _ => alu!(|a: u64, b: u32, c: u32| -> u64 { extract_field(a, b, c, 64, true) }),
                 };
@@ -426,11 +434,14 @@ impl Decoder {
                 if operands.len() != 5 {
                     return unsupported("lop3 with a predicate");
                 }
-                let Operand::Integer(table) = operands[4] else { return malformed("lop3 needs a constant table") };
+                let Operand::Integer(table) = operands[4] else {
+                    return malformed("lop3 needs a constant table");
+                };
                 (alu_imm!(|imm; a: u32, b: u32, c: u32| -> u32 { lop3(a, b, c, imm) }), 3, table as i64)
             }
             "prmt" => {
-                let mode = ["f4e", "b4e", "rc8", "ecl", "ecr", "rc16"].iter().position(|mode| mods.take(mode));
+                let mode =
+                    ["f4e", "b4e", "rc8", "ecl", "ecr", "rc16"].iter().position(|mode| mods.take(mode));
                 let alu = match mode {
                     None => alu!(|a: u32, b: u32, c: u32| -> u32 { permute(a, b, c) }),
                     Some(_) => alu_imm!(|imm; a: u32, b: u32, c: u32| -> u32 { permute_mode(a, b, c, imm) }),
@@ -455,7 +466,12 @@ impl Decoder {
         Ok(true)
     }
 
-    pub(super) fn integer(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode<bool> {
+    pub(super) fn integer(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+    ) -> Decode<bool> {
         let ty = mods.ty()?;
         let alu = match opcode {
             "setp" | "set" => {
@@ -487,16 +503,24 @@ impl Decoder {
                 self.with_carry(opcode, operands, mods)?;
                 return Ok(true);
             }
-            "add" if mods.take("sat") => by_type!(ty; S32 = i32; T => alu!(|a: T, b: T| -> T { a.saturating_add(b) })),
-            "sub" if mods.take("sat") => by_type!(ty; S32 = i32; T => alu!(|a: T, b: T| -> T { a.saturating_sub(b) })),
+            "add" if mods.take("sat") => {
+                by_type!(ty; S32 = i32; T => alu!(|a: T, b: T| -> T { a.saturating_add(b) }))
+            }
+            "sub" if mods.take("sat") => {
+                by_type!(ty; S32 = i32; T => alu!(|a: T, b: T| -> T { a.saturating_sub(b) }))
+            }
             "add" => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.wrapping_add(b) })),
             "sub" => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.wrapping_sub(b) })),
             "div" => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.divide(b) })),
             "rem" => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.remainder(b) })),
             "min" => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.min(b) })),
             "max" => by_integer!(ty; T => alu!(|a: T, b: T| -> T { a.max(b) })),
-            "abs" => by_type!(ty; S16 = i16, S32 = i32, S64 = i64; T => alu!(|a: T| -> T { a.wrapping_abs() })),
-            "neg" => by_type!(ty; S16 = i16, S32 = i32, S64 = i64; T => alu!(|a: T| -> T { a.wrapping_neg() })),
+            "abs" => {
+                by_type!(ty; S16 = i16, S32 = i32, S64 = i64; T => alu!(|a: T| -> T { a.wrapping_abs() }))
+            }
+            "neg" => {
+                by_type!(ty; S16 = i16, S32 = i32, S64 = i64; T => alu!(|a: T| -> T { a.wrapping_neg() }))
+            }
             "sad" => by_integer!(ty; T => alu!(|a: T, b: T, c: T| -> T {
                 c.wrapping_add(a.max(b).wrapping_sub(a.min(b)))
             })),

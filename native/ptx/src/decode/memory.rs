@@ -3,7 +3,9 @@
 use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Place, Slot};
-use crate::memory::{GENERIC, GLOBAL, LOCAL, Memory, PARAM, SHARED, SHARED_WINDOW, LOCAL_WINDOW, Trouble, Word};
+use crate::memory::{
+    GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, Memory, PARAM, SHARED, SHARED_WINDOW, Trouble, Word,
+};
 use crate::program::{Args, MemoryOp, Op, Preset};
 use crate::softfloat::{Rounding, narrow_bfloat, narrow_half, widen_bfloat, widen_half};
 use crate::value::Value;
@@ -13,7 +15,11 @@ fn effective<const SPACE: u8>(s: &[u64], x: &Args) -> u64 {
     let base = s[x.a as usize];
     let address = base.wrapping_add(x.imm as u64);
     // Shared and local addresses live in 32-bit registers too, where they wrap.
-    if (SPACE == SHARED || SPACE == LOCAL) && base <= u64::from(u32::MAX) { u64::from(address as u32) } else { address }
+    if (SPACE == SHARED || SPACE == LOCAL) && base <= u64::from(u32::MAX) {
+        u64::from(address as u32)
+    } else {
+        address
+    }
 }
 
 fn load<const SPACE: u8, W: Word, const N: usize, const SIGNED: bool>(
@@ -44,11 +50,26 @@ fn store<const SPACE: u8, W: Word, const N: usize>(
 macro_rules! by_space {
     ($space:expr; $SPACE:ident => $body:expr) => {
         match $space {
-            GLOBAL => { const $SPACE: u8 = GLOBAL; $body }
-            SHARED => { const $SPACE: u8 = SHARED; $body }
-            LOCAL => { const $SPACE: u8 = LOCAL; $body }
-            PARAM => { const $SPACE: u8 = PARAM; $body }
-            _ => { const $SPACE: u8 = GENERIC; $body }
+            GLOBAL => {
+                const $SPACE: u8 = GLOBAL;
+                $body
+            }
+            SHARED => {
+                const $SPACE: u8 = SHARED;
+                $body
+            }
+            LOCAL => {
+                const $SPACE: u8 = LOCAL;
+                $body
+            }
+            PARAM => {
+                const $SPACE: u8 = PARAM;
+                $body
+            }
+            _ => {
+                const $SPACE: u8 = GENERIC;
+                $body
+            }
         }
     };
 }
@@ -56,9 +77,18 @@ macro_rules! by_space {
 macro_rules! by_count {
     ($count:expr; $N:ident => $body:expr) => {
         match $count {
-            1 => { const $N: usize = 1; $body }
-            2 => { const $N: usize = 2; $body }
-            _ => { const $N: usize = 4; $body }
+            1 => {
+                const $N: usize = 1;
+                $body
+            }
+            2 => {
+                const $N: usize = 2;
+                $body
+            }
+            _ => {
+                const $N: usize = 4;
+                $body
+            }
         }
     };
 }
@@ -80,7 +110,11 @@ fn store_op(space: u8, ty: Ty, count: usize) -> Decode<MemoryOp> {
 /// An atomic from a body over the old value and operands b and c; `None` means no change.
 macro_rules! atomic {
     ($W:ty, |$old:ident, $b:ident, $c:ident| $body:expr) => {{
-        #[allow(unused_variables, clippy::redundant_closure_call, reason = "not every operation has a second operand")]
+        #[allow(
+            unused_variables,
+            clippy::redundant_closure_call,
+            reason = "not every operation has a second operand"
+        )]
         fn run(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
             let $b = <$W as Value>::from_slot(s[x.b as usize]);
             let $c = <$W as Value>::from_slot(s[x.c as usize]);
@@ -144,7 +178,8 @@ fn atomic_op(name: &str, ty: Ty) -> Decode<MemoryOp> {
 
 /// `cp.async`: d = destination (shared), a = source, b = source size or 0, imm = bytes; c and e hold the offsets.
 fn copy_async(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
-    let to = (s[x.d as usize].wrapping_add(s[x.c as usize]) & u64::from(u32::MAX)).wrapping_add(SHARED_WINDOW);
+    let to =
+        (s[x.d as usize].wrapping_add(s[x.c as usize]) & u64::from(u32::MAX)).wrapping_add(SHARED_WINDOW);
     let from = s[x.a as usize].wrapping_add(s[x.e as usize]);
     let size = x.imm as u64;
     let valid = if x.b == 0 { size } else { u64::from(s[x.b as usize] as u32).min(size) };
@@ -172,7 +207,11 @@ impl Decoder {
     /// Base slot, offset and, for symbols, what it is.
     pub(super) fn address(&mut self, operand: &Operand<'_>) -> Decode<(Slot, i64, Option<Place>)> {
         let Operand::Address(base, offset) = operand else {
-            return if matches!(operand, Operand::Tuple(_)) { unsupported("address form") } else { malformed("expected an address") };
+            return if matches!(operand, Operand::Tuple(_)) {
+                unsupported("address form")
+            } else {
+                malformed("expected an address")
+            };
         };
         match &**base {
             Operand::Register { slot, .. } => Ok((*slot, *offset, None)),
@@ -180,10 +219,14 @@ impl Decoder {
             Operand::Symbol(place, start) => {
                 let offset = offset.wrapping_add(*start);
                 Ok(match place {
-                    Place::EntryParam(at) => (self.constant(0), offset.wrapping_add(i64::from(*at)), Some(*place)),
-                    Place::Local(at) => {
-                        (self.frame.preset(Preset::LocalFrame), offset.wrapping_add(i64::from(*at)), Some(*place))
+                    Place::EntryParam(at) => {
+                        (self.constant(0), offset.wrapping_add(i64::from(*at)), Some(*place))
                     }
+                    Place::Local(at) => (
+                        self.frame.preset(Preset::LocalFrame),
+                        offset.wrapping_add(i64::from(*at)),
+                        Some(*place),
+                    ),
                     _ => (self.symbol(*place), offset, Some(*place)),
                 })
             }
@@ -212,13 +255,28 @@ impl Decoder {
     }
 
     fn space(&self, mods: &mut Mods<'_>, place: Option<Place>) -> Decode<u8> {
-        let named = mods.take_any(&["global", "const", "shared", "shared::cta", "local", "param", "param::entry", "param::func"]);
+        let named = mods.take_any(&[
+            "global",
+            "const",
+            "shared",
+            "shared::cta",
+            "local",
+            "param",
+            "param::entry",
+            "param::func",
+        ]);
         Ok(match (named, place) {
             (Some("global" | "const"), _) => GLOBAL,
             (Some("shared" | "shared::cta"), _) => SHARED,
             (Some("local"), _) | (Some(_), Some(Place::Local(_))) => LOCAL,
             (Some(_), Some(Place::EntryParam(_))) => PARAM,
-            (Some(_), _) => if self.is_entry { PARAM } else { LOCAL },
+            (Some(_), _) => {
+                if self.is_entry {
+                    PARAM
+                } else {
+                    LOCAL
+                }
+            }
             // A symbol used without its space is a generic address only when the window is zero.
             (None, Some(Place::Shared(_) | Place::DynamicShared)) => SHARED,
             (None, Some(Place::Local(_))) => LOCAL,
@@ -304,7 +362,11 @@ impl Decoder {
     }
 
     fn copy(&mut self, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode {
-        if !mods.take("async") || mods.contains("bulk") || mods.contains("mbarrier") || mods.contains("reduce") {
+        if !mods.take("async")
+            || mods.contains("bulk")
+            || mods.contains("mbarrier")
+            || mods.contains("reduce")
+        {
             return unsupported("bulk copies and copies that signal barriers");
         }
         if mods.take("commit_group") || mods.take("wait_group") || mods.take("wait_all") {
@@ -328,7 +390,12 @@ impl Decoder {
         Ok(())
     }
 
-    pub(super) fn memory(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode<bool> {
+    pub(super) fn memory(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+    ) -> Decode<bool> {
         match opcode {
             "ld" | "ldu" => self.load_or_store(operands, mods, true)?,
             "st" => self.load_or_store(operands, mods, false)?,

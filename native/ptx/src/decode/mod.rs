@@ -285,7 +285,9 @@ pub(crate) fn register_estimate(statements: &[Statement<'_>]) -> u32 {
                 spans.entry(*slot).or_insert((at, at, *bits)).1 = at;
             }
             Operand::Address(inner, _) | Operand::Not(inner) => visit(inner, at, spans),
-            Operand::Vector(items) | Operand::Tuple(items) => items.iter().for_each(|item| visit(item, at, spans)),
+            Operand::Vector(items) | Operand::Tuple(items) => {
+                items.iter().for_each(|item| visit(item, at, spans))
+            }
             Operand::Pair(first, second) => {
                 visit(first, at, spans);
                 visit(second, at, spans);
@@ -304,6 +306,13 @@ pub(crate) fn register_estimate(statements: &[Statement<'_>]) -> u32 {
         change[last] -= registers;
     }
     let mut live = 0;
-    let most = change.iter().map(|change| { live += change; live }).max().unwrap_or(0);
+    let most = change
+        .iter()
+        .map(|change| {
+            live += change;
+            live
+        })
+        .max()
+        .unwrap_or(0);
     ((most as u32 + 8).div_ceil(8) * 8).clamp(16, 255)
 }

@@ -22,7 +22,12 @@ fn move_alu(bits: u32) -> Alu {
 }
 
 impl Decoder {
-    pub(super) fn moves(&mut self, opcode: &str, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode<bool> {
+    pub(super) fn moves(
+        &mut self,
+        opcode: &str,
+        operands: &[Operand<'_>],
+        mods: &mut Mods<'_>,
+    ) -> Decode<bool> {
         match opcode {
             "mov" => self.mov(operands, mods.ty()?)?,
             "selp" => {
@@ -44,7 +49,9 @@ impl Decoder {
             }
             "cvta" => {
                 let to = mods.take("to");
-                let Some(space) = mods.take_any(&["global", "const", "shared", "shared::cta", "local", "param"]) else {
+                let Some(space) =
+                    mods.take_any(&["global", "const", "shared", "shared::cta", "local", "param"])
+                else {
                     return unsupported("address space");
                 };
                 let in_function_local = space == "param" && !self.is_entry;
@@ -55,7 +62,10 @@ impl Decoder {
                     "param" => PARAM_WINDOW,
                     _ => 0,
                 };
-                let args = Args { imm: if to { (window as i64).wrapping_neg() } else { window as i64 }, ..self.plain(operands, 1)? };
+                let args = Args {
+                    imm: if to { (window as i64).wrapping_neg() } else { window as i64 },
+                    ..self.plain(operands, 1)?
+                };
                 self.alu(offset_alu(), args);
             }
             "isspacep" => {
@@ -82,7 +92,8 @@ impl Decoder {
             (Operand::Vector(parts), whole) => {
                 let (width, count) = Self::parts(parts, bits)?;
                 let a = self.source(whole)?;
-                let slots: Vec<Slot> = parts.iter().map(|part| self.destination(part)).collect::<Decode<_>>()?;
+                let slots: Vec<Slot> =
+                    parts.iter().map(|part| self.destination(part)).collect::<Decode<_>>()?;
                 // The source may be one of the destinations: copy it first.
                 let copy = self.temporary();
                 self.alu(move_alu(64), Args { d: copy, a, ..Args::default() });

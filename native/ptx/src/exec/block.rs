@@ -109,7 +109,13 @@ impl Block {
         release
     }
 
-    fn after_turn(&mut self, kernel: &Kernel<'_>, index: usize, first: usize, end: usize) -> Result<(), Trouble> {
+    fn after_turn(
+        &mut self,
+        kernel: &Kernel<'_>,
+        index: usize,
+        first: usize,
+        end: usize,
+    ) -> Result<(), Trouble> {
         match self.threads[index].state {
             State::Ready | State::AtActiveMask(_) | State::AtBarrier(_) => {}
             State::AtCollective => {

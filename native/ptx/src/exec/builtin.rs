@@ -46,7 +46,10 @@ pub(super) fn call(
             let addresses = [argument(memory, 0)?, argument(memory, 1)?, argument(memory, 3)?];
             let line = argument(memory, 2)? as u32;
             let [message, file, function] = addresses.map(|address| {
-                memory.text(address).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+                memory
+                    .text(address)
+                    .map(|text| String::from_utf8_lossy(&text).into_owned())
+                    .unwrap_or_default()
             });
             return Err(Box::new(FaultKind::Assert { message, file, line, function }));
         }

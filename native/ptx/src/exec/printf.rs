@@ -15,7 +15,11 @@ struct Spec {
 }
 
 /// The formatted text, and the number of arguments consumed (what device `printf` returns).
-pub(super) fn format(format: &[u8], mut at: u64, memory: &mut Memory<'_, '_>) -> Result<(Vec<u8>, u64), Trouble> {
+pub(super) fn format(
+    format: &[u8],
+    mut at: u64,
+    memory: &mut Memory<'_, '_>,
+) -> Result<(Vec<u8>, u64), Trouble> {
     let mut text = Vec::new();
     let mut count = 0;
     let mut next = |memory: &mut Memory<'_, '_>, size: u64| -> Result<u64, Trouble> {
@@ -45,7 +49,11 @@ pub(super) fn format(format: &[u8], mut at: u64, memory: &mut Memory<'_, '_>) ->
                 _ => spec.zero = true,
             }
         }
-        let width = if bytes.next_if_eq(&b'*').is_some() { i64::from(next(memory, 4)? as i32) } else { decimal(&mut bytes) };
+        let width = if bytes.next_if_eq(&b'*').is_some() {
+            i64::from(next(memory, 4)? as i32)
+        } else {
+            decimal(&mut bytes)
+        };
         spec.left |= width < 0;
         spec.width = width.unsigned_abs().min(4096) as usize;
         if bytes.next_if_eq(&b'.').is_some() {
@@ -146,8 +154,14 @@ impl Spec {
 
 fn integer(text: &mut Vec<u8>, spec: &Spec, prefix: &str, digits: &str) {
     let Some(precision) = spec.precision else { return pad(text, spec, prefix, digits.as_bytes()) };
-    let digits = if precision == 0 && digits == "0" { String::new() } else { format!("{digits:0>precision$}") };
-    pad(text, &Spec { zero: false, left: spec.left, width: spec.width, ..Spec::default() }, prefix, digits.as_bytes());
+    let digits =
+        if precision == 0 && digits == "0" { String::new() } else { format!("{digits:0>precision$}") };
+    pad(
+        text,
+        &Spec { zero: false, left: spec.left, width: spec.width, ..Spec::default() },
+        prefix,
+        digits.as_bytes(),
+    );
 }
 
 fn pad(text: &mut Vec<u8>, spec: &Spec, prefix: &str, body: &[u8]) {
@@ -208,7 +222,8 @@ fn exponential(value: f64, precision: usize) -> String {
 
 fn trim_zeros(text: &str) -> String {
     let (mantissa, exponent) = text.split_at(text.find('e').unwrap_or(text.len()));
-    let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    let mantissa =
+        if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
     format!("{mantissa}{exponent}")
 }
 

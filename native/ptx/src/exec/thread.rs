@@ -100,7 +100,12 @@ impl Thread {
 
     /// Runs until it waits, exits, or its time slice ends. On a fault `pc` is the instruction's.
     /// Returns the instructions run.
-    pub fn run(&mut self, kernel: &Kernel<'_>, shared: &mut [u8], global: &mut Global<'_>) -> (u64, Result<(), Trouble>) {
+    pub fn run(
+        &mut self,
+        kernel: &Kernel<'_>,
+        shared: &mut [u8],
+        global: &mut Global<'_>,
+    ) -> (u64, Result<(), Trouble>) {
         let mut left = SLICE;
         let mut spent = 0u64;
         let result = loop {
@@ -207,19 +212,22 @@ impl Thread {
                     let site = &code.calls[inst.args.imm as usize];
                     self.pc = pc;
                     let callee = match site.target {
-                        Target::Builtin(function) => match builtin::call(function, site, self.local_base, &mut memory) {
-                            Ok(()) => {
-                                pc += 1;
-                                continue;
+                        Target::Builtin(function) => {
+                            match builtin::call(function, site, self.local_base, &mut memory) {
+                                Ok(()) => {
+                                    pc += 1;
+                                    continue;
+                                }
+                                Err(trouble) => break Err(trouble),
                             }
-                            Err(trouble) => break Err(trouble),
-                        },
+                        }
                         Target::Function(index) => index,
                         Target::Indirect(slot) => {
                             let address = slots[slot as usize];
                             let index = (address & 0xffff_ffff) as usize >> 4;
                             if address & 15 != 0
-                                || address & !0xffff_ffff != FUNCTION_WINDOW | u64::from(kernel.module.id) << 32
+                                || address & !0xffff_ffff
+                                    != FUNCTION_WINDOW | u64::from(kernel.module.id) << 32
                                 || index >= kernel.module.functions.len()
                             {
                                 break Err(Box::new(FaultKind::InvalidPc { address }));
@@ -264,8 +272,12 @@ impl Thread {
         }
         let base = self.base + caller.frame as usize;
         let local_base = (self.local_base + caller.local_bytes as usize).next_multiple_of(16);
-        let (slots_end, local_end) = (base + callee.code.frame as usize, local_base + callee.code.local_bytes as usize);
-        if self.callers.len() >= MAX_DEPTH || slots_end > MAX_SLOTS || local_end > MAX_LOCAL.max(kernel.function.code.local_bytes as usize) {
+        let (slots_end, local_end) =
+            (base + callee.code.frame as usize, local_base + callee.code.local_bytes as usize);
+        if self.callers.len() >= MAX_DEPTH
+            || slots_end > MAX_SLOTS
+            || local_end > MAX_LOCAL.max(kernel.function.code.local_bytes as usize)
+        {
             return Err(Box::new(FaultKind::StackOverflow));
         }
         if self.slots.len() < slots_end {
@@ -278,13 +290,25 @@ impl Thread {
             self.slots[base + slot as usize] = kernel.preset(preset, &self.who, local_base);
         }
         let arguments = &caller.calls[site].arguments;
-        if arguments.len() != callee.code.parameters.len() || caller.calls[site].results.len() != callee.code.results.len() {
+        if arguments.len() != callee.code.parameters.len()
+            || caller.calls[site].results.len() != callee.code.results.len()
+        {
             return Err(Box::new(FaultKind::InvalidPc { address: kernel.module.function_address(index) }));
         }
         for (from, to) in arguments.iter().zip(&callee.code.parameters) {
-            self.copy_local(self.local_base + from.offset as usize, local_base + to.offset as usize, to.size as usize)?;
+            self.copy_local(
+                self.local_base + from.offset as usize,
+                local_base + to.offset as usize,
+                to.size as usize,
+            )?;
         }
-        self.callers.push(Caller { function: self.function, pc: self.pc, base: self.base, local_base: self.local_base, site });
+        self.callers.push(Caller {
+            function: self.function,
+            pc: self.pc,
+            base: self.base,
+            local_base: self.local_base,
+            site,
+        });
         self.function = index;
         self.pc = 0;
         self.base = base;
@@ -312,7 +336,11 @@ impl Thread {
         let site = &self.function(kernel).code.calls[caller.site];
         for (from, to) in callee.results.iter().zip(&site.results) {
             // Sizes were checked against this memory when the call was made.
-            let _ = self.copy_local(from_base + from.offset as usize, self.local_base + to.offset as usize, from.size as usize);
+            let _ = self.copy_local(
+                from_base + from.offset as usize,
+                self.local_base + to.offset as usize,
+                from.size as usize,
+            );
         }
         true
     }

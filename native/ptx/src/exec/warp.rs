@@ -43,18 +43,31 @@ fn complete(kernel: &Kernel<'_>, warp: &mut [Thread], group: u32) {
             values[lane] = warp[lane].slot(args.a);
         }
     }
-    let fold = |start: u32, join: fn(u32, u32) -> u32| lanes.iter().fold(start, |all, &lane| join(all, values[lane] as u32));
+    let fold = |start: u32, join: fn(u32, u32) -> u32| {
+        lanes.iter().fold(start, |all, &lane| join(all, values[lane] as u32))
+    };
     let votes = lanes.iter().filter(|&&lane| values[lane] & 1 != 0).fold(0u32, |all, &lane| all | 1 << lane);
     for &lane in &lanes {
         let Some((kind, args)) = operation(kernel, &warp[lane]) else { continue };
         let equal = |width: u64| {
-            lanes.iter().filter(|&&other| values[other] & width == values[lane] & width).fold(0u32, |all, &other| all | 1 << other)
+            lanes
+                .iter()
+                .filter(|&&other| values[other] & width == values[lane] & width)
+                .fold(0u32, |all, &other| all | 1 << other)
         };
         let all_match = |width: u64| if equal(width) == group { (group, 1) } else { (0, 0) };
         let (result, second) = match kind {
             Collective::Barrier => (None, 0),
-            Collective::ShuffleUp | Collective::ShuffleDown | Collective::ShuffleButterfly | Collective::ShuffleIndex => {
-                let (source, inside) = shuffle_source(kind, lane as u32, warp[lane].slot(args.b) as u32, warp[lane].slot(args.c) as u32);
+            Collective::ShuffleUp
+            | Collective::ShuffleDown
+            | Collective::ShuffleButterfly
+            | Collective::ShuffleIndex => {
+                let (source, inside) = shuffle_source(
+                    kind,
+                    lane as u32,
+                    warp[lane].slot(args.b) as u32,
+                    warp[lane].slot(args.c) as u32,
+                );
                 let source = if group >> source & 1 != 0 { source as usize } else { lane };
                 (Some(values[source] as u32), u64::from(inside))
             }
@@ -75,8 +88,12 @@ fn complete(kernel: &Kernel<'_>, warp: &mut [Thread], group: u32) {
             Collective::ReduceAdd => (Some(fold(0, u32::wrapping_add)), 0),
             Collective::ReduceMin => (Some(fold(u32::MAX, u32::min)), 0),
             Collective::ReduceMax => (Some(fold(0, u32::max)), 0),
-            Collective::ReduceMinSigned => (Some(fold(i32::MAX as u32, |a, b| (a as i32).min(b as i32) as u32)), 0),
-            Collective::ReduceMaxSigned => (Some(fold(i32::MIN as u32, |a, b| (a as i32).max(b as i32) as u32)), 0),
+            Collective::ReduceMinSigned => {
+                (Some(fold(i32::MAX as u32, |a, b| (a as i32).min(b as i32) as u32)), 0)
+            }
+            Collective::ReduceMaxSigned => {
+                (Some(fold(i32::MIN as u32, |a, b| (a as i32).max(b as i32) as u32)), 0)
+            }
             Collective::ReduceAnd => (Some(fold(u32::MAX, |a, b| a & b)), 0),
             Collective::ReduceOr => (Some(fold(0, |a, b| a | b)), 0),
             Collective::ReduceXor => (Some(fold(0, |a, b| a ^ b)), 0),
@@ -121,8 +138,13 @@ pub(super) fn release_active_masks(kernel: &Kernel<'_>, warp: &mut [Thread]) {
             continue;
         }
         let here = place(&warp[lane]);
-        let together = |thread: &Thread| matches!(thread.state, State::AtActiveMask(_)) && place(thread) == here;
-        let mask = warp.iter().enumerate().filter(|(_, thread)| together(thread)).fold(0u64, |all, (lane, _)| all | 1 << lane);
+        let together =
+            |thread: &Thread| matches!(thread.state, State::AtActiveMask(_)) && place(thread) == here;
+        let mask = warp
+            .iter()
+            .enumerate()
+            .filter(|(_, thread)| together(thread))
+            .fold(0u64, |all, (lane, _)| all | 1 << lane);
         let d = warp[lane].function(kernel).code.insts[here.1].args.d;
         for thread in &mut *warp {
             if matches!(thread.state, State::AtActiveMask(_)) && place(thread) == here {

@@ -104,7 +104,11 @@ impl<'a> Parser<'a> {
                     });
                 }
             };
-            self.poison.get_or_insert(Unsupported { line: statement.line, instruction: statement.text(), reason });
+            self.poison.get_or_insert(Unsupported {
+                line: statement.line,
+                instruction: statement.text(),
+                reason,
+            });
         }
         starts.push(decoder.insts.len());
         decoder.finish(&starts);
@@ -144,7 +148,8 @@ impl<'a> Parser<'a> {
         let token = self.peek();
         match token.text {
             "reg" => {
-                let vector = self.tokens[self.at + 1..].iter().take(2).any(|token| matches!(token.text, "v2" | "v4"));
+                let vector =
+                    self.tokens[self.at + 1..].iter().take(2).any(|token| matches!(token.text, "v2" | "v4"));
                 let mut declaration = self.declaration()?;
                 let bits = if self.declared_predicate { 1 } else { (declaration.element * 8) as u16 };
                 if vector || declaration.element > 8 {

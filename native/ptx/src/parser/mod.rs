@@ -148,7 +148,10 @@ impl<'a> Parser<'a> {
             return Err(token.error("expected .version"));
         }
         let token = self.next();
-        let version = token.text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        let version = token
+            .text
+            .split_once('.')
+            .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
         module.version = version.ok_or_else(|| token.error("expected a version such as 8.0"))?;
         let token = self.next();
         if token.kind != Kind::Dot || token.text != "target" {
@@ -235,7 +238,9 @@ impl<'a> Parser<'a> {
     fn function(&mut self, linkage: &str) -> Parse<()> {
         let keyword = self.next();
         let is_entry = keyword.text == "entry";
-        while self.accept_dot("noreturn") || (self.peek().text == "attribute" && self.peek().kind == Kind::Dot) {
+        while self.accept_dot("noreturn")
+            || (self.peek().text == "attribute" && self.peek().kind == Kind::Dot)
+        {
             if self.accept_dot("attribute") {
                 self.skip_until(b')')?;
             }
@@ -246,10 +251,14 @@ impl<'a> Parser<'a> {
         self.frame = Frame::new();
         (self.local, self.local_peak, self.poison) = (0, 0, None);
 
-        let results =
-            if !is_entry && self.is_mark(b'(') { self.parameters(is_entry)? } else { (Vec::new(), Vec::new()) };
+        let results = if !is_entry && self.is_mark(b'(') {
+            self.parameters(is_entry)?
+        } else {
+            (Vec::new(), Vec::new())
+        };
         let name = self.name()?;
-        let parameters = if self.is_mark(b'(') { self.parameters(is_entry)? } else { (Vec::new(), Vec::new()) };
+        let parameters =
+            if self.is_mark(b'(') { self.parameters(is_entry)? } else { (Vec::new(), Vec::new()) };
         let code = || Code {
             declared_only: true,
             parameters: parameters.1.clone(),
@@ -317,7 +326,8 @@ impl<'a> Parser<'a> {
             }
             let size = declaration.size.unwrap_or(0);
             let offset = if is_entry {
-                let offset = align_up(end, declaration.align).ok_or_else(|| place.error("parameters too large"))?;
+                let offset =
+                    align_up(end, declaration.align).ok_or_else(|| place.error("parameters too large"))?;
                 end = offset.checked_add(size).ok_or_else(|| place.error("parameters too large"))?;
                 params.push(Param { offset, size, align: declaration.align });
                 self.declare(declaration.name, Named::Place(crate::ast::Place::EntryParam(offset)))?;

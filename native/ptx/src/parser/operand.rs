@@ -37,10 +37,7 @@ impl<'a> Parser<'a> {
                 self.next();
                 let base = self.single_operand(depth + 1)?;
                 let offset = self.offset()?;
-                let address = match base {
-                    Operand::Symbol(place, start) => Operand::Symbol(place, start),
-                    other => other,
-                };
+                let address = base;
                 if self.accept(b',') {
                     let mut items = vec![address];
                     items.extend(self.list(b']', depth)?);
@@ -111,8 +108,17 @@ impl<'a> Parser<'a> {
             self.next();
             return Ok(Operand::Special(special));
         }
-        if matches!(name, "clusterid" | "nclusterid" | "cluster_ctaid" | "cluster_nctaid" | "tid" | "ntid" | "ctaid" | "nctaid")
-            || name.starts_with("cluster_")
+        if matches!(
+            name,
+            "clusterid"
+                | "nclusterid"
+                | "cluster_ctaid"
+                | "cluster_nctaid"
+                | "tid"
+                | "ntid"
+                | "ctaid"
+                | "nctaid"
+        ) || name.starts_with("cluster_")
         {
             if component.kind == Kind::Dot {
                 self.next();

@@ -55,7 +55,8 @@ impl<'a> Parser<'a> {
     pub(super) fn lookup(&mut self, name: &'a str) -> Option<Named> {
         let prefix = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
         let number = &name[prefix.len()..];
-        let number = if number.len() > 1 && number.starts_with('0') { None } else { number.parse::<u64>().ok() };
+        let number =
+            if number.len() > 1 && number.starts_with('0') { None } else { number.parse::<u64>().ok() };
         let mut scope = self.scope;
         loop {
             if let Some(&named) = self.scopes[scope].names.get(name) {
@@ -102,8 +103,12 @@ pub(super) fn special(name: &str) -> Option<Special> {
         "globaltimer" => return Some(Special::GlobalTimer),
         "globaltimer_lo" => return Some(Special::GlobalTimerLow),
         "globaltimer_hi" => return Some(Special::GlobalTimerHigh),
-        "reserved_smem_offset_begin" | "reserved_smem_offset_end" | "reserved_smem_offset_cap"
-        | "reserved_smem_offset_0" | "reserved_smem_offset_1" | "is_explicit_cluster" => Constant(0),
+        "reserved_smem_offset_begin"
+        | "reserved_smem_offset_end"
+        | "reserved_smem_offset_cap"
+        | "reserved_smem_offset_0"
+        | "reserved_smem_offset_1"
+        | "is_explicit_cluster" => Constant(0),
         _ => {
             let number = name.strip_prefix("envreg").or_else(|| name.strip_prefix("pm"))?;
             let number: u32 = number.trim_end_matches("_64").parse().ok()?;

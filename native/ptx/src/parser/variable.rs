@@ -40,7 +40,9 @@ impl<'a> Parser<'a> {
         while self.peek().kind == Kind::Dot {
             let token = self.next();
             match token.text {
-                "param" | "reg" | "local" | "shared" | "global" | "const" if space.is_empty() => space = token.text,
+                "param" | "reg" | "local" | "shared" | "global" | "const" if space.is_empty() => {
+                    space = token.text
+                }
                 "align" => {
                     let value = self.small()?;
                     if !value.is_power_of_two() || value > 1 << 16 {
@@ -73,7 +75,8 @@ impl<'a> Parser<'a> {
                     element = Some(1);
                 }
                 _ => {
-                    let bytes = type_bytes(token.text).ok_or_else(|| token.error("unknown type or directive"))?;
+                    let bytes =
+                        type_bytes(token.text).ok_or_else(|| token.error("unknown type or directive"))?;
                     is_float = matches!(token.text, "f32" | "f64");
                     element = Some(bytes);
                 }
@@ -154,7 +157,12 @@ impl<'a> Parser<'a> {
         self.expect(b';')
     }
 
-    fn initializer(&mut self, variable: &mut Variable, declaration: &Declaration<'_>, depth: u32) -> Parse<()> {
+    fn initializer(
+        &mut self,
+        variable: &mut Variable,
+        declaration: &Declaration<'_>,
+        depth: u32,
+    ) -> Parse<()> {
         if self.is_mark(b'{') {
             if depth > 16 {
                 return Err(self.peek().error("initialiser nested too deeply"));
@@ -185,7 +193,9 @@ impl<'a> Parser<'a> {
                 self.next();
                 match self.next().kind {
                     Kind::Float32(bits) => u64::from(bits ^ 1 << 31),
-                    Kind::Float64(bits) if element == 4 => u64::from((-f64::from_bits(bits) as f32).to_bits()),
+                    Kind::Float64(bits) if element == 4 => {
+                        u64::from((-f64::from_bits(bits) as f32).to_bits())
+                    }
                     Kind::Float64(bits) => bits ^ 1 << 63,
                     _ => 0,
                 }

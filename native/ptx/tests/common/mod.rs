@@ -56,19 +56,27 @@ impl Host {
     pub fn read(&self, address: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         for (offset, byte) in bytes.iter_mut().enumerate() {
-            self.cell(address + offset as u64, |cell, shift| *byte = (cell.load(Ordering::Relaxed) >> shift & 0xff) as u8);
+            self.cell(address + offset as u64, |cell, shift| {
+                *byte = (cell.load(Ordering::Relaxed) >> shift & 0xff) as u8
+            });
         }
         bytes
     }
 
     pub fn words(&self, address: u64, count: usize) -> Vec<u32> {
-        self.read(address, 4 * count).chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect()
+        self.read(address, 4 * count)
+            .chunks(4)
+            .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
+            .collect()
     }
 
     /// Gives the module's variables memory, as a loader does.
     pub fn load(&self, module: &Module) {
-        let addresses: Vec<u64> = module.variables().iter()
-            .map(|variable| self.buffer(variable.size as usize, variable.space == VariableSpace::Global)).collect();
+        let addresses: Vec<u64> = module
+            .variables()
+            .iter()
+            .map(|variable| self.buffer(variable.size as usize, variable.space == VariableSpace::Global))
+            .collect();
         for (variable, &address) in module.variables().iter().zip(&addresses) {
             self.write(address, &variable.initializer);
             for relocation in &variable.relocations {
@@ -88,11 +96,24 @@ impl Host {
     }
 
     /// Launches the only kernel, with 64-bit parameters.
-    pub fn run(&self, source: &str, grid: u32, block: u32, params: &[u64]) -> Result<LaunchStats, ptx::Fault> {
+    pub fn run(
+        &self,
+        source: &str,
+        grid: u32,
+        block: u32,
+        params: &[u64],
+    ) -> Result<LaunchStats, ptx::Fault> {
         self.launch(source, grid, block, params, false)
     }
 
-    pub fn launch(&self, source: &str, grid: u32, block: u32, params: &[u64], cooperative: bool) -> Result<LaunchStats, ptx::Fault> {
+    pub fn launch(
+        &self,
+        source: &str,
+        grid: u32,
+        block: u32,
+        params: &[u64],
+        cooperative: bool,
+    ) -> Result<LaunchStats, ptx::Fault> {
         let module = Module::parse(source).unwrap_or_else(|error| panic!("{error}\n{source}"));
         self.load(&module);
         let params: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
