@@ -118,7 +118,7 @@ fn compare(name: &str, ty: Ty, ftz: bool) -> Decode<Alu> {
     }
     Ok(match name {
         "eq" => pick!(a, b => a == b),
-        "ne" => pick!(a, b => a != b),
+        "ne" => pick!(a, b => a != b && !a.is_nan() && !b.is_nan()),
         "lt" => pick!(a, b => a < b),
         "le" => pick!(a, b => a <= b),
         "gt" => pick!(a, b => a > b),

@@ -107,7 +107,7 @@ fn holds(number: i64, a: f32, b: f32) -> bool {
     let unordered = a.is_nan() || b.is_nan();
     match number {
         0 => a == b,
-        1 => a != b,
+        1 => a != b && !unordered,
         2 => a < b,
         3 => a <= b,
         4 => a > b,
