@@ -34,3 +34,27 @@ export function startProgram(words: readonly string[], environment: NodeJS.Proce
   });
   return { child, ended, stdout: () => stdout, stderr: () => stderr };
 }
+
+export interface TerminalProgram {
+  readonly ended: Promise<Pick<Ended, "status" | "stdout">>;
+  readonly stdout: () => string;
+  type(keys: string): void;
+}
+
+/** A program on a pseudo-terminal, which `script` of util-linux makes. */
+export function startOnTerminal(words: readonly string[], environment: NodeJS.ProcessEnv): TerminalProgram {
+  const quoted = words.map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`).join(" ");
+  const child = spawn("/usr/bin/script", ["-qec", `exec ${quoted}`, "/dev/null"], {
+    env: { ...environment, SHELL: "/bin/sh" },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  let stdout = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  const ended = new Promise<Pick<Ended, "status" | "stdout">>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ status: code ?? -1, stdout }));
+  });
+  return { ended, stdout: () => stdout, type: (keys) => child.stdin.write(keys) };
+}

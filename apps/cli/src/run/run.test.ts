@@ -192,6 +192,28 @@ describe("an end", () => {
   });
 });
 
+describe("on a terminal", () => {
+  test("Ctrl-C reaches the program once, and what it does then is its own affair", async () => {
+    const script = "trap 'echo interrupted' INT; echo ready; sleep 1; echo going on; sleep 1; exit 3";
+    const run = pool.startOnTerminal(["run", "--", "sh", "-c", script]);
+    await waitFor("the program", () => (run.stdout().includes("ready") ? true : undefined));
+    run.type("\x03");
+    const { status, stdout } = await run.ended;
+    expect(status).toBe(3);
+    expect(stdout.match(/interrupted/g)).toHaveLength(1);
+    expect(stdout).toMatch(/1 × Fake GPU, \S+, session s-/);
+    expect(stdout).toMatch(/held \d\.\d s, GPU busy 0 %/);
+  });
+
+  test("Ctrl-C ends a program that does nothing about it, with 130", async () => {
+    const run = pool.startOnTerminal(["run", "--", "sh", "-c", "echo ready; exec sleep 66"]);
+    await waitFor("the program", () => (run.stdout().includes("ready") ? true : undefined));
+    run.type("\x03");
+    expect((await run.ended).status).toBe(130);
+    await nothingHeld();
+  });
+});
+
 describe("waiting", () => {
   test("for GPUs ends with 75 when the time is over, and at once with --wait 0", async () => {
     const holder = pool.start([

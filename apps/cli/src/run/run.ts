@@ -151,7 +151,9 @@ async function runInSession({
       mark: `FARPOOL_SESSION=${opened.path}`,
     });
     const durationMs = performance.now() - startedAt;
-    if (expectsShim && speaks && opened.admitted.length === 0) sayNeverLoaded(command.name, durationMs);
+    // Who ended it by a signal knows why it used no GPU.
+    const mayWonder = expectsShim && speaks && exitCode < 128;
+    if (mayWonder && opened.admitted.length === 0) sayNeverLoaded(command.name, durationMs);
     if (!speaks && options.summary === undefined) return exitCode;
     const last = await readLastReports(client, session, opened.admitted.length);
     if (speaks) say(heldLine(last));

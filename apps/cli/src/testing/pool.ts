@@ -4,11 +4,13 @@ import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
   createFakeInstallation,
   GIB,
+  startOnTerminal,
   startProgram,
   temporaryFolder,
   waitFor,
   type Ended,
   type Program,
+  type TerminalProgram,
 } from "@farpool/testkit";
 
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
@@ -19,6 +21,8 @@ export interface TestPool {
   readonly folder: string;
   readonly up: Program;
   start(words: readonly string[], environment?: NodeJS.ProcessEnv): Program;
+  /** The same on a terminal of its own; what is typed goes to it. */
+  startOnTerminal(words: readonly string[]): TerminalProgram;
   farpool(words: readonly string[], environment?: NodeJS.ProcessEnv): Promise<Ended>;
   stop(): Promise<Ended>;
 }
@@ -45,6 +49,7 @@ export async function startTestPool(): Promise<TestPool> {
     folder: folder.path,
     up,
     start,
+    startOnTerminal: (words) => startOnTerminal([process.execPath, MAIN, ...words], environment),
     farpool: (words, more) => start(words, more).ended,
     async stop() {
       client.close();
