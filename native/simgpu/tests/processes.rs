@@ -52,7 +52,7 @@ fn other_processes_count_and_killed_ones_leave_nothing() {
         let ask = driver.symbol::<MemoryInfo>("farpoolSimgpuMemoryInfo");
         // SAFETY: both pointers lead to numbers.
         assert_eq!(unsafe { ask(0, &mut free, &mut total) }, 0);
-        (free as usize, total as usize)
+        (usize::try_from(free).unwrap(), usize::try_from(total).unwrap())
     };
     assert_eq!(info(), (1024 * MIB, 1024 * MIB), "asked without a context");
 

@@ -27,6 +27,7 @@ pub unsafe extern "C" fn cuInit(Flags: u32) -> CUresult {
         }
         device::initialise()?;
         install_export_host();
+        quiet_panics();
         set_ready();
         Ok(())
     })
@@ -116,6 +117,13 @@ pub unsafe extern "C" fn cuGetExportTable(
         // SAFETY: by contract null or a pointer's place.
         unsafe { put(ppExportTable, table) }
     })
+}
+
+/// A panic of ours becomes a result; the program's stderr is not the place for its text. The hook is that of the
+/// standard library inside this library, nobody else's.
+fn quiet_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(|| panic.to_string()))));
 }
 
 fn install_export_host() {
