@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants, statSync, type Stats } from "node:fs";
 import { delimiter, join } from "node:path";
 
 /** As shells count: not found 127, found but not executable 126. */
@@ -25,13 +25,32 @@ export function findProgram(name: string, searchPath: string | undefined): strin
     const candidate = join(folder === "" ? "." : folder, name);
     const problem = problemOf(candidate);
     if (problem === undefined) return candidate.includes("/") ? candidate : `./${candidate}`;
-    if (problem.exitCode === 126) found ??= new ProgramError(126, `${candidate}: ${problem.sentence}`);
+    // As shells do: a folder of PATH that cannot be entered is passed over.
+    if (problem.exitCode === 126 && isReachable(candidate))
+      found ??= new ProgramError(126, `${candidate}: ${problem.sentence}`);
   }
   throw found ?? new ProgramError(127, `there is no program '${name}' in PATH`);
 }
 
+function isReachable(path: string): boolean {
+  try {
+    accessSync(path, constants.F_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function problemOf(path: string): { exitCode: 126 | 127; sentence: string } | undefined {
-  const status = statSync(path, { throwIfNoEntry: false });
+  let status: Stats | undefined;
+  try {
+    status = statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    const isHidden = error instanceof Error && "code" in error && error.code === "EACCES";
+    return isHidden
+      ? { exitCode: 126, sentence: "lies in a folder that this user may not enter" }
+      : { exitCode: 127, sentence: "there is no such program" };
+  }
   if (status === undefined) return { exitCode: 127, sentence: "there is no such program" };
   if (status.isDirectory()) return { exitCode: 126, sentence: "is a folder, not a program" };
   try {

@@ -15,6 +15,7 @@ import { say } from "../core/output.ts";
 import { startInBackground } from "./background.ts";
 import { down } from "./down.ts";
 import { chooseDriver } from "./driver.ts";
+import { lastError } from "./last-error.ts";
 import { endLeftovers } from "./leftovers.ts";
 import { poolParts } from "./parts.ts";
 import { choosePort } from "./ports.ts";
@@ -132,9 +133,10 @@ async function becomesReady(
       const failing = parts.find((part) => part.starts() > 4);
       if (failing !== undefined || Date.now() > deadline) {
         const name = failing?.name ?? (status === undefined ? "manager" : "agent");
-        throw new FarpoolError("FARPOOL_UNAVAILABLE", `the pool does not become ready: the ${name} fails`, {
-          hint: `see ${logFolder(folders)}/${name}.log`,
-        });
+        const log = `${logFolder(folders)}/${name}.log`;
+        const cause = lastError(log);
+        const sentence = `the pool does not become ready: the ${name} fails${cause === undefined ? "" : `: ${cause}`}`;
+        throw new FarpoolError("FARPOOL_UNAVAILABLE", sentence, { hint: `its log is ${log}` });
       }
       await sleep(30, undefined, { signal: stop }).catch(() => undefined);
     }
