@@ -60,6 +60,10 @@ fn other_processes_count_and_killed_ones_leave_nothing() {
     assert_eq!(info().0, (1024 - 64 - 600) * MIB);
     let driver = Driver::with_context();
     assert_eq!(driver.free_bytes(), (1024 - 2 * 64 - 600) * MIB);
+    let mut own = 0;
+    let ask = driver.symbol::<unsafe extern "C" fn(i32, *mut u64) -> i32>("farpoolSimgpuProcessMemory");
+    // SAFETY: the pointer leads to a number.
+    assert_eq!((unsafe { ask(0, &mut own) }, own), (0, 64 << 20), "a context and nothing else");
     assert_eq!(driver.allocate(400 * MIB), Err(CUresult::OUT_OF_MEMORY), "true across processes");
 
     holder.kill().expect("kill -9");
