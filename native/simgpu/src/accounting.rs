@@ -206,11 +206,3 @@ pub fn used_by_this_process(device: usize) -> u64 {
 pub fn used(device: usize) -> u64 {
     BOOK.as_ref().map_or(0, |book| book.lock().used(device))
 }
-
-/// Bytes of a device used by this process.
-pub fn used_by_this_process(device: usize) -> u64 {
-    let Some(book) = BOOK.as_ref() else { return 0 };
-    let locked = book.lock();
-    let own = *locked.own;
-    own.map_or(0, |index| book.shared.slots[index].used[device].load(Ordering::SeqCst))
-}

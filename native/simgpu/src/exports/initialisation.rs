@@ -199,18 +199,3 @@ pub unsafe extern "C" fn farpoolSimgpuProcessMemory(ordinal: i32, used: *mut u64
     })
     .0
 }
-
-/// Bytes of a device that this process uses, contexts included; needs no context.
-///
-/// # Safety
-/// `used` is null or a place for a number.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn farpoolSimgpuProcessMemory(ordinal: i32, used: *mut u64) -> i32 {
-    call_any_time(|| {
-        device::initialise()?;
-        let bytes = crate::accounting::used_by_this_process(device::device(ordinal)?.physical);
-        // SAFETY: by contract null or a place for a number.
-        unsafe { put(used, bytes) }
-    })
-    .0
-}
