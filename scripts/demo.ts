@@ -30,13 +30,13 @@ await main(async () => {
   if (gpu.simulated) say("", "(no NVIDIA GPU was found: CPU cores stand in for one)");
   say("program", `${program}, built by nvcc from examples/matrix-multiply.cu`);
 
-  const pooled = await show(["./farpool", "run", "-n", "1", "--", program], pool.environment);
+  const pooled = await show(["./farpool", "run", "-n", "1", "--", program, "256"], pool.environment);
   const session = await lastSession(pool);
   explain(session, pooled);
 
   heading("The same program without the pool");
   const driver = gpu.simulated ? { LD_LIBRARY_PATH: relative(root, dirname(library.simgpu)) } : {};
-  const direct = await show([program], { ...process.env, ...driver }, driver);
+  const direct = await show([program, "256"], { ...process.env, ...driver }, driver);
   if (direct.stdout !== pooled.stdout) {
     throw new SetupFailed(
       "the two outputs differ",
@@ -123,5 +123,5 @@ function heading(text: string): void {
 }
 
 function say(label: string, text: string): void {
-  process.stdout.write(`  ${label.padEnd(16)}${text}\n`);
+  process.stdout.write(`  ${label.padEnd(17)}${text}\n`);
 }
