@@ -7,13 +7,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
 
-use crate::config::{MAX_DEVICES, config};
+use crate::config::{MAX_DEVICES, config, log};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FPSIMG01");
 const SLOTS: usize = 512;
@@ -53,17 +53,32 @@ impl Drop for Locked<'_> {
     }
 }
 
+/// Opens the shared file, made if need be. One that belongs to somebody else is refused: its owner could change
+/// the accounts, or cut the file under our mapping.
+fn open_file() -> Option<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+        .open(&config().state_path)
+        .inspect_err(|error| log(|| format!("{}: {error}", config().state_path.display())))
+        .ok()?;
+    // SAFETY: `geteuid` cannot fail.
+    let user = unsafe { libc::geteuid() };
+    let owner = file.metadata().ok()?.uid();
+    if owner != user {
+        log(|| format!("{} belongs to user {owner}", config().state_path.display()));
+        return None;
+    }
+    Some(file)
+}
+
 impl Book {
     fn open() -> Option<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
-            .open(&config().state_path)
-            .ok()?;
+        let file = open_file()?;
         file.set_len(size_of::<Shared>() as u64).ok()?;
         // SAFETY: a new shared mapping of a file that is at least this long; nothing else is replaced.
         let address = unsafe {

@@ -54,8 +54,8 @@ impl Config {
         let bytes =
             |name: &str, default: u64| text(name).and_then(|value| parse_bytes(&value)).unwrap_or(default);
         let devices = number("FARPOOL_SIMGPU_DEVICES", 1).min(MAX_DEVICES as u64);
-        // SAFETY: `getuid` cannot fail.
-        let user = unsafe { libc::getuid() };
+        // SAFETY: `geteuid` cannot fail.
+        let user = unsafe { libc::geteuid() };
         Self {
             devices: usize::try_from(devices).unwrap_or(1),
             memory_bytes: bytes("FARPOOL_SIMGPU_MEMORY", 4 << 30),
@@ -63,7 +63,7 @@ impl Config {
             multiprocessors: i32::try_from(number("FARPOOL_SIMGPU_MULTIPROCESSORS", 8)).unwrap_or(8).max(1),
             workers: usize::try_from(number("FARPOOL_SIMGPU_WORKERS", 0)).unwrap_or(0),
             state_path: text("FARPOOL_SIMGPU_STATE")
-                .map_or_else(|| PathBuf::from(format!("/dev/shm/farpool-simgpu-{user}")), PathBuf::from),
+                .map_or_else(|| shared_folder().join(format!("farpool-simgpu-{user}")), PathBuf::from),
             seed: text("FARPOOL_SIMGPU_SEED").unwrap_or_else(machine_name),
             log: text("FARPOOL_SIMGPU_LOG").is_some_and(|value| value != "0"),
             unkind: parse_unkind(text("FARPOOL_SIMGPU_UNKIND").as_deref()),
@@ -77,6 +77,11 @@ impl Config {
 
 fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+fn shared_folder() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
 }
 
 fn machine_name() -> String {

@@ -25,6 +25,9 @@ use crate::registry::Registry;
 const LAUNCH_LIMIT: u64 = 1024;
 /// How long a thread looks before it sleeps: about two thread switches.
 const SPIN: Duration = Duration::from_micros(20);
+/// A thread without work ends after this time; the stream's next work starts another. Streams of threads that
+/// are gone would keep theirs for ever otherwise.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// What a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,8 +330,13 @@ impl Stream {
             queue = lock(&self.queue);
             if queue.busy || (queue.operations.is_empty() && !queue.closing) {
                 queue.parked = true;
-                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.work.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+                queue = waited.0;
                 queue.parked = false;
+                if waited.1.timed_out() && queue.operations.is_empty() {
+                    queue.has_thread = false;
+                    return None;
+                }
             }
         }
     }
