@@ -30,7 +30,8 @@ async function startBusy(rounds = 1_000_000): Promise<Busy> {
   });
   const gpu = await waitFor("used memory", async () => {
     const answer = await pool.gpu();
-    return (answer.memoryUsedBytes ?? 0) >= 64 * 2 ** 20 ? answer : undefined;
+    const used = answer.sessions.reduce((sum, session) => sum + session.memoryUsedBytes, 0);
+    return used >= 64 * 2 ** 20 ? answer : undefined;
   });
   expect(gpu.wholeFree).toBe(false);
   return { run, ...pids };

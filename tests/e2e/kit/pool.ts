@@ -119,7 +119,7 @@ async function expectNothingHeld(pool: Pool): Promise<void> {
     return isFree && sessions.length === 0 ? true : undefined;
   });
   const workers = processesMentioning(pool.folder).filter(({ command }) =>
-    command.includes("farpool-worker"),
+    command.endsWith("farpool-worker serve"),
   );
   if (workers.length > 0) throw new Error(`workers are left: ${JSON.stringify(workers)}`);
 }
