@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use session::{Completion, PendingCalls, ReplyHead, Requests};
 use transport::Socket;
@@ -23,6 +24,9 @@ const DIRECT_FROM: usize = 64 << 10;
 
 /// Bytes asked from the socket at once when no payload is known to be larger.
 const RECEIVE_BYTES: usize = 64 << 10;
+
+/// How long an exiting process waits for its last records to leave.
+const LAST_SEND: Duration = Duration::from_secs(1);
 
 /// Why there is no connection any more.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -260,18 +264,22 @@ impl Connection {
             incoming.reading = true;
             drop(incoming);
             let read = self.read_reply();
+            if let Err(loss) = &read {
+                self.lose(loss.clone());
+            }
             incoming = lock(&self.incoming);
             incoming.reading = false;
-            match read {
-                Ok((number, reply)) => incoming.pending.complete(number, reply),
-                Err(loss) => self.lose(loss),
+            if let Ok((number, reply)) = read {
+                incoming.pending.complete(number, reply);
             }
             self.reply_arrived.notify_all();
         }
     }
 
-    /// Waits until everything posted so far has left, at most for a moment: used at the end of the process.
+    /// Waits until everything posted so far has left, but not for a worker that does not read: used at the end of
+    /// the process.
     pub fn drain(&self) {
+        self.socket.limit_sending(LAST_SEND);
         let mut outgoing = lock(&self.outgoing);
         while (outgoing.sending || !outgoing.buffer.is_empty()) && self.lost.get().is_none() {
             if !outgoing.sending {
@@ -286,17 +294,23 @@ impl Connection {
                 outgoing = lock(&self.outgoing);
                 continue;
             }
-            outgoing = wait(&self.sender_done, outgoing);
+            let (guard, timeout) =
+                self.sender_done.wait_timeout(outgoing, LAST_SEND).unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                return;
+            }
+            outgoing = guard;
         }
     }
 
-    /// Ends the connection; every later call fails with `loss`.
+    /// Ends the connection; every later call fails with `loss`. No lock may be held: a waiter checks for the loss
+    /// under its lock before it sleeps, and taking both locks here closes the gap between check and sleep.
     pub fn lose(&self, loss: Loss) {
         if self.lost.set(loss).is_ok() {
             self.socket.shutdown();
         }
-        // Each waiter checks `lost` under its lock before it sleeps; taking the lock once here closes the gap.
         drop(lock(&self.outgoing));
+        drop(lock(&self.incoming));
         self.writer_wakes.notify_all();
         self.sender_done.notify_all();
         self.reply_arrived.notify_all();

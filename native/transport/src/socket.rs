@@ -108,6 +108,11 @@ impl Socket {
         Ok(())
     }
 
+    /// From now on a send that makes no progress for `time` is an error.
+    pub fn limit_sending(&self, time: Duration) {
+        let _ = sockopt::set_socket_timeout(&self.descriptor, sockopt::Timeout::Send, Some(time));
+    }
+
     /// Ends both directions; threads blocked in the socket return.
     pub fn shutdown(&self) {
         let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Both);

@@ -5,6 +5,7 @@
 mod assignment;
 mod control;
 mod counters;
+mod end;
 mod footprint;
 
 mod generated;

@@ -1,5 +1,6 @@
 //! The loop of a worker: records in, calls executed in order, replies out.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use wire::{CallId, Header, Reader, Reply as _, Request as _, WireError, Writer};
 
 use crate::control::{self, Control};
 use crate::counters::Counters;
+use crate::end;
 use crate::generated::dispatch;
 use crate::memory::Memory;
 use crate::snapshot;
@@ -28,6 +30,7 @@ const SEND_FROM: usize = 256 << 10;
 /// Serves the one client that the acceptor handed over, until it closes.
 pub fn run() -> anyhow::Result<()> {
     let (control, ledger) = control::inherited()?;
+    let term = end::catch_term().context("catch TERM")?;
     let control = Arc::new(control);
     let (assignment, client) = control.assignment()?;
     let socket = Socket::from_descriptor(client);
@@ -35,6 +38,8 @@ pub fn run() -> anyhow::Result<()> {
     let ledger = Ledger::open(&ledger).context("open the session's ledger")?;
     let memory =
         Arc::new(Memory::new(&ledger, assignment.slot, assignment.gpus.clone(), Arc::clone(&counters))?);
+    let watched = socket.as_fd().try_clone_to_owned().context("copy the client's descriptor")?;
+    end::watch(watched, term, Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
     control::report_regularly(Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
     tracing::info!(session = assignment.session_id, connection = assignment.connection_id, "serving");
 
@@ -55,9 +60,14 @@ pub fn run() -> anyhow::Result<()> {
         control: Arc::clone(&control),
         server_name: assignment.server_name,
     };
-    let served = connection.serve();
-    control.report(&counters.report(memory.per_gpu()));
-    served
+    let code = match connection.serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            1
+        }
+    };
+    end::leave(&control, &counters, &memory, code)
 }
 
 fn refuse(socket: &Socket, reason: &str) {
