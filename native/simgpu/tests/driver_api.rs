@@ -26,6 +26,7 @@ fn run_case() {
         Ok("two_devices") => two_devices(),
         Ok("bad_images") => bad_images(),
         Ok("finding") => finding(),
+        Ok("mutated_images") => mutated_images(),
         Ok(other) => panic!("no case {other}"),
         Err(_) => {}
     }
@@ -379,4 +380,36 @@ fn finding() {
         call!(driver, cuGetExportTable, PFN_cuGetExportTable, &mut table, &refused),
         CUresult::NOT_SUPPORTED
     );
+}
+
+#[test]
+fn no_changed_byte_of_an_image_ends_the_process() {
+    expect_pass("mutated_images", &[]);
+}
+
+fn mutated_images() {
+    let driver = Driver::with_context();
+    let mut loaded = 0;
+    for at in 0..kit::STORE.len() {
+        for replacement in *b"{;9%.\xff" {
+            let mut text = kit::STORE.as_bytes().to_vec();
+            text[at] = replacement;
+            let mut module = CUmodule::NULL;
+            let image = CString::new(text).unwrap();
+            let result =
+                call!(driver, cuModuleLoadData, PFN_cuModuleLoadData, &mut module, image.as_ptr().cast());
+            assert!(
+                [CUresult::SUCCESS, CUresult::INVALID_PTX, CUresult::INVALID_IMAGE].contains(&result),
+                "byte {at} as {replacement}: {result}"
+            );
+            if result == CUresult::SUCCESS {
+                loaded += 1;
+                assert_eq!(call!(driver, cuModuleUnload, PFN_cuModuleUnload, module), CUresult::SUCCESS);
+            }
+        }
+    }
+    assert!(loaded > 0, "some changes do no harm");
+    let at = driver.allocate(4).unwrap();
+    assert_eq!(driver.store(driver.store_function(), at, 3, LEGACY), CUresult::SUCCESS);
+    assert_eq!(driver.read(at), Ok(3));
 }
