@@ -107,7 +107,8 @@ describe("a second session", () => {
     const second = await pool.farpool(["run", "-n", "1", "--wait", "0", "--", "true"]);
     first.child.kill("SIGTERM");
 
-    expect(second.status).toBe(75);
+    expect(second).toMatchObject({ status: 75, stdout: "" });
+    expect(second.stderr).toContain("farpool: 1 GPU: waited 0 s, none is free now\n");
     await waitFor("the end of the first", async () => (await first.ended) && true);
   });
 });
