@@ -9,7 +9,7 @@ use cuda_abi::{CUcontext, CUresult};
 
 use crate::accounting;
 use crate::config::config;
-use crate::device::{Device, lock};
+use crate::device::{Device, devices, lock};
 use crate::guard::Answer;
 use crate::library;
 use crate::memory;
@@ -45,7 +45,7 @@ pub struct Context {
 pub static CONTEXTS: Registry<Context> = Registry::new();
 
 thread_local! {
-    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+    static STACK: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Context {
@@ -82,8 +82,14 @@ impl Context {
             per_thread: Mutex::default(),
             streams: Mutex::default(),
         });
-        CONTEXTS.insert(&context);
+        CONTEXTS.insert_as(context.handle(), &context);
         Ok(context)
+    }
+
+    /// Its handle. That of a primary context is the device's for good: a thread whose primary context was reset
+    /// finds it valid again as soon as somebody retains it.
+    pub fn handle(&self) -> usize {
+        if self.primary { primary_handle(self.device) } else { std::ptr::from_ref(self).expose_provenance() }
     }
 
     /// Whether it still exists.
@@ -194,7 +200,7 @@ impl Context {
                 handle(self),
             ));
         }
-        CONTEXTS.remove(handle(self));
+        CONTEXTS.remove(self.handle());
         let mut streams = std::mem::take(&mut *lock(&self.streams));
         streams.extend(self.legacy.get().cloned());
         lock(&self.per_thread).clear();
@@ -210,8 +216,57 @@ impl Context {
     }
 }
 
-/// The calling thread's current context, alive or not.
-pub fn current_any() -> Option<Arc<Context>> {
+fn primary_handle(device: &'static Device) -> usize {
+    std::ptr::from_ref(device).expose_provenance()
+}
+
+/// What a thread has on its stack.
+#[derive(Clone)]
+pub enum Entry {
+    /// The primary context of a device, whether active or not.
+    Primary(&'static Device),
+    /// A context of the program's own.
+    Created(Arc<Context>),
+}
+
+impl Entry {
+    /// What a handle names.
+    ///
+    /// # Errors
+    /// INVALID_CONTEXT when it names nothing.
+    pub fn of(handle: CUcontext) -> Answer<Self> {
+        if let Some(device) = devices().iter().find(|device| primary_handle(device) == handle.0) {
+            return Ok(Self::Primary(device));
+        }
+        CONTEXTS.find(handle.0).map(Self::Created).ok_or(CUresult::INVALID_CONTEXT)
+    }
+
+    /// The handle.
+    pub fn handle(&self) -> CUcontext {
+        CUcontext(match self {
+            Self::Primary(device) => primary_handle(device),
+            Self::Created(context) => context.handle(),
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &'static Device {
+        match self {
+            Self::Primary(device) => device,
+            Self::Created(context) => context.device,
+        }
+    }
+
+    fn context(&self) -> Option<Arc<Context>> {
+        match self {
+            Self::Primary(device) => lock(&device.primary).context.clone(),
+            Self::Created(context) => Some(Arc::clone(context)),
+        }
+    }
+}
+
+/// The top of the calling thread's stack.
+pub fn top() -> Option<Entry> {
     STACK.with_borrow(|stack| stack.last().cloned())
 }
 
@@ -220,7 +275,8 @@ pub fn current_any() -> Option<Arc<Context>> {
 /// # Errors
 /// INVALID_CONTEXT without one, CONTEXT_IS_DESTROYED, or the error that ended it.
 pub fn current() -> Answer<Arc<Context>> {
-    let context = current_any().ok_or(CUresult::INVALID_CONTEXT)?;
+    let entry = top().ok_or(CUresult::INVALID_CONTEXT)?;
+    let context = entry.context().ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
     context.check()?;
     Ok(context)
 }
@@ -236,26 +292,21 @@ pub fn context(handle: CUcontext) -> Answer<Arc<Context>> {
     CONTEXTS.find(handle.0).ok_or(CUresult::INVALID_CONTEXT)
 }
 
-/// The handle of an optional context.
-pub fn handle_of(context: Option<&Arc<Context>>) -> CUcontext {
-    CUcontext(context.map_or(0, handle))
-}
-
 /// Puts a context on the calling thread's stack.
-pub fn push(context: Arc<Context>) {
-    STACK.with_borrow_mut(|stack| stack.push(context));
+pub fn push(entry: Entry) {
+    STACK.with_borrow_mut(|stack| stack.push(entry));
 }
 
 /// Takes the current context off the calling thread's stack.
-pub fn pop() -> Option<Arc<Context>> {
+pub fn pop() -> Option<Entry> {
     STACK.with_borrow_mut(Vec::pop)
 }
 
 /// Replaces the top of the calling thread's stack; `None` only takes it off.
-pub fn set_current(context: Option<Arc<Context>>) {
+pub fn set_current(entry: Option<Entry>) {
     STACK.with_borrow_mut(|stack| {
         stack.pop();
-        stack.extend(context);
+        stack.extend(entry);
     });
 }
 

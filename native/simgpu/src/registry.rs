@@ -20,6 +20,11 @@ impl<T> Registry<T> {
         handle
     }
 
+    /// Registers an object under a handle of its owner's choice.
+    pub fn insert_as(&self, handle: usize, object: &Arc<T>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::clone(object));
+    }
+
     /// The object with this handle.
     pub fn find(&self, handle: usize) -> Option<Arc<T>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned()

@@ -1,6 +1,5 @@
 //! Contexts.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cuda_abi::{
@@ -8,10 +7,9 @@ use cuda_abi::{
     CUsharedconfig,
 };
 
-use crate::context::{self, Context, context, current, current_any, handle_of};
+use crate::context::{self, Context, Entry, context, current, top};
 use crate::device::{device, lock};
 use crate::guard::{Answer, exports, put, put_optional};
-use crate::registry::handle;
 use crate::stream::Work;
 
 /// The flags that a context may have.
@@ -22,8 +20,8 @@ fn create(flags: u32, ordinal: CUdevice, api_version: u32) -> Answer<CUcontext> 
         return Err(CUresult::INVALID_VALUE);
     }
     let context = Context::create(device(ordinal)?, flags, false, api_version)?;
-    let made = CUcontext(handle(&context));
-    context::push(context);
+    let made = CUcontext(context.handle());
+    context::push(Entry::Created(context));
     Ok(made)
 }
 
@@ -70,20 +68,20 @@ exports! {
             return Err(CUresult::INVALID_CONTEXT);
         }
         context.destroy();
-        if current_any().is_some_and(|current| Arc::ptr_eq(&current, &context)) {
+        if top().is_some_and(|entry| entry.handle() == ctx) {
             context::pop();
         }
         Ok(())
     }
 
     fn cuCtxPushCurrent_v2(ctx: CUcontext) {
-        context::push(context::CONTEXTS.find(ctx.0).ok_or(CUresult::INVALID_CONTEXT)?);
+        context::push(Entry::of(ctx)?);
         Ok(())
     }
 
     fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) {
         let popped = context::pop().ok_or(CUresult::INVALID_CONTEXT)?;
-        put_optional(pctx, CUcontext(handle(&popped)));
+        put_optional(pctx, popped.handle());
         Ok(())
     }
 
@@ -92,21 +90,21 @@ exports! {
             context::set_current(None);
             return Ok(());
         }
-        context::set_current(Some(context::CONTEXTS.find(ctx.0).ok_or(CUresult::INVALID_CONTEXT)?));
+        context::set_current(Some(Entry::of(ctx)?));
         Ok(())
     }
 
     fn cuCtxGetCurrent(pctx: *mut CUcontext) {
-        put(pctx, handle_of(current_any().as_ref()))
+        put(pctx, top().map_or(CUcontext::NULL, |entry| entry.handle()))
     }
 
     fn cuCtxGetDevice(device: *mut CUdevice) {
-        put(device, current_any().ok_or(CUresult::INVALID_CONTEXT)?.device.ordinal)
+        put(device, top().ok_or(CUresult::INVALID_CONTEXT)?.device().ordinal)
     }
 
     fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) {
-        let context = if ctx.is_null() { current_any() } else { context::CONTEXTS.find(ctx.0) };
-        put(device, context.ok_or(CUresult::INVALID_CONTEXT)?.device.ordinal)
+        let entry = if ctx.is_null() { top().ok_or(CUresult::INVALID_CONTEXT)? } else { Entry::of(ctx)? };
+        put(device, entry.device().ordinal)
     }
 
     fn cuCtxGetFlags(flags: *mut u32) {

@@ -133,10 +133,10 @@ fn install_export_host() {
     export_tables::install(ExportHost {
         driver_version: || u32::try_from(DRIVER_VERSION).ok(),
         devices: || device::devices().iter().map(device::Device::identity).collect(),
-        current_context: || pointer(context::handle_of(context::current_any().as_ref()).0),
+        current_context: || pointer(context::top().map_or(0, |entry| entry.handle().0)),
         primary_context: |ordinal| {
             let device = device::device(ordinal).map_err(|error| error.0)?;
-            context::primary(device, false).map(|context| pointer(handle(&context))).map_err(|error| error.0)
+            context::primary(device, false).map(|context| pointer(context.handle())).map_err(|error| error.0)
         },
         module_from_fatbin: |image| {
             let load = || {
@@ -152,8 +152,8 @@ fn install_export_host() {
         create_context: |flags, ordinal| {
             let create = || {
                 let context = context::Context::create(device::device(ordinal)?, flags, false, 3020)?;
-                context::push(std::sync::Arc::clone(&context));
-                Ok(pointer(handle(&context)))
+                context::push(context::Entry::Created(std::sync::Arc::clone(&context)));
+                Ok(pointer(context.handle()))
             };
             create().map_err(|error: CUresult| error.0)
         },

@@ -24,7 +24,7 @@ unsafe fn attribute(
     // SAFETY: the caller promises room for a value of the attribute's type, here and in all arms.
     unsafe {
         match attribute {
-            1 => put(data.cast::<usize>(), it.context.upgrade().map_or(0, |context| handle(&context))),
+            1 => put(data.cast::<usize>(), it.context.upgrade().map_or(0, |context| context.handle())),
             2 => {
                 put(data.cast::<i32>(), if it.is_host() { CU_MEMORYTYPE_HOST } else { CU_MEMORYTYPE_DEVICE })
             }

@@ -5,7 +5,6 @@ use cuda_abi::{CUcontext, CUdevice, CUresult};
 use crate::context;
 use crate::device::{device, lock};
 use crate::guard::{exports, put};
-use crate::registry::handle;
 
 /// The flags that a context may have.
 const FLAGS: u32 = 0x7f;
@@ -13,7 +12,7 @@ const FLAGS: u32 = 0x7f;
 exports! {
     fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) {
         let context = context::primary(device(dev)?, true)?;
-        put(pctx, CUcontext(handle(&context)))
+        put(pctx, CUcontext(context.handle()))
     }
 
     fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) {

@@ -10,7 +10,6 @@ use cuda_abi::{
 
 use crate::context::current;
 use crate::guard::{Answer, exports, in_host_function, put, put_optional};
-use crate::registry::handle;
 use crate::stream::{STREAMS, Work, stream};
 
 /// A program's pointer on its way to the thread that calls it back.
@@ -74,11 +73,11 @@ exports! {
     }
 
     fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) {
-        put(pctx, CUcontext(handle(&stream(hStream)?.context)))
+        put(pctx, CUcontext(stream(hStream)?.context.handle()))
     }
 
     fn cuStreamGetCtx_v2(hStream: CUstream, pCtx: *mut CUcontext, pGreenCtx: *mut CUgreenCtx) {
-        put(pCtx, CUcontext(handle(&stream(hStream)?.context)))?;
+        put(pCtx, CUcontext(stream(hStream)?.context.handle()))?;
         put_optional(pGreenCtx, CUgreenCtx::NULL);
         Ok(())
     }
