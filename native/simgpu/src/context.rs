@@ -197,7 +197,7 @@ impl Context {
         // SAFETY: the runtime that registered destructors is part of the process that calls us.
         unsafe {
             cuda_abi::export_tables::context_local::context_gone(std::ptr::with_exposed_provenance_mut(
-                handle(self),
+                self.handle(),
             ));
         }
         CONTEXTS.remove(self.handle());

@@ -26,6 +26,7 @@ fn run_case() {
         Ok("two_devices") => two_devices(),
         Ok("bad_images") => bad_images(),
         Ok("finding") => finding(),
+        Ok("primary_reset") => primary_reset(),
         Ok("mutated_images") => mutated_images(),
         Ok(other) => panic!("no case {other}"),
         Err(_) => {}
@@ -412,4 +413,52 @@ fn mutated_images() {
     let at = driver.allocate(4).unwrap();
     assert_eq!(driver.store(driver.store_function(), at, 3, LEGACY), CUresult::SUCCESS);
     assert_eq!(driver.read(at), Ok(3));
+}
+
+#[test]
+fn a_reset_primary_context_is_valid_again_under_its_handle() {
+    expect_pass("primary_reset", &[]);
+}
+
+type StoragePut = unsafe extern "C" fn(usize, usize, usize, *const c_void) -> i32;
+type StorageGet = unsafe extern "C" fn(*mut usize, usize, usize) -> i32;
+
+fn primary_reset() {
+    let driver = Driver::load();
+    assert_eq!(call!(driver, cuInit, PFN_cuInit, 0), CUresult::SUCCESS);
+    let retain = || {
+        let mut context = CUcontext::NULL;
+        let result = call!(driver, cuDevicePrimaryCtxRetain, PFN_cuDevicePrimaryCtxRetain, &mut context, 0);
+        (result, context)
+    };
+    let (result, context) = retain();
+    assert_eq!(result, CUresult::SUCCESS);
+    assert_eq!(call!(driver, cuCtxSetCurrent, PFN_cuCtxSetCurrent, context), CUresult::SUCCESS);
+    let storage: [u8; 16] = 0xc693_336e_1121_df11_a8c3_68f3_55d8_9593_u128.to_be_bytes();
+    let mut table = std::ptr::null();
+    let uuid = CUuuid { bytes: storage };
+    assert_eq!(call!(driver, cuGetExportTable, PFN_cuGetExportTable, &mut table, &uuid), CUresult::SUCCESS);
+    // SAFETY: slots 0 and 2 of the table of context-local storage are these functions.
+    let (put, get) = unsafe {
+        let slots = table.cast::<*const c_void>();
+        (
+            std::mem::transmute::<*const c_void, StoragePut>(*slots),
+            std::mem::transmute::<*const c_void, StorageGet>(*slots.add(2)),
+        )
+    };
+    let mut value = 0;
+    // SAFETY: the value's place is a number; there is no destructor.
+    unsafe {
+        assert_eq!(put(context.0, 1, 42, std::ptr::null()), 0);
+        assert_eq!((get(&mut value, 0, 1), value), (0, 42), "null means the current context");
+    }
+    assert_eq!(
+        call!(driver, cuDevicePrimaryCtxReset_v2, PFN_cuDevicePrimaryCtxReset_v2, 0),
+        CUresult::SUCCESS
+    );
+    assert_eq!(driver.allocate(4), Err(CUresult::CONTEXT_IS_DESTROYED));
+    // SAFETY: as above.
+    assert_eq!(unsafe { get(&mut value, 0, 1) }, CUresult::INVALID_HANDLE.0, "the reset forgets the storage");
+    assert_eq!(retain(), (CUresult::SUCCESS, context));
+    driver.allocate(4).unwrap();
 }
