@@ -74,7 +74,10 @@ impl Nvml {
             return None;
         }
         let listed = processes.iter().take(usize::try_from(count).ok()?);
-        listed.filter(|process| process.pid == pid && process.used != UNKNOWN).map(|process| process.used).next()
+        listed
+            .filter(|process| process.pid == pid && process.used != UNKNOWN)
+            .map(|process| process.used)
+            .next()
     }
 
     fn device(&self, uuid: &str) -> Option<*mut c_void> {
