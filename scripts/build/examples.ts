@@ -14,6 +14,11 @@ interface Program {
 // No architecture is named: what nvcc makes when nobody says anything is what must run.
 const common = ["-O2", "-std=c++17"];
 
+/** What single programs need beside that. */
+const special: Readonly<Record<string, readonly string[]>> = {
+  "per-thread-stream": ["--default-stream", "per-thread"],
+};
+
 const exampleSources = join(root, "examples");
 const testSources = join(root, "tests", "programs");
 
@@ -22,7 +27,10 @@ function programs(toolkit: CudaToolkit): readonly Program[] {
   const runtimePath = ["-Xlinker", "-rpath", "-Xlinker", join(toolkit.home, "lib64")];
   return [
     ...[exampleSources, testSources].flatMap((folder) =>
-      filesIn(folder, ".cu").map((source) => ({ name: basename(source, ".cu"), source, flags: common })),
+      filesIn(folder, ".cu").map((source) => {
+        const name = basename(source, ".cu");
+        return { name, source, flags: [...common, ...(special[name] ?? [])] };
+      }),
     ),
     ...["vector-add", "matrix-multiply"].map((name) => ({
       name: `${name}-shared`,
