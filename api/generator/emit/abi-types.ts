@@ -170,5 +170,5 @@ function printStruct(file: RustFile, struct: Struct): void {
 }
 
 function fieldName(name: string): string {
-  return name === "type" ? "r#type" : name;
+  return name === "type" || name === "fn" ? `r#${name}` : name;
 }

@@ -908,9 +908,7 @@ pub type CUdevResourceType = i32;
 pub type CUfilter_mode = i32;
 pub type CUflushGPUDirectRDMAWritesScope = i32;
 pub type CUflushGPUDirectRDMAWritesTarget = i32;
-pub type CUgraphExecUpdateResult = i32;
 pub type CUgraphMem_attribute = i32;
-pub type CUgraphNodeType = i32;
 pub type CUmemAccess_flags = u32;
 pub type CUmemAllocationGranularity_flags = u32;
 pub type CUmemRangeHandleType = i32;
@@ -1421,6 +1419,33 @@ pub const CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: CUpointer_attribute = 19;
 pub const CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: CUpointer_attribute = 20;
 pub const CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE: CUpointer_attribute = 21;
 
+pub type CUgraphExecUpdateResult = i32;
+pub const CU_GRAPH_EXEC_UPDATE_SUCCESS: CUgraphExecUpdateResult = 0;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR: CUgraphExecUpdateResult = 1;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED: CUgraphExecUpdateResult = 3;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_FUNCTION_CHANGED: CUgraphExecUpdateResult = 4;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED: CUgraphExecUpdateResult = 5;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_NOT_SUPPORTED: CUgraphExecUpdateResult = 6;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE: CUgraphExecUpdateResult = 7;
+pub const CU_GRAPH_EXEC_UPDATE_ERROR_ATTRIBUTES_CHANGED: CUgraphExecUpdateResult = 8;
+
+pub type CUgraphNodeType = i32;
+pub const CU_GRAPH_NODE_TYPE_KERNEL: CUgraphNodeType = 0;
+pub const CU_GRAPH_NODE_TYPE_MEMCPY: CUgraphNodeType = 1;
+pub const CU_GRAPH_NODE_TYPE_MEMSET: CUgraphNodeType = 2;
+pub const CU_GRAPH_NODE_TYPE_HOST: CUgraphNodeType = 3;
+pub const CU_GRAPH_NODE_TYPE_GRAPH: CUgraphNodeType = 4;
+pub const CU_GRAPH_NODE_TYPE_EMPTY: CUgraphNodeType = 5;
+pub const CU_GRAPH_NODE_TYPE_WAIT_EVENT: CUgraphNodeType = 6;
+pub const CU_GRAPH_NODE_TYPE_EVENT_RECORD: CUgraphNodeType = 7;
+pub const CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL: CUgraphNodeType = 8;
+pub const CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT: CUgraphNodeType = 9;
+pub const CU_GRAPH_NODE_TYPE_MEM_ALLOC: CUgraphNodeType = 10;
+pub const CU_GRAPH_NODE_TYPE_MEM_FREE: CUgraphNodeType = 11;
+pub const CU_GRAPH_NODE_TYPE_BATCH_MEM_OP: CUgraphNodeType = 12;
+pub const CU_GRAPH_NODE_TYPE_CONDITIONAL: CUgraphNodeType = 13;
+
 pub type CUsharedconfig = i32;
 pub const CU_SHARED_MEM_CONFIG_DEFAULT_BANK_SIZE: CUsharedconfig = 0;
 pub const CU_SHARED_MEM_CONFIG_FOUR_BYTE_BANK_SIZE: CUsharedconfig = 1;
@@ -1521,21 +1546,6 @@ pub struct CUDA_EXT_SEM_WAIT_NODE_PARAMS {
 }
 
 #[repr(C)]
-pub struct CUDA_GRAPH_INSTANTIATE_PARAMS {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
-pub struct CUDA_HOST_NODE_PARAMS {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
-pub struct CUDA_KERNEL_NODE_PARAMS_v1 {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
 pub struct CUDA_MEMCPY2D_v1 {
     _opaque: [u8; 0],
 }
@@ -1547,16 +1557,6 @@ pub struct CUDA_MEMCPY3D_BATCH_OP {
 
 #[repr(C)]
 pub struct CUDA_MEMCPY3D_v1 {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
-pub struct CUDA_MEMSET_NODE_PARAMS {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
-pub struct CUDA_MEM_ALLOC_NODE_PARAMS {
     _opaque: [u8; 0],
 }
 
@@ -1602,16 +1602,6 @@ pub struct CUcheckpointUnlockArgs {
 
 #[repr(C)]
 pub struct CUdevResource {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
-pub struct CUgraphExecUpdateResultInfo {
-    _opaque: [u8; 0],
-}
-
-#[repr(C)]
-pub struct CUgraphNodeParams {
     _opaque: [u8; 0],
 }
 
@@ -2162,6 +2152,162 @@ const _: () = {
     assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS, extra) == 48);
     assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS, kern) == 56);
     assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS, ctx) == 64);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUDA_KERNEL_NODE_PARAMS_v1 {
+    pub func: CUfunction,
+    pub gridDimX: u32,
+    pub gridDimY: u32,
+    pub gridDimZ: u32,
+    pub blockDimX: u32,
+    pub blockDimY: u32,
+    pub blockDimZ: u32,
+    pub sharedMemBytes: u32,
+    pub kernelParams: *mut *mut c_void,
+    pub extra: *mut *mut c_void,
+}
+
+const _: () = {
+    assert!(size_of::<CUDA_KERNEL_NODE_PARAMS_v1>() == 56);
+    assert!(align_of::<CUDA_KERNEL_NODE_PARAMS_v1>() == 8);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, func) == 0);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, gridDimX) == 8);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, gridDimY) == 12);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, gridDimZ) == 16);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, blockDimX) == 20);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, blockDimY) == 24);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, blockDimZ) == 28);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, sharedMemBytes) == 32);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, kernelParams) == 40);
+    assert!(std::mem::offset_of!(CUDA_KERNEL_NODE_PARAMS_v1, extra) == 48);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUDA_MEMCPY_NODE_PARAMS {
+    pub flags: i32,
+    pub reserved: i32,
+    pub copyCtx: CUcontext,
+    pub copyParams: CUDA_MEMCPY3D,
+}
+
+const _: () = {
+    assert!(size_of::<CUDA_MEMCPY_NODE_PARAMS>() == 216);
+    assert!(align_of::<CUDA_MEMCPY_NODE_PARAMS>() == 8);
+    assert!(std::mem::offset_of!(CUDA_MEMCPY_NODE_PARAMS, flags) == 0);
+    assert!(std::mem::offset_of!(CUDA_MEMCPY_NODE_PARAMS, reserved) == 4);
+    assert!(std::mem::offset_of!(CUDA_MEMCPY_NODE_PARAMS, copyCtx) == 8);
+    assert!(std::mem::offset_of!(CUDA_MEMCPY_NODE_PARAMS, copyParams) == 16);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUDA_MEMSET_NODE_PARAMS {
+    pub dst: CUdeviceptr,
+    pub pitch: usize,
+    pub value: u32,
+    pub elementSize: u32,
+    pub width: usize,
+    pub height: usize,
+}
+
+const _: () = {
+    assert!(size_of::<CUDA_MEMSET_NODE_PARAMS>() == 40);
+    assert!(align_of::<CUDA_MEMSET_NODE_PARAMS>() == 8);
+    assert!(std::mem::offset_of!(CUDA_MEMSET_NODE_PARAMS, dst) == 0);
+    assert!(std::mem::offset_of!(CUDA_MEMSET_NODE_PARAMS, pitch) == 8);
+    assert!(std::mem::offset_of!(CUDA_MEMSET_NODE_PARAMS, value) == 16);
+    assert!(std::mem::offset_of!(CUDA_MEMSET_NODE_PARAMS, elementSize) == 20);
+    assert!(std::mem::offset_of!(CUDA_MEMSET_NODE_PARAMS, width) == 24);
+    assert!(std::mem::offset_of!(CUDA_MEMSET_NODE_PARAMS, height) == 32);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUDA_HOST_NODE_PARAMS {
+    pub r#fn: CUhostFn,
+    pub userData: *mut c_void,
+}
+
+const _: () = {
+    assert!(size_of::<CUDA_HOST_NODE_PARAMS>() == 16);
+    assert!(align_of::<CUDA_HOST_NODE_PARAMS>() == 8);
+    assert!(std::mem::offset_of!(CUDA_HOST_NODE_PARAMS, r#fn) == 0);
+    assert!(std::mem::offset_of!(CUDA_HOST_NODE_PARAMS, userData) == 8);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUDA_MEM_ALLOC_NODE_PARAMS {
+    pub poolProps: CUmemPoolProps,
+    pub accessDescs: *const CUmemAccessDesc,
+    pub accessDescCount: usize,
+    pub bytesize: usize,
+    pub dptr: CUdeviceptr,
+}
+
+const _: () = {
+    assert!(size_of::<CUDA_MEM_ALLOC_NODE_PARAMS>() == 120);
+    assert!(align_of::<CUDA_MEM_ALLOC_NODE_PARAMS>() == 8);
+    assert!(std::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, poolProps) == 0);
+    assert!(std::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, accessDescs) == 88);
+    assert!(std::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, accessDescCount) == 96);
+    assert!(std::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, bytesize) == 104);
+    assert!(std::mem::offset_of!(CUDA_MEM_ALLOC_NODE_PARAMS, dptr) == 112);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUgraphNodeParams {
+    pub r#type: CUgraphNodeType,
+    pub reserved0: [i32; 3],
+    pub payload: [u64; 29],
+    pub reserved2: u64,
+}
+
+const _: () = {
+    assert!(size_of::<CUgraphNodeParams>() == 256);
+    assert!(align_of::<CUgraphNodeParams>() == 8);
+    assert!(std::mem::offset_of!(CUgraphNodeParams, r#type) == 0);
+    assert!(std::mem::offset_of!(CUgraphNodeParams, reserved0) == 4);
+    assert!(std::mem::offset_of!(CUgraphNodeParams, payload) == 16);
+    assert!(std::mem::offset_of!(CUgraphNodeParams, reserved2) == 248);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUgraphExecUpdateResultInfo {
+    pub result: CUgraphExecUpdateResult,
+    pub errorNode: CUgraphNode,
+    pub errorFromNode: CUgraphNode,
+}
+
+const _: () = {
+    assert!(size_of::<CUgraphExecUpdateResultInfo>() == 24);
+    assert!(align_of::<CUgraphExecUpdateResultInfo>() == 8);
+    assert!(std::mem::offset_of!(CUgraphExecUpdateResultInfo, result) == 0);
+    assert!(std::mem::offset_of!(CUgraphExecUpdateResultInfo, errorNode) == 8);
+    assert!(std::mem::offset_of!(CUgraphExecUpdateResultInfo, errorFromNode) == 16);
+};
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CUDA_GRAPH_INSTANTIATE_PARAMS {
+    pub flags: u64,
+    pub hUploadStream: CUstream,
+    pub hErrNode_out: CUgraphNode,
+    pub result_out: i32,
+}
+
+const _: () = {
+    assert!(size_of::<CUDA_GRAPH_INSTANTIATE_PARAMS>() == 32);
+    assert!(align_of::<CUDA_GRAPH_INSTANTIATE_PARAMS>() == 8);
+    assert!(std::mem::offset_of!(CUDA_GRAPH_INSTANTIATE_PARAMS, flags) == 0);
+    assert!(std::mem::offset_of!(CUDA_GRAPH_INSTANTIATE_PARAMS, hUploadStream) == 8);
+    assert!(std::mem::offset_of!(CUDA_GRAPH_INSTANTIATE_PARAMS, hErrNode_out) == 16);
+    assert!(std::mem::offset_of!(CUDA_GRAPH_INSTANTIATE_PARAMS, result_out) == 24);
 };
 
 #[derive(Debug, Clone, Copy)]
