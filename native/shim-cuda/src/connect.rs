@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cuda_abi::CUresult;
-use transport::{Endpoint, Socket};
+use transport::{EmulatedRtt, Endpoint, Socket};
 use wire::handshake::{Hello, Welcome};
 use wire::preface::Preface;
 
@@ -72,9 +72,11 @@ fn open(admission: &Admission) -> Result<Arc<Connection>, String> {
             admission.session_id
         ));
     }
+    let rtt = emulated_rtt()?;
     let mut tried = Vec::new();
     for endpoint in candidates {
         let opened = Socket::connect(endpoint).and_then(|socket| {
+            let socket = socket.with_emulated_rtt(rtt, |name, body| crate::thread::spawn(name, body))?;
             socket.send_all(&[&Preface {
                 session_id: admission.session_id.clone(),
                 connection_id: connection_id()?,
@@ -89,6 +91,14 @@ fn open(admission: &Admission) -> Result<Arc<Connection>, String> {
         }
     }
     Err(format!("the GPU server cannot be reached ({})", tried.join("; ")))
+}
+
+/// `FARPOOL_EMULATED_RTT=30ms` makes this connection as slow as a long one: for tests.
+fn emulated_rtt() -> Result<EmulatedRtt, String> {
+    match std::env::var("FARPOOL_EMULATED_RTT") {
+        Ok(text) => text.parse().map_err(|error| format!("FARPOOL_EMULATED_RTT: {error}")),
+        Err(_) => Ok(EmulatedRtt::default()),
+    }
 }
 
 fn connection_id() -> std::io::Result<[u8; 16]> {

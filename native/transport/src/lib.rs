@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod delay;
 mod endpoint;
 mod socket;
 
+pub use delay::{EmulatedRtt, EmulatedRttError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use socket::Socket;

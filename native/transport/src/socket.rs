@@ -4,10 +4,13 @@ use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
 
+use crate::delay::{Delay, EmulatedRtt};
 use crate::endpoint::Endpoint;
 
 /// How long a TCP connection may take to come up before the next address is tried.
@@ -17,16 +20,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Socket {
     descriptor: OwnedFd,
+    delay: Option<Delayed>,
+}
+
+/// Ends the threads of an emulated delay with its socket.
+#[derive(Debug)]
+struct Delayed(Arc<Delay>);
+
+impl Drop for Delayed {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 impl Socket {
     /// Connects to `endpoint`; the descriptor is closed on exec.
     pub fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
         match endpoint {
-            Endpoint::Unix(path) => Ok(Socket { descriptor: UnixStream::connect(path)?.into() }),
+            Endpoint::Unix(path) => Ok(Socket { descriptor: UnixStream::connect(path)?.into(), delay: None }),
             Endpoint::Tcp(address) => {
                 let stream = connect_any(address)?;
-                let socket = Socket { descriptor: stream.into() };
+                let socket = Socket { descriptor: stream.into(), delay: None };
                 socket.tune_tcp();
                 Ok(socket)
             }
@@ -35,9 +49,24 @@ impl Socket {
 
     /// Takes over a connected socket that another process accepted.
     pub fn from_descriptor(descriptor: OwnedFd) -> Socket {
-        let socket = Socket { descriptor };
+        let socket = Socket { descriptor, delay: None };
         socket.tune_tcp();
         socket
+    }
+
+    /// From now on a round trip takes longer by `rtt`, half of it in each direction. For tests: two threads, started
+    /// by `spawn` from a name and a body, hold the bytes. Readiness of the descriptor then says nothing.
+    pub fn with_emulated_rtt(
+        self,
+        rtt: EmulatedRtt,
+        spawn: impl Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<()>,
+    ) -> io::Result<Socket> {
+        if rtt.is_zero() {
+            return Ok(self);
+        }
+        let kernel = Socket { descriptor: self.descriptor.try_clone()?, delay: None };
+        let delay = Delay::start(rtt, kernel, spawn)?;
+        Ok(Socket { descriptor: self.descriptor, delay: Some(Delayed(delay)) })
     }
 
     /// Small records leave at once, and the congestion control suits a short link. On Unix sockets these
@@ -50,6 +79,9 @@ impl Socket {
 
     /// Sends all parts, in order, in as few system calls as the kernel allows.
     pub fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
+        if let Some(Delayed(delay)) = &self.delay {
+            return delay.send_all(parts);
+        }
         let mut part = 0;
         let mut offset = 0;
         while part < parts.len() {
@@ -69,7 +101,7 @@ impl Socket {
             );
             let mut sent = match sent {
                 Ok(sent) => sent,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
             while sent > 0 {
@@ -87,11 +119,30 @@ impl Socket {
 
     /// Receives some bytes; 0 means that the other end closed.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.delay {
+            Some(Delayed(delay)) => delay.receive(buffer),
+            None => Ok(self.receive_with(buffer, RecvFlags::empty())?),
+        }
+    }
+
+    /// Like [`Socket::receive`], but `None` instead of waiting: for those who spin before they park.
+    pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if let Some(Delayed(delay)) = &self.delay {
+            return delay.try_receive(buffer);
+        }
+        match self.receive_with(buffer, RecvFlags::DONTWAIT) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn receive_with(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
         loop {
-            match rustix::net::recv(&self.descriptor, &mut *buffer, RecvFlags::empty()) {
+            match rustix::net::recv(&self.descriptor, &mut *buffer, flags) {
                 Ok((count, _)) => return Ok(count),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -110,11 +161,17 @@ impl Socket {
 
     /// From now on a send that makes no progress for `time` is an error.
     pub fn limit_sending(&self, time: Duration) {
+        if let Some(Delayed(delay)) = &self.delay {
+            return delay.limit_sending(time);
+        }
         let _ = sockopt::set_socket_timeout(&self.descriptor, sockopt::Timeout::Send, Some(time));
     }
 
     /// Ends both directions; threads blocked in the socket return.
     pub fn shutdown(&self) {
+        if let Some(Delayed(delay)) = &self.delay {
+            return delay.shutdown();
+        }
         let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Both);
     }
 }
