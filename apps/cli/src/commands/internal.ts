@@ -1,6 +1,9 @@
 import { defineCommand } from "../core/command.ts";
 
-/** The processes that `up` starts; their one argument is JSON that `up` makes. */
+/**
+ * The processes that `up` starts; their one argument is JSON that `up` makes. Each exits when its work is over:
+ * a timer or connection that is left (its database is gone, say) must not keep it from being started again.
+ */
 export const internalCommand = defineCommand({
   name: "internal",
   summary: "processes of a pool, started by 'farpool up'",
@@ -12,7 +15,7 @@ export const internalCommand = defineCommand({
       arguments: "<settings>",
       run: async ({ arguments: [settings = ""] }) => {
         const { managerProcessSchema, runManager } = await import("@farpool/manager");
-        return runManager(managerProcessSchema.parse(JSON.parse(settings)));
+        process.exit(await runManager(managerProcessSchema.parse(JSON.parse(settings))));
       },
     }),
     defineCommand({
@@ -21,7 +24,7 @@ export const internalCommand = defineCommand({
       arguments: "<settings>",
       run: async ({ arguments: [settings = ""] }) => {
         const { agentProcessSchema, runAgent } = await import("@farpool/agent");
-        return runAgent(agentProcessSchema.parse(JSON.parse(settings)));
+        process.exit(await runAgent(agentProcessSchema.parse(JSON.parse(settings))));
       },
     }),
   ],

@@ -38,12 +38,18 @@ export async function listenForChanges(
     const fresh = new pg.Client(clientConfig(config));
     fresh.on("notification", (message) => wake(message.payload ?? ""));
     fresh.on("error", onError);
+    try {
+      await fresh.connect();
+      await fresh.query(`listen ${CHANNEL}`);
+    } catch (error) {
+      void fresh.end().catch(() => undefined);
+      throw error;
+    }
+    client = fresh;
+    // Not before: a connection that never came about ends too, and the failed attempt is repeated already.
     fresh.once("end", () => {
       if (!closing.signal.aborted) setTimeout(reopen, RECONNECT_MS);
     });
-    await fresh.connect();
-    await fresh.query(`listen ${CHANNEL}`);
-    client = fresh;
     for (const topic of waiters.keys()) wake(topic);
   }
 
