@@ -1,6 +1,7 @@
-import { mkdirSync } from "node:fs";
+import { accessSync, constants, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import { FarpoolError } from "@farpool/contract";
 
 /** Where a pool of this machine keeps what outlives it, and what does not. */
 export interface PoolFolders {
@@ -37,7 +38,27 @@ export const logFolder = (folders: PoolFolders): string => join(folders.state, "
 
 /** The state folder may be passed through (an unprivileged PostgreSQL lives below it), not listed. */
 export function createFolders(folders: PoolFolders): void {
-  mkdirSync(folders.state, { recursive: true, mode: 0o711 });
-  mkdirSync(folders.runtime, { recursive: true, mode: 0o700 });
-  mkdirSync(logFolder(folders), { recursive: true, mode: 0o700 });
+  create(folders.state, 0o711);
+  create(folders.runtime, 0o700);
+  create(logFolder(folders), 0o700);
+}
+
+function create(folder: string, mode: number): void {
+  const hint = "--state chooses another folder, FARPOOL_RUNTIME another one for sockets";
+  try {
+    mkdirSync(folder, { recursive: true, mode });
+    accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
+      throw new FarpoolError("FARPOOL_NOT_PERMITTED", `this user may not write to ${folder}`, {
+        hint,
+        cause,
+      });
+    }
+    throw new FarpoolError("FARPOOL_UNAVAILABLE", `the folder ${folder} cannot be made (${code})`, {
+      hint,
+      cause,
+    });
+  }
 }

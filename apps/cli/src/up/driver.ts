@@ -57,11 +57,9 @@ async function insist(driver: string, read: (driver: string) => Promise<Inventor
   try {
     return await read(driver);
   } catch (cause) {
-    throw new FarpoolError(
-      "FARPOOL_UNAVAILABLE",
-      `${driver}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause, hint: null },
-    );
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const sentence = why.includes(driver) ? why : `${driver}: ${why}`;
+    throw new FarpoolError("FARPOOL_UNAVAILABLE", sentence, { cause, hint: null });
   }
 }
 

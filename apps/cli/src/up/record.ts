@@ -1,28 +1,37 @@
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { upFile, type PoolFolders } from "@farpool/layout";
 import * as z from "zod";
 import { isAlive, processInfo } from "../run/processes.ts";
 
 const processSchema = z.object({ name: z.string(), pid: z.int(), startTime: z.string() });
 
-/** What `up` leaves in the runtime folder: who runs the pool, and what it started. */
+/** What `up` leaves in both of its folders: who runs the pool, and what it started. */
 const recordSchema = z.object({
   pid: z.int(),
   startTime: z.string(),
   isReady: z.boolean(),
   address: z.string(),
   description: z.string(),
+  /** Where its sockets are: another shell of the same user may have another XDG_RUNTIME_DIR. */
+  runtime: z.string().default(""),
   processes: z.array(processSchema),
 });
 export type UpRecord = z.output<typeof recordSchema>;
 export type RecordedProcess = z.output<typeof processSchema>;
 
+/**
+ * The sockets' folder and the database's each belong to one pool at a time, and two pools may differ in one
+ * of them only.
+ */
+function recordFiles(folders: PoolFolders): readonly string[] {
+  return [upFile(folders), join(folders.state, "up.json")];
+}
+
+/** The record of the one that runs the pool, or ran it until it was killed. */
 export function readRecord(folders: PoolFolders): UpRecord | undefined {
-  try {
-    return recordSchema.parse(JSON.parse(readFileSync(upFile(folders), "utf8")));
-  } catch {
-    return undefined;
-  }
+  const records = recordFiles(folders).flatMap((path) => readAt(path) ?? []);
+  return records.find(isAlive) ?? records[0];
 }
 
 /** The record of an `up` that is alive. A number that another process has by now does not count. */
@@ -31,18 +40,36 @@ export function readLiveRecord(folders: PoolFolders): UpRecord | undefined {
   return record !== undefined && isAlive(record) ? record : undefined;
 }
 
-/**
- * Makes this process the one that runs the pool; returns the record of the one that does already. Of two
- * that start at once one wins: a link is made or exists.
- */
+function readAt(path: string): UpRecord | undefined {
+  try {
+    return recordSchema.parse(JSON.parse(readFileSync(path, "utf8")));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Makes this process the one that runs the pool; returns the record of the one that does already. */
 export function claim(folders: PoolFolders, record: UpRecord): UpRecord | undefined {
-  const path = upFile(folders);
+  const claimed: string[] = [];
+  for (const path of recordFiles(folders)) {
+    const other = claimFile(path, record);
+    if (other !== undefined) {
+      for (const own of claimed) rmSync(own, { force: true });
+      return other;
+    }
+    claimed.push(path);
+  }
+  return undefined;
+}
+
+/** Of two that start at once one wins: a link is made or exists. */
+function claimFile(path: string, record: UpRecord): UpRecord | undefined {
   const own = `${path}.${process.pid}`;
   writeFileSync(own, JSON.stringify(record), { mode: 0o600 });
   try {
     for (;;) {
-      const live = readLiveRecord(folders);
-      if (live !== undefined) return live;
+      const other = readAt(path);
+      if (other !== undefined && isAlive(other)) return other;
       rmSync(path, { force: true });
       try {
         linkSync(own, path);
@@ -57,13 +84,14 @@ export function claim(folders: PoolFolders, record: UpRecord): UpRecord | undefi
 }
 
 export function writeRecord(folders: PoolFolders, record: UpRecord): void {
-  const path = upFile(folders);
-  writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  for (const path of recordFiles(folders)) {
+    writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
 }
 
 export function removeRecord(folders: PoolFolders): void {
-  rmSync(upFile(folders), { force: true });
+  for (const path of recordFiles(folders)) rmSync(path, { force: true });
 }
 
 export function ownIdentity(): Pick<UpRecord, "pid" | "startTime"> {

@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createClient } from "@farpool/client-api";
+import { createClient, formatAddress } from "@farpool/client-api";
 import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, FarpoolError } from "@farpool/contract";
 import {
+  acceptorControlSocket,
   createFolders,
   findInstallation,
   logFolder,
@@ -36,21 +37,31 @@ export interface UpOptions {
 }
 
 const READY_TIMEOUT_MS = 60_000;
+/** `sun_path` has 108 bytes with its final zero. */
+const MAX_SOCKET_PATH = 107;
 
 export async function up(options: UpOptions): Promise<number> {
   if (options.isStop) return down(options.state);
   const folders = poolFolders(process.env, options.state);
   const running = readLiveRecord(folders);
-  if (running !== undefined) return alreadyRunning(running, options.isBackground);
+  if (running !== undefined) return alreadyRunning(running, folders, options.isBackground);
   const installation = findInstallation();
   requireParts(installation);
+  requireShortPaths(folders);
   if (options.isBackground) return startInBackground(folders);
   if (options.simulated !== undefined) process.env["FARPOOL_SIMGPU_DEVICES"] = String(options.simulated);
   createFolders(folders);
   await endLeftovers(folders);
-  const own: UpRecord = { ...ownIdentity(), isReady: false, address: "", description: "", processes: [] };
+  const own: UpRecord = {
+    ...ownIdentity(),
+    isReady: false,
+    address: "",
+    description: "",
+    runtime: folders.runtime,
+    processes: [],
+  };
   const other = claim(folders, own);
-  if (other !== undefined) return alreadyRunning(other, false);
+  if (other !== undefined) return alreadyRunning(other, folders, false);
   const stop = stopRequest();
   try {
     return await serve(options, { folders, installation, own, stop });
@@ -74,7 +85,7 @@ async function serve(options: UpOptions, { folders, installation, own, stop }: C
   const choice = await chooseDriver(options, installation);
   say(`offering ${choice.sentence}`);
   say(`driver   ${choice.driver}`);
-  const address = `http://${listen}:${port}`;
+  const address = formatAddress({ kind: "tcp", host: listen, port, token: null });
   const parts: Part[] = [];
   const record = (isReady: boolean): void => {
     const processes = parts.flatMap((part) => part.current() ?? []);
@@ -103,9 +114,10 @@ async function serve(options: UpOptions, { folders, installation, own, stop }: C
     for (const spec of poolParts(settings)) parts.push(supervise(spec, logFolder(folders), observer));
     if (await becomesReady(folders, parts, stop)) {
       isReady = true;
-      record(true);
       say(`ready    manager at ${address}, data port ${dataPort}, state in ${folders.state}`);
       say(`next     farpool run -n 1 -- PROGRAM`);
+      // Last: who waits for it to start in the background shows what was said until then.
+      record(true);
       await aborted(stop);
     }
     return 0;
@@ -155,13 +167,31 @@ function requireParts({ acceptor, worker }: Installation): void {
   }
 }
 
-function alreadyRunning(record: UpRecord, isWanted: boolean): number {
+/** Said before anything is started: acceptor and database would fail on it again and again. */
+function requireShortPaths(folders: PoolFolders): void {
+  const longest = Buffer.byteLength(acceptorControlSocket(folders));
+  if (longest <= MAX_SOCKET_PATH) return;
+  throw new FarpoolError(
+    "FARPOOL_USAGE",
+    `the path ${acceptorControlSocket(folders)} has ${longest} bytes: sockets have ${MAX_SOCKET_PATH} at most`,
+    { hint: "choose a shorter --state, or a shorter FARPOOL_RUNTIME for the sockets alone" },
+  );
+}
+
+function alreadyRunning(record: UpRecord, folders: PoolFolders, isWanted: boolean): number {
+  const elsewhere = record.runtime !== "" && record.runtime !== folders.runtime;
+  const facts = [
+    `already running: pid ${record.pid}`,
+    ...(record.address === "" ? [] : [`manager at ${record.address}`]),
+    ...(elsewhere ? [`sockets in ${record.runtime}`] : []),
+  ];
   const error = new FarpoolError(
     "FARPOOL_ALREADY_RUNNING",
-    `already running: pid ${record.pid}${record.address === "" ? "" : `, manager at ${record.address}`}`,
+    facts.join(", "),
+    elsewhere ? { hint: `FARPOOL_RUNTIME=${record.runtime} uses it; 'farpool down' stops it` } : {},
   );
   // Who wants a pool in the background has one.
-  if (!isWanted) throw error;
+  if (!isWanted || elsewhere) throw error;
   say(`farpool: ${error.message}`);
   return 0;
 }

@@ -1,0 +1,61 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { waitFor } from "@farpool/testkit";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startTestPool, type TestPool } from "../testing/pool.ts";
+
+let pool: TestPool;
+beforeAll(async () => {
+  pool = await startTestPool();
+});
+afterAll(async () => {
+  await pool.stop();
+});
+
+test("a second pool on the same state is refused, also when its sockets would lie elsewhere", async () => {
+  const { pid } = await pool.client.call("status", {});
+  const words = ["up", "--simulated", "--port", "0", "--data-port", "0"];
+  const other = join(pool.folder, "other");
+  const second = await pool.farpool(words, { FARPOOL_RUNTIME: other });
+  expect(second).toMatchObject({
+    status: 75,
+    stderr: expect.stringMatching(/already running: pid \d+, .*, sockets in .*\nhint: FARPOOL_RUNTIME=/),
+  });
+  const third = await pool.farpool(words, {
+    FARPOOL_STATE: other,
+    FARPOOL_RUNTIME: join(pool.folder, "state/run"),
+  });
+  expect(third.status).toBe(75);
+  expect((await pool.client.call("status", {})).pid).toBe(pid);
+});
+
+test("a database that dies comes back with its manager", async () => {
+  const before = await pool.client.call("status", {});
+  const pidFile = join(pool.folder, "state/postgres/data/postmaster.pid");
+  process.kill(Number(readFileSync(pidFile, "utf8").split("\n")[0]), "SIGKILL");
+  const after = await waitFor(
+    "another manager",
+    async () => {
+      const now = await pool.client.call("status", {}, { timeoutMs: 1_000 }).catch(() => undefined);
+      return now === undefined || now.pid === before.pid ? undefined : now;
+    },
+    20_000,
+  );
+  expect(after.gpus.total).toBe(2);
+});
+
+test("folders that cannot be used are named before anything is started", async () => {
+  const file = join(pool.folder, "a-file");
+  writeFileSync(file, "");
+  const inFile = await pool.farpool(["up", "--simulated", "--state", join(file, "state")]);
+  expect(inFile).toMatchObject({
+    status: 69,
+    stderr: expect.stringMatching(/^farpool: the folder .* cannot be made \(ENOTDIR\)\nhint: --state /),
+  });
+  const long = join(pool.folder, "x".repeat(120));
+  const tooLong = await pool.farpool(["up", "--simulated", "--state", long]);
+  expect(tooLong).toMatchObject({
+    status: 64,
+    stderr: expect.stringContaining("sockets have 107 at most"),
+  });
+});
