@@ -7,7 +7,9 @@ export type ManagerAddress =
   | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly token: string | null };
 
 export function formatAddress(address: ManagerAddress): string {
-  return address.kind === "unix" ? `unix:${address.path}` : `http://${address.host}:${address.port}`;
+  if (address.kind === "unix") return `unix:${address.path}`;
+  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+  return `http://${host}:${address.port}`;
 }
 
 /** `unix:/path/manager.sock` or `http://host:7443`; the token comes from a file that only its owner reads. */
@@ -22,7 +24,7 @@ export function parseAddress(text: string, tokenFile: string | undefined): Manag
   const port = url.port === "" ? DEFAULT_MANAGER_PORT : Number(url.port);
   return {
     kind: "tcp",
-    host: url.hostname,
+    host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
     port,
     token: tokenFile === undefined ? null : readToken(tokenFile),
   };

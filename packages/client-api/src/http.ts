@@ -138,7 +138,11 @@ function unreachable(address: ManagerAddress, error: unknown): unknown {
   };
   const message =
     causes[code ?? ""] ?? `the manager at ${place} cannot be reached (${code ?? String(error)})`;
-  return new FarpoolError(code === "EACCES" ? "FARPOOL_NOT_PERMITTED" : "FARPOOL_POOL_UNREACHABLE", message, {
-    cause: error,
-  });
+  if (code === "EACCES" || code === "EPERM") {
+    return new FarpoolError("FARPOOL_NOT_PERMITTED", message, {
+      hint: "the pool belongs to another user; 'farpool up' starts one of your own",
+      cause: error,
+    });
+  }
+  return new FarpoolError("FARPOOL_POOL_UNREACHABLE", message, { cause: error });
 }
