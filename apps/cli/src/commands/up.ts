@@ -2,6 +2,9 @@ import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT } from "@farpool/contract";
 import { defineCommand, flag, value } from "../core/command.ts";
 import { indexList, wholeNumber } from "../core/parse-values.ts";
 
+/** The simulated GPU names no more. */
+const MOST_SIMULATED = 16;
+
 const stateOption = value("--state <folder>", "where the pool keeps its state (also: FARPOOL_STATE)", String);
 
 export const upCommand = defineCommand({
@@ -24,7 +27,11 @@ export const upCommand = defineCommand({
     database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),
     driver: value("--driver <file>", "the libcuda.so.1 that executes the calls", String),
     simulated: {
-      ...value("--simulated [count]", "offer simulated GPUs", wholeNumber("--simulated", 1, 64)),
+      ...value(
+        "--simulated [count]",
+        `offer simulated GPUs, ${MOST_SIMULATED} at most (default: 1)`,
+        wholeNumber("--simulated", 1, MOST_SIMULATED),
+      ),
       bare: "1",
     },
     isBackground: flag("--background", "return when the pool is ready"),

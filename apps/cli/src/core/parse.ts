@@ -27,7 +27,7 @@ function build(spec: CommandSpec, onExit: (code: number) => void): Command {
     .showSuggestionAfterError(true)
     .configureOutput({ outputError: () => undefined })
     .helpOption("-h, --help", "print this help")
-    .configureHelp({ sortSubcommands: false });
+    .configureHelp({ sortSubcommands: false, optionDescription: ({ description }) => description });
   if (spec.details !== undefined) command.addHelpText("after", `\n${spec.details}`);
   if (spec.passThrough === true) command.passThroughOptions();
   if (spec.arguments !== undefined) command.arguments(spec.arguments);
