@@ -32,4 +32,14 @@ export const records: Readonly<Record<string, { readonly doc: string; readonly f
 export const protocolCalls: readonly ProtocolCall[] = [
   // An image larger than a record is sent in pieces before the load that names its blob.
   { name: "farpoolStage", id: 0x0010, request: { blob: "u64", data: "bytes" } },
+  // A host function: the stream waits until the client says that it has run.
+  { name: "farpoolHostFunction", id: 0x0011, request: { stream: "Stream", token: "u64" } },
+  // A copy to the device whose bytes the client sends when the stream has reached it.
+  {
+    name: "farpoolPullToDevice",
+    id: 0x0012,
+    request: { destination: "u64", size: "u64", stream: "Stream", token: "u64" },
+  },
+  // The client has done what a callback asked for; pulls carry their bytes.
+  { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },
 ];

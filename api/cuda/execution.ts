@@ -99,7 +99,7 @@ export const execution: Noun = noun("execution", [
     input("grid_height", "int"),
     input("hStream", "CUstream", { nullable: true }),
   ]),
-  unsupported("cuLaunchHostFunc", { id: 0x0d10, since: 10000, perThread: { suffix: "ptsz", since: 10000 } }, [
+  manual("cuLaunchHostFunc", { id: 0x0d10, since: 10000, perThread: { suffix: "ptsz", since: 10000 } }, [
     input("hStream", "CUstream", { nullable: true }),
     input("fn", "CUhostFn"),
     input("userData", "void *"),

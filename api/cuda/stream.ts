@@ -3,6 +3,7 @@ import {
   destroys,
   input,
   local,
+  manual,
   noun,
   oneWay,
   output,
@@ -12,7 +13,7 @@ import {
 } from "../model.ts";
 
 export const stream: Noun = noun("stream", [
-  unsupported(
+  manual(
     "cuStreamAddCallback",
     { id: 0x0b00, since: 5000, perThread: { suffix: "ptsz", since: 7000 } },
     [

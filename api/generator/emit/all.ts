@@ -12,7 +12,7 @@ import { emitProcAddress } from "./proc-address.ts";
 import { emitShim } from "./shim.ts";
 import { emitWire } from "./wire.ts";
 import { emitWireTests } from "./wire-tests.ts";
-import { emitWorker, emitWorkerModule } from "./worker.ts";
+import { emitTouched, emitWorker, emitWorkerModule } from "./worker.ts";
 
 export function emitAll(schema: Schema, root: string): readonly Output[] {
   const rust = [
@@ -26,6 +26,7 @@ export function emitAll(schema: Schema, root: string): readonly Output[] {
     emitShim(schema),
     emitWorker(schema),
     emitWorkerModule(),
+    emitTouched(schema),
     ...emitLibrary(simgpuLibrary(schema, root), schema),
     ...emitLibrary(shimLibrary(schema), schema),
   ];

@@ -53,7 +53,44 @@ export function emitWorkerModule(): RustFile {
     doc: "The generated part of the worker.",
     allow: [],
   });
-  file.print("pub mod dispatch;");
+  file.print("pub mod dispatch;", "pub mod touched;");
+  return file;
+}
+
+/** native/worker/src/generated/touched.rs: which streams and events a record names. */
+export function emitTouched(schema: Schema): RustFile {
+  const file = new RustFile("native/worker/src/generated/touched.rs", {
+    emitter: "worker.ts",
+    doc: "Which streams and events a record names, without executing it. Calls that are not listed name none.",
+    allow: [...VENDOR_NAMES, "clippy::too_many_lines"],
+  });
+  file.print(
+    "use wire::cuda;",
+    "use wire::handle::{Event, Stream};",
+    "use wire::{CallId, Reader, Request};",
+    "",
+    "/// The streams and events that a record of `call` names; new ones are not among them.",
+    "pub fn touched(call: CallId, payload: &[u8]) -> (Vec<Stream>, Vec<Event>) {",
+    "    let mut reader = Reader::new(payload);",
+    "    match call {",
+  );
+  for (const shape of shapesOf(schema)) {
+    const of = (type: string): string =>
+      shape.request
+        .filter((field) => field.type === type)
+        .map((field) => `request.${field.name}`)
+        .join(", ");
+    const [streams, events] = [of("Stream"), of("Event")];
+    if (streams === "" && events === "") continue;
+    const name = `cuda::${shape.name}${borrows(shape.request) ? "::<'_>" : ""}`;
+    file.print(
+      `        cuda::${shape.name}::CALL => {`,
+      `            let request = ${name}::decode(&mut reader);`,
+      `            (vec![${streams}], vec![${events}])`,
+      "        }",
+    );
+  }
+  file.print("        _ => (Vec::new(), Vec::new()),", "    }", "}");
   return file;
 }
 

@@ -69,6 +69,7 @@ struct Pending<D, T> {
     call: CallId,
     destination: Option<D>,
     reply: Option<T>,
+    detached: bool,
 }
 
 /// The calls that wait for a reply. `D` is where the caller wants the reply's data, `T` what a reply becomes.
@@ -86,7 +87,13 @@ impl<D, T> Default for PendingCalls<D, T> {
 impl<D, T> PendingCalls<D, T> {
     /// Notes that the record `sequence` of `call` is waited for.
     pub fn expect(&mut self, sequence: u64, call: CallId, destination: Option<D>) {
-        self.calls.insert(sequence, Pending { call, destination, reply: None });
+        self.calls.insert(sequence, Pending { call, destination, reply: None, detached: false });
+    }
+
+    /// Notes that the reply to record `sequence` of `call` is wanted for its data only: nobody waits for it.
+    pub fn expect_detached(&mut self, sequence: u64, call: CallId, destination: D) {
+        let destination = Some(destination);
+        self.calls.insert(sequence, Pending { call, destination, reply: None, detached: true });
     }
 
     /// Checks the header of a reply and hands out where its data goes. A reply that nobody waits for, or of
@@ -103,11 +110,15 @@ impl<D, T> PendingCalls<D, T> {
         }
     }
 
-    /// Stores an accepted reply for its caller.
-    pub fn complete(&mut self, sequence: u64, reply: T) {
-        if let Some(pending) = self.calls.get_mut(&sequence) {
-            pending.reply = Some(reply);
+    /// Stores an accepted reply for its caller; a detached one comes straight back.
+    pub fn complete(&mut self, sequence: u64, reply: T) -> Option<T> {
+        let pending = self.calls.get_mut(&sequence)?;
+        if pending.detached {
+            self.calls.remove(&sequence);
+            return Some(reply);
         }
+        pending.reply = Some(reply);
+        None
     }
 
     /// Takes the reply to the record `sequence`, if it is there.
@@ -150,10 +161,19 @@ mod tests {
         calls.expect(1, CallId(20), None);
         calls.expect(2, CallId(21), Some(()));
         assert_eq!(calls.accept(&reply(21, 2)), Ok(Some(())));
-        calls.complete(2, "second");
+        assert_eq!(calls.complete(2, "second"), None);
         assert!(matches!(calls.take(1), Completion::Waiting));
         assert!(matches!(calls.take(2), Completion::Ready("second")));
         assert!(matches!(calls.take(2), Completion::Waiting));
+    }
+
+    #[test]
+    fn a_detached_reply_gets_its_destination_and_leaves_nothing_behind() {
+        let mut calls: PendingCalls<&str, i32> = PendingCalls::default();
+        calls.expect_detached(1, CallId(20), "memory");
+        assert_eq!(calls.accept(&reply(20, 1)), Ok(Some("memory")));
+        assert_eq!(calls.complete(1, 7), Some(7));
+        assert!(calls.accept(&reply(20, 1)).is_err(), "a second reply");
     }
 
     #[test]

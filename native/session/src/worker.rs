@@ -18,7 +18,7 @@ impl Default for RequestOrder {
 impl RequestOrder {
     /// Admits the next request. The first must be [`CallId::HELLO`], and only the first may.
     pub fn admit(&mut self, header: &Header) -> Result<(), WireError> {
-        if header.flags & (flags::IS_REPLY | flags::DEFERRED_ERROR) != 0 {
+        if header.flags & (flags::IS_REPLY | flags::DEFERRED_ERROR | flags::NOTICE) != 0 {
             return Err(WireError::Unexpected { call: header.call, reason: "a worker only gets requests" });
         }
         if header.sequence != self.expected {

@@ -10,6 +10,7 @@ use wire::handle::{self, Handle};
 use wire::handshake::{Goodbye, Welcome};
 use wire::{CallId, Reader, Reply, Request, Writer};
 
+use crate::callback::Actions;
 use crate::connection::{Connection, Destination, Loss, ReplyRecord};
 use crate::context::{self, Contexts};
 use crate::device::Devices;
@@ -41,6 +42,8 @@ pub struct Client {
     pub streams: Streams,
     /// Events.
     pub events: Events,
+    /// Host functions and the like that streams will wait for.
+    pub actions: Actions,
 }
 
 impl Client {
@@ -59,12 +62,32 @@ impl Client {
             modules: Modules::default(),
             streams: Streams::default(),
             events: Events::default(),
+            actions: Actions::default(),
         }
     }
 
     /// What `cuDriverGetVersion` answers.
     pub fn driver_version(&self) -> i32 {
         self.driver_version
+    }
+
+    /// The connection itself.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Copies into pinned memory of this process, which lands before anything says that the copy is complete.
+    ///
+    /// # Safety
+    /// The memory must stay writable while [`Connection::has_downloads`] says so.
+    pub unsafe fn download<'a, R: Request<'a>>(&self, request: &R, destination: Destination) -> Answer {
+        let context = context::current_index();
+        if context == 0 {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.connection.send_download(request, context, destination) }
+            .map_err(|loss| self.lost(&loss))
     }
 
     /// The descriptor of the connection.
@@ -201,6 +224,9 @@ impl Client {
     fn finish(&self, record: Result<ReplyRecord, Loss>) -> Answer<ReplyRecord> {
         let record = record.map_err(|loss| self.lost(&loss))?;
         self.settle(record.head)?;
+        if let Some(earlier) = self.connection.detached.take() {
+            self.settle(earlier)?;
+        }
         Ok(record)
     }
 

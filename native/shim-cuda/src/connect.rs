@@ -76,7 +76,7 @@ fn open(admission: &Admission) -> Result<Arc<Connection>, String> {
     let mut tried = Vec::new();
     for endpoint in candidates {
         let opened = Socket::connect(endpoint).and_then(|socket| {
-            let socket = socket.with_emulated_rtt(rtt, |name, body| crate::thread::spawn(name, body))?;
+            let socket = socket.with_emulated_rtt(rtt, crate::thread::spawn)?;
             socket.send_all(&[&Preface {
                 session_id: admission.session_id.clone(),
                 connection_id: connection_id()?,

@@ -5,15 +5,16 @@
 //! busy: the next send carries all). At most one thread sends at a time (`sending`), so records keep
 //! their order. Receiving: of the threads that wait for a reply one reads the socket for all of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use session::{Completion, PendingCalls, ReplyHead, Requests};
 use transport::Socket;
-use wire::record::HEADER_BYTES;
+use wire::notice::{self, Callback};
+use wire::record::{HEADER_BYTES, flags};
 use wire::{CallId, Header, Request, WireError, Writer};
 
 /// Bytes that may wait for the sender before a caller is held back.
@@ -107,6 +108,8 @@ pub struct Connection {
     reply_arrived: Condvar,
     stream: Mutex<ReceiveBuffer>,
     lost: OnceLock<Loss>,
+    /// Errors of replies that nobody waited for.
+    pub detached: Detached,
     /// What was counted so far.
     pub counters: Counters,
 }
@@ -124,6 +127,19 @@ struct Outgoing {
 struct Incoming {
     pending: PendingCalls<Destination, ReplyRecord>,
     reading: bool,
+    /// Memory of the program that copies under way will write, by the number of their record.
+    downloads: HashMap<u64, std::ops::Range<usize>>,
+    /// What streams are waiting for this process to do, in order of arrival.
+    callbacks: VecDeque<Callback>,
+    /// Callbacks that were asked for and are not done.
+    outstanding: usize,
+}
+
+/// A record from the worker.
+enum Arrived {
+    Reply(u64, ReplyRecord),
+    Callback(Callback),
+    Output(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -154,6 +170,7 @@ impl Connection {
             reply_arrived: Condvar::new(),
             stream: Mutex::new(ReceiveBuffer { bytes: VecDeque::new(), scratch: vec![0; RECEIVE_BYTES] }),
             lost: OnceLock::new(),
+            detached: Detached::default(),
             counters: Counters::default(),
         });
         let writer = Arc::clone(&connection);
@@ -263,16 +280,106 @@ impl Connection {
             }
             incoming.reading = true;
             drop(incoming);
-            let read = self.read_reply();
-            if let Err(loss) = &read {
-                self.lose(loss.clone());
+            incoming = self.read_for_all();
+        }
+    }
+
+    /// Reads one record and hands it to whom it concerns. The caller has set `reading`.
+    fn read_for_all(&self) -> MutexGuard<'_, Incoming> {
+        let read = self.read_record();
+        if let Err(loss) = &read {
+            self.lose(loss.clone());
+        }
+        if let Ok(Arrived::Output(text)) = &read {
+            // Before anybody learns of a completion behind it.
+            crate::output::print(text);
+        }
+        let mut incoming = lock(&self.incoming);
+        incoming.reading = false;
+        match read {
+            Ok(Arrived::Reply(number, reply)) => {
+                incoming.downloads.remove(&number);
+                if let Some(detached) = incoming.pending.complete(number, reply) {
+                    self.detached.note(detached.head);
+                }
             }
-            incoming = lock(&self.incoming);
-            incoming.reading = false;
-            if let Ok((number, reply)) = read {
-                incoming.pending.complete(number, reply);
+            Ok(Arrived::Callback(callback)) => incoming.callbacks.push_back(callback),
+            Ok(Arrived::Output(_)) | Err(_) => {}
+        }
+        self.reply_arrived.notify_all();
+        incoming
+    }
+
+    /// Sends a request whose reply's data lands in `destination`, some time before anything tells this process that
+    /// the copy is complete. Nobody waits for it.
+    ///
+    /// # Safety
+    /// The memory must stay writable until [`Connection::has_downloads`] denies it.
+    pub unsafe fn send_download<'a, R: Request<'a>>(
+        &self,
+        request: &R,
+        context: u32,
+        destination: Destination,
+    ) -> Result<(), Loss> {
+        let mut outgoing = self.outgoing_with_room()?;
+        let sequence =
+            outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, true, context));
+        let start = destination.pointer.addr();
+        {
+            let mut incoming = lock(&self.incoming);
+            incoming.pending.expect_detached(sequence, R::CALL, destination);
+            incoming.downloads.insert(sequence, start..start + destination.length);
+        }
+        self.hand_to_writer(&outgoing);
+        Ok(())
+    }
+
+    /// Whether copies under way will write into the `length` bytes at `start`.
+    pub fn has_downloads(&self, start: usize, length: usize) -> bool {
+        let incoming = lock(&self.incoming);
+        let end = start.saturating_add(length);
+        incoming.downloads.values().any(|range| range.start < end && start < range.end)
+    }
+
+    /// Whether any copies under way will write memory of this process.
+    pub fn has_any_downloads(&self) -> bool {
+        !lock(&self.incoming).downloads.is_empty()
+    }
+
+    /// Notes that a callback was asked for; the service thread looks out for it from now on.
+    pub fn expect_callback(&self) {
+        lock(&self.incoming).outstanding += 1;
+        self.reply_arrived.notify_all();
+    }
+
+    /// Whether callbacks were asked for that are not done.
+    pub fn has_callbacks(&self) -> bool {
+        lock(&self.incoming).outstanding > 0
+    }
+
+    /// Notes that a callback was done, or will never come.
+    pub fn callback_done(&self) {
+        lock(&self.incoming).outstanding -= 1;
+    }
+
+    /// The next thing that a stream waits for; `None` once the connection is lost. Called by the service thread
+    /// alone, which reads the socket itself when nobody else does.
+    pub fn next_callback(&self) -> Option<Callback> {
+        let mut incoming = lock(&self.incoming);
+        loop {
+            if let Some(callback) = incoming.callbacks.pop_front() {
+                return Some(callback);
             }
-            self.reply_arrived.notify_all();
+            if self.lost.get().is_some() {
+                return None;
+            }
+            if incoming.reading || incoming.outstanding == 0 {
+                incoming = wait(&self.reply_arrived, incoming);
+                continue;
+            }
+            incoming.reading = true;
+            drop(incoming);
+            incoming = self.read_for_all();
         }
     }
 
@@ -367,7 +474,7 @@ impl Connection {
             }
             incoming.reading = true;
         }
-        let read = self.read_reply();
+        let read = self.read_record();
         lock(&self.incoming).reading = false;
         self.reply_arrived.notify_all();
         match read {
@@ -400,7 +507,7 @@ impl Connection {
         }
     }
 
-    fn read_reply(&self) -> Result<(u64, ReplyRecord), Loss> {
+    fn read_record(&self) -> Result<Arrived, Loss> {
         let mut stream = lock(&self.stream);
         let mut header = [0; HEADER_BYTES];
         stream.read(&self.socket, &mut header)?;
@@ -413,6 +520,11 @@ impl Connection {
             let refused = wire::handshake::Refused::decode(&mut reader);
             reader.finish(header.call)?;
             return Err(Loss::Refused { code: refused.code, reason: refused.reason });
+        }
+        if header.flags & flags::NOTICE != 0 {
+            let mut payload = vec![0; length];
+            stream.read(&self.socket, &mut payload)?;
+            return notice(&header, &payload);
         }
         let destination = lock(&self.incoming).pending.accept(&header)?;
         let mut head_bytes = [0; 10];
@@ -439,7 +551,42 @@ impl Connection {
                 stream.read(&self.socket, &mut body)?;
             }
         }
-        Ok((header.sequence, ReplyRecord { head, body }))
+        Ok(Arrived::Reply(header.sequence, ReplyRecord { head, body }))
+    }
+}
+
+fn notice(header: &Header, payload: &[u8]) -> Result<Arrived, Loss> {
+    let mut reader = wire::Reader::new(payload);
+    let arrived = match header.call {
+        CallId::CALLBACK => Arrived::Callback(Callback::decode(&mut reader)),
+        CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader).text),
+        call => return Err(WireError::UnknownCall { call }.into()),
+    };
+    reader.finish(header.call)?;
+    Ok(arrived)
+}
+
+/// The first error of a reply that nobody waited for.
+#[derive(Debug, Default)]
+pub struct Detached {
+    any: AtomicBool,
+    first: Mutex<Option<ReplyHead>>,
+}
+
+impl Detached {
+    fn note(&self, head: ReplyHead) {
+        if head.result != 0 || head.deferred.is_some() {
+            lock(&self.first).get_or_insert(head);
+            self.any.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes the error, if there is one.
+    pub fn take(&self) -> Option<ReplyHead> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        lock(&self.first).take()
     }
 }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cuda_abi::CUresult;
 
 use crate::client::Client;
-use crate::{coverage, state};
+use crate::{callback, coverage, state};
 
 /// What the body of an exported function answers; `Err` carries the code.
 pub type Answer<T = ()> = Result<T, CUresult>;
@@ -15,6 +15,9 @@ pub type Answer<T = ()> = Result<T, CUresult>;
 pub fn enter(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
     guard(name, |()| {
         let client = state::client()?;
+        if callback::is_running() {
+            return Err(CUresult::NOT_PERMITTED);
+        }
         client.check()?;
         body(client)
     })

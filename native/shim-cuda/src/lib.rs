@@ -5,6 +5,7 @@
 //! (named, all signals blocked), nothing before `cuInit`, no panic past its exports, nothing on stdout.
 
 mod broker;
+mod callback;
 mod client;
 mod connect;
 mod connection;
@@ -21,6 +22,7 @@ mod jit;
 mod launch;
 mod memory;
 mod module;
+mod output;
 mod private_tables;
 mod program;
 mod rectangle;

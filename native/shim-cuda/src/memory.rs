@@ -89,6 +89,12 @@ impl Ranges {
         range.filter(|range| length <= range.length - (address - range.start)).ok_or(CUresult::INVALID_VALUE)
     }
 
+    /// Whether all of `length` bytes at `address` are pinned host memory.
+    pub fn is_pinned(&self, address: u64, length: u64) -> bool {
+        self.find(address)
+            .is_some_and(|range| !range.kind.is_device() && length <= range.length - (address - range.start))
+    }
+
     /// Forgets the range that starts at `start` if `accept` says so.
     pub fn remove(&self, start: u64, accept: impl FnOnce(&Range) -> bool) -> Option<Range> {
         let mut table = self.write();

@@ -77,6 +77,10 @@ impl Copy3d {
         }
         self.source.check(client, self)?;
         self.destination.check(client, self)?;
+        if client.connection().has_callbacks() || client.connection().has_any_downloads() {
+            // Something under way may write host memory that this copy reads or writes.
+            client.call(&wire::cuda::CuStreamSynchronize { hStream: stream })?;
+        }
         match (self.source.place, self.destination.place) {
             (Place::Host(_), Place::Device(_)) => self.push(client, stream),
             (Place::Device(_), Place::Host(_)) => self.fetch(client, stream),

@@ -10,6 +10,7 @@ pub mod codec;
 mod error;
 pub mod handle;
 pub mod handshake;
+pub mod notice;
 pub mod preface;
 pub mod record;
 
@@ -26,6 +27,8 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         CallId::HELLO => Some("hello"),
         CallId::REFUSED => Some("refused"),
         CallId::GOODBYE => Some("goodbye"),
+        CallId::CALLBACK => Some("callback"),
+        CallId::OUTPUT => Some("output"),
         other => cuda::name_of(other),
     }
 }

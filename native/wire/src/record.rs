@@ -6,7 +6,7 @@ use crate::codec::{Reader, Writer};
 use crate::error::WireError;
 
 /// The wire format that this crate speaks; both ends must agree on it.
-pub const WIRE_FORMAT: u32 = 1;
+pub const WIRE_FORMAT: u32 = 2;
 
 /// Payload bytes a record may have. Larger copies are cut into several records by the sender; 16 MiB keeps
 /// a receiver's buffer small and one record below 5 ms on a 4 GB/s link.
@@ -26,6 +26,10 @@ impl CallId {
     pub const REFUSED: CallId = CallId(2);
     /// Last record of a client that ends in order: [`crate::handshake::Goodbye`].
     pub const GOODBYE: CallId = CallId(3);
+    /// A notice: a stream has reached something that the client must do ([`crate::notice::Callback`]).
+    pub const CALLBACK: CallId = CallId(4);
+    /// A notice: what kernels printed ([`crate::notice::Output`]).
+    pub const OUTPUT: CallId = CallId(5);
 }
 
 impl fmt::Display for CallId {
@@ -51,8 +55,10 @@ pub mod flags {
     pub const IS_REPLY: u16 = 2;
     /// The payload carries a deferred error (call u16, code i32) after its own code.
     pub const DEFERRED_ERROR: u16 = 4;
+    /// A record that a worker sends unasked; its sequence number is 0.
+    pub const NOTICE: u16 = 8;
     /// All bits that have a meaning.
-    pub const ALL: u16 = WANTS_REPLY | IS_REPLY | DEFERRED_ERROR;
+    pub const ALL: u16 = WANTS_REPLY | IS_REPLY | DEFERRED_ERROR | NOTICE;
 }
 
 /// What stands before every payload.
@@ -151,7 +157,7 @@ mod tests {
     #[test]
     fn unknown_flags_reserved_bits_and_huge_lengths_are_refused() {
         let good = Header { length: 5, call: CallId(77), flags: 0, context: 0, sequence: 1 };
-        assert!(Header::decode(&bytes_of(Header { flags: 8, ..good })).is_err());
+        assert!(Header::decode(&bytes_of(Header { flags: 16, ..good })).is_err());
         assert!(Header::decode(&bytes_of(Header { length: MAX_PAYLOAD + 1, ..good })).is_err());
         let mut bytes = bytes_of(good);
         bytes[12] = 1;

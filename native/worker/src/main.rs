@@ -3,18 +3,27 @@
 //! `serve` is what the acceptor starts for each connection; `inventory` prints what GPUs there are.
 
 mod assignment;
+mod callbacks;
 mod control;
 mod counters;
 mod end;
 mod footprint;
 
+mod gauge;
 mod generated;
 mod handles;
 mod inventory;
 mod manual;
 mod memory;
+mod outbox;
+mod output;
+mod parked;
 mod serve;
 mod snapshot;
+mod staging;
+mod streams;
+mod waits;
+mod wake;
 mod worker;
 
 use std::path::PathBuf;

@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use cuda_abi::CUresult;
 use ledger::Ledger;
-use session::{DeferredErrors, ReplyHead, RequestOrder};
+use rustix::event::{PollFd, PollFlags, poll};
+use session::RequestOrder;
 use transport::Socket;
 use wire::handshake::{Goodbye, Hello, Refused};
 use wire::record::{HEADER_BYTES, encode_record, flags};
@@ -17,9 +18,14 @@ use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::end;
 use crate::generated::dispatch;
+use crate::manual::waiting;
 use crate::memory::Memory;
+use crate::outbox::{Outbox, ReplyTo};
+use crate::output::Output;
+use crate::parked::{Held, Parked, ParkedRecord, Touches};
 use crate::snapshot;
-use crate::worker::Worker;
+use crate::wake::Wake;
+use crate::worker::{Later, Worker};
 
 /// Bytes asked from the socket at once.
 const RECEIVE_BYTES: usize = 1 << 20;
@@ -43,7 +49,18 @@ pub fn run() -> anyhow::Result<()> {
     control::report_regularly(Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
     tracing::info!(session = assignment.session_id, connection = assignment.connection_id, "serving");
 
-    let worker = match Worker::open(&assignment, Arc::clone(&memory), Arc::clone(&counters)) {
+    let socket = Arc::new(socket);
+    let outbox = Arc::new(Outbox::new(Arc::clone(&socket), Arc::clone(&counters)));
+    let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
+    let output = Arc::new(Output::capture().context("capture standard output")?);
+    let worker = match Worker::open(
+        &assignment,
+        Arc::clone(&memory),
+        Arc::clone(&counters),
+        Arc::clone(&outbox),
+        output,
+        Arc::clone(&wake),
+    ) {
         Ok(worker) => worker,
         Err(error) => {
             refuse(&socket, &format!("the GPU server cannot use its driver: {error:#}"));
@@ -53,9 +70,10 @@ pub fn run() -> anyhow::Result<()> {
     let mut connection = Connection {
         socket,
         worker,
+        outbox,
+        wake,
         order: RequestOrder::default(),
-        deferred: DeferredErrors::default(),
-        outgoing: Vec::new(),
+        parked: Parked::default(),
         body: Vec::new(),
         control: Arc::clone(&control),
         server_name: assignment.server_name,
@@ -80,11 +98,12 @@ fn refuse(socket: &Socket, reason: &str) {
 }
 
 struct Connection {
-    socket: Socket,
+    socket: Arc<Socket>,
     worker: Worker,
+    outbox: Arc<Outbox>,
+    wake: Arc<Wake>,
     order: RequestOrder,
-    deferred: DeferredErrors,
-    outgoing: Vec<u8>,
+    parked: Parked,
     body: Vec<u8>,
     control: Arc<Control>,
     server_name: String,
@@ -99,13 +118,14 @@ impl Connection {
             while let Some(record) = next_record(&buffer[start..])? {
                 let payload = start + HEADER_BYTES..start + HEADER_BYTES + record.length as usize;
                 start = payload.end;
-                self.execute(&record, &buffer[payload])?;
-                if self.outgoing.len() >= SEND_FROM {
-                    self.flush()?;
+                self.admit(&record, &buffer[payload])?;
+                if self.outbox.waiting() >= SEND_FROM {
+                    self.outbox.flush();
                 }
             }
             buffer.drain(..start);
-            self.flush()?;
+            self.outbox.flush();
+            self.wait_for_something()?;
             // A large record is received straight into its place.
             let missing = missing_bytes(&buffer);
             if missing > RECEIVE_BYTES {
@@ -126,53 +146,112 @@ impl Connection {
         }
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
-        if self.outgoing.is_empty() {
-            return Ok(());
+    /// Tries parked records again whenever the GPU has gone on; returns when there is something to receive.
+    fn wait_for_something(&mut self) -> anyhow::Result<()> {
+        while !self.parked.is_empty() {
+            // In this order: what becomes possible after the trial wakes the poll.
+            self.wake.want(true);
+            self.wake.clear();
+            self.try_parked()?;
+            self.outbox.flush();
+            if self.parked.is_empty() {
+                break;
+            }
+            let mut descriptors = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            if !self.parked.is_full() {
+                descriptors.push(PollFd::new(&*self.socket, PollFlags::IN));
+            }
+            match poll(&mut descriptors, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("wait for the client and the GPU"),
+            }
+            if descriptors.get(1).is_some_and(|socket| !socket.revents().is_empty()) {
+                break;
+            }
         }
-        Counters::add(&self.worker.counters.bytes_sent, self.outgoing.len() as u64);
-        let sent = self.socket.send_all(&[&self.outgoing]);
-        self.outgoing.clear();
-        sent.context("send to the client")
+        self.wake.want(false);
+        Ok(())
     }
 
-    fn execute(&mut self, header: &Header, payload: &[u8]) -> Result<(), WireError> {
+    /// Takes a record that has arrived: executes it, or parks it behind what must come first.
+    fn admit(&mut self, header: &Header, payload: &[u8]) -> Result<(), WireError> {
         self.order.admit(header)?;
-        let wants_reply = header.flags & flags::WANTS_REPLY != 0;
-        let mut reader = Reader::new(payload);
-        self.body.clear();
-        let result = match header.call {
-            CallId::HELLO => self.hello(reader)?,
-            CallId::GOODBYE => self.goodbye(reader)?,
-            call => {
-                let started = Instant::now();
-                let counters = Arc::clone(&self.worker.counters);
-                Counters::add(&counters.calls, 1);
-                if wants_reply {
-                    Counters::add(&counters.round_trips, 1);
-                }
-                let result = self.worker.in_context(call, header.context, |worker| {
-                    dispatch::dispatch(worker, call, &mut reader, &mut Writer::new(&mut self.body))
-                })?;
-                let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                Counters::add(&counters.busy_nanoseconds, elapsed);
-                result
+        match header.call {
+            CallId::HELLO => {
+                let result = self.hello(Reader::new(payload))?;
+                self.outbox.reply(reply_to(header), result.0, &self.body);
+                return Ok(());
             }
-        };
-        if wants_reply {
-            self.reply(header, result);
-        } else if result != CUresult::SUCCESS {
-            self.deferred.note(header.call, result.0);
+            CallId::GOODBYE => return self.goodbye(Reader::new(payload)),
+            _ => {}
+        }
+        Counters::add(&self.worker.counters.calls, 1);
+        if header.flags & flags::WANTS_REPLY != 0 {
+            Counters::add(&self.worker.counters.round_trips, 1);
+        }
+        if !self.parked.is_empty() {
+            let touches = Touches::of(header.call, payload);
+            let non_blocking = self.worker.streams.non_blocking_handles();
+            if self.parked.held(non_blocking).holds_back(&touches, non_blocking) {
+                self.parked.push(ParkedRecord { header: *header, payload: payload.to_vec(), touches });
+                return Ok(());
+            }
+        }
+        if !self.execute(header, payload)? {
+            let touches = Touches::of(header.call, payload);
+            self.parked.push(ParkedRecord { header: *header, payload: payload.to_vec(), touches });
         }
         Ok(())
     }
 
-    fn reply(&mut self, request: &Header, result: CUresult) {
-        let head = ReplyHead { result: result.0, deferred: self.deferred.take() };
-        encode_record(&mut self.outgoing, request.call, head.flags(), 0, request.sequence, |writer| {
-            head.encode(writer);
-            writer.put_raw(&self.body);
-        });
+    fn try_parked(&mut self) -> Result<(), WireError> {
+        let mut held = Held::default();
+        for record in self.parked.take() {
+            let wait = held.holds_back(&record.touches, self.worker.streams.non_blocking_handles());
+            if wait || !self.execute(&record.header, &record.payload)? {
+                held.add(&record.touches, self.worker.streams.non_blocking_handles());
+                self.parked.push(record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes a record; `false` when it must be tried again later and nothing has happened.
+    fn execute(&mut self, header: &Header, payload: &[u8]) -> Result<bool, WireError> {
+        let call = header.call;
+        let wants_reply = header.flags & flags::WANTS_REPLY != 0;
+        let started = Instant::now();
+        self.body.clear();
+        let worker = &mut self.worker;
+        worker.later = Later::No;
+        worker.reply_to = wants_reply.then(|| reply_to(header));
+        waiting::forget_stream(worker, call, payload);
+        let body = &mut self.body;
+        let result = worker.in_context(call, header.context, |worker| {
+            let mut reader = Reader::new(payload);
+            match waiting::wait(worker, call, &reader) {
+                Some(answer) => answer,
+                None => dispatch::dispatch(worker, call, &mut reader, &mut Writer::new(body)),
+            }
+        })?;
+        let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Counters::add(&worker.counters.busy_nanoseconds, elapsed);
+        match worker.later {
+            Later::TryAgain => return Ok(false),
+            Later::Answered => return Ok(true),
+            Later::No => {}
+        }
+        if !is_launch(call) {
+            waiting::note_stream_calls(worker, call, payload);
+            waiting::note_streams(worker, call, Touches::of(call, payload).streams());
+        }
+        if wants_reply {
+            worker.waits.send_finished_downloads();
+            self.outbox.reply(reply_to(header), result.0, &self.body);
+        } else if result != CUresult::SUCCESS {
+            self.outbox.failed(call, result.0);
+        }
+        Ok(true)
     }
 
     fn hello(&mut self, mut reader: Reader<'_>) -> Result<CUresult, WireError> {
@@ -188,12 +267,21 @@ impl Connection {
         }
     }
 
-    fn goodbye(&mut self, mut reader: Reader<'_>) -> Result<CUresult, WireError> {
+    fn goodbye(&mut self, mut reader: Reader<'_>) -> Result<(), WireError> {
         let goodbye = Goodbye::decode(&mut reader);
         reader.finish(CallId::GOODBYE)?;
         Counters::add(&self.worker.counters.local_calls, goodbye.local_calls);
-        Ok(CUresult::SUCCESS)
+        Ok(())
     }
+}
+
+fn reply_to(header: &Header) -> ReplyTo {
+    ReplyTo { call: header.call, sequence: header.sequence }
+}
+
+/// Launches note their stream themselves, being by far the most frequent records.
+fn is_launch(call: CallId) -> bool {
+    call == <wire::cuda::CuLaunchKernel<'_>>::CALL
 }
 
 /// The header of the record at the start of `bytes`, if it is wholly there.

@@ -1,26 +1,61 @@
 //! What a worker holds while it serves its client: the driver, the client's objects, its memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use cuda_abi::{CUcontext, CUresult};
+use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
 use wire::handle::{self, Handle as _};
 use wire::{CallId, WireError};
 
 use crate::assignment::Assignment;
+use crate::callbacks::Callbacks;
 use crate::counters::Counters;
 use crate::footprint::Footprint;
+use crate::gauge::Gauges;
 use crate::handles::{HandleError, Handles};
 use crate::manual::modules::Modules;
 use crate::memory::Memory;
+use crate::outbox::{Outbox, ReplyTo};
+use crate::output::Output;
+use crate::staging::{Buffer, Staging};
+use crate::streams::Streams;
+use crate::waits::{LaneKey, Then, Until, Waits};
+use crate::wake::Wake;
+
+/// What becomes of the answer to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Later {
+    /// The result of the call is the answer.
+    #[default]
+    No,
+    /// The answer comes when the GPU is ready.
+    Answered,
+    /// The call could not be made yet; nothing happened. It is tried again when the GPU has gone on.
+    TryAgain,
+}
 
 /// The state behind every call.
 pub struct Worker {
     /// The real driver, or the simulated one.
-    pub driver: Driver,
+    pub driver: Arc<Driver>,
+    /// Buffers that the GPU copies from and to.
+    pub staging: Arc<Staging>,
+    /// What the GPU is waited for.
+    pub waits: Waits,
+    /// What the client does while streams wait.
+    pub callbacks: Arc<Callbacks>,
+    /// How much each stream has before it.
+    pub gauges: Gauges,
+    /// Which streams have work that nobody knows to be finished.
+    pub streams: Streams,
+    /// Set by a call whose result is not its answer.
+    pub later: Later,
+    /// Whom the call under way answers, if anybody waits.
+    pub reply_to: Option<ReplyTo>,
+    uploads: VecDeque<Upload>,
     /// The client's objects.
     pub handles: Handles,
     /// What this process takes of the GPUs.
@@ -38,6 +73,16 @@ pub struct Worker {
     contexts: HashMap<u32, MadeContext>,
 }
 
+/// A buffer that a copy under way reads.
+#[derive(Debug)]
+struct Upload {
+    context: u32,
+    driver_context: CUcontext,
+    stream: CUstream,
+    event: CUevent,
+    buffer: Buffer,
+}
+
 /// A context of the client, by the index that records name it with.
 #[derive(Debug, Clone, Copy)]
 struct MadeContext {
@@ -51,11 +96,26 @@ impl Worker {
         assignment: &Assignment,
         memory: Arc<Memory>,
         counters: Arc<Counters>,
+        outbox: Arc<Outbox>,
+        output: Arc<Output>,
+        wake: Arc<Wake>,
     ) -> anyhow::Result<Worker> {
-        let driver = load(&assignment.driver)?;
+        let driver = Arc::new(load(&assignment.driver)?);
+        let staging = Arc::new(Staging::new(Arc::clone(&driver)));
+        let callbacks = Arc::new(Callbacks::new(Arc::clone(&outbox)));
+        let waits =
+            Waits::new(Arc::clone(&driver), outbox, Arc::clone(&staging), Arc::clone(&memory), output, wake);
         Ok(Worker {
             footprint: Footprint::new(&driver),
             driver,
+            staging,
+            waits,
+            callbacks,
+            gauges: Gauges::default(),
+            streams: Streams::default(),
+            later: Later::No,
+            reply_to: None,
+            uploads: VecDeque::new(),
             handles: Handles::default(),
             memory,
             counters,
@@ -96,10 +156,108 @@ impl Worker {
         body(self)
     }
 
+    /// The driver's current context.
+    pub fn current(&self) -> CUcontext {
+        self.current
+    }
+
+    /// Whether everything on `stream` (null: the legacy stream) of the current context is finished, so that a
+    /// blocking call on it takes no longer than itself. Errors of the GPU count as finished: the call reports them.
+    pub fn is_idle(&mut self, stream: CUstream) -> bool {
+        let driver = &self.driver;
+        self.streams.is_idle(self.context, stream, |stream| {
+            // SAFETY: streams are forgotten when they are destroyed, so this one is alive.
+            unsafe { driver.cuStreamQuery(stream) }
+        })
+    }
+
+    /// Whether everything in the current context is finished.
+    pub fn is_all_idle(&mut self) -> bool {
+        let driver = &self.driver;
+        self.streams.is_all_idle(self.context, |stream| {
+            // SAFETY: as above.
+            unsafe { driver.cuStreamQuery(stream) }
+        })
+    }
+
+    /// A buffer for `size` bytes in the current context; `None` when the call must be tried again later.
+    pub fn buffer(&mut self, size: usize) -> Result<Option<Buffer>, CUresult> {
+        self.reclaim();
+        let buffer = self.staging.take(size, self.context)?;
+        if buffer.is_none() {
+            // Somebody must wake the issuing thread when the oldest upload is done.
+            if let Some(upload) = self.uploads.pop_front() {
+                self.waits.push(
+                    LaneKey::Stream(upload.context, upload.stream.0),
+                    upload.driver_context,
+                    Until::Own(upload.event),
+                    Then::Recycle(upload.buffer),
+                );
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// Keeps `buffer`, which a copy on `stream` reads, until the copy has read it.
+    pub fn keep_until_read(&mut self, buffer: Buffer, stream: CUstream) -> CUresult {
+        match self.waits.mark(self.current, stream) {
+            Ok(event) => {
+                self.uploads.push_back(Upload {
+                    context: self.context,
+                    driver_context: self.current,
+                    stream,
+                    event,
+                    buffer,
+                });
+                CUresult::SUCCESS
+            }
+            Err(code) => {
+                // Nobody knows when the GPU has read it; better lost than overwritten.
+                let _lost = buffer;
+                code
+            }
+        }
+    }
+
+    /// Gives buffers back that were read. A few unfinished uploads are passed over, as streams differ.
+    fn reclaim(&mut self) {
+        const PASSED_OVER: usize = 4;
+        let mut index = 0;
+        while index < self.uploads.len() && index < PASSED_OVER {
+            // SAFETY: the event is alive: it is given back below.
+            let code = unsafe { self.driver.cuEventQuery(self.uploads[index].event) };
+            if code == CUresult::NOT_READY {
+                index += 1;
+                continue;
+            }
+            if let Some(upload) = self.uploads.remove(index) {
+                self.waits.give_event(upload.driver_context, upload.event);
+                self.staging.give(upload.buffer);
+            }
+        }
+    }
+
     /// Notes that the client's context `index` belongs to `device`.
     pub fn context_made(&mut self, index: u32, device: usize, primary: bool) {
         self.contexts.insert(index, MadeContext { device, primary });
+        self.staging.context_made(index);
         self.forget_current();
+    }
+
+    /// Before the client's context `index` is destroyed: nothing of it may be waited for any more.
+    pub fn context_ends(&mut self, index: u32, context: CUcontext) {
+        self.waits.finish_all();
+        self.staging.context_gone(index);
+        for upload in std::mem::take(&mut self.uploads) {
+            if upload.context == index {
+                self.staging.give(upload.buffer);
+            } else {
+                self.uploads.push_back(upload);
+            }
+        }
+        self.waits.context_gone(context);
+        self.gauges.forget_context(index);
+        self.streams.forget_context(index);
     }
 
     /// Gives back what the client's context `index` held; the driver has destroyed it.

@@ -135,6 +135,7 @@ pub struct Functions {
     cuMemsetD32Async: Option<PFN_cuMemsetD32Async>,
     cuMemsetD8_v2: Option<PFN_cuMemsetD8_v2>,
     cuMemsetD8Async: Option<PFN_cuMemsetD8Async>,
+    cuStreamAddCallback: Option<PFN_cuStreamAddCallback>,
     cuStreamCopyAttributes: Option<PFN_cuStreamCopyAttributes>,
     cuStreamCreate: Option<PFN_cuStreamCreate>,
     cuStreamCreateWithPriority: Option<PFN_cuStreamCreateWithPriority>,
@@ -166,6 +167,7 @@ pub struct Functions {
     cuFuncSetCacheConfig: Option<PFN_cuFuncSetCacheConfig>,
     cuFuncSetSharedMemConfig: Option<PFN_cuFuncSetSharedMemConfig>,
     cuLaunchCooperativeKernel: Option<PFN_cuLaunchCooperativeKernel>,
+    cuLaunchHostFunc: Option<PFN_cuLaunchHostFunc>,
     cuLaunchKernel: Option<PFN_cuLaunchKernel>,
     cuLaunchKernelEx: Option<PFN_cuLaunchKernelEx>,
     cuOccupancyAvailableDynamicSMemPerBlock: Option<PFN_cuOccupancyAvailableDynamicSMemPerBlock>,
@@ -603,6 +605,10 @@ impl Functions {
                     .get::<PFN_cuMemsetD8Async>(b"cuMemsetD8Async\0")
                     .ok()
                     .map(|found| *found),
+                cuStreamAddCallback: library
+                    .get::<PFN_cuStreamAddCallback>(b"cuStreamAddCallback\0")
+                    .ok()
+                    .map(|found| *found),
                 cuStreamCopyAttributes: library
                     .get::<PFN_cuStreamCopyAttributes>(b"cuStreamCopyAttributes\0")
                     .ok()
@@ -704,6 +710,10 @@ impl Functions {
                     .map(|found| *found),
                 cuLaunchCooperativeKernel: library
                     .get::<PFN_cuLaunchCooperativeKernel>(b"cuLaunchCooperativeKernel\0")
+                    .ok()
+                    .map(|found| *found),
+                cuLaunchHostFunc: library
+                    .get::<PFN_cuLaunchHostFunc>(b"cuLaunchHostFunc\0")
                     .ok()
                     .map(|found| *found),
                 cuLaunchKernel: library
@@ -2008,6 +2018,20 @@ impl Functions {
         }
     }
 
+    pub unsafe fn cuStreamAddCallback(
+        &self,
+        hStream: CUstream,
+        callback: CUstreamCallback,
+        userData: *mut c_void,
+        flags: u32,
+    ) -> CUresult {
+        match self.cuStreamAddCallback {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hStream, callback, userData, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
     pub unsafe fn cuStreamCopyAttributes(&self, dst: CUstream, src: CUstream) -> CUresult {
         match self.cuStreamCopyAttributes {
             // SAFETY: the caller keeps the contract of this call.
@@ -2317,6 +2341,19 @@ impl Functions {
                     kernelParams,
                 )
             },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuLaunchHostFunc(
+        &self,
+        hStream: CUstream,
+        r#fn: CUhostFn,
+        userData: *mut c_void,
+    ) -> CUresult {
+        match self.cuLaunchHostFunc {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hStream, r#fn, userData) },
             None => CUresult::NOT_FOUND,
         }
     }

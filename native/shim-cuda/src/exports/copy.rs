@@ -1,8 +1,11 @@
 //! One-dimensional copies.
 //!
-//! Bytes from the host leave when the call is made: nothing in this process writes host memory behind the
-//! program's back (copies to the host are waited for, host functions do not exist yet), so the bytes are the
-//! ones that CUDA would read later. Bytes to the host are waited for.
+//! **To the device.** CUDA reads a pinned source when the stream reaches the copy. The bytes leave when the call is
+//! made if nothing can change them until then: no copy under way writes there, and no host function is pending.
+//! Otherwise the worker asks for them when the stream is there (a *pull*). Pageable sources are read at the call.
+//!
+//! **To the host.** Copies into pinned memory are not waited for: their bytes land before anything says that the
+//! copy is complete. Copies into pageable memory are waited for.
 
 use std::ffi::c_void;
 
@@ -10,6 +13,7 @@ use cuda_abi::{CUdeviceptr, CUresult, CUstream};
 use wire::handle::Stream;
 use wire::{Request, cuda};
 
+use crate::callback::{self, Action};
 use crate::client::Client;
 use crate::connection::Destination;
 use crate::entry::Answer;
@@ -60,7 +64,7 @@ exports! {
 /// # Safety
 /// `source` has `length` readable bytes.
 unsafe fn to_device(
-    client: &Client,
+    client: &'static Client,
     destination: u64,
     source: *const c_void,
     length: usize,
@@ -74,6 +78,18 @@ unsafe fn to_device(
         return Err(CUresult::INVALID_VALUE);
     }
     client.ranges.device_range(destination, length as u64)?;
+    let may_change =
+        client.connection().has_callbacks() || client.connection().has_downloads(source.addr(), length);
+    if may_change {
+        match stream {
+            Some(stream) if client.ranges.is_pinned(source.addr() as u64, length as u64) => {
+                // SAFETY: the caller's promise, which for a pinned source holds until the copy is complete.
+                return unsafe { pull(client, destination, source.cast(), length, stream) };
+            }
+            // A copy that CUDA would make wait for earlier work: here the work is waited for.
+            _ => client.call(&cuda::CuStreamSynchronize { hStream: stream.unwrap_or_default() })?,
+        }
+    }
     // SAFETY: the program says that `length` bytes are readable there.
     let bytes: &[u8] = unsafe { std::slice::from_raw_parts(source.cast(), length) };
     let mut address = destination;
@@ -92,6 +108,31 @@ unsafe fn to_device(
             )?,
         }
         address += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `source` has `length` readable bytes until the copy is complete.
+unsafe fn pull(
+    client: &'static Client,
+    destination: u64,
+    source: *const u8,
+    length: usize,
+    stream: Stream,
+) -> Answer {
+    for offset in (0..length).step_by(PIECE) {
+        let size = PIECE.min(length - offset);
+        // SAFETY: `offset` stays within the program's `length` bytes.
+        let piece = unsafe { source.add(offset) };
+        callback::ask(client, Action::Pull(piece, size), |token| {
+            client.post(&cuda::FarpoolPullToDevice {
+                destination: destination + offset as u64,
+                size: size as u64,
+                stream,
+                token,
+            })
+        })?;
     }
     Ok(())
 }
@@ -120,6 +161,15 @@ unsafe fn to_host(
         let place = unsafe { Destination::new(destination.cast::<u8>().add(offset), size) };
         (source + offset as u64, size as u64, place)
     });
+    if let Some(stream) = stream
+        && client.ranges.is_pinned(destination.addr() as u64, length as u64)
+    {
+        for (source, size, place) in pieces {
+            // SAFETY: pinned memory is given back only when no download is under way.
+            unsafe { client.download(&cuda::CuMemcpyDtoHAsyncV2 { source, size, stream }, place)? };
+        }
+        return Ok(());
+    }
     match stream {
         None => client
             .call_into(pieces.map(|(source, size, place)| (cuda::CuMemcpyDtoHV2 { source, size }, place))),
@@ -134,7 +184,7 @@ unsafe fn to_host(
 /// # Safety
 /// Addresses that are no device memory have `length` readable or writable bytes of this process.
 unsafe fn by_address(
-    client: &Client,
+    client: &'static Client,
     destination: u64,
     source: u64,
     length: usize,
@@ -153,7 +203,15 @@ unsafe fn by_address(
             (true, true) => on_one_device(client, destination, source, length, stream),
             (false, false) => {
                 client.contexts.current()?;
-                // Earlier work of the stream cannot touch host memory, so the copy may happen now.
+                let (to, from) = (host(destination)?.addr(), host(source)?.addr());
+                let connection = client.connection();
+                if connection.has_callbacks()
+                    || connection.has_downloads(to, length)
+                    || connection.has_downloads(from, length)
+                {
+                    client.call(&cuda::CuStreamSynchronize { hStream: stream.unwrap_or_default() })?;
+                }
+                // Nothing of the stream touches this memory any more, so the copy may happen now.
                 std::ptr::copy(host(source)?.cast::<u8>(), host(destination)?.cast::<u8>(), length);
                 Ok(())
             }

@@ -2,12 +2,17 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
-use cuda_abi::{CUfunction, CUfunction_attribute, CUlaunchConfig, CUmodule, CUresult, CUstream};
+use cuda_abi::{
+    CUfunction, CUfunction_attribute, CUhostFn, CUlaunchConfig, CUmodule, CUresult, CUstream,
+    CUstreamCallback,
+};
 use wire::cuda;
 
+use crate::callback::{self, Action};
 use crate::convert::{opaque, out};
 use crate::exports::library::parameter_info;
 use crate::launch::{self, Geometry, code_of};
+use crate::stream;
 
 exports! {
     fn cuFuncGetAttribute(pi: *mut c_int, attrib: CUfunction_attribute, hfunc: CUfunction) enter_local |client| {
@@ -68,6 +73,27 @@ exports! {
             shared_bytes: sharedMemBytes,
             stream: launch.stream,
             parameters: &parameters,
+        })
+    }
+
+    fn cuLaunchHostFunc(hStream: CUstream, function: CUhostFn, userData: *mut c_void) enter |client| {
+        let function = function.ok_or(CUresult::INVALID_VALUE)?;
+        let stream = stream::resolve(client, hStream.0 as u64)?;
+        callback::ask(client, Action::Host(function, userData), |token| {
+            client.post(&cuda::FarpoolHostFunction { stream, token })
+        })
+    }
+
+    fn cuStreamAddCallback(
+        hStream: CUstream,
+        callback: CUstreamCallback,
+        userData: *mut c_void,
+        flags: c_uint,
+    ) enter |client| {
+        let function = callback.filter(|_| flags == 0).ok_or(CUresult::INVALID_VALUE)?;
+        let stream = stream::resolve(client, hStream.0 as u64)?;
+        callback::ask(client, Action::Stream(function, hStream, userData), |token| {
+            client.post(&cuda::FarpoolHostFunction { stream, token })
         })
     }
 

@@ -37,6 +37,7 @@ exports! {
         if p.is_null() {
             return Ok(());
         }
+        settle(client, p)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostAllocated(_)));
         let range = known.ok_or(CUresult::INVALID_VALUE)?;
         let length = usize::try_from(range.length).map_err(|_| CUresult::UNKNOWN)?;
@@ -61,6 +62,7 @@ exports! {
     }
 
     fn cuMemHostUnregister(p: *mut c_void) enter_local |client| {
+        settle(client, p)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostRegistered(_)));
         known.map(drop).ok_or(CUresult::HOST_MEMORY_NOT_REGISTERED)
     }
@@ -90,6 +92,17 @@ exports! {
 fn owner(client: &Client) -> Answer<(Context, usize)> {
     let (context, state) = client.contexts.current()?;
     Ok((context, state.device))
+}
+
+/// Waits until no copy under way uses the memory at `p`, as CUDA does before it gives pinned memory back.
+fn settle(client: &Client, p: *mut c_void) -> Answer {
+    let Some(range) = client.ranges.find(p.addr() as u64) else { return Ok(()) };
+    let length = usize::try_from(range.length).map_err(|_| CUresult::UNKNOWN)?;
+    let connection = client.connection();
+    if connection.has_downloads(p.addr(), length) || connection.has_callbacks() {
+        client.call(&wire::cuda::CuCtxSynchronize)?;
+    }
+    Ok(())
 }
 
 /// Pages of this process, noted as pinned.

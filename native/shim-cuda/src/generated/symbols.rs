@@ -644,8 +644,8 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     ("cuLaunchGrid", Address(crate::generated::unsupported::cuLaunchGrid as *const c_void)),
     ("cuLaunchGridAsync", Address(crate::generated::unsupported::cuLaunchGridAsync as *const c_void)),
-    ("cuLaunchHostFunc", Address(crate::generated::unsupported::cuLaunchHostFunc as *const c_void)),
-    ("cuLaunchHostFunc_ptsz", Address(crate::generated::unsupported::cuLaunchHostFunc_ptsz as *const c_void)),
+    ("cuLaunchHostFunc", Address(crate::exports::cuLaunchHostFunc as *const c_void)),
+    ("cuLaunchHostFunc_ptsz", Address(crate::generated::variants::cuLaunchHostFunc_ptsz as *const c_void)),
     ("cuLaunchKernel", Address(crate::exports::cuLaunchKernel as *const c_void)),
     ("cuLaunchKernelEx", Address(crate::exports::cuLaunchKernelEx as *const c_void)),
     ("cuLaunchKernelEx_ptsz", Address(crate::generated::variants::cuLaunchKernelEx_ptsz as *const c_void)),
@@ -1088,10 +1088,10 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuSignalExternalSemaphoresAsync_ptsz",
         Address(crate::generated::unsupported::cuSignalExternalSemaphoresAsync_ptsz as *const c_void),
     ),
-    ("cuStreamAddCallback", Address(crate::generated::unsupported::cuStreamAddCallback as *const c_void)),
+    ("cuStreamAddCallback", Address(crate::exports::cuStreamAddCallback as *const c_void)),
     (
         "cuStreamAddCallback_ptsz",
-        Address(crate::generated::unsupported::cuStreamAddCallback_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamAddCallback_ptsz as *const c_void),
     ),
     (
         "cuStreamAttachMemAsync",
@@ -1453,6 +1453,7 @@ const _: cuda_abi::PFN_cuKernelGetLibrary = crate::exports::cuKernelGetLibrary;
 const _: cuda_abi::PFN_cuKernelGetName = crate::exports::cuKernelGetName;
 const _: cuda_abi::PFN_cuKernelGetParamInfo = crate::exports::cuKernelGetParamInfo;
 const _: cuda_abi::PFN_cuLaunchCooperativeKernel = crate::exports::cuLaunchCooperativeKernel;
+const _: cuda_abi::PFN_cuLaunchHostFunc = crate::exports::cuLaunchHostFunc;
 const _: cuda_abi::PFN_cuLaunchKernel = crate::exports::cuLaunchKernel;
 const _: cuda_abi::PFN_cuLaunchKernelEx = crate::exports::cuLaunchKernelEx;
 const _: cuda_abi::PFN_cuLibraryGetGlobal = crate::exports::cuLibraryGetGlobal;
@@ -1493,6 +1494,7 @@ const _: cuda_abi::PFN_cuModuleLoadFatBinary = crate::exports::cuModuleLoadFatBi
 const _: cuda_abi::PFN_cuModuleUnload = crate::exports::cuModuleUnload;
 const _: cuda_abi::PFN_cuPointerGetAttribute = crate::exports::cuPointerGetAttribute;
 const _: cuda_abi::PFN_cuPointerGetAttributes = crate::exports::cuPointerGetAttributes;
+const _: cuda_abi::PFN_cuStreamAddCallback = crate::exports::cuStreamAddCallback;
 const _: cuda_abi::PFN_cuStreamGetCaptureInfo = crate::exports::cuStreamGetCaptureInfo;
 const _: cuda_abi::PFN_cuStreamGetCaptureInfo_v2 = crate::exports::cuStreamGetCaptureInfo_v2;
 const _: cuda_abi::PFN_cuStreamGetCaptureInfo_v3 = crate::exports::cuStreamGetCaptureInfo_v3;

@@ -1428,24 +1428,6 @@ pub unsafe extern "C" fn cuLaunchGridAsync(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchHostFunc(
-    hStream: CUstream,
-    r#fn: CUhostFn,
-    userData: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchHostFunc")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(
-    hStream: CUstream,
-    r#fn: CUhostFn,
-    userData: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuLaunchHostFunc_ptsz")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLibraryEnumerateKernels(
     kernels: *mut CUkernel,
     numKernels: u32,
@@ -2860,26 +2842,6 @@ pub unsafe extern "C" fn cuSignalExternalSemaphoresAsync_ptsz(
     stream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAddCallback(
-    hStream: CUstream,
-    callback: CUstreamCallback,
-    userData: *mut c_void,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuStreamAddCallback")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
-    hStream: CUstream,
-    callback: CUstreamCallback,
-    userData: *mut c_void,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuStreamAddCallback_ptsz")
 }
 
 #[unsafe(no_mangle)]

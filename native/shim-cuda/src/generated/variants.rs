@@ -118,6 +118,16 @@ pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(
+    hStream: CUstream,
+    r#fn: CUhostFn,
+    userData: *mut c_void,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuLaunchHostFunc(per_thread(hStream), r#fn, userData) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
     config: *const CUlaunchConfig,
     f: CUfunction,
@@ -556,6 +566,17 @@ pub unsafe extern "C" fn cuProfilerStart() -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuProfilerStop() -> CUresult {
     CUresult::SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
+    hStream: CUstream,
+    callback: CUstreamCallback,
+    userData: *mut c_void,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamAddCallback(per_thread(hStream), callback, userData, flags) }
 }
 
 #[unsafe(no_mangle)]

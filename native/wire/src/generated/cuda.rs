@@ -24,6 +24,9 @@ mod tests;
 pub fn name_of(call: CallId) -> Option<&'static str> {
     Some(match call.0 {
         16 => "farpoolStage",
+        17 => "farpoolHostFunction",
+        18 => "farpoolPullToDevice",
+        19 => "farpoolCallbackDone",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
         258 => "cuGetErrorString",
@@ -673,6 +676,78 @@ impl<'a> Request<'a> for FarpoolStage<'a> {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { blob: reader.take_u64(), data: reader.take_bytes() }
+    }
+}
+
+/// Request of `farpoolHostFunction`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolHostFunction {
+    pub stream: Stream,
+    pub token: u64,
+}
+
+impl<'a> Request<'a> for FarpoolHostFunction {
+    const CALL: CallId = CallId(17);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.stream.raw());
+        writer.put_u64(self.token);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { stream: Stream::from_raw(reader.take_u64()), token: reader.take_u64() }
+    }
+}
+
+/// Request of `farpoolPullToDevice`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolPullToDevice {
+    pub destination: u64,
+    pub size: u64,
+    pub stream: Stream,
+    pub token: u64,
+}
+
+impl<'a> Request<'a> for FarpoolPullToDevice {
+    const CALL: CallId = CallId(18);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.destination);
+        writer.put_u64(self.size);
+        writer.put_u64(self.stream.raw());
+        writer.put_u64(self.token);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            destination: reader.take_u64(),
+            size: reader.take_u64(),
+            stream: Stream::from_raw(reader.take_u64()),
+            token: reader.take_u64(),
+        }
+    }
+}
+
+/// Request of `farpoolCallbackDone`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolCallbackDone<'a> {
+    pub token: u64,
+    pub data: &'a [u8],
+}
+
+impl<'a> Request<'a> for FarpoolCallbackDone<'a> {
+    const CALL: CallId = CallId(19);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.token);
+        writer.put_bytes(self.data);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { token: reader.take_u64(), data: reader.take_bytes() }
     }
 }
 

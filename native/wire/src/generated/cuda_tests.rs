@@ -36,6 +36,21 @@ fn FarpoolStage_round_trips() {
 }
 
 #[test]
+fn FarpoolHostFunction_round_trips() {
+    check!(FarpoolHostFunction, FarpoolHostFunction::CALL, FarpoolHostFunction { stream: Stream::from_index(1), token: 2 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolPullToDevice_round_trips() {
+    check!(FarpoolPullToDevice, FarpoolPullToDevice::CALL, FarpoolPullToDevice { destination: 1, size: 2, stream: Stream::from_index(3), token: 4 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolCallbackDone_round_trips() {
+    check!(FarpoolCallbackDone, FarpoolCallbackDone::CALL, FarpoolCallbackDone { token: 1, data: &[7, 8, 9] }, open_end: 0);
+}
+
+#[test]
 fn CuDeviceGetExecAffinitySupport_round_trips() {
     check!(CuDeviceGetExecAffinitySupport, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupport { r#type: 1, dev: 2 }, open_end: 0);
     check!(CuDeviceGetExecAffinitySupportReply, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupportReply { pi: 1 }, open_end: 0);

@@ -33,6 +33,18 @@ pub fn dispatch(
         cuda::FarpoolStage::CALL => {
             by_hand::<cuda::FarpoolStage<'_>>(worker, reader, writer, crate::manual::farpoolStage)
         }
+        cuda::FarpoolHostFunction::CALL => {
+            by_hand::<cuda::FarpoolHostFunction>(worker, reader, writer, crate::manual::farpoolHostFunction)
+        }
+        cuda::FarpoolPullToDevice::CALL => {
+            by_hand::<cuda::FarpoolPullToDevice>(worker, reader, writer, crate::manual::farpoolPullToDevice)
+        }
+        cuda::FarpoolCallbackDone::CALL => by_hand::<cuda::FarpoolCallbackDone<'_>>(
+            worker,
+            reader,
+            writer,
+            crate::manual::farpoolCallbackDone,
+        ),
         cuda::CuDeviceGetExecAffinitySupport::CALL => {
             execute(worker, reader, writer, cuDeviceGetExecAffinitySupport)
         }

@@ -4,3 +4,4 @@
 //! The generated part of the worker.
 
 pub mod dispatch;
+pub mod touched;

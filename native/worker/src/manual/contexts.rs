@@ -72,6 +72,7 @@ pub fn cuCtxDestroy_v2(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuCtxDestroyV2::CALL, request.context)?;
+    worker.context_ends(index_of(request.context), CUcontext(address(raw)));
     // SAFETY: the context is alive: it is behind a live handle.
     let code = unsafe { worker.driver.cuCtxDestroy_v2(CUcontext(address(raw))) };
     worker.handles.remove(request.context);
@@ -123,6 +124,9 @@ fn make(
 fn end_primary(worker: &mut Worker, device: i32, end: impl FnOnce(&mut Worker) -> CUresult) -> Answer {
     let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
     let Some(index) = worker.primary_context(ordinal) else { return Ok(CUresult::INVALID_CONTEXT) };
+    let context = Context::from_index(u64::from(index));
+    let raw = worker.handles.get(cuda::CuDevicePrimaryCtxReleaseV2::CALL, context)?;
+    worker.context_ends(index, CUcontext(address(raw)));
     let code = end(worker);
     worker.handles.remove(Context::from_index(u64::from(index)));
     worker.context_gone(index);

@@ -8,7 +8,9 @@ use wire::{Reply as _, Request, Writer, cuda};
 
 use super::Answer;
 use super::launches::stream_of;
-use crate::worker::{Worker, address};
+use crate::callbacks::{Callbacks, host_function};
+use crate::waits::{LaneKey, Then, Until};
+use crate::worker::{Later, Worker, address};
 
 /// Bytes that one reply may carry; clients cut larger copies.
 const MOST: u64 = MAX_PAYLOAD as u64 - 4096;
@@ -18,60 +20,159 @@ const TO_DEVICE: u32 = 0;
 const TO_HOST: u32 = 1;
 const ON_DEVICE: u32 = 2;
 
-/// `cuMemcpyHtoD_v2`
+/// `cuMemcpyHtoD_v2`: on the legacy stream.
 pub fn cuMemcpyHtoD_v2(
     worker: &mut Worker,
     request: cuda::CuMemcpyHtoDV2<'_>,
     _reply: &mut Writer<'_>,
 ) -> Answer {
-    // SAFETY: the source is the record's bytes; the driver checks the destination.
-    Ok(unsafe {
-        worker.driver.cuMemcpyHtoD_v2(request.destination, request.data.as_ptr().cast(), request.data.len())
-    })
+    Ok(upload(worker, request.destination, request.data, CUstream::NULL))
 }
 
-/// `cuMemcpyHtoDAsync_v2`: the source is pageable memory, which the driver has read when it returns.
+/// `cuMemcpyHtoDAsync_v2`
 pub fn cuMemcpyHtoDAsync_v2(
     worker: &mut Worker,
     request: cuda::CuMemcpyHtoDAsyncV2<'_>,
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let stream = stream_of(worker, <cuda::CuMemcpyHtoDAsyncV2<'_> as Request<'_>>::CALL, request.stream)?;
-    let (source, length) = (request.data.as_ptr().cast(), request.data.len());
-    // SAFETY: the source is the record's bytes; the driver checks the destination.
-    Ok(unsafe { worker.driver.cuMemcpyHtoDAsync_v2(request.destination, source, length, stream) })
+    Ok(upload(worker, request.destination, request.data, stream))
 }
 
-/// `cuMemcpyDtoH_v2`
+/// `cuMemcpyDtoH_v2`: on the legacy stream.
 pub fn cuMemcpyDtoH_v2(worker: &mut Worker, request: cuda::CuMemcpyDtoHV2, reply: &mut Writer<'_>) -> Answer {
-    let Some(mut data) = room(request.size) else { return Ok(CUresult::INVALID_VALUE) };
-    // SAFETY: the destination has as many bytes as are asked for; the driver checks the source.
-    let code = unsafe {
-        worker.driver.cuMemcpyDtoH_v2(data.as_mut_ptr().cast::<c_void>(), request.source, data.len())
-    };
-    if code.is_success() {
-        cuda::CuMemcpyDtoHV2Reply { data }.encode(reply);
-    }
-    Ok(code)
+    Ok(download(worker, request.source, request.size, CUstream::NULL, reply))
 }
 
-/// `cuMemcpyDtoHAsync_v2`, waited for: the client wants the bytes.
+/// `cuMemcpyDtoHAsync_v2`
 pub fn cuMemcpyDtoHAsync_v2(
     worker: &mut Worker,
     request: cuda::CuMemcpyDtoHAsyncV2,
     reply: &mut Writer<'_>,
 ) -> Answer {
     let stream = stream_of(worker, cuda::CuMemcpyDtoHAsyncV2::CALL, request.stream)?;
-    let Some(mut data) = room(request.size) else { return Ok(CUresult::INVALID_VALUE) };
-    let place = data.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the destination has as many bytes as are asked for and stays until the stream was waited for; the
-    // driver checks the source.
-    let code = unsafe { worker.driver.cuMemcpyDtoHAsync_v2(place, request.source, data.len(), stream) };
-    let code = finish(worker, stream, code);
-    if code.is_success() {
-        cuda::CuMemcpyDtoHAsyncV2Reply { data }.encode(reply);
+    Ok(download(worker, request.source, request.size, stream, reply))
+}
+
+/// A copy whose source may still change when it is asked for: the client sends the bytes when the stream is there.
+pub fn farpoolPullToDevice(
+    worker: &mut Worker,
+    request: cuda::FarpoolPullToDevice,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let stream = stream_of(worker, cuda::FarpoolPullToDevice::CALL, request.stream)?;
+    if request.size > MOST {
+        return Ok(CUresult::INVALID_VALUE);
     }
-    Ok(code)
+    let size = address(request.size);
+    let buffer = match worker.buffer(size) {
+        Ok(Some(buffer)) => buffer,
+        Ok(None) => return Ok(try_again(worker)),
+        Err(code) => return Ok(code),
+    };
+    let hold = worker.callbacks.hold(request.token, Some((buffer.address().cast(), size)));
+    // SAFETY: the driver calls the function once with this hold, or, after an error, not at all; the buffer is kept
+    // until the copy behind it in the stream has read it.
+    let code = unsafe {
+        match worker.driver.cuLaunchHostFunc(stream, Some(host_function), hold) {
+            CUresult::SUCCESS => {
+                worker.driver.cuMemcpyHtoDAsync_v2(request.destination, buffer.address(), size, stream)
+            }
+            code => {
+                Callbacks::take_back(hold);
+                worker.staging.give(buffer);
+                return Ok(code);
+            }
+        }
+    };
+    worker.streams.used(worker.context, stream);
+    let kept = worker.keep_until_read(buffer, stream);
+    Ok(if code.is_success() { kept } else { code })
+}
+
+/// Copies the record's bytes to the device. On an idle stream straight from the record, else through a pinned
+/// buffer: from pageable memory a driver would make its caller wait for the stream.
+fn upload(worker: &mut Worker, destination: u64, data: &[u8], stream: CUstream) -> CUresult {
+    if worker.is_idle(stream) {
+        // SAFETY: the source is the record's bytes, which the driver has read when it returns from a copy of
+        // pageable memory; it checks the destination.
+        let code = unsafe {
+            worker.driver.cuMemcpyHtoDAsync_v2(destination, data.as_ptr().cast(), data.len(), stream)
+        };
+        worker.streams.used(worker.context, stream);
+        return code;
+    }
+    let mut buffer = match worker.buffer(data.len()) {
+        Ok(Some(buffer)) => buffer,
+        Ok(None) => return try_again(worker),
+        Err(code) => return code,
+    };
+    buffer.fill(data);
+    // SAFETY: the buffer is kept until the copy has read it; the driver checks the destination.
+    let code =
+        unsafe { worker.driver.cuMemcpyHtoDAsync_v2(destination, buffer.address(), data.len(), stream) };
+    worker.streams.used(worker.context, stream);
+    let kept = worker.keep_until_read(buffer, stream);
+    if code.is_success() { kept } else { code }
+}
+
+/// Copies from the device into the reply: now if the stream is idle, else when it has got there.
+fn download(
+    worker: &mut Worker,
+    source: u64,
+    size: u64,
+    stream: CUstream,
+    reply: &mut Writer<'_>,
+) -> CUresult {
+    let Some(to) = worker.reply_to.filter(|_| size <= MOST) else { return CUresult::INVALID_VALUE };
+    let length = address(size);
+    if worker.is_idle(stream) {
+        let mut data = vec![0; length];
+        let place = data.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the destination has as many bytes as are asked for and stays until the stream was waited for; the
+        // driver checks the source.
+        let code = unsafe {
+            match worker.driver.cuMemcpyDtoHAsync_v2(place, source, length, stream) {
+                CUresult::SUCCESS => worker.driver.cuStreamSynchronize(stream),
+                code => code,
+            }
+        };
+        if code.is_success() {
+            cuda::CuMemcpyDtoHV2Reply { data }.encode(reply);
+        }
+        return code;
+    }
+    let buffer = match worker.buffer(length) {
+        Ok(Some(buffer)) => buffer,
+        Ok(None) => return try_again(worker),
+        Err(code) => return code,
+    };
+    // SAFETY: the buffer has room and is kept until the copy has ended; the driver checks the source.
+    let code = unsafe { worker.driver.cuMemcpyDtoHAsync_v2(buffer.address(), source, length, stream) };
+    worker.streams.used(worker.context, stream);
+    if !code.is_success() {
+        worker.staging.give(buffer);
+        return code;
+    }
+    match worker.waits.mark(worker.current(), stream) {
+        Ok(event) => {
+            let download = worker.waits.download(event, to, length, buffer);
+            let lane = LaneKey::Stream(worker.context, stream.0);
+            worker.waits.push(lane, worker.current(), Until::Own(event), Then::Download(download));
+            worker.later = Later::Answered;
+            CUresult::SUCCESS
+        }
+        Err(code) => {
+            // Nobody knows when the GPU has written it; better lost than overwritten.
+            let _lost = buffer;
+            code
+        }
+    }
+}
+
+fn try_again(worker: &mut Worker) -> CUresult {
+    worker.later = Later::TryAgain;
+    CUresult::SUCCESS
 }
 
 /// `cuMemcpy3DAsync_v2`: boxes of two and three dimensions. Host bytes come and go without padding.

@@ -7,9 +7,11 @@ use wire::handle::{Function, Handle, Kernel, Stream};
 use wire::{CallId, Request, Writer, cuda};
 
 use super::Answer;
+use crate::callbacks::{Callbacks, host_function};
 use crate::counters::Counters;
 use crate::handles::HandleError;
-use crate::worker::{Worker, address};
+use crate::waits::{LaneKey, Then, Until};
+use crate::worker::{Later, Worker, address};
 
 /// Markers of the `extra` argument of `cuLaunchKernel`.
 const PARAM_END: usize = 0;
@@ -24,11 +26,15 @@ pub fn cuLaunchKernel(
 ) -> Answer {
     let call = <cuda::CuLaunchKernel<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
+    if !worker.gauges.is_open(worker.context, stream.0) {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
     let mut packed = Packed::new(request.parameters);
     Counters::add(&worker.counters.kernel_launches, 1);
     // SAFETY: function and stream are alive; `extra` is a well-formed list whose buffer stays through the call.
     // What the kernel does with its parameters happens on the GPU, inside this client's own context.
-    Ok(unsafe {
+    let code = unsafe {
         worker.driver.cuLaunchKernel(
             function,
             request.grid_x,
@@ -42,7 +48,8 @@ pub fn cuLaunchKernel(
             std::ptr::null_mut(),
             packed.extra().as_mut_ptr(),
         )
-    })
+    };
+    Ok(launched(worker, stream, code))
 }
 
 /// `cuLaunchCooperativeKernel`: as a launch with the cooperative attribute, which takes packed parameters.
@@ -80,6 +87,10 @@ pub fn cuLaunchKernelEx(
     const PLAIN: [i32; 6] = [2, 4, 5, 6, 8, 14];
     let call = <cuda::CuLaunchKernelEx<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
+    if !worker.gauges.is_open(worker.context, stream.0) {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
     if request.attributes.iter().any(|attribute| !PLAIN.contains(&attribute.id)) {
         return Ok(CUresult::NOT_SUPPORTED);
     }
@@ -99,14 +110,64 @@ pub fn cuLaunchKernelEx(
     let mut packed = Packed::new(request.parameters);
     Counters::add(&worker.counters.kernel_launches, 1);
     // SAFETY: as for cuLaunchKernel; the attributes hold plain numbers and stay through the call.
-    Ok(unsafe {
+    let code = unsafe {
         worker.driver.cuLaunchKernelEx(
             &raw const config,
             function,
             std::ptr::null_mut(),
             packed.extra().as_mut_ptr(),
         )
-    })
+    };
+    Ok(launched(worker, stream, code))
+}
+
+/// `cuLaunchHostFunc` and `cuStreamAddCallback`: the client runs it, the stream waits meanwhile.
+pub fn farpoolHostFunction(
+    worker: &mut Worker,
+    request: cuda::FarpoolHostFunction,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let stream = stream_of(worker, cuda::FarpoolHostFunction::CALL, request.stream)?;
+    let hold = worker.callbacks.hold(request.token, None);
+    // SAFETY: the driver calls the function once with this hold, or, after an error, not at all.
+    let code = unsafe { worker.driver.cuLaunchHostFunc(stream, Some(host_function), hold) };
+    if !code.is_success() {
+        // SAFETY: the driver refused the function.
+        unsafe { Callbacks::take_back(hold) };
+    }
+    worker.streams.used(worker.context, stream);
+    Ok(code)
+}
+
+/// The client has done what a callback asked for.
+pub fn farpoolCallbackDone(
+    worker: &mut Worker,
+    request: cuda::FarpoolCallbackDone<'_>,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    worker.callbacks.finished(request.token, request.data);
+    Ok(CUresult::SUCCESS)
+}
+
+/// Counts a launch, and puts a marker behind it when it is time for one.
+fn launched(worker: &mut Worker, stream: CUstream, code: CUresult) -> CUresult {
+    worker.streams.used(worker.context, stream);
+    if !code.is_success() {
+        return code;
+    }
+    let Some(marker) = worker.gauges.launched(worker.context, stream.0) else { return code };
+    match worker.waits.mark(worker.current(), stream) {
+        Ok(event) => worker.waits.push(
+            LaneKey::Stream(worker.context, stream.0),
+            worker.current(),
+            Until::Own(event),
+            Then::Marker(marker),
+        ),
+        Err(_) => {
+            marker.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+        }
+    }
+    code
 }
 
 fn attribute(given: &cuda::LaunchAttribute) -> CUlaunchAttribute {

@@ -1,14 +1,19 @@
 //! Device memory, inside the session's limit.
 
 use cuda_abi::{CUdeviceptr, CUresult};
-use wire::{Reply as _, Writer, cuda};
+use wire::{Reply as _, Request as _, Writer, cuda};
 
 use super::Answer;
-use crate::worker::Worker;
+use crate::waits::{LaneKey, Then, Until};
+use crate::worker::{Later, Worker};
 
 /// `cuMemAlloc_v2`
 pub fn cuMemAlloc_v2(worker: &mut Worker, request: cuda::CuMemAllocV2, reply: &mut Writer<'_>) -> Answer {
     let Ok(size) = usize::try_from(request.size) else { return Ok(CUresult::OUT_OF_MEMORY) };
+    if worker.waits.has_frees() {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
     let mut address: CUdeviceptr = 0;
     let code = allocate(worker, request.size, |worker| {
         // SAFETY: `address` is a valid place.
@@ -25,6 +30,10 @@ pub fn cuMemAllocPitch_v2(
     request: cuda::CuMemAllocPitchV2,
     reply: &mut Writer<'_>,
 ) -> Answer {
+    if worker.waits.has_frees() {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
     /// No driver pads rows to more than this.
     const LARGEST_ALIGNMENT: u64 = 512;
     let padded = request.width.checked_next_multiple_of(LARGEST_ALIGNMENT);
@@ -53,15 +62,22 @@ pub fn cuMemAllocPitch_v2(
     Ok(code)
 }
 
-/// `cuMemFree_v2`
+/// `cuMemFree_v2`: at once when the GPU is idle, else when what it does now is done. Whoever wants memory meanwhile
+/// waits for that.
 pub fn cuMemFree_v2(worker: &mut Worker, request: cuda::CuMemFreeV2, _reply: &mut Writer<'_>) -> Answer {
-    if !worker.memory.owns(request.address) {
+    let address = request.address;
+    if !worker.memory.owns(address) {
         return Ok(CUresult::INVALID_VALUE);
     }
+    if worker.waits.has_frees() || !worker.is_all_idle() {
+        let then = Then::Free { address, call: cuda::CuMemFreeV2::CALL };
+        worker.waits.push(LaneKey::Context(worker.context), worker.current(), Until::Context, then);
+        return Ok(CUresult::SUCCESS);
+    }
     // SAFETY: the address is one that this worker allocated and that was not freed since.
-    let code = unsafe { worker.driver.cuMemFree_v2(request.address) };
+    let code = unsafe { worker.driver.cuMemFree_v2(address) };
     if code.is_success() {
-        worker.memory.freed(request.address);
+        worker.memory.freed(address);
     }
     Ok(code)
 }
@@ -72,6 +88,10 @@ pub fn cuMemGetInfo_v2(
     _request: cuda::CuMemGetInfoV2,
     reply: &mut Writer<'_>,
 ) -> Answer {
+    if worker.waits.has_frees() {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
     let (mut free, mut total) = (0, 0);
     // SAFETY: both places are valid.
     let code = unsafe { worker.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total) };

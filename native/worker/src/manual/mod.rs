@@ -8,6 +8,7 @@ mod launches;
 mod libraries;
 mod memory;
 pub mod modules;
+pub mod waiting;
 
 pub use contexts::*;
 pub use copies::*;

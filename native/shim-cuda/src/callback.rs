@@ -1,0 +1,114 @@
+//! What this process does while a stream waits for it: host functions, stream callbacks, and the bytes of copies
+//! whose source may still change. One service thread does it all, in the order in which streams get there.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cuda_abi::{CUresult, CUstream};
+use wire::cuda;
+
+use crate::client::Client;
+use crate::entry::Answer;
+use crate::{report, state};
+
+type HostFunction = unsafe extern "C" fn(*mut c_void);
+type StreamCallback = unsafe extern "C" fn(CUstream, CUresult, *mut c_void);
+
+/// Something to do when a stream gets there.
+#[derive(Debug, Clone, Copy)]
+pub enum Action {
+    /// `cuLaunchHostFunc`
+    Host(HostFunction, *mut c_void),
+    /// `cuStreamAddCallback`
+    Stream(StreamCallback, CUstream, *mut c_void),
+    /// The bytes of a copy.
+    Pull(*const u8, usize),
+}
+
+// SAFETY: the program gave function and pointer to be used on another thread: CUDA's contract for callbacks, and
+// for the source of an asynchronous copy, which must stay as it is until the copy is complete.
+unsafe impl Send for Action {}
+
+/// Everything that was asked for and has not happened.
+#[derive(Debug, Default)]
+pub struct Actions {
+    table: Mutex<HashMap<u64, Action>>,
+    service: OnceLock<bool>,
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a callback of the program's: CUDA permits no calls there.
+pub fn is_running() -> bool {
+    IN_CALLBACK.try_with(Cell::get).unwrap_or(false)
+}
+
+impl Actions {
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Action>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks for `action`; `request` makes the request that holds the stream until it is done.
+pub fn ask(client: &'static Client, action: Action, request: impl FnOnce(u64) -> Answer) -> Answer {
+    let started = *client.actions.service.get_or_init(|| {
+        let spawned = crate::thread::spawn("farpool-service", move || serve(client));
+        if let Err(error) = &spawned {
+            report::once(&format!("the thread for host functions cannot be started: {error}"));
+        }
+        spawned.is_ok()
+    });
+    if !started {
+        return Err(CUresult::OPERATING_SYSTEM);
+    }
+    let token = client.new_number();
+    client.actions.table().insert(token, action);
+    client.connection().expect_callback();
+    let asked = request(token);
+    if asked.is_err() {
+        client.actions.table().remove(&token);
+        client.connection().callback_done();
+    }
+    asked
+}
+
+fn serve(client: &'static Client) {
+    while let Some(callback) = client.connection().next_callback() {
+        let action = client.actions.table().remove(&callback.token);
+        let data: &[u8] = match action {
+            Some(Action::Host(function, user)) => {
+                // SAFETY: the program gave both for this call.
+                in_callback(|| unsafe { function(user) });
+                &[]
+            }
+            Some(Action::Stream(function, stream, user)) => {
+                // SAFETY: the program gave all of it for this call.
+                in_callback(|| unsafe { function(stream, CUresult(callback.code), user) });
+                &[]
+            }
+            // SAFETY: the source of an asynchronous copy stays readable until the copy is complete.
+            Some(Action::Pull(source, length)) => unsafe { std::slice::from_raw_parts(source, length) },
+            None => &[],
+        };
+        let done = client.connection().post_with_data(
+            <cuda::FarpoolCallbackDone<'_> as wire::Request<'_>>::CALL,
+            0,
+            |writer| writer.put_u64(callback.token),
+            data,
+        );
+        client.connection().callback_done();
+        if done.is_err() || state::client().is_err() {
+            return;
+        }
+    }
+}
+
+fn in_callback(body: impl FnOnce()) {
+    IN_CALLBACK.with(|flag| flag.set(true));
+    body();
+    IN_CALLBACK.with(|flag| flag.set(false));
+}

@@ -1,0 +1,89 @@
+//! Things that the client does while a stream waits for it: host functions, and the bytes of copies whose source
+//! may still change.
+//!
+//! The driver calls [`host_function`] when the stream gets there. It tells the client and blocks the driver's
+//! callback thread (and so the stream, nothing else) until the client says that it is done.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use wire::CallId;
+use wire::notice;
+
+use crate::outbox::Outbox;
+
+/// Callbacks that were told to the client.
+#[derive(Debug)]
+pub struct Callbacks {
+    outbox: Arc<Outbox>,
+    done: Mutex<HashMap<u64, Vec<u8>>>,
+    arrived: Condvar,
+}
+
+/// One callback, as the driver keeps it until the stream gets there.
+pub struct Hold {
+    callbacks: Arc<Callbacks>,
+    token: u64,
+    /// Where the bytes of a pull go: pinned memory that a later copy of the same stream reads.
+    target: Option<(*mut u8, usize)>,
+}
+
+impl Callbacks {
+    /// No callbacks yet.
+    pub fn new(outbox: Arc<Outbox>) -> Callbacks {
+        Callbacks { outbox, done: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    fn done(&self) -> MutexGuard<'_, HashMap<u64, Vec<u8>>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client has done what callback `token` asked for.
+    pub fn finished(&self, token: u64, data: &[u8]) {
+        self.done().insert(token, data.to_vec());
+        self.arrived.notify_all();
+    }
+
+    /// What the driver is given for [`host_function`]; it must be called exactly once.
+    pub fn hold(self: &Arc<Self>, token: u64, target: Option<(*mut u8, usize)>) -> *mut c_void {
+        Box::into_raw(Box::new(Hold { callbacks: Arc::clone(self), token, target })).cast()
+    }
+
+    /// Takes a hold back that the driver did not accept.
+    ///
+    /// # Safety
+    /// `hold` is from [`Callbacks::hold`] and the driver will not call it.
+    pub unsafe fn take_back(hold: *mut c_void) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(hold.cast::<Hold>()) });
+    }
+
+    fn perform(&self, token: u64) -> Vec<u8> {
+        self.outbox.notice(CallId::CALLBACK, |writer| notice::Callback { token, code: 0 }.encode(writer));
+        self.outbox.flush();
+        let mut done = self.done();
+        loop {
+            if let Some(data) = done.remove(&token) {
+                return data;
+            }
+            done = self.arrived.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// What the driver calls when a stream gets to a callback.
+///
+/// # Safety
+/// `hold` is from [`Callbacks::hold`] and was not passed here before.
+pub unsafe extern "C" fn host_function(hold: *mut c_void) {
+    // SAFETY: the caller's promise: this takes the box back that `hold` let go.
+    let hold = unsafe { Box::from_raw(hold.cast::<Hold>()) };
+    let data = hold.callbacks.perform(hold.token);
+    if let Some((target, length)) = hold.target {
+        let count = data.len().min(length);
+        // SAFETY: the target is a staging buffer of `length` bytes that is kept until the stream's next copy, which
+        // reads it, has ended.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target, count) };
+    }
+}

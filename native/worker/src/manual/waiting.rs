@@ -1,0 +1,141 @@
+//! Calls that wait for the GPU. What is finished already is answered at once; the rest is handed to a lane.
+
+use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
+use wire::handle::{Context, Handle};
+use wire::{CallId, Reader, Request, WireError, cuda};
+
+use super::launches::stream_of;
+use crate::handles::HandleError;
+use crate::waits::{LaneKey, Then, Until};
+use crate::worker::{Later, Worker, address};
+
+/// Executes `call` if it is one that waits.
+pub fn wait(worker: &mut Worker, call: CallId, reader: &Reader<'_>) -> Option<Result<CUresult, WireError>> {
+    let answer = match call {
+        cuda::CuStreamSynchronize::CALL => {
+            decode::<cuda::CuStreamSynchronize>(reader).and_then(|request| stream(worker, &request))
+        }
+        cuda::CuEventSynchronize::CALL => {
+            decode::<cuda::CuEventSynchronize>(reader).and_then(|request| event(worker, &request))
+        }
+        cuda::CuCtxSynchronize::CALL => decode::<cuda::CuCtxSynchronize>(reader)
+            .map(|_| context(worker, worker.context, worker.current())),
+        cuda::CuCtxSynchronizeV2::CALL => {
+            decode::<cuda::CuCtxSynchronizeV2>(reader).and_then(|request| other_context(worker, &request))
+        }
+        _ => return None,
+    };
+    Some(answer.or_else(|error| match error {
+        HandleError::Poisoned(code) => Ok(code),
+        HandleError::Wire(error) => Err(error),
+    }))
+}
+
+fn decode<Q: for<'a> Request<'a>>(reader: &Reader<'_>) -> Result<Q, HandleError> {
+    let mut reader = reader.clone();
+    let request = Q::decode(&mut reader);
+    reader.finish(Q::CALL).map_err(HandleError::Wire)?;
+    Ok(request)
+}
+
+fn stream(worker: &mut Worker, request: &cuda::CuStreamSynchronize) -> Result<CUresult, HandleError> {
+    let stream = stream_of(worker, cuda::CuStreamSynchronize::CALL, request.hStream)?;
+    if worker.is_idle(stream) {
+        // SAFETY: the stream is alive. Nothing is under way, so this only reports errors.
+        return Ok(unsafe { worker.driver.cuStreamSynchronize(stream) });
+    }
+    let lane = LaneKey::Stream(worker.context, stream.0);
+    Ok(match worker.waits.mark(worker.current(), stream) {
+        Ok(event) => later(worker, lane, Until::Own(event)),
+        Err(code) => code,
+    })
+}
+
+fn event(worker: &mut Worker, request: &cuda::CuEventSynchronize) -> Result<CUresult, HandleError> {
+    let raw = worker.handles.get(cuda::CuEventSynchronize::CALL, request.hEvent)?;
+    let event = CUevent(address(raw));
+    // SAFETY: the event is alive.
+    let code = unsafe { worker.driver.cuEventQuery(event) };
+    if code != CUresult::NOT_READY {
+        return Ok(code);
+    }
+    Ok(later(worker, LaneKey::Event(event.0), Until::Event(event)))
+}
+
+fn other_context(worker: &mut Worker, request: &cuda::CuCtxSynchronizeV2) -> Result<CUresult, HandleError> {
+    if request.ctx.raw() == 0 {
+        return Ok(context(worker, worker.context, worker.current()));
+    }
+    let raw = worker.handles.get(cuda::CuCtxSynchronizeV2::CALL, request.ctx)?;
+    Ok(context(worker, index_of(request.ctx), CUcontext(address(raw))))
+}
+
+fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
+    if index == 0 {
+        return CUresult::INVALID_CONTEXT;
+    }
+    if index == worker.context && !worker.waits.has_frees() && worker.is_all_idle() {
+        // SAFETY: nothing is under way in the current context, so this only reports errors.
+        return unsafe { worker.driver.cuCtxSynchronize() };
+    }
+    let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
+    worker.waits.push(LaneKey::Context(index), context, Until::Context, Then::Reply(to));
+    worker.later = Later::Answered;
+    CUresult::SUCCESS
+}
+
+fn later(worker: &mut Worker, lane: LaneKey, until: Until) -> CUresult {
+    let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
+    worker.waits.push(lane, worker.current(), until, Then::Reply(to));
+    worker.later = Later::Answered;
+    CUresult::SUCCESS
+}
+
+fn index_of(context: Context) -> u32 {
+    u32::try_from((context.raw() >> 4) & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// Notes what a record that was executed has put on streams, for the calls that do not note it themselves.
+pub fn note_streams(worker: &mut Worker, call: CallId, streams: impl Iterator<Item = u64>) {
+    for stream in streams {
+        if let Ok(stream) = stream_of(worker, call, Handle::from_raw(stream)) {
+            worker.streams.used(worker.context, stream);
+        }
+    }
+}
+
+/// Notes new streams that ignore the legacy stream, and forgets destroyed ones.
+pub fn note_stream_calls(worker: &mut Worker, call: CallId, payload: &[u8]) {
+    const NON_BLOCKING: u32 = 1;
+    let mut reader = Reader::new(payload);
+    let made = match call {
+        cuda::CuStreamCreate::CALL => {
+            let request = cuda::CuStreamCreate::decode(&mut reader);
+            (request.phStream, request.Flags)
+        }
+        cuda::CuStreamCreateWithPriority::CALL => {
+            let request = cuda::CuStreamCreateWithPriority::decode(&mut reader);
+            (request.phStream, request.flags)
+        }
+        _ => return,
+    };
+    if made.1 & NON_BLOCKING != 0
+        && let Ok(stream) = stream_of(worker, call, made.0)
+    {
+        worker.streams.made_non_blocking(made.0.raw(), stream);
+    }
+}
+
+/// Before a stream is destroyed: it is forgotten.
+pub fn forget_stream(worker: &mut Worker, call: CallId, payload: &[u8]) {
+    if call != cuda::CuStreamDestroyV2::CALL {
+        return;
+    }
+    let request = cuda::CuStreamDestroyV2::decode(&mut Reader::new(payload));
+    if let Ok(stream) = stream_of(worker, call, request.hStream)
+        && stream != CUstream::NULL
+    {
+        worker.gauges.forget_stream(worker.context, stream.0);
+        worker.streams.forget(request.hStream.raw(), stream);
+    }
+}

@@ -1,0 +1,232 @@
+//! Records whose stream is not ready for them: they wait here, everything unrelated goes on.
+//!
+//! A launch is parked when its stream has too many unfinished ones (a real driver would block its caller), a copy
+//! when no staging buffer is free. Every later record that could tell the difference queues behind: one of the same
+//! stream, one that names an event of a parked record, the legacy stream and blocking streams among each other, and
+//! records that concern a whole context.
+
+use std::collections::{HashSet, VecDeque};
+
+use wire::cuda::{self};
+use wire::{CallId, Header, Request as _};
+
+use crate::generated::touched::touched;
+
+/// Bytes of parked records from which on nothing more is read from the client.
+const ENOUGH: usize = 1 << 30;
+
+/// What a record has to do with streams and events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touches {
+    streams: Vec<u64>,
+    events: Vec<u64>,
+    legacy: bool,
+    context: bool,
+    frees: bool,
+    wants_memory: bool,
+}
+
+/// A record that waits.
+#[derive(Debug)]
+pub struct ParkedRecord {
+    /// Its header.
+    pub header: Header,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// What it touches.
+    pub touches: Touches,
+}
+
+/// All records that wait, in order.
+#[derive(Debug, Default)]
+pub struct Parked {
+    records: VecDeque<ParkedRecord>,
+    bytes: usize,
+}
+
+/// What earlier records that still wait touch, while later ones are looked at.
+#[derive(Debug, Default)]
+pub struct Held {
+    streams: HashSet<u64>,
+    events: HashSet<u64>,
+    legacy: bool,
+    blocking: bool,
+    context: bool,
+    frees: bool,
+    any: bool,
+}
+
+impl Touches {
+    /// What the record of `call` touches.
+    pub fn of(call: CallId, payload: &[u8]) -> Touches {
+        let (streams, events) = touched(call, payload);
+        let legacy = on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
+        Touches {
+            streams: streams.iter().map(|stream| stream.0).filter(|stream| *stream != 0).collect(),
+            events: events.iter().map(|event| event.0).collect(),
+            legacy,
+            context: of_whole_context(call),
+            frees: call == cuda::CuMemFreeV2::CALL,
+            wants_memory: wants_memory(call),
+        }
+    }
+
+    /// The streams, 0 for the legacy stream.
+    pub fn streams(&self) -> impl Iterator<Item = u64> + '_ {
+        self.streams.iter().copied().chain(self.legacy.then_some(0))
+    }
+}
+
+impl Held {
+    /// Whether a record that touches `touches` must wait behind what is held.
+    pub fn holds_back(&self, touches: &Touches, non_blocking: &HashSet<u64>) -> bool {
+        if !self.any {
+            return false;
+        }
+        let blocking = touches.streams.iter().any(|stream| !non_blocking.contains(stream));
+        let on_gpu = blocking || touches.legacy || !touches.streams.is_empty() || !touches.events.is_empty();
+        (self.context && on_gpu)
+            || touches.context
+            || (self.frees && touches.wants_memory)
+            || touches.streams.iter().any(|stream| self.streams.contains(stream))
+            || touches.events.iter().any(|event| self.events.contains(event))
+            || (touches.legacy && (self.legacy || self.blocking))
+            || (blocking && self.legacy)
+    }
+
+    /// Adds a record that waits.
+    pub fn add(&mut self, touches: &Touches, non_blocking: &HashSet<u64>) {
+        self.any = true;
+        self.streams.extend(&touches.streams);
+        self.events.extend(&touches.events);
+        self.legacy |= touches.legacy;
+        self.context |= touches.context;
+        self.frees |= touches.frees;
+        self.blocking |= touches.streams.iter().any(|stream| !non_blocking.contains(stream));
+    }
+}
+
+impl Parked {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether so much waits that the client must wait too.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= ENOUGH
+    }
+
+    /// Adds a record behind all others.
+    pub fn push(&mut self, record: ParkedRecord) {
+        self.bytes += record.payload.len();
+        self.records.push_back(record);
+    }
+
+    /// What all waiting records touch.
+    pub fn held(&self, non_blocking: &HashSet<u64>) -> Held {
+        let mut held = Held::default();
+        for record in &self.records {
+            held.add(&record.touches, non_blocking);
+        }
+        held
+    }
+
+    /// Takes all records out, to try them again in order; the ones that still must wait are pushed back.
+    pub fn take(&mut self) -> VecDeque<ParkedRecord> {
+        self.bytes = 0;
+        std::mem::take(&mut self.records)
+    }
+}
+
+/// Calls that work on the legacy stream without naming it.
+fn on_legacy_stream(call: CallId) -> bool {
+    [
+        <cuda::CuMemcpyHtoDV2<'_>>::CALL,
+        cuda::CuMemcpyDtoHV2::CALL,
+        cuda::CuMemcpyDtoDV2::CALL,
+        cuda::CuMemcpyPeer::CALL,
+        cuda::CuMemsetD8V2::CALL,
+        cuda::CuMemsetD16V2::CALL,
+        cuda::CuMemsetD32V2::CALL,
+        cuda::CuMemsetD2D8V2::CALL,
+        cuda::CuMemsetD2D16V2::CALL,
+        cuda::CuMemsetD2D32V2::CALL,
+    ]
+    .contains(&call)
+}
+
+/// Calls whose answer depends on what was freed before.
+fn wants_memory(call: CallId) -> bool {
+    [cuda::CuMemAllocV2::CALL, cuda::CuMemAllocPitchV2::CALL, cuda::CuMemGetInfoV2::CALL].contains(&call)
+}
+
+/// Calls that concern everything in a context.
+fn of_whole_context(call: CallId) -> bool {
+    [
+        cuda::CuCtxSynchronize::CALL,
+        cuda::CuCtxSynchronizeV2::CALL,
+        cuda::CuCtxDestroyV2::CALL,
+        cuda::CuCtxRecordEvent::CALL,
+        cuda::CuCtxWaitEvent::CALL,
+        cuda::CuDevicePrimaryCtxReleaseV2::CALL,
+        cuda::CuDevicePrimaryCtxResetV2::CALL,
+        cuda::CuMemFreeV2::CALL,
+        cuda::CuModuleUnload::CALL,
+        cuda::CuLibraryUnload::CALL,
+    ]
+    .contains(&call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(streams: &[u64]) -> Touches {
+        Touches { streams: streams.to_vec(), ..Touches::default() }
+    }
+
+    fn legacy() -> Touches {
+        Touches { legacy: true, ..Touches::default() }
+    }
+
+    #[test]
+    fn only_related_records_are_held_back() {
+        let non_blocking = HashSet::from([7]);
+        let mut held = Held::default();
+        assert!(!held.holds_back(&on(&[1]), &non_blocking), "nothing is held");
+        held.add(&on(&[1]), &non_blocking);
+        assert!(held.holds_back(&on(&[1]), &non_blocking), "the same stream");
+        assert!(!held.holds_back(&on(&[2]), &non_blocking), "another stream");
+        assert!(held.holds_back(&legacy(), &non_blocking), "the legacy stream waits for blocking ones");
+        assert!(!held.holds_back(&Touches::default(), &non_blocking), "an allocation");
+        let whole = Touches { context: true, ..Touches::default() };
+        assert!(held.holds_back(&whole, &non_blocking), "a synchronisation of the context");
+        let allocation = Touches { wants_memory: true, ..Touches::default() };
+        assert!(!held.holds_back(&allocation, &non_blocking), "memory does not depend on launches");
+        held.add(&Touches { context: true, frees: true, ..Touches::default() }, &non_blocking);
+        assert!(held.holds_back(&allocation, &non_blocking), "but on what is freed before");
+    }
+
+    #[test]
+    fn non_blocking_streams_and_the_legacy_stream_ignore_each_other() {
+        let non_blocking = HashSet::from([7]);
+        let mut held = Held::default();
+        held.add(&on(&[7]), &non_blocking);
+        assert!(!held.holds_back(&legacy(), &non_blocking));
+        held.add(&legacy(), &non_blocking);
+        assert!(!held.holds_back(&on(&[9, 7][..0]), &non_blocking));
+        assert!(held.holds_back(&on(&[9]), &non_blocking), "blocking streams wait for the legacy stream");
+    }
+
+    #[test]
+    fn events_connect_streams() {
+        let none = HashSet::new();
+        let mut held = Held::default();
+        held.add(&Touches { streams: vec![1], events: vec![50], ..Touches::default() }, &none);
+        let wait = Touches { streams: vec![2], events: vec![50], ..Touches::default() };
+        assert!(held.holds_back(&wait, &none));
+        held.add(&wait, &none);
+        assert!(held.holds_back(&on(&[2]), &none), "what follows the wait on its stream");
+    }
+}

@@ -1,0 +1,119 @@
+//! Pinned host memory of the worker: what the GPU copies from and to while the issuing thread goes on.
+
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cuda_abi::CUresult;
+use driver::Driver;
+
+/// Sizes in which buffers are made: most copies are tiny, the large ones come in pieces of at most 4 MiB.
+const SIZES: [usize; 3] = [4 << 10, 256 << 10, 4 << 20];
+
+/// Bytes that may be in use at once; beyond that a copy waits for its turn.
+const LIMIT: usize = 256 << 20;
+
+/// `CU_MEMHOSTALLOC_PORTABLE`
+const PORTABLE: u32 = 1;
+
+/// A buffer.
+#[derive(Debug)]
+pub struct Buffer {
+    address: *mut c_void,
+    size: usize,
+    context: u32,
+}
+
+// SAFETY: a buffer is plain memory with one owner.
+unsafe impl Send for Buffer {}
+
+/// All buffers that are not in use.
+#[derive(Debug)]
+pub struct Staging {
+    driver: Arc<Driver>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    free: Vec<Buffer>,
+    in_use: usize,
+    /// Contexts that are gone took their buffers with them.
+    gone: Vec<u32>,
+}
+
+impl Buffer {
+    /// Where it is.
+    pub fn address(&self) -> *mut c_void {
+        self.address
+    }
+
+    /// Its first `length` bytes.
+    pub fn bytes(&self, length: usize) -> &[u8] {
+        let length = length.min(self.size);
+        // SAFETY: the buffer has `size` bytes that the driver allocated; the caller waited for the copy into it.
+        unsafe { std::slice::from_raw_parts(self.address.cast(), length) }
+    }
+
+    /// Puts `data`, which must fit, at its start.
+    pub fn fill(&mut self, data: &[u8]) {
+        let length = data.len().min(self.size);
+        // SAFETY: the buffer has `size` bytes and one owner; `data` is elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.address.cast(), length) };
+    }
+}
+
+impl Staging {
+    /// No buffers yet.
+    pub fn new(driver: Arc<Driver>) -> Staging {
+        Staging { driver, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer of at least `size` bytes, made in the current context, which is the client's `context`. `None`
+    /// when too many are in use.
+    pub fn take(&self, size: usize, context: u32) -> Result<Option<Buffer>, CUresult> {
+        let size = SIZES.into_iter().find(|class| *class >= size).unwrap_or(size);
+        let mut state = self.state();
+        if state.in_use + size > LIMIT && state.in_use > 0 {
+            return Ok(None);
+        }
+        state.in_use += size;
+        let fitting = state.free.iter().position(|buffer| buffer.size == size && buffer.context == context);
+        if let Some(position) = fitting {
+            return Ok(Some(state.free.swap_remove(position)));
+        }
+        drop(state);
+        let mut address = std::ptr::null_mut();
+        // SAFETY: `address` is a valid place.
+        let code = unsafe { self.driver.cuMemHostAlloc(&raw mut address, size, PORTABLE) };
+        if !code.is_success() {
+            self.state().in_use -= size;
+            return Err(code);
+        }
+        Ok(Some(Buffer { address, size, context }))
+    }
+
+    /// Gives a buffer back.
+    pub fn give(&self, buffer: Buffer) {
+        let mut state = self.state();
+        state.in_use -= buffer.size;
+        if !state.gone.contains(&buffer.context) {
+            state.free.push(buffer);
+        }
+    }
+
+    /// The buffers of a context went with it.
+    pub fn context_gone(&self, context: u32) {
+        let mut state = self.state();
+        state.free.retain(|buffer| buffer.context != context);
+        state.gone.push(context);
+    }
+
+    /// A context with this index exists again (a primary context that was reset).
+    pub fn context_made(&self, context: u32) {
+        self.state().gone.retain(|gone| *gone != context);
+    }
+}

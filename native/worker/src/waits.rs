@@ -1,0 +1,336 @@
+//! Waiting for the GPU without holding up the issuing thread.
+//!
+//! Whatever must wait for a stream becomes a [`Wait`]: an event behind the work, and what to do when it is reached.
+//! Waits of one stream are handled in order by one thread (a *lane*), which starts when there is something to wait
+//! for and ends when there was nothing for a while.
+//!
+//! **Downloads.** A copy to the client's memory is such a wait too. Before any other answer leaves, the downloads
+//! that the GPU has finished by then are sent ([`Waits::send_finished_downloads`]): so whatever tells the client
+//! that a copy is complete arrives behind the copy's bytes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
+use driver::Driver;
+use wire::CallId;
+
+use crate::memory::Memory;
+use crate::outbox::{Outbox, ReplyTo};
+use crate::output::Output;
+use crate::staging::{Buffer, Staging};
+use crate::wake::Wake;
+
+/// How long a lane without work lives on.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Lanes from which on dead ones are looked for.
+const MANY_LANES: usize = 32;
+
+/// Events for waiting: no timing, and the waiting thread sleeps (`CU_EVENT_BLOCKING_SYNC | DISABLE_TIMING`).
+const EVENT_FLAGS: u32 = 1 | 2;
+
+/// What a lane is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LaneKey {
+    /// A stream of a context.
+    Stream(u32, usize),
+    /// An event of the client's.
+    Event(usize),
+    /// A whole context.
+    Context(u32),
+}
+
+/// What is waited for.
+#[derive(Debug)]
+pub enum Until {
+    /// An event of this module's, given back afterwards.
+    Own(CUevent),
+    /// An event of the client's.
+    Event(CUevent),
+    /// All work of the current context.
+    Context,
+}
+
+/// What happens then.
+#[derive(Debug)]
+pub enum Then {
+    /// The client gets its answer.
+    Reply(ReplyTo),
+    /// The client gets the bytes of a download.
+    Download(Arc<Download>),
+    /// A buffer is free again.
+    Recycle(Buffer),
+    /// A stream may take launches again.
+    Marker(Arc<AtomicU32>),
+    /// Memory is freed that the GPU may have been using.
+    Free {
+        /// Its address.
+        address: u64,
+        /// The call.
+        call: CallId,
+    },
+}
+
+/// A copy to the client's memory that is under way.
+#[derive(Debug)]
+pub struct Download {
+    event: CUevent,
+    reply: ReplyTo,
+    length: usize,
+    buffer: Mutex<Option<Buffer>>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    context: CUcontext,
+    until: Until,
+    then: Then,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    queue: Mutex<LaneQueue>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LaneQueue {
+    waits: VecDeque<Wait>,
+    running: bool,
+}
+
+/// All waits of a worker.
+#[derive(Debug)]
+pub struct Waits {
+    shared: Arc<Shared>,
+    lanes: HashMap<LaneKey, Arc<Lane>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    driver: Arc<Driver>,
+    outbox: Arc<Outbox>,
+    staging: Arc<Staging>,
+    memory: Arc<Memory>,
+    output: Arc<Output>,
+    wake: Arc<Wake>,
+    /// Waits that were handed over and have not ended.
+    open: AtomicUsize,
+    /// Frees among them.
+    frees: AtomicUsize,
+    downloads: Mutex<Vec<Arc<Download>>>,
+    /// Events to be used again, by the address of their context.
+    events: Mutex<HashMap<usize, Vec<CUevent>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Waits {
+    /// No waits yet.
+    pub fn new(
+        driver: Arc<Driver>,
+        outbox: Arc<Outbox>,
+        staging: Arc<Staging>,
+        memory: Arc<Memory>,
+        output: Arc<Output>,
+        wake: Arc<Wake>,
+    ) -> Waits {
+        let shared = Shared {
+            driver,
+            outbox,
+            staging,
+            memory,
+            output,
+            wake,
+            open: AtomicUsize::new(0),
+            frees: AtomicUsize::new(0),
+            downloads: Mutex::default(),
+            events: Mutex::default(),
+        };
+        Waits { shared: Arc::new(shared), lanes: HashMap::new() }
+    }
+
+    /// Puts an event behind what `stream` of the current context `context` has so far.
+    pub fn mark(&self, context: CUcontext, stream: CUstream) -> Result<CUevent, CUresult> {
+        let known = lock(&self.shared.events).get_mut(&context.0).and_then(Vec::pop);
+        let event = match known {
+            Some(event) => event,
+            None => {
+                let mut event = CUevent::NULL;
+                // SAFETY: `event` is a valid place.
+                unsafe { self.shared.driver.cuEventCreate(&raw mut event, EVENT_FLAGS) }.into_result()?;
+                event
+            }
+        };
+        // SAFETY: the event was made in this context; the stream is alive.
+        let code = unsafe { self.shared.driver.cuEventRecord(event, stream) };
+        if !code.is_success() {
+            self.shared.give_event(context, event);
+            return Err(code);
+        }
+        Ok(event)
+    }
+
+    /// Hands something to wait for to its lane.
+    pub fn push(&mut self, key: LaneKey, context: CUcontext, until: Until, then: Then) {
+        // Lanes whose thread has ended are forgotten, now and then.
+        if self.lanes.len() > MANY_LANES {
+            self.lanes.retain(|_, lane| lock(&lane.queue).running);
+        }
+        self.shared.open.fetch_add(1, Ordering::AcqRel);
+        if matches!(then, Then::Free { .. }) {
+            self.shared.frees.fetch_add(1, Ordering::AcqRel);
+        }
+        let lane = Arc::clone(self.lanes.entry(key).or_default());
+        let mut queue = lock(&lane.queue);
+        queue.waits.push_back(Wait { context, until, then });
+        if queue.running {
+            lane.arrived.notify_one();
+            return;
+        }
+        queue.running = true;
+        drop(queue);
+        let shared = Arc::clone(&self.shared);
+        let spawned = std::thread::Builder::new().name("wait".into()).spawn({
+            let lane = Arc::clone(&lane);
+            move || shared.run(&lane)
+        });
+        if let Err(error) = spawned {
+            // Without a thread the wait happens here: slower for the others, but nothing is lost.
+            tracing::warn!("no thread for waiting could be started: {error}");
+            self.shared.run(&lane);
+        }
+    }
+
+    /// Notes a copy to the client's memory, whose end `event` marks.
+    pub fn download(&self, event: CUevent, reply: ReplyTo, length: usize, buffer: Buffer) -> Arc<Download> {
+        let download = Arc::new(Download { event, reply, length, buffer: Mutex::new(Some(buffer)) });
+        lock(&self.shared.downloads).push(Arc::clone(&download));
+        download
+    }
+
+    /// Sends what kernels printed, and the bytes of all downloads that are finished.
+    pub fn send_finished_downloads(&self) {
+        self.shared.send_finished();
+    }
+
+    /// Whether memory is still to be freed: whoever wants memory must wait for it.
+    pub fn has_frees(&self) -> bool {
+        self.shared.frees.load(Ordering::Acquire) > 0
+    }
+
+    /// An event that is not needed any more.
+    pub fn give_event(&self, context: CUcontext, event: CUevent) {
+        self.shared.give_event(context, event);
+    }
+
+    /// Waits until every lane is done. Used before a context is destroyed, which waits for its work anyway.
+    pub fn finish_all(&self) {
+        while self.shared.open.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Forgets the events of a context that is being destroyed.
+    pub fn context_gone(&self, context: CUcontext) {
+        lock(&self.shared.events).remove(&context.0);
+    }
+}
+
+impl Shared {
+    fn run(&self, lane: &Lane) {
+        let mut queue = lock(&lane.queue);
+        loop {
+            if let Some(wait) = queue.waits.pop_front() {
+                drop(queue);
+                self.finish(wait);
+                queue = lock(&lane.queue);
+                continue;
+            }
+            let (guard, timeout) =
+                lane.arrived.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+            if timeout.timed_out() && queue.waits.is_empty() {
+                queue.running = false;
+                return;
+            }
+        }
+    }
+
+    fn finish(&self, wait: Wait) {
+        // SAFETY: contexts are destroyed only after their waits have ended; an event is alive until it is given
+        // back below, or the client's own, which it must not destroy while it waits for it.
+        let code = unsafe {
+            match self.driver.cuCtxSetCurrent(wait.context) {
+                CUresult::SUCCESS => match wait.until {
+                    Until::Own(event) | Until::Event(event) => self.driver.cuEventSynchronize(event),
+                    Until::Context => self.driver.cuCtxSynchronize(),
+                },
+                code => code,
+            }
+        };
+        match wait.then {
+            Then::Reply(to) => {
+                self.send_finished();
+                self.outbox.reply(to, code.0, &[]);
+                self.outbox.flush();
+            }
+            Then::Download(download) => {
+                self.deliver(&download, code);
+                lock(&self.downloads).retain(|other| !Arc::ptr_eq(other, &download));
+                self.outbox.flush();
+            }
+            Then::Recycle(buffer) => self.staging.give(buffer),
+            Then::Marker(outstanding) => {
+                outstanding.fetch_sub(1, Ordering::AcqRel);
+            }
+            Then::Free { address, call } => {
+                // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
+                let freed = unsafe { self.driver.cuMemFree_v2(address) };
+                match freed {
+                    CUresult::SUCCESS => self.memory.freed(address),
+                    failed => self.outbox.failed(call, failed.0),
+                }
+                self.frees.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        if let Until::Own(event) = wait.until {
+            self.give_event(wait.context, event);
+        }
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.wake.wake();
+    }
+
+    /// Adds the bytes of a download to the outbox, once.
+    fn deliver(&self, download: &Download, code: CUresult) {
+        // Held over the adding: whoever finds the buffer taken may rely on the bytes being in the outbox.
+        let mut buffer = lock(&download.buffer);
+        if let Some(buffer) = buffer.take() {
+            let bytes = if code.is_success() { buffer.bytes(download.length) } else { &[] };
+            self.outbox.reply(download.reply, code.0, bytes);
+            self.staging.give(buffer);
+        }
+    }
+
+    fn send_finished(&self) {
+        self.output.send(&self.outbox);
+        let under_way: Vec<Arc<Download>> = lock(&self.downloads).clone();
+        for download in under_way {
+            // SAFETY: an event is given back only after its download left the list under its lock, or its buffer
+            // was taken; asking about it meanwhile is harmless.
+            let code = unsafe { self.driver.cuEventQuery(download.event) };
+            if code != CUresult::NOT_READY {
+                self.deliver(&download, code);
+            }
+        }
+    }
+
+    fn give_event(&self, context: CUcontext, event: CUevent) {
+        lock(&self.events).entry(context.0).or_default().push(event);
+    }
+}
