@@ -153,6 +153,12 @@ unsafe fn by_address(
             (true, true) => on_one_device(client, destination, source, length, stream),
             (false, false) => {
                 client.contexts.current()?;
+                if length == 0 {
+                    return Ok(());
+                }
+                if destination == 0 || source == 0 {
+                    return Err(CUresult::INVALID_VALUE);
+                }
                 // Earlier work of the stream cannot touch host memory, so the copy may happen now.
                 std::ptr::copy(host(source)?.cast::<u8>(), host(destination)?.cast::<u8>(), length);
                 Ok(())
