@@ -9,6 +9,7 @@ mod cuda;
 mod idle;
 mod options;
 mod peer;
+mod place;
 mod raw;
 mod report;
 mod rounds;

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use crate::options::SocketKind;
+use crate::place::{End, Place};
 
 /// What the peer reads and writes at once.
 pub const CHUNK: usize = 1 << 20;
@@ -92,17 +93,13 @@ impl Plain {
     }
 
     pub fn receive(&self, buffer: &mut [u8], spins: bool) -> io::Result<usize> {
-        /// Longer than a round trip of two processors: who has spun so often may be in the other end's way.
-        const PATIENCE: u32 = 100;
         let flags = if spins { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
-        let mut tries = 0;
         loop {
             match rustix::net::recv(self.descriptor.as_fd(), &mut *buffer, flags) {
                 Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok((count, _)) => return Ok(count),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if spins && tries < PATIENCE => tries += 1,
-                Err(Errno::AGAIN) if spins => std::thread::yield_now(),
+                Err(Errno::AGAIN) if spins => std::hint::spin_loop(),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -150,6 +147,7 @@ fn obey(socket: &Plain, command: Command, buffer: &mut [u8]) -> anyhow::Result<(
     let (request, answer) = (usize::try_from(request)?, usize::try_from(answer)?);
     match task {
         Task::Exchange => {
+            let _place = spins.then(|| Place::take(End::Last)).transpose()?;
             for _ in 0..count {
                 pass(request, buffer, |part| socket.receive_exact(part, spins))?;
                 pass(answer, buffer, |part| socket.send(part))?;

@@ -10,6 +10,7 @@ use anyhow::Context;
 
 use crate::options::SocketKind;
 use crate::peer::{Command, Plain, Task};
+use crate::place::{End, Place};
 
 /// A launch as it is on the wire, about.
 const RECORD_BYTES: usize = 128;
@@ -53,6 +54,7 @@ impl Raw {
         let question = vec![1; request];
         let mut reply = vec![0; answer];
         let rounds = u64::from(count) + 1;
+        let _place = spins.then(|| Place::take(End::First)).transpose()?;
         self.tell(Task::Exchange, rounds, (request, answer), spins)?;
         let mut total = Duration::ZERO;
         for round in 0..rounds {
