@@ -171,7 +171,7 @@ describe("an end", () => {
     const [session] = sessions;
     if (session === undefined) throw new Error("there is no session");
     expect(await pool.farpool(["sessions", "end", session.id])).toMatchObject({ status: 0 });
-    await waitFor("our sentence", () => (run.stderr().includes("ended-by-administrator") ? true : undefined));
+    await waitFor("our sentence", () => (run.stderr().includes("ended by administrator") ? true : undefined));
     expect(await askBroker(path, HELLO)).toMatch(
       /^error 69 CUDA_ERROR_DEVICE_UNAVAILABLE session \S+ has ended/,
     );

@@ -150,7 +150,7 @@ async function runInSession({
     const opened = await startBroker({ sessionId: session.id, connection, folder: poolFolders().runtime });
     broker = opened;
     handle.onEnded((reason, message) => {
-      const why = message ?? reason ?? "unknown reason";
+      const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
       say(`farpool: session ${session.id} has ended, its programs lose their GPUs: ${why}`);
       opened.refuse({
         exitCode: 69,

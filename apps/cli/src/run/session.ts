@@ -158,7 +158,7 @@ function keep(
 }
 
 function refusedAfterWaiting(session: Session): FarpoolError {
-  const message = session.endMessage ?? session.endReason ?? "unknown reason";
+  const message = session.endMessage ?? session.endReason?.replaceAll("-", " ") ?? "unknown reason";
   if (session.endReason === "wait-over") {
     return new FarpoolError("FARPOOL_WAIT_OVER", `${formatRequest(session.count, session.size)}: ${message}`);
   }
