@@ -58,6 +58,7 @@ impl Event {
         let mut recorded = lock(&self.recorded);
         if self.generation.load(Ordering::SeqCst) == generation {
             *recorded = Some(ticket);
+            self.captured_at(None);
         }
     }
 
