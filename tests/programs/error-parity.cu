@@ -376,7 +376,7 @@ static void pointers() {
 static void streamsAndEvents() {
     startWithModule();
     CUstream stream, other;
-    CUevent event, never, untimed;
+    CUevent event, second, never, untimed;
     CUdeviceptr flag;
     float ms;
     unsigned flags;
@@ -385,6 +385,7 @@ static void streamsAndEvents() {
     MUST(cuMemsetD32, flag, 0, 1);
     MUST(cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING);
     MUST(cuEventCreate, &event, 0);
+    MUST(cuEventCreate, &second, 0);
     MUST(cuEventCreate, &never, 0);
     MUST(cuEventCreate, &untimed, CU_EVENT_DISABLE_TIMING);
     D("no place", cuStreamCreate, nullptr, 0);
@@ -411,10 +412,11 @@ static void streamsAndEvents() {
     D("never recorded", cuEventSynchronize, never);
     D("never recorded", cuEventElapsedTime, &ms, event, never);
     MUST(cuEventRecord, event, stream);
+    MUST(cuEventRecord, second, stream);
     MUST(cuEventRecord, untimed, stream);
     MUST(cuStreamSynchronize, stream);
     D("without timing", cuEventElapsedTime, &ms, event, untimed);
-    D("no place", cuEventElapsedTime, nullptr, event, never);
+    D("no place", cuEventElapsedTime, nullptr, event, second);
     D("null event", cuEventElapsedTime, &ms, nullptr, event);
 
     void *arguments[] = {&flag};

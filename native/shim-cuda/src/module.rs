@@ -113,6 +113,11 @@ impl Modules {
         if self.table().units.contains_key(&unit) { Ok(()) } else { Err(CUresult::INVALID_HANDLE) }
     }
 
+    /// The context that a module belongs to.
+    pub fn context_of(&self, module: Module) -> Option<Context> {
+        self.table().units.get(&module.raw())?.context
+    }
+
     /// Forgets a module or library with its functions; answers the addresses of its variables.
     pub fn remove_unit(&self, unit: u64) -> Vec<u64> {
         let mut table = self.table();

@@ -34,6 +34,7 @@ exports! {
     }
 
     fn cuMemFreeHost(p: *mut c_void) enter_local |client| {
+        owner(client)?;
         if p.is_null() {
             return Ok(());
         }
@@ -61,6 +62,7 @@ exports! {
     }
 
     fn cuMemHostUnregister(p: *mut c_void) enter_local |client| {
+        owner(client)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostRegistered(_)));
         known.map(drop).ok_or(CUresult::HOST_MEMORY_NOT_REGISTERED)
     }
@@ -87,7 +89,9 @@ exports! {
     }
 }
 
+/// The current context and its device, unless an error ended it.
 fn owner(client: &Client) -> Answer<(Context, usize)> {
+    client.check()?;
     let (context, state) = client.contexts.current()?;
     Ok((context, state.device))
 }
