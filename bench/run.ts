@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
-import { type DemoPool, startDemoPool } from "../scripts/demo/pool.ts";
+import { startDemoPool } from "../scripts/demo/pool.ts";
 import { runOrFail } from "../scripts/process.ts";
 import { SetupFailed, step } from "../scripts/progress.ts";
 import { dist, farpool, library, logs, root } from "../scripts/repository.ts";
@@ -17,6 +17,11 @@ export interface BenchOptions {
   readonly rounds: string | undefined;
   /** Only cases whose names hold one of these words, separated by commas. */
   readonly only: string | undefined;
+}
+
+interface BenchPool {
+  readonly folder: string;
+  readonly launchNanoseconds: string;
 }
 
 const program = join(dist, "bin", "farpool-bench");
@@ -65,22 +70,23 @@ function wordsOf({ isSmoke, rounds, only }: BenchOptions): readonly string[] {
   ];
 }
 
-async function withPool<T>(launchNs: string, body: (pool: DemoPool) => Promise<T>): Promise<T> {
+async function withPool<T>(launchNs: string, body: (pool: BenchPool) => Promise<T>): Promise<T> {
   await using pool = await startDemoPool({
     name: "bench",
     words: ["--simulated"],
     environment: nullDevice(launchNs),
   });
-  return await body(pool);
+  return await body({ folder: pool.folder, launchNanoseconds: launchNs });
 }
 
 function nullDevice(launchNs: string) {
   return { FARPOOL_SIMGPU_NULL: "1", FARPOOL_SIMGPU_LAUNCH_NS: launchNs, FARPOOL_SIMGPU_KERNEL_NS: "0" };
 }
 
-function pooledReport(pool: DemoPool, transport: Transport, words: readonly string[]): Promise<Report> {
+function pooledReport(pool: BenchPool, transport: Transport, words: readonly string[]): Promise<Report> {
+  const launchNs = pool.launchNanoseconds;
   return report({
-    name: `bench-${transport}`,
+    name: `bench-${transport}-${launchNs}`,
     command: [farpool, "run", "-n", "1", "--", program, "--raw", transport, ...words],
     environment: poolEnvironment(pool, transport),
   });
@@ -88,7 +94,7 @@ function pooledReport(pool: DemoPool, transport: Transport, words: readonly stri
 
 function directReport(launchNs: string, words: readonly string[]): Promise<Report> {
   return report({
-    name: "bench-direct",
+    name: `bench-direct-${launchNs}`,
     command: [program, ...words],
     environment: {
       ...nullDevice(launchNs),
@@ -119,7 +125,7 @@ async function report({ name, command: [first, ...rest], environment }: Measurem
 }
 
 /** The share of a core that an attached process and its worker use while nothing is asked of them. */
-async function measureIdle(pool: DemoPool, seconds: number): Promise<Idle> {
+async function measureIdle(pool: BenchPool, seconds: number): Promise<Idle> {
   const words = ["run", "-n", "1", "--", program, "idle", String(seconds)];
   const environment = { ...process.env, ...poolEnvironment(pool, "tcp") };
   const child = spawn(farpool, words, { cwd: root, env: environment, stdio: ["ignore", "pipe", "inherit"] });
@@ -142,7 +148,7 @@ async function measureIdle(pool: DemoPool, seconds: number): Promise<Idle> {
   return { client, worker };
 }
 
-function poolEnvironment(pool: DemoPool, transport: Transport): Readonly<Record<string, string>> {
+function poolEnvironment(pool: BenchPool, transport: Transport): Readonly<Record<string, string>> {
   return {
     FARPOOL_STATE: pool.folder,
     FARPOOL_RUNTIME: join(pool.folder, "run"),
