@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["{api,packages,scripts}/**/*.test.ts"], testTimeout: 20_000 } },
+      { test: { name: "unit", include: ["{api,bench,packages,scripts}/**/*.test.ts"], testTimeout: 20_000 } },
       {
         test: { name: "control", include: ["apps/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
       },

@@ -63,6 +63,8 @@ export interface CallOptions {
   readonly wire?: Wire;
   /** Symbol with the same signature and meaning: this one forwards to it. */
   readonly alias?: string;
+  /** Call of a function in the shim's `crate::hooks` that refuses, before anything is sent, what CUDA refuses at once. */
+  readonly check?: string;
   /** Function of the shim's `crate::hooks` that is told about a success, with handle and inputs. */
   readonly hook?: string;
   /** A `local` call that always answers success. */

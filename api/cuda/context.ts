@@ -90,10 +90,15 @@ export const context: Noun = noun("context", [
     input("hEvent", "CUevent"),
   ]),
   waiting("cuCtxResetPersistingL2Cache", { id: 0x0418, since: 11000 }, []),
-  oneWay("cuCtxSetCacheConfig", { id: 0x0419, since: 3020 }, [input("config", "CUfunc_cache")]),
+  oneWay("cuCtxSetCacheConfig", { id: 0x0419, since: 3020, check: "cache_config(config)" }, [
+    input("config", "CUfunc_cache"),
+  ]),
   local("cuCtxSetCurrent", { id: 0x041a, since: 4000 }, [input("ctx", "CUcontext", { nullable: true })]),
   unsupported("cuCtxSetFlags", { id: 0x041b, since: 12010 }, [input("flags", "unsigned int")]),
-  oneWay("cuCtxSetLimit", { id: 0x041c, since: 3010 }, [input("limit", "CUlimit"), input("value", "size_t")]),
+  oneWay("cuCtxSetLimit", { id: 0x041c, since: 3010, check: "limit(limit)" }, [
+    input("limit", "CUlimit"),
+    input("value", "size_t"),
+  ]),
   oneWay("cuCtxSetSharedMemConfig", { id: 0x041d, since: 4020 }, [input("config", "CUsharedconfig")]),
   waiting("cuCtxSynchronize", { id: 0x041e, since: 2000 }, []),
   waiting("cuCtxSynchronize_v2", { id: 0x041f, since: 13000 }, [

@@ -179,6 +179,7 @@ export const copy: Noun = noun("copy", [
     {
       id: 0x0913,
       since: 3020,
+      check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemcpyDtoDAsync_v2" },
     },
     [input("dstDevice", "CUdeviceptr"), input("srcDevice", "CUdeviceptr"), input("ByteCount", "size_t")],
@@ -189,12 +190,21 @@ export const copy: Noun = noun("copy", [
     input("ByteCount", "unsigned int"),
     input("hStream", "CUstream", { nullable: true }),
   ]),
-  oneWay("cuMemcpyDtoDAsync_v2", { id: 0x0915, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("srcDevice", "CUdeviceptr"),
-    input("ByteCount", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemcpyDtoDAsync_v2",
+    {
+      id: 0x0915,
+      since: 3020,
+      check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("srcDevice", "CUdeviceptr"),
+      input("ByteCount", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
   unsupported("cuMemcpyDtoH", { id: 0x0916, since: 2000 }, [
     output("dstHost", "void *", { length: "ByteCount" }),
     input("srcDevice", "CUdeviceptr_v1"),
@@ -280,6 +290,7 @@ export const copy: Noun = noun("copy", [
     {
       id: 0x091e,
       since: 4000,
+      check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemcpyPeerAsync" },
     },
     [
@@ -290,12 +301,21 @@ export const copy: Noun = noun("copy", [
       input("ByteCount", "size_t"),
     ],
   ),
-  oneWay("cuMemcpyPeerAsync", { id: 0x091f, since: 4000, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("dstContext", "CUcontext"),
-    input("srcDevice", "CUdeviceptr"),
-    input("srcContext", "CUcontext"),
-    input("ByteCount", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemcpyPeerAsync",
+    {
+      id: 0x091f,
+      since: 4000,
+      check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("dstContext", "CUcontext"),
+      input("srcDevice", "CUdeviceptr"),
+      input("srcContext", "CUcontext"),
+      input("ByteCount", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
 ]);

@@ -1,7 +1,7 @@
 import { creates, destroys, input, noun, oneWay, output, waiting, type Noun } from "../model.ts";
 
 export const event: Noun = noun("event", [
-  oneWay("cuEventCreate", { id: 0x0c00, since: 2000, hook: "event_created" }, [
+  oneWay("cuEventCreate", { id: 0x0c00, since: 2000, check: "event_flags(Flags)", hook: "event_created" }, [
     creates("phEvent", "CUevent *"),
     input("Flags", "unsigned int"),
   ]),
@@ -22,13 +22,24 @@ export const event: Noun = noun("event", [
     input("hEnd", "CUevent"),
   ]),
   waiting("cuEventQuery", { id: 0x0c05, since: 2000 }, [input("hEvent", "CUevent")]),
-  oneWay("cuEventRecord", { id: 0x0c06, since: 2000, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("hEvent", "CUevent"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuEventRecord",
+    {
+      id: 0x0c06,
+      since: 2000,
+      check: "recordable(client, hEvent, hStream)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [input("hEvent", "CUevent"), input("hStream", "CUstream", { nullable: true })],
+  ),
   oneWay(
     "cuEventRecordWithFlags",
-    { id: 0x0c07, since: 11010, perThread: { suffix: "ptsz", since: 11010 } },
+    {
+      id: 0x0c07,
+      since: 11010,
+      check: "recordable(client, hEvent, hStream)",
+      perThread: { suffix: "ptsz", since: 11010 },
+    },
     [
       input("hEvent", "CUevent"),
       input("hStream", "CUstream", { nullable: true }),

@@ -25,11 +25,16 @@ export const execution: Noun = noun("execution", [
     input("function", "CUfunction"),
   ]),
   waiting("cuFuncLoad", { id: 0x0d05, since: 12040 }, [input("function", "CUfunction")]),
-  oneWay("cuFuncSetAttribute", { id: 0x0d06, since: 9000, hook: "function_attribute_set" }, [
-    input("hfunc", "CUfunction"),
-    input("attrib", "CUfunction_attribute"),
-    input("value", "int"),
-  ]),
+  oneWay(
+    "cuFuncSetAttribute",
+    {
+      id: 0x0d06,
+      since: 9000,
+      check: "function_attribute(client, hfunc, attrib, value)",
+      hook: "function_attribute_set",
+    },
+    [input("hfunc", "CUfunction"), input("attrib", "CUfunction_attribute"), input("value", "int")],
+  ),
   unsupported("cuFuncSetBlockShape", { id: 0x0d07, since: 2000 }, [
     input("hfunc", "CUfunction"),
     input("x", "int"),

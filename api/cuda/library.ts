@@ -44,12 +44,21 @@ export const library: Noun = noun("library", [
     output("paramOffset", "size_t *"),
     output("paramSize", "size_t *", { nullable: true }),
   ]),
-  oneWay("cuKernelSetAttribute", { id: 0x0705, since: 12000, hook: "kernel_attribute_set" }, [
-    input("attrib", "CUfunction_attribute"),
-    input("val", "int"),
-    input("kernel", "CUkernel"),
-    input("dev", "CUdevice"),
-  ]),
+  oneWay(
+    "cuKernelSetAttribute",
+    {
+      id: 0x0705,
+      since: 12000,
+      check: "function_attribute(client, kernel.raw(), attrib, val)",
+      hook: "kernel_attribute_set",
+    },
+    [
+      input("attrib", "CUfunction_attribute"),
+      input("val", "int"),
+      input("kernel", "CUkernel"),
+      input("dev", "CUdevice"),
+    ],
+  ),
   oneWay("cuKernelSetCacheConfig", { id: 0x0706, since: 12000 }, [
     input("kernel", "CUkernel"),
     input("config", "CUfunc_cache"),

@@ -11,16 +11,26 @@ export const memset: Noun = noun("memset", [
     {
       id: 0x0a01,
       since: 3020,
+      check: "fill(client, dstDevice, N, 2)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemsetD16Async" },
     },
     [input("dstDevice", "CUdeviceptr"), input("us", "unsigned short"), input("N", "size_t")],
   ),
-  oneWay("cuMemsetD16Async", { id: 0x0a02, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("us", "unsigned short"),
-    input("N", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemsetD16Async",
+    {
+      id: 0x0a02,
+      since: 3020,
+      check: "fill(client, dstDevice, N, 2)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("us", "unsigned short"),
+      input("N", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
   unsupported("cuMemsetD2D16", { id: 0x0a03, since: 2000 }, [
     input("dstDevice", "CUdeviceptr_v1"),
     input("dstPitch", "unsigned int"),
@@ -33,6 +43,7 @@ export const memset: Noun = noun("memset", [
     {
       id: 0x0a04,
       since: 3020,
+      check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 2)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemsetD2D16Async" },
     },
     [
@@ -43,14 +54,23 @@ export const memset: Noun = noun("memset", [
       input("Height", "size_t"),
     ],
   ),
-  oneWay("cuMemsetD2D16Async", { id: 0x0a05, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("dstPitch", "size_t"),
-    input("us", "unsigned short"),
-    input("Width", "size_t"),
-    input("Height", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemsetD2D16Async",
+    {
+      id: 0x0a05,
+      since: 3020,
+      check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 2)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("dstPitch", "size_t"),
+      input("us", "unsigned short"),
+      input("Width", "size_t"),
+      input("Height", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
   unsupported("cuMemsetD2D32", { id: 0x0a06, since: 2000 }, [
     input("dstDevice", "CUdeviceptr_v1"),
     input("dstPitch", "unsigned int"),
@@ -63,6 +83,7 @@ export const memset: Noun = noun("memset", [
     {
       id: 0x0a07,
       since: 3020,
+      check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 4)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemsetD2D32Async" },
     },
     [
@@ -73,14 +94,23 @@ export const memset: Noun = noun("memset", [
       input("Height", "size_t"),
     ],
   ),
-  oneWay("cuMemsetD2D32Async", { id: 0x0a08, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("dstPitch", "size_t"),
-    input("ui", "unsigned int"),
-    input("Width", "size_t"),
-    input("Height", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemsetD2D32Async",
+    {
+      id: 0x0a08,
+      since: 3020,
+      check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 4)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("dstPitch", "size_t"),
+      input("ui", "unsigned int"),
+      input("Width", "size_t"),
+      input("Height", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
   unsupported("cuMemsetD2D8", { id: 0x0a09, since: 2000 }, [
     input("dstDevice", "CUdeviceptr_v1"),
     input("dstPitch", "unsigned int"),
@@ -93,6 +123,7 @@ export const memset: Noun = noun("memset", [
     {
       id: 0x0a0a,
       since: 3020,
+      check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 1)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemsetD2D8Async" },
     },
     [
@@ -103,14 +134,23 @@ export const memset: Noun = noun("memset", [
       input("Height", "size_t"),
     ],
   ),
-  oneWay("cuMemsetD2D8Async", { id: 0x0a0b, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("dstPitch", "size_t"),
-    input("uc", "unsigned char"),
-    input("Width", "size_t"),
-    input("Height", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemsetD2D8Async",
+    {
+      id: 0x0a0b,
+      since: 3020,
+      check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 1)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("dstPitch", "size_t"),
+      input("uc", "unsigned char"),
+      input("Width", "size_t"),
+      input("Height", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
   unsupported("cuMemsetD32", { id: 0x0a0c, since: 2000 }, [
     input("dstDevice", "CUdeviceptr_v1"),
     input("ui", "unsigned int"),
@@ -121,16 +161,26 @@ export const memset: Noun = noun("memset", [
     {
       id: 0x0a0d,
       since: 3020,
+      check: "fill(client, dstDevice, N, 4)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemsetD32Async" },
     },
     [input("dstDevice", "CUdeviceptr"), input("ui", "unsigned int"), input("N", "size_t")],
   ),
-  oneWay("cuMemsetD32Async", { id: 0x0a0e, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("ui", "unsigned int"),
-    input("N", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemsetD32Async",
+    {
+      id: 0x0a0e,
+      since: 3020,
+      check: "fill(client, dstDevice, N, 4)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("ui", "unsigned int"),
+      input("N", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
   unsupported("cuMemsetD8", { id: 0x0a0f, since: 2000 }, [
     input("dstDevice", "CUdeviceptr_v1"),
     input("uc", "unsigned char"),
@@ -141,14 +191,24 @@ export const memset: Noun = noun("memset", [
     {
       id: 0x0a10,
       since: 3020,
+      check: "fill(client, dstDevice, N, 1)",
       perThread: { suffix: "ptds", since: 7000, streamForm: "cuMemsetD8Async" },
     },
     [input("dstDevice", "CUdeviceptr"), input("uc", "unsigned char"), input("N", "size_t")],
   ),
-  oneWay("cuMemsetD8Async", { id: 0x0a11, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("dstDevice", "CUdeviceptr"),
-    input("uc", "unsigned char"),
-    input("N", "size_t"),
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  oneWay(
+    "cuMemsetD8Async",
+    {
+      id: 0x0a11,
+      since: 3020,
+      check: "fill(client, dstDevice, N, 1)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [
+      input("dstDevice", "CUdeviceptr"),
+      input("uc", "unsigned char"),
+      input("N", "size_t"),
+      input("hStream", "CUstream", { nullable: true }),
+    ],
+  ),
 ]);

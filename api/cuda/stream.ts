@@ -28,15 +28,16 @@ export const stream: Noun = noun("stream", [
     { id: 0x0b01, since: 11000, perThread: { suffix: "ptsz", since: 11000 } },
     [input("dst", "CUstream", { nullable: true }), input("src", "CUstream", { nullable: true })],
   ),
-  oneWay("cuStreamCreate", { id: 0x0b02, since: 2000, hook: "stream_created" }, [
-    creates("phStream", "CUstream *"),
-    input("Flags", "unsigned int"),
-  ]),
-  oneWay("cuStreamCreateWithPriority", { id: 0x0b03, since: 5050, hook: "stream_created_with_priority" }, [
-    creates("phStream", "CUstream *"),
-    input("flags", "unsigned int"),
-    input("priority", "int"),
-  ]),
+  oneWay(
+    "cuStreamCreate",
+    { id: 0x0b02, since: 2000, check: "stream_flags(Flags)", hook: "stream_created" },
+    [creates("phStream", "CUstream *"), input("Flags", "unsigned int")],
+  ),
+  oneWay(
+    "cuStreamCreateWithPriority",
+    { id: 0x0b03, since: 5050, check: "stream_flags(flags)", hook: "stream_created_with_priority" },
+    [creates("phStream", "CUstream *"), input("flags", "unsigned int"), input("priority", "int")],
+  ),
   oneWay("cuStreamDestroy", { id: 0x0b04, since: 2000, alias: "cuStreamDestroy_v2" }, [
     input("hStream", "CUstream", { nullable: true }),
   ]),
@@ -100,9 +101,13 @@ export const stream: Noun = noun("stream", [
   waiting("cuStreamSynchronize", { id: 0x0b0f, since: 2000, perThread: { suffix: "ptsz", since: 7000 } }, [
     input("hStream", "CUstream", { nullable: true }),
   ]),
-  oneWay("cuStreamWaitEvent", { id: 0x0b10, since: 3020, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("hStream", "CUstream", { nullable: true }),
-    input("hEvent", "CUevent"),
-    input("Flags", "unsigned int"),
-  ]),
+  oneWay(
+    "cuStreamWaitEvent",
+    { id: 0x0b10, since: 3020, check: "wait_flags(Flags)", perThread: { suffix: "ptsz", since: 7000 } },
+    [
+      input("hStream", "CUstream", { nullable: true }),
+      input("hEvent", "CUevent"),
+      input("Flags", "unsigned int"),
+    ],
+  ),
 ]);

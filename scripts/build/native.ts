@@ -45,24 +45,25 @@ function targetOf(candidate: Package, kind: string): string {
 // A lock file that no longer fits is mended while developing; in CI it is an error.
 const locked = process.env["CI"] === "true" ? ["--locked"] : [];
 
-/** Worker, acceptor and simulated GPU: they run where they were built. */
+/** Worker, acceptor, simulated GPU and bench: they run where they were built. */
 export async function buildServerPrograms(): Promise<void> {
   const packages = await workspacePackages();
-  const [worker, acceptor, simgpu] = [
+  const [worker, acceptor, simgpu, bench] = [
     packageAt(packages, "worker"),
     packageAt(packages, "acceptor"),
     packageAt(packages, "simgpu"),
+    packageAt(packages, "bench"),
   ];
   await runOrFail({
     command: "cargo",
     arguments: [
       ...["build", "--release", ...locked],
-      ...[worker, acceptor, simgpu].flatMap((each) => ["-p", each.name]),
+      ...[worker, acceptor, simgpu, bench].flatMap((each) => ["-p", each.name]),
     ],
     log: "cargo-build",
   });
   const release = join(cargoTarget, "release");
-  for (const program of [targetOf(worker, "bin"), targetOf(acceptor, "bin")]) {
+  for (const program of [worker, acceptor, bench].map((each) => targetOf(each, "bin"))) {
     place(join(release, program), join(dist, "bin", program));
   }
   placeLibrary(join(release, libraryFile(targetOf(simgpu, "cdylib"))), library.simgpu);

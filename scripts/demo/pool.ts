@@ -11,17 +11,27 @@ import { farpool, logs, root } from "../repository.ts";
 
 /** `farpool up` in a temporary folder, on ports that nobody else uses. */
 export interface DemoPool extends AsyncDisposable {
+  readonly folder: string;
   readonly client: ManagerClient;
   readonly gpu: Gpu;
   /** Makes `./farpool` find this pool. */
   readonly environment: NodeJS.ProcessEnv;
 }
 
+export interface PoolSettings {
+  /** Names the folder and the log. */
+  readonly name: string;
+  /** Added to `farpool up`. */
+  readonly words: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+const demo: PoolSettings = { name: "demo", words: [], environment: {} };
 const startLimitMs = 60_000;
 const stopLimitMs = 15_000;
 
-export async function startDemoPool(): Promise<DemoPool> {
-  const folder = mkdtempSync(join(tmpdir(), "farpool-demo-"));
+export async function startDemoPool(settings: PoolSettings = demo): Promise<DemoPool> {
+  const folder = mkdtempSync(join(tmpdir(), `farpool-${settings.name}-`));
   // The embedded database runs as another user when this one is root, and must pass through.
   chmodSync(folder, 0o711);
   const environment = {
@@ -29,12 +39,17 @@ export async function startDemoPool(): Promise<DemoPool> {
     FARPOOL_STATE: folder,
     FARPOOL_RUNTIME: join(folder, "run"),
     FARPOOL_SIMGPU_STATE: join(folder, "simgpu"),
+    ...settings.environment,
   };
   mkdirSync(logs, { recursive: true });
-  const logPath = join(logs, "demo-pool.log");
+  const logPath = join(logs, `${settings.name}-pool.log`);
   const log = openSync(logPath, "w");
   const ports = ["--port", String(await freePort()), "--data-port", String(await freePort())];
-  const up = spawn(farpool, ["up", ...ports], { cwd: root, env: environment, stdio: ["ignore", log, log] });
+  const up = spawn(farpool, ["up", ...settings.words, ...ports], {
+    cwd: root,
+    env: environment,
+    stdio: ["ignore", log, log],
+  });
   closeSync(log);
   const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
 
@@ -45,7 +60,7 @@ export async function startDemoPool(): Promise<DemoPool> {
   }
   try {
     const gpu = await firstGpu(client, up);
-    return { client, gpu, environment, [Symbol.asyncDispose]: stop };
+    return { folder, client, gpu, environment, [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
     const said = tail(readFileSync(logPath, "utf8"), 20);

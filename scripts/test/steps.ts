@@ -69,6 +69,12 @@ export const steps: readonly Step[] = [
   vitest("control", "control plane tests", "control"),
 
   { ...vitest("system", "end-to-end tests", "e2e"), needsBuild: true },
+
+  {
+    ...check("bench smoke", "every measurement runs", "node scripts/bench.ts --smoke --built"),
+    isStatic: false,
+    needsBuild: true,
+  },
 ];
 
 function preparation(name: string, work: () => Promise<unknown>): Step {

@@ -69,11 +69,17 @@ function stub(call: Call): readonly string[] {
   const outs = call.parameters.filter((parameter) => parameter.direction === "out");
   const created = call.parameters.find((parameter) => parameter.direction === "create");
   const lines: string[] = [];
+  if (call.class === "async") {
+    lines.push("client.contexts.current()?;");
+  }
   for (const parameter of call.parameters) {
     const line = prepare(parameter);
     if (line !== undefined) {
       lines.push(...line);
     }
+  }
+  if (call.check !== undefined) {
+    lines.push(`hooks::${call.check}?;`);
   }
   if (created !== undefined) {
     lines.push(`let created: handle::${handleKind(pointee(created.type))} = client.new_handle();`);

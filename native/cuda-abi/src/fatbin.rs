@@ -100,6 +100,24 @@ impl Image {
         }
     }
 
+    /// The image at the start of `bytes`, which were read from a file and may end too early.
+    ///
+    /// # Errors
+    /// When the bytes are no image, or not all of one.
+    pub fn within(bytes: &[u8]) -> Result<&[u8], ImageError> {
+        match u32_at(bytes, 0) {
+            // A wrapper holds a pointer, which means nothing in a file.
+            Ok(WRAPPER_MAGIC) => Err(ImageError::UnknownKind),
+            Ok(HEADER_MAGIC) => head(bytes, fatbin_length(bytes)?, "fatbin"),
+            Ok(word) if word.to_le_bytes() == ELF_MAGIC => head(bytes, elf_length(bytes)?, "ELF file"),
+            _ => {
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                let text = &bytes[..end];
+                if is_text(text) { Ok(text) } else { Err(ImageError::UnknownKind) }
+            }
+        }
+    }
+
     /// # Safety
     /// `wrapper` leads to a readable fatbin wrapper.
     unsafe fn behind_wrapper(wrapper: *const u8) -> Result<Self, ImageError> {
@@ -125,8 +143,7 @@ impl Image {
     unsafe fn fatbin_at(header: *const u8) -> Result<Self, ImageError> {
         // SAFETY: the caller promises HEADER_BYTES readable bytes.
         let bytes = unsafe { std::slice::from_raw_parts(header, HEADER_BYTES) };
-        let length = u64::from(u16_at(bytes, 6)?).saturating_add(u64_at(bytes, 8)?);
-        Ok(Self { kind: ImageKind::Fatbin, address: header, length: checked_length(length)? })
+        Ok(Self { kind: ImageKind::Fatbin, address: header, length: checked_length(fatbin_length(bytes)?)? })
     }
 
     /// # Safety
@@ -148,11 +165,7 @@ impl Image {
         let length = unsafe { std::ffi::CStr::from_ptr(text.cast()) }.count_bytes();
         // SAFETY: these bytes were just read.
         let bytes = unsafe { std::slice::from_raw_parts(text, length) };
-        let is_text = bytes
-            .iter()
-            .take(64)
-            .all(|byte| *byte >= 0x80 || !byte.is_ascii_control() || byte.is_ascii_whitespace());
-        if length == 0 || !is_text {
+        if !is_text(bytes) {
             return Err(ImageError::UnknownKind);
         }
         Ok(Self { kind: ImageKind::Ptx, address: text, length })
@@ -167,6 +180,17 @@ impl Image {
         // SAFETY: `locate` found `length` bytes at `address`; the caller promises that they stay.
         unsafe { std::slice::from_raw_parts(self.address, self.length) }
     }
+}
+
+/// Length of a fatbin, from its header.
+fn fatbin_length(header: &[u8]) -> Result<u64, ImageError> {
+    Ok(u64::from(u16_at(header, 6)?).saturating_add(u64_at(header, 8)?))
+}
+
+/// Whether this may be PTX, by its first bytes.
+fn is_text(bytes: &[u8]) -> bool {
+    let plain = |byte: &u8| *byte >= 0x80 || !byte.is_ascii_control() || byte.is_ascii_whitespace();
+    !bytes.is_empty() && bytes.iter().take(64).all(plain)
 }
 
 /// # Safety

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use cuda_abi::CUresult;
-use session::ReplyHead;
+use session::{DeferredError, ReplyHead};
 use wire::handle::{self, Handle};
 use wire::handshake::{Goodbye, Welcome};
 use wire::{CallId, Reader, Reply, Request, Writer};
@@ -28,6 +28,8 @@ pub struct Client {
     session_id: String,
     driver_version: i32,
     sticky: AtomicI32,
+    /// The error of an earlier call that came with a reply whose own result was needed; 0 for none.
+    late: AtomicI32,
     next_handle: AtomicU64,
     local_calls: AtomicU64,
     /// The GPUs.
@@ -54,6 +56,7 @@ impl Client {
             session_id,
             driver_version: welcome.driver_version.min(crate::connect::SHIM_DRIVER_VERSION),
             sticky: AtomicI32::new(0),
+            late: AtomicI32::new(0),
             next_handle: AtomicU64::new(1),
             local_calls: AtomicU64::new(0),
             devices: Devices::new(welcome.devices),
@@ -144,6 +147,11 @@ impl Client {
         let record = self.connection.call(request, context::current_index(), None);
         let record = record.map_err(|loss| self.lost(&loss))?;
         let code = CUresult(record.head.result);
+        if let Some(deferred) = record.head.deferred {
+            self.note_late(deferred);
+            // What this call made is the program's: the earlier error is told by the next call that waits.
+            let _ = self.late.compare_exchange(0, deferred.code, Ordering::Relaxed, Ordering::Relaxed);
+        }
         if !code.is_success() && record.body.is_empty() {
             // Refused before the call was made: no context, say.
             return Ok((code, R::Reply::default()));
@@ -216,9 +224,7 @@ impl Client {
             local_calls: self.local_calls.load(Ordering::Relaxed),
             round_trips: self.connection.counters.round_trips.load(Ordering::Relaxed),
         };
-        if self.connection.post(&goodbye, 0).is_ok() {
-            self.connection.drain();
-        }
+        self.connection.post_last(&goodbye);
     }
 
     fn finish(&self, record: Result<ReplyRecord, Loss>) -> Answer<ReplyRecord> {
@@ -232,20 +238,27 @@ impl Client {
 
     /// The code of a waited call: its own, or that of an earlier call that failed meanwhile.
     fn settle(&self, head: ReplyHead) -> Answer {
-        if let Some(deferred) = head.deferred {
-            let code = CUresult(deferred.code);
-            self.remember(code);
-            report::once(&format!("{} failed after it had returned: {code}", deferred.call));
-            if head.result == 0 {
-                return Err(code);
-            }
-        }
         if head.result != 0 {
+            if let Some(deferred) = head.deferred {
+                self.note_late(deferred);
+            }
             let code = CUresult(head.result);
             self.remember(code);
             return Err(code);
         }
-        Ok(())
+        let late = self.late.swap(0, Ordering::Relaxed);
+        if let Some(deferred) = head.deferred {
+            self.note_late(deferred);
+            return Err(CUresult(if late == 0 { deferred.code } else { late }));
+        }
+        if late == 0 { Ok(()) } else { Err(CUresult(late)) }
+    }
+
+    /// Remembers and reports the error of a call that had returned.
+    fn note_late(&self, deferred: DeferredError) {
+        let code = CUresult(deferred.code);
+        self.remember(code);
+        report::once(&format!("{} failed after it had returned: {code}", deferred.call));
     }
 
     fn remember(&self, code: CUresult) {
@@ -297,4 +310,57 @@ fn is_sticky(code: CUresult) -> bool {
 /// Context index for record headers.
 pub fn index_of(context: handle::Context) -> u32 {
     u32::try_from((context.raw() >> 4) & 0xffff_ffff).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use session::DeferredErrors;
+    use transport::Socket;
+    use wire::record::{HEADER_BYTES, encode_record};
+    use wire::{Header, cuda};
+
+    /// Answers every request with success, the first one also with the error of an earlier call.
+    fn answer(mut socket: UnixStream) {
+        let mut errors = DeferredErrors::default();
+        errors.note(<cuda::CuLaunchKernel<'_> as Request<'_>>::CALL, CUresult::INVALID_VALUE.0);
+        let mut header = [0; HEADER_BYTES];
+        while socket.read_exact(&mut header).is_ok() {
+            let header = Header::decode(&header).expect("a header");
+            let mut payload = vec![0; header.length as usize];
+            socket.read_exact(&mut payload).expect("a payload");
+            let head = ReplyHead { result: 0, deferred: errors.take() };
+            let mut record = Vec::new();
+            encode_record(&mut record, header.call, head.flags(), 0, header.sequence, |writer| {
+                head.encode(writer);
+                if header.call == <cuda::CuModuleLoadDataEx<'_> as Request<'_>>::CALL {
+                    cuda::CuModuleLoadDataExReply::default().encode(writer);
+                }
+            });
+            socket.write_all(&record).expect("a reply");
+        }
+    }
+
+    #[test]
+    fn an_error_that_came_with_a_module_load_is_told_by_the_next_call_that_waits() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let worker = std::thread::spawn(|| answer(theirs));
+        let connection = Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
+        let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default());
+        let load = cuda::CuModuleLoadDataEx {
+            module: client.new_handle(),
+            blob: 0,
+            image: &[],
+            options: Vec::new(),
+        };
+        let (code, _) = client.call_with_code(&load).expect("an answer");
+        assert!(code.is_success(), "the module was loaded and must not be lost");
+        assert_eq!(client.call(&cuda::CuCtxSynchronize), Err(CUresult::INVALID_VALUE));
+        assert_eq!(client.call(&cuda::CuCtxSynchronize), Ok(()), "told once");
+        connection.lose(Loss::Io("the test is over".into()));
+        worker.join().expect("the worker");
+    }
 }

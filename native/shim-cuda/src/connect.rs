@@ -49,10 +49,22 @@ pub fn connect() -> Result<Client, CUresult> {
     };
     let welcome = match greet(&connection, &hello) {
         Ok(welcome) => welcome,
-        Err(Loss::Refused { code, reason }) => return refuse(CUresult(code), EX_UNAVAILABLE, &reason),
-        Err(loss) => return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
+        Err(loss) => {
+            // The writer thread holds the connection: left open, it would keep a worker for each failed `cuInit`.
+            connection.lose(loss.clone());
+            return match loss {
+                Loss::Refused { code, reason } => refuse(CUresult(code), EX_UNAVAILABLE, &reason),
+                loss => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
+            };
+        }
     };
-    Ok(Client::new(connection, admission.session_id, welcome))
+    let client = Client::new(Arc::clone(&connection), admission.session_id, welcome);
+    if client.devices.count() == 0 {
+        // As NVIDIA's driver answers a program from which all devices are hidden.
+        connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides all GPUs".into()));
+        return Err(CUresult::NO_DEVICE);
+    }
+    Ok(client)
 }
 
 fn open(admission: &Admission) -> Result<Arc<Connection>, String> {

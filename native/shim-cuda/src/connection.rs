@@ -383,9 +383,22 @@ impl Connection {
         }
     }
 
+    /// Sends a last request, unless another thread is in the middle of something or too much is waiting: an exiting
+    /// process waits for nobody.
+    pub fn post_last<'a, R: Request<'a>>(&self, request: &R) {
+        if let Ok(mut outgoing) = self.outgoing.try_lock()
+            && self.lost.get().is_none()
+            && outgoing.buffer.len() < OUTGOING_LIMIT
+        {
+            outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, false, 0));
+            drop(outgoing);
+            self.drain();
+        }
+    }
+
     /// Waits until everything posted so far has left, but not for a worker that does not read: used at the end of
     /// the process.
-    pub fn drain(&self) {
+    fn drain(&self) {
         self.socket.limit_sending(LAST_SEND);
         let mut outgoing = lock(&self.outgoing);
         while (outgoing.sending || !outgoing.buffer.is_empty()) && self.lost.get().is_none() {
@@ -455,8 +468,10 @@ impl Connection {
         drop(outgoing);
         self.sender_done.notify_all();
         if let Err(error) = sent {
+            let is_gone = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
             // A refusal may be waiting to be read; it says more than "broken pipe".
-            let loss = self.refusal().unwrap_or_else(|| error.into());
+            let refusal = if is_gone { self.refusal() } else { None };
+            let loss = refusal.unwrap_or_else(|| error.into());
             self.lose(loss.clone());
             return Err(loss);
         }

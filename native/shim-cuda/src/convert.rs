@@ -15,12 +15,15 @@ pub trait Opaque: Copy {
     fn bits(self) -> usize;
     /// From a number.
     fn from_bits(bits: usize) -> Self;
+    /// What CUDA answers for a handle that never was one.
+    const WRONG: CUresult;
 }
 
 macro_rules! opaque {
-    ($($cuda:ident = $wire:ident),*) => {$(
+    ($($cuda:ident = $wire:ident or $wrong:ident),*) => {$(
         impl Opaque for $cuda {
             type Handle = handle::$wire;
+            const WRONG: CUresult = CUresult::$wrong;
             fn bits(self) -> usize {
                 self.0
             }
@@ -32,22 +35,22 @@ macro_rules! opaque {
 }
 
 opaque!(
-    CUcontext = Context,
-    CUevent = Event,
-    CUfunction = Function,
-    CUkernel = Kernel,
-    CUlibrary = Library,
-    CUmemoryPool = MemoryPool,
-    CUmodule = Module,
-    CUstream = Stream
+    CUcontext = Context or INVALID_CONTEXT,
+    CUevent = Event or INVALID_HANDLE,
+    CUfunction = Function or INVALID_HANDLE,
+    CUkernel = Kernel or INVALID_HANDLE,
+    CUlibrary = Library or INVALID_HANDLE,
+    CUmemoryPool = MemoryPool or INVALID_HANDLE,
+    CUmodule = Module or INVALID_HANDLE,
+    CUstream = Stream or INVALID_HANDLE
 );
 
 /// The handle behind what a program passed.
 ///
-/// Errors: `INVALID_HANDLE` for null and for numbers of another kind.
+/// Errors: `INVALID_HANDLE` (for contexts `INVALID_CONTEXT`) for null and for numbers of another kind.
 pub fn handle<T: Opaque>(opaque: T) -> Answer<T::Handle> {
     let handle = T::Handle::from_raw(opaque.bits() as u64);
-    if handle.has_kind() { Ok(handle) } else { Err(CUresult::INVALID_HANDLE) }
+    if handle.has_kind() { Ok(handle) } else { Err(T::WRONG) }
 }
 
 /// What a program gets for a handle.

@@ -35,6 +35,11 @@ impl Events {
         if self.table().contains_key(&event) { Ok(()) } else { Err(CUresult::INVALID_HANDLE) }
     }
 
+    /// The index of the context that `event` belongs to.
+    pub fn context_index(&self, event: Event) -> Answer<u32> {
+        self.table().get(&event).copied().ok_or(CUresult::INVALID_HANDLE)
+    }
+
     /// Forgets the events of a destroyed context.
     pub fn forget_context(&self, context: Context) {
         let index = index_of(context);

@@ -74,11 +74,16 @@ pub fn prepare(
     geometry: Geometry,
     stream: CUstream,
 ) -> Answer<Launch> {
-    let (_, state) = client.contexts.current()?;
+    let (context, state) = client.contexts.current()?;
     let (function, code) = code_of(client, function)?;
     let device = client.devices.get(i32::try_from(state.device).map_err(|_| CUresult::INVALID_DEVICE)?)?;
     check_geometry(device, &code, geometry)?;
     let stream = stream::resolve(client, stream.0 as u64)?;
+    // A default stream belongs to the current context.
+    let place = client.streams.state(stream).map_or(context, |state| state.context);
+    if code.module.and_then(|module| client.modules.context_of(module)).is_some_and(|owner| owner != place) {
+        return Err(CUresult::INVALID_HANDLE);
+    }
     Ok(Launch { function, code, stream })
 }
 

@@ -71,7 +71,15 @@ impl Code {
 struct Unit {
     context: Option<Context>,
     code: HashMap<CString, u64>,
-    globals: HashMap<CString, (u64, u64)>,
+    /// Address and size of variables. Those of a library lie elsewhere in each context, so its index is part of
+    /// the key; it is 0 for a module, which has one context only.
+    globals: HashMap<(CString, u32), (u64, u64)>,
+}
+
+impl Unit {
+    fn global_key(&self, name: &CStr, context: u32) -> (CString, u32) {
+        (name.to_owned(), if self.context.is_some() { 0 } else { context })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +113,11 @@ impl Modules {
         if self.table().units.contains_key(&unit) { Ok(()) } else { Err(CUresult::INVALID_HANDLE) }
     }
 
+    /// The context that a module belongs to.
+    pub fn context_of(&self, module: Module) -> Option<Context> {
+        self.table().units.get(&module.raw())?.context
+    }
+
     /// Forgets a module or library with its functions; answers the addresses of its variables.
     pub fn remove_unit(&self, unit: u64) -> Vec<u64> {
         let mut table = self.table();
@@ -122,8 +135,18 @@ impl Modules {
         for function in dead {
             table.code.remove(&function.raw());
         }
+        let modules: Vec<Module> = table
+            .modules
+            .iter()
+            .filter(|((library, _), _)| library.raw() == unit)
+            .map(|(_, module)| *module)
+            .collect();
         table.modules.retain(|(library, _), _| library.raw() != unit);
-        gone.globals.values().map(|(address, _)| *address).collect()
+        drop(table);
+        let mut addresses: Vec<u64> = gone.globals.values().map(|(address, _)| *address).collect();
+        // The modules that a library became go with it.
+        addresses.extend(modules.iter().flat_map(|module| self.remove_unit(module.raw())));
+        addresses
     }
 
     /// Forgets what belonged to a destroyed context.
@@ -138,8 +161,15 @@ impl Modules {
         }
         let index = crate::client::index_of(context);
         let mut table = self.table();
+        let functions = table.functions.iter().filter(|((_, owner), _)| *owner == index);
+        for function in functions.map(|(_, function)| function.raw()).collect::<Vec<_>>() {
+            table.code.remove(&function);
+        }
         table.functions.retain(|(_, owner), _| *owner != index);
         table.modules.retain(|(_, owner), _| *owner != index);
+        for unit in table.units.values_mut() {
+            unit.globals.retain(|(_, owner), _| *owner != index);
+        }
     }
 
     /// A function or kernel that was looked up before.
@@ -163,15 +193,17 @@ impl Modules {
         self.table().code.get(&handle).cloned().ok_or(CUresult::INVALID_HANDLE)
     }
 
-    /// The variable `name`, if it was looked up before.
-    pub fn known_global(&self, unit: u64, name: &CStr) -> Option<(u64, u64)> {
-        self.table().units.get(&unit)?.globals.get(name).copied()
+    /// The variable `name` as it is in the context `context`, if it was looked up there before.
+    pub fn known_global(&self, unit: u64, name: &CStr, context: u32) -> Option<(u64, u64)> {
+        let table = self.table();
+        let unit = table.units.get(&unit)?;
+        unit.globals.get(&unit.global_key(name, context)).copied()
     }
 
-    /// Notes a variable.
-    pub fn insert_global(&self, unit: u64, name: &CStr, address: u64, size: u64) {
+    /// Notes a variable as it is in the context `context`.
+    pub fn insert_global(&self, unit: u64, name: &CStr, context: u32, address: u64, size: u64) {
         if let Some(unit) = self.table().units.get_mut(&unit) {
-            unit.globals.insert(name.to_owned(), (address, size));
+            unit.globals.insert(unit.global_key(name, context), (address, size));
         }
     }
 
@@ -222,5 +254,54 @@ impl<'a> Upload<'a> {
             )?;
         }
         Ok(Upload { blob, inline: &[] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_librarys_variable_is_another_one_in_each_context_and_goes_with_it() {
+        let modules = Modules::default();
+        let (library, first, second) =
+            (Library::from_index(1), Context::from_index(2), Context::from_index(3));
+        modules.insert_unit(library.raw(), None);
+        modules.insert_global(library.raw(), c"v", 2, 0x1000, 4);
+        assert_eq!(modules.known_global(library.raw(), c"v", 3), None);
+        modules.insert_global(library.raw(), c"v", 3, 0x2000, 4);
+        assert_eq!(modules.known_global(library.raw(), c"v", 2), Some((0x1000, 4)));
+        modules.forget_context(first);
+        assert_eq!(modules.known_global(library.raw(), c"v", 2), None);
+        assert_eq!(modules.known_global(library.raw(), c"v", 3), Some((0x2000, 4)));
+        modules.forget_context(second);
+        assert!(modules.remove_unit(library.raw()).is_empty());
+    }
+
+    #[test]
+    fn a_modules_variable_is_the_same_from_every_context() {
+        let modules = Modules::default();
+        let module = Module::from_index(1);
+        modules.insert_unit(module.raw(), Some(Context::from_index(2)));
+        modules.insert_global(module.raw(), c"v", 2, 0x1000, 4);
+        assert_eq!(modules.known_global(module.raw(), c"v", 3), Some((0x1000, 4)));
+    }
+
+    #[test]
+    fn what_a_library_became_in_a_context_goes_with_the_library_and_with_the_context() {
+        let modules = Modules::default();
+        let (library, module, context) =
+            (Library::from_index(1), Module::from_index(2), Context::from_index(3));
+        let code = || Code::new(c"f", None, None, Vec::new(), Vec::new());
+        modules.insert_unit(library.raw(), None);
+        modules.insert_unit(module.raw(), Some(context));
+        modules.insert_module(library, 3, module);
+        modules.insert_function(Kernel::from_index(4), 3, Function::from_index(5), code());
+        modules.forget_context(context);
+        assert!(modules.code(Function::from_index(5).raw()).is_err());
+        modules.insert_unit(module.raw(), Some(context));
+        modules.insert_module(library, 3, module);
+        modules.remove_unit(library.raw());
+        assert!(modules.check_unit(module.raw()).is_err());
     }
 }

@@ -64,8 +64,13 @@ pub fn initialise() -> Result<(), CUresult> {
 }
 
 /// In the child of a fork: only async-signal-safe calls. The socket belongs to the parent.
+///
+/// A child that forks again comes here again: the descriptor is closed already, and its number may mean a file of
+/// the program's by now.
 extern "C" fn in_forked_child() {
-    PHASE.store(FORKED, Ordering::Relaxed);
+    if PHASE.swap(FORKED, Ordering::Relaxed) == FORKED {
+        return;
+    }
     if let Some(client) = CLIENT.get() {
         // SAFETY: the descriptor belongs to the client, which nothing in this process uses any more: every
         // call answers NOT_INITIALIZED from here on, and the client's threads do not exist in the child.
@@ -81,5 +86,42 @@ extern "C" fn at_exit() {
             coverage::finish();
             client.say_goodbye();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    use transport::Socket;
+    use wire::handshake::Welcome;
+
+    #[test]
+    fn a_grandchild_does_not_close_what_took_the_connections_number() {
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let connection =
+            crate::connection::Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
+        assert!(CLIENT.set(Client::new(connection, "s".into(), Welcome::default())).is_ok());
+        let number = CLIENT.get().expect("set just now").descriptor();
+        // SAFETY: the child makes async-signal-safe calls only, and leaves by `_exit`.
+        let status = unsafe {
+            match libc::fork() {
+                0 => {
+                    in_forked_child();
+                    let was_closed = libc::fcntl(number, libc::F_GETFD) == -1;
+                    let taken = libc::dup2(2, number) == number;
+                    in_forked_child();
+                    let stays = libc::fcntl(number, libc::F_GETFD) != -1;
+                    libc::_exit(i32::from(!(was_closed && taken && stays)))
+                }
+                child => {
+                    let mut status = -1;
+                    assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+                    status
+                }
+            }
+        };
+        assert_eq!(status, 0);
     }
 }

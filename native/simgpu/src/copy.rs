@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cuda_abi::{CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_UNIFIED, CUresult};
 
+use crate::capture;
 use crate::config::config;
+use crate::graph::action::Action;
 use crate::guard::Answer;
 use crate::memory::{self, Kind};
 use crate::stream::{Stream, Work};
@@ -36,7 +38,7 @@ impl Side {
 
 /// What an address turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     Device,
     Managed,
     Pinned,
@@ -102,21 +104,71 @@ impl End {
     }
 }
 
+/// A copy, checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Transfer {
+    pub destination: End,
+    pub source: End,
+    pub extent: Extent,
+}
+
+impl Transfer {
+    /// Whether there is nothing to copy.
+    pub fn is_empty(&self) -> bool {
+        self.extent.width == 0 || self.extent.rows == 0 || self.extent.slices == 0
+    }
+
+    /// What both ends are.
+    fn places(&self) -> Answer<(Place, Place)> {
+        let Self { destination, source, extent } = self;
+        if (extent.rows > 1 && destination.pitch.min(source.pitch) < extent.width)
+            || (extent.slices > 1 && destination.slice.min(source.slice) < extent.width)
+        {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Ok((destination.place(extent)?, source.place(extent)?))
+    }
+
+    /// Checks the addresses.
+    ///
+    /// # Errors
+    /// INVALID_VALUE for addresses that are not what the copy says.
+    pub fn check(&self) -> Answer {
+        if self.is_empty() { Ok(()) } else { self.places().map(|_| ()) }
+    }
+
+    /// Copies now; what an address is may have changed since it was checked.
+    ///
+    /// # Errors
+    /// ILLEGAL_ADDRESS.
+    pub fn perform(&self) -> Answer {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.places().map_err(|_| CUresult::ILLEGAL_ADDRESS)?;
+        // SAFETY: both ends were just checked, or are pageable memory that the program vouches for.
+        unsafe { move_box(self.destination, self.source, self.extent) };
+        Ok(())
+    }
+}
+
 /// Copies in the order of a stream. `wait` says that the call is one that CUDA calls synchronous.
 ///
 /// # Errors
 /// INVALID_VALUE for addresses that are not what the call says; the context's error after a wait.
 pub fn copy(stream: &Arc<Stream>, destination: End, source: End, extent: Extent, wait: bool) -> Answer {
-    if extent.width == 0 || extent.rows == 0 || extent.slices == 0 {
+    let transfer = Transfer { destination, source, extent };
+    if wait {
+        capture::refuse(stream)?;
+        capture::unsafe_call()?;
+    }
+    if transfer.is_empty() {
         return Ok(());
     }
-    if (extent.rows > 1 && destination.pitch.min(source.pitch) < extent.width)
-        || (extent.slices > 1 && destination.slice.min(source.slice) < extent.width)
-    {
-        return Err(CUresult::INVALID_VALUE);
+    let (to, from) = transfer.places()?;
+    if capture::record(stream, || Ok(Action::Copy(transfer)))? {
+        return Ok(());
     }
-    let to = destination.place(&extent)?;
-    let from = source.place(&extent)?;
     let pageable = to == Place::Pageable || from == Place::Pageable;
     let on_device = to == Place::Device && from == Place::Device;
     let work = move |_: &Arc<crate::context::Context>| {
@@ -197,6 +249,58 @@ impl Value {
     }
 }
 
+/// A fill: `rows` rows of `width` elements.
+#[derive(Debug, Clone, Copy)]
+pub struct Filling {
+    pub address: u64,
+    pub pitch: u64,
+    pub value: Value,
+    pub width: u64,
+    pub rows: u64,
+}
+
+impl Filling {
+    /// Whether there is nothing to fill.
+    pub fn is_empty(&self) -> bool {
+        self.width == 0 || self.rows == 0
+    }
+
+    /// Checks addresses and alignment.
+    ///
+    /// # Errors
+    /// INVALID_VALUE for addresses that are not device memory or not aligned.
+    pub fn check(&self) -> Answer<Place> {
+        let Self { address, pitch, width, rows, .. } = *self;
+        let size = self.value.size();
+        let bytes = width.checked_mul(size).ok_or(CUresult::INVALID_VALUE)?;
+        if !address.is_multiple_of(size) || (rows > 1 && (!pitch.is_multiple_of(size) || pitch < bytes)) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        End { address, side: Side::Device, pitch, slice: 0 }.place(&Extent { width: bytes, rows, slices: 1 })
+    }
+
+    /// Fills now; what the address is may have changed since it was checked.
+    ///
+    /// # Errors
+    /// ILLEGAL_ADDRESS.
+    pub fn perform(&self) -> Answer {
+        self.check().map_err(|_| CUresult::ILLEGAL_ADDRESS)?;
+        // SAFETY: the range was just checked.
+        unsafe { self.fill_rows() };
+        Ok(())
+    }
+
+    /// # Safety
+    /// The range is mapped and aligned for the element.
+    unsafe fn fill_rows(&self) {
+        for row in 0..self.rows {
+            let at = (self.address + row * self.pitch) as usize;
+            // SAFETY: the caller promises it.
+            unsafe { fill_row(at, self.value, self.width as usize) };
+        }
+    }
+}
+
 /// Fills `rows` rows of `width` elements in the order of a stream. Fills of pinned host memory are waited for
 /// where the call is one that CUDA calls synchronous.
 ///
@@ -211,22 +315,21 @@ pub fn fill(
     wait: bool,
 ) -> Answer {
     let (width, rows) = extent;
-    if width == 0 || rows == 0 {
+    let filling = Filling { address, pitch, value, width, rows };
+    if wait {
+        capture::refuse(stream)?;
+        capture::unsafe_call()?;
+    }
+    if filling.is_empty() {
         return Ok(());
     }
-    let size = value.size();
-    let bytes = width.checked_mul(size).ok_or(CUresult::INVALID_VALUE)?;
-    if !address.is_multiple_of(size) || (rows > 1 && (!pitch.is_multiple_of(size) || pitch < bytes)) {
-        return Err(CUresult::INVALID_VALUE);
+    let place = filling.check()?;
+    if capture::record(stream, || Ok(Action::Fill(filling)))? {
+        return Ok(());
     }
-    let end = End { address, side: Side::Device, pitch, slice: 0 };
-    let place = end.place(&Extent { width: bytes, rows, slices: 1 })?;
     let work = move |_: &Arc<crate::context::Context>| {
-        for row in 0..rows {
-            let at = (address + row * pitch) as usize;
-            // SAFETY: the range was checked and is aligned for the element; frees wait for the stream.
-            unsafe { fill_row(at, value, width as usize) };
-        }
+        // SAFETY: the range was checked and is aligned for the element; frees wait for the stream.
+        unsafe { filling.fill_rows() };
         Ok(())
     };
     if wait && place != Place::Device {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use cuda_abi::{CU_EVENT_DISABLE_TIMING, CUevent, CUresult};
 
+use crate::capture::Place;
 use crate::context::Context;
 use crate::device::lock;
 use crate::guard::Answer;
@@ -18,6 +19,8 @@ pub struct Event {
     flags: u32,
     generation: AtomicU64,
     recorded: Mutex<Option<Ticket>>,
+    /// Where it was recorded last, if that was in a capture.
+    captured: Mutex<Option<Place>>,
     stamp: Mutex<Option<Instant>>,
 }
 
@@ -32,15 +35,49 @@ impl Event {
             flags,
             generation: AtomicU64::new(0),
             recorded: Mutex::new(None),
+            captured: Mutex::new(None),
             stamp: Mutex::new(None),
         })
     }
 
     /// Records the event in a stream.
     pub fn record(self: &Arc<Self>, stream: &Arc<Stream>) {
+        self.captured_at(None);
         let mut recorded = lock(&self.recorded);
-        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        let generation = self.next_generation();
         *recorded = Some(stream.submit(Work::Stamp(Arc::clone(self), generation)));
+    }
+
+    /// Begins a recording: its number.
+    pub fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Notes the place of recording number `generation`; only the newest counts.
+    pub fn recorded_at(&self, generation: u64, ticket: Ticket) {
+        let mut recorded = lock(&self.recorded);
+        if self.generation.load(Ordering::SeqCst) == generation {
+            *recorded = Some(ticket);
+            self.captured_at(None);
+        }
+    }
+
+    /// Notes the place in a capture.
+    pub fn captured_at(&self, place: Option<Place>) {
+        *lock(&self.captured) = place;
+    }
+
+    /// Looks at the place in a capture, if it was recorded there last.
+    pub fn place<T>(&self, look: impl FnOnce(&Place) -> T) -> Option<T> {
+        lock(&self.captured).as_ref().map(look)
+    }
+
+    /// Fails for an event that was recorded in a capture.
+    ///
+    /// # Errors
+    /// CAPTURED_EVENT; the capture is then invalid.
+    pub fn check_uncaptured(&self) -> Answer {
+        self.place(Place::refuse).map_or(Ok(()), Err)
     }
 
     /// Notes when the stream got to recording number `generation`; only the newest counts.
@@ -63,6 +100,8 @@ impl Event {
         if (self.flags | start.flags) & CU_EVENT_DISABLE_TIMING != 0 {
             return Err(CUresult::INVALID_HANDLE);
         }
+        start.check_uncaptured()?;
+        self.check_uncaptured()?;
         let tickets =
             [start.ticket().ok_or(CUresult::INVALID_HANDLE)?, self.ticket().ok_or(CUresult::INVALID_HANDLE)?];
         if !tickets.iter().all(Ticket::is_done) {

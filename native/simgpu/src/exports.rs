@@ -3,11 +3,16 @@
 
 #![allow(non_snake_case, clippy::missing_safety_doc, clippy::too_many_arguments)]
 
+mod capture;
 mod context;
 mod copy;
 mod device;
 mod event;
 mod function;
+mod graph;
+mod graph_exec;
+mod graph_node;
+mod graph_parameters;
 mod initialisation;
 mod library;
 mod memory;
@@ -20,11 +25,16 @@ mod pool;
 mod primary_context;
 mod stream;
 
+pub use capture::*;
 pub use context::*;
 pub use copy::*;
 pub use device::*;
 pub use event::*;
 pub use function::*;
+pub use graph::*;
+pub use graph_exec::*;
+pub use graph_node::*;
+pub use graph_parameters::*;
 pub use initialisation::*;
 pub use library::*;
 pub use memory::*;

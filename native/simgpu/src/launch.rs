@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cuda_abi::CUresult;
+use cuda_abi::{CUfunction, CUresult};
 use ptx::{Fault, FaultKind, MemoryRange};
 
+use crate::capture;
 use crate::config::{config, log};
 use crate::context::Context;
+use crate::graph::action::{Action, KernelCall};
 use crate::guard::{self, Answer};
 use crate::memory::{self, Kind};
-use crate::module::{Function, MAX_SHARED, Module};
+use crate::module::{self, Function, MAX_SHARED, Module};
 use crate::stream::{Stream, Work};
 
 /// The shape of a launch.
@@ -90,7 +92,10 @@ pub unsafe fn pack(
 }
 
 /// Checks what CUDA checks at the call.
-fn check(function: &Function, kernel: &ptx::Function, shape: &Shape) -> Answer {
+///
+/// # Errors
+/// INVALID_VALUE, LAUNCH_OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE.
+pub fn check(function: &Function, kernel: &ptx::Function, shape: &Shape) -> Answer {
     const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
     const MAX_GRID: [u32; 3] = [0x7fff_ffff, 65535, 65535];
     let fits = |sizes: [u32; 3], limits: [u32; 3]| {
@@ -129,12 +134,13 @@ fn check(function: &Function, kernel: &ptx::Function, shape: &Shape) -> Answer {
 /// # Safety
 /// As for [`pack`].
 pub unsafe fn launch(
-    function: &Arc<Function>,
+    handle: CUfunction,
     stream: &Arc<Stream>,
     shape: Shape,
     parameters: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> Answer {
+    let function = &module::function(handle)?;
     let kernel = function.kernel()?;
     if function.context_id() != stream.context.id {
         return Err(CUresult::INVALID_HANDLE);
@@ -142,6 +148,11 @@ pub unsafe fn launch(
     check(function, kernel, &shape)?;
     // SAFETY: the caller promises it.
     let parameters = unsafe { pack(kernel, parameters, extra) }?;
+    let captured =
+        || KernelCall::new(Arc::clone(function), handle.0, shape, parameters.clone()).map(Action::Kernel);
+    if capture::record(stream, captured)? {
+        return Ok(());
+    }
     if let Some(duration) = config().null_kernel {
         busy_for(config().null_launch);
         stream.submit_launch(Work::Run(Box::new(move |_| {
@@ -165,6 +176,24 @@ fn busy_for(duration: Duration) {
         while begin.elapsed() < duration {
             std::hint::spin_loop();
         }
+    }
+}
+
+/// Runs a launch of a graph: it was checked when its node was made.
+///
+/// # Errors
+/// The error that ends the context.
+pub fn run(context: &Arc<Context>, function: &Function, shape: &Shape, parameters: &[u8]) -> Answer {
+    match config().null_kernel {
+        Some(duration) => {
+            busy_for(duration);
+            Ok(())
+        }
+        // A node of another device's context works with that device's memory.
+        None if function.context_id() != context.id => {
+            execute(&function.module.context, function, shape, parameters)
+        }
+        None => execute(context, function, shape, parameters),
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod accounting;
 mod attributes;
+mod capture;
 mod config;
 mod context;
 mod copy;
@@ -22,6 +23,7 @@ mod device;
 mod event;
 mod exports;
 mod generated;
+mod graph;
 mod guard;
 mod heap;
 mod jit;

@@ -177,8 +177,8 @@ fn unreserve(device: &Device, kind: Kind, bytes: u64) {
 
 fn fill_with_pattern(start: u64, length: u64) {
     let fill = |at: u64, length: u64| {
-        // SAFETY: the range was just taken from the device's window, which is mapped and writable; nobody else
-        // knows it yet.
+        // SAFETY: the range is part of the device's window, which is mapped and writable; what it holds is
+        // nobody's yet.
         unsafe {
             std::ptr::with_exposed_provenance_mut::<u8>(at as usize).write_bytes(PATTERN, length as usize);
         }
@@ -200,6 +200,20 @@ pub fn free_device(start: u64) -> Answer {
         take(start, |it| matches!(it.kind, Kind::Device | Kind::Managed)).ok_or(CUresult::INVALID_VALUE)?;
     give_back(&allocation);
     Ok(())
+}
+
+/// Frees an allocation, unless somebody did already.
+pub fn free_exactly(allocation: &Arc<Allocation>) {
+    if let Some(taken) = take(allocation.start, |it| it.id == allocation.id) {
+        give_back(&taken);
+    }
+}
+
+/// Lets an allocation hold what fresh memory holds.
+pub fn make_fresh(allocation: &Allocation) {
+    if config().unkind.pattern {
+        fill_with_pattern(allocation.start, allocation.reserved);
+    }
 }
 
 /// Frees what the device-side `malloc` gave; false when it did not.

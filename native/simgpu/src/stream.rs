@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use cuda_abi::{CU_STREAM_NON_BLOCKING, CUresult, CUstream};
 
+use crate::capture::{self, Branch};
 use crate::config::config;
 use crate::context::{self, Context};
 use crate::device::lock;
@@ -44,6 +45,8 @@ pub struct Stream {
     pub flags: u32,
     pub priority: i32,
     pub id: u64,
+    /// Its part in a capture.
+    pub branch: Mutex<Option<Branch>>,
     submitted: AtomicU64,
     completed: AtomicU64,
     queue: Mutex<Queue>,
@@ -117,6 +120,7 @@ impl Stream {
             flags,
             priority,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            branch: Mutex::new(None),
             submitted: AtomicU64::new(0),
             completed: AtomicU64::new(0),
             queue: Mutex::default(),
@@ -175,6 +179,28 @@ impl Stream {
         self.submitted.store(number, Ordering::SeqCst);
         self.wake(&mut queue);
         Ticket { stream: Arc::clone(self), number }
+    }
+
+    /// Queues pieces of work one behind the other, with nothing in between, after a ticket. Each may wait for a
+    /// further ticket. Answers the number of the first.
+    pub fn submit_batch(self: &Arc<Self>, ticket: Option<Ticket>, works: Vec<(Option<Ticket>, Work)>) -> u64 {
+        let submitted = self.submitted.load(Ordering::SeqCst);
+        if config().unkind.launch_limit && submitted >= LAUNCH_LIMIT {
+            self.wait_for(submitted + 1 - LAUNCH_LIMIT);
+        }
+        let mut first_after = self.implicit_dependencies();
+        first_after.extend(ticket.filter(|ticket| !Arc::ptr_eq(&ticket.stream, self) && !ticket.is_done()));
+        let mut queue = lock(&self.queue);
+        let first = self.submitted.load(Ordering::SeqCst) + 1;
+        let count = works.len() as u64;
+        for (ticket, work) in works {
+            let mut after = std::mem::take(&mut first_after);
+            after.extend(ticket);
+            queue.operations.push_back(Operation { after, work });
+        }
+        self.submitted.store(first + count - 1, Ordering::SeqCst);
+        self.wake(&mut queue);
+        first
     }
 
     fn wake(self: &Arc<Self>, queue: &mut Queue) {
@@ -393,14 +419,29 @@ fn spin_until(condition: impl Fn() -> bool) -> bool {
     }
 }
 
+/// Like [`stream`], also where the legacy stream may not be used during a capture.
+///
+/// # Errors
+/// As [`stream`], but for STREAM_CAPTURE_IMPLICIT.
+pub fn stream_at_any_time(handle: CUstream) -> Answer<Arc<Stream>> {
+    match handle.0 {
+        0 | 1 => Ok(context::current()?.legacy()),
+        _ => stream(handle),
+    }
+}
+
 /// The stream of a handle: 0 and 1 are the legacy default stream, 2 is the calling thread's own.
 ///
 /// # Errors
-/// INVALID_CONTEXT without a current context, INVALID_HANDLE for a handle that names nothing, or the error that
-/// ended the context.
+/// INVALID_CONTEXT without a current context, INVALID_HANDLE for a handle that names nothing, the error that ended
+/// the context, or STREAM_CAPTURE_IMPLICIT for the legacy stream while a stream captures for which it would wait.
 pub fn stream(handle: CUstream) -> Answer<Arc<Stream>> {
     match handle.0 {
-        0 | 1 => Ok(context::current()?.legacy()),
+        0 | 1 => {
+            let context = context::current()?;
+            capture::legacy_used(&context)?;
+            Ok(context.legacy())
+        }
         2 => Ok(context::current()?.per_thread()),
         other => {
             context::current()?;

@@ -27,8 +27,11 @@ const CHUNK: usize = 256 << 10;
 /// Bytes that may be under way in one direction; more than the fastest link here moves in 100 ms.
 const LINE_LIMIT: usize = 512 << 20;
 
-/// Buffers kept for reuse, because first touching fresh memory is slower than the network.
-const SPARE_LIMIT: usize = 64;
+/// Smaller pieces get memory of their own size and are not reused.
+const SMALL: usize = CHUNK / 4;
+
+/// Buffers of `CHUNK` bytes kept for reuse, because first touching fresh memory is slower than the network.
+const SPARE_LIMIT: usize = 512;
 
 /// How long an emulated round trip takes, read from texts such as `50us`, `1ms`, `0.03s`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -148,15 +151,17 @@ impl Delay {
     }
 
     pub(crate) fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
-        let mut load = self.outgoing.lock().buffer();
+        let mut left = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut load = self.outgoing.lock().buffer(left);
         for part in parts {
             let mut part = *part;
             while !part.is_empty() {
                 let here = part.len().min(CHUNK - load.len());
                 load.extend_from_slice(&part[..here]);
                 part = &part[here..];
+                left -= here;
                 if load.len() == CHUNK {
-                    load = self.hand_over(load)?.buffer();
+                    load = self.hand_over(load)?.buffer(left);
                 }
             }
         }
@@ -290,8 +295,8 @@ impl Delay {
                 Ok(0) => return line.push(&mut state, release, Load::End(None)),
                 Err(error) => return line.push(&mut state, release, Load::End(Some(errno(&error)))),
                 Ok(count) => {
-                    let mut bytes = state.buffer();
-                    if count < CHUNK / 4 {
+                    let mut bytes = state.buffer(count);
+                    if count < SMALL {
                         bytes.extend_from_slice(&buffer[..count]);
                     } else {
                         std::mem::swap(&mut bytes, &mut buffer);
@@ -404,12 +409,16 @@ impl Line {
 }
 
 impl LineState {
-    fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+    /// An empty buffer for the next piece of `bytes`.
+    fn buffer(&mut self, bytes: usize) -> Vec<u8> {
+        if bytes < SMALL {
+            return Vec::with_capacity(bytes);
+        }
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK))
     }
 
     fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_LIMIT {
+        if buffer.capacity() >= CHUNK && self.spare.len() < SPARE_LIMIT {
             buffer.clear();
             self.spare.push(buffer);
         }

@@ -1,22 +1,25 @@
 //! Things that the client does while a stream waits for it: host functions, and the bytes of copies whose source
 //! may still change.
 //!
-//! The driver calls [`host_function`] when the stream gets there. It tells the client and blocks the driver's
-//! callback thread (and so the stream, nothing else) until the client says that it is done.
+//! The driver calls [`host_function`] when the stream gets there. It has the client told and blocks the driver's
+//! callback thread (and so the stream, nothing else) until the client says that it is done. The telling happens on a
+//! thread of its own: downloads that are finished must arrive first, and no CUDA call is permitted in a callback.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use wire::CallId;
 use wire::notice;
 
 use crate::outbox::Outbox;
+use crate::waits::Downloads;
 
 /// Callbacks that were told to the client.
 #[derive(Debug)]
 pub struct Callbacks {
-    outbox: Arc<Outbox>,
+    reached: Sender<u64>,
     done: Mutex<HashMap<u64, Vec<u8>>>,
     arrived: Condvar,
 }
@@ -30,9 +33,17 @@ pub struct Hold {
 }
 
 impl Callbacks {
-    /// No callbacks yet.
-    pub fn new(outbox: Arc<Outbox>) -> Callbacks {
-        Callbacks { outbox, done: Mutex::default(), arrived: Condvar::new() }
+    /// Starts the thread that tells the client.
+    pub fn start(outbox: Arc<Outbox>, downloads: Downloads) -> std::io::Result<Callbacks> {
+        let (reached, tokens) = std::sync::mpsc::channel();
+        std::thread::Builder::new().name("callbacks".into()).spawn(move || {
+            for token in tokens {
+                downloads.send_finished();
+                outbox.notice(CallId::CALLBACK, |writer| notice::Callback { token, code: 0 }.encode(writer));
+                outbox.flush();
+            }
+        })?;
+        Ok(Callbacks { reached, done: Mutex::default(), arrived: Condvar::new() })
     }
 
     fn done(&self) -> MutexGuard<'_, HashMap<u64, Vec<u8>>> {
@@ -60,8 +71,9 @@ impl Callbacks {
     }
 
     fn perform(&self, token: u64) -> Vec<u8> {
-        self.outbox.notice(CallId::CALLBACK, |writer| notice::Callback { token, code: 0 }.encode(writer));
-        self.outbox.flush();
+        if self.reached.send(token).is_err() {
+            return Vec::new();
+        }
         let mut done = self.done();
         loop {
             if let Some(data) = done.remove(&token) {

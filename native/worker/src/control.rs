@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,11 @@ impl Control {
         let Some(client) = client else { bail!("the acceptor sent no client socket") };
         let assignment = serde_json::from_slice(&bytes[..received.bytes]).context("read the assignment")?;
         Ok((assignment, client))
+    }
+
+    /// The socket itself; it hangs up when the acceptor is gone.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Tells who the client process is.

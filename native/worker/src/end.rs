@@ -52,6 +52,7 @@ pub fn watch(
             let mut descriptors = [
                 PollFd::from_borrowed_fd(client.as_fd(), PollFlags::RDHUP),
                 PollFd::from_borrowed_fd(term.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(control.descriptor(), PollFlags::RDHUP),
             ];
             match poll(&mut descriptors, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -60,7 +61,9 @@ pub fn watch(
                     return;
                 }
             }
-            if !descriptors[1].revents().is_empty() {
+            // Without an acceptor nobody could end this worker with its session, and its GPU would be given to another:
+            // it must not live on.
+            if !descriptors[1].revents().is_empty() || !descriptors[2].revents().is_empty() {
                 leave(&control, &counters, &memory, 0);
             }
             if !descriptors[0].revents().is_empty() {

@@ -1,8 +1,8 @@
 //! The driver's objects behind the handles that the client made.
 //!
 //! The client names an object before it exists. When its creation fails the handle is *poisoned*: whoever
-//! uses it later gets the error of the creation. A handle that never existed, was destroyed, or is of another
-//! kind can only come from a broken or hostile client, and ends the connection.
+//! uses it later gets the error of the creation. A handle that was destroyed answers `INVALID_HANDLE`: two threads
+//! of a program may race. One of another kind can only come from a broken or hostile client, and ends the connection.
 
 use std::collections::HashMap;
 
@@ -37,6 +37,8 @@ impl Handles {
         match self.entries.get(&handle.raw()) {
             Some(Entry::Object(raw)) if handle.has_kind() => Ok(*raw),
             Some(Entry::Poisoned(code)) if handle.has_kind() => Err(HandleError::Poisoned(*code)),
+            // Two threads of a program: one destroyed what the other was about to use.
+            None if handle.has_kind() => Err(HandleError::Poisoned(CUresult::INVALID_HANDLE)),
             _ => Err(HandleError::Wire(unknown(call, H::KIND, handle.raw()))),
         }
     }
@@ -102,6 +104,6 @@ mod tests {
         handles.put(stream, Ok(1));
         assert!(matches!(handles.check_free(CALL, stream), Err(WireError::HandleTaken { .. })));
         handles.remove(stream);
-        assert!(handles.get(CALL, stream).is_err());
+        assert_eq!(handles.get(CALL, stream), Err(HandleError::Poisoned(CUresult::INVALID_HANDLE)));
     }
 }

@@ -1,7 +1,10 @@
-//! What goes to the client. Several threads send: the issuing thread, and those that wait for the GPU.
+//! What goes to the client, from the issuing thread and from those that wait for the GPU.
+//!
+//! Nobody blocks here. Who flushes sends what the socket takes at once; the rest is left to a sender thread. A client
+//! that does not read at the moment (it may be sending itself) so never stops the issuing thread from reading, which
+//! is what ends its sending.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use session::{DeferredErrors, ReplyHead};
 use transport::Socket;
@@ -9,6 +12,7 @@ use wire::record::{encode_record, flags};
 use wire::{CallId, Writer};
 
 use crate::counters::Counters;
+use crate::wake::Wake;
 
 /// Which record a reply answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +27,21 @@ pub struct ReplyTo {
 #[derive(Debug)]
 pub struct Outbox {
     socket: Arc<Socket>,
-    buffer: Mutex<Vec<u8>>,
+    state: Mutex<State>,
+    left_over: Condvar,
     deferred: Mutex<DeferredErrors>,
-    broken: AtomicBool,
     counters: Arc<Counters>,
+    wake: Arc<Wake>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buffer: Vec<u8>,
+    /// The sender thread is at work: nobody else may send.
+    is_sending: bool,
+    /// Bytes that the sender thread has taken and not sent.
+    taken: usize,
+    is_broken: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -34,22 +49,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outbox {
-    /// An empty outbox.
-    pub fn new(socket: Arc<Socket>, counters: Arc<Counters>) -> Outbox {
-        Outbox {
+    /// An empty outbox; starts the sender thread. `wake` is told when the client has taken something.
+    pub fn start(
+        socket: Arc<Socket>,
+        counters: Arc<Counters>,
+        wake: Arc<Wake>,
+    ) -> std::io::Result<Arc<Outbox>> {
+        let outbox = Arc::new(Outbox {
             socket,
-            buffer: Mutex::default(),
+            state: Mutex::default(),
+            left_over: Condvar::new(),
             deferred: Mutex::default(),
-            broken: AtomicBool::new(false),
             counters,
-        }
+            wake,
+        });
+        let sender = Arc::clone(&outbox);
+        std::thread::Builder::new().name("send".into()).spawn(move || sender.send_left_overs())?;
+        Ok(outbox)
     }
 
     /// Adds a reply; [`Outbox::flush`] sends it.
     pub fn reply(&self, to: ReplyTo, result: i32, body: &[u8]) {
         let head = ReplyHead { result, deferred: lock(&self.deferred).take() };
-        let mut buffer = lock(&self.buffer);
-        encode_record(&mut buffer, to.call, head.flags(), 0, to.sequence, |writer| {
+        let mut state = lock(&self.state);
+        encode_record(&mut state.buffer, to.call, head.flags(), 0, to.sequence, |writer| {
             head.encode(writer);
             writer.put_raw(body);
         });
@@ -57,7 +80,7 @@ impl Outbox {
 
     /// Adds a notice; [`Outbox::flush`] sends it.
     pub fn notice(&self, call: CallId, body: impl FnOnce(&mut Writer<'_>)) {
-        encode_record(&mut lock(&self.buffer), call, flags::NOTICE, 0, 0, body);
+        encode_record(&mut lock(&self.state).buffer, call, flags::NOTICE, 0, 0, body);
     }
 
     /// Notes that a call that nobody waits for failed: the next reply says so.
@@ -65,24 +88,65 @@ impl Outbox {
         lock(&self.deferred).note(call, result);
     }
 
-    /// Bytes that wait to be sent.
+    /// Bytes that the client has not taken.
     pub fn waiting(&self) -> usize {
-        lock(&self.buffer).len()
+        let state = lock(&self.state);
+        state.buffer.len() + state.taken
     }
 
-    /// Sends everything. A client that is gone is noticed by the receiving side; here it only stops the sending.
+    /// Sends what the socket takes without waiting; the sender thread sends the rest. A client that is gone is
+    /// noticed by the receiving side; here it only stops the sending.
     pub fn flush(&self) {
-        // The lock is held over the sending, so that bytes of two threads never mix.
-        let mut buffer = lock(&self.buffer);
-        if buffer.is_empty() || self.broken.load(Ordering::Relaxed) {
-            buffer.clear();
+        let mut state = lock(&self.state);
+        if state.is_broken {
+            state.buffer.clear();
+        }
+        if state.is_sending || state.buffer.is_empty() {
             return;
         }
-        Counters::add(&self.counters.bytes_sent, buffer.len() as u64);
-        if let Err(error) = self.socket.send_all(&[&buffer]) {
-            tracing::debug!("the client does not take replies any more: {error}");
-            self.broken.store(true, Ordering::Relaxed);
+        match self.socket.send_now(&state.buffer) {
+            Ok(count) => {
+                Counters::add(&self.counters.bytes_sent, count as u64);
+                if count == state.buffer.len() {
+                    state.buffer.clear();
+                    return;
+                }
+                state.buffer.drain(..count);
+                state.is_sending = true;
+                self.left_over.notify_one();
+            }
+            Err(error) => self.broken(&mut state, &error),
         }
-        buffer.clear();
+    }
+
+    fn send_left_overs(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.is_sending {
+                state = self.left_over.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let batch = std::mem::take(&mut state.buffer);
+            if batch.is_empty() {
+                state.is_sending = false;
+                continue;
+            }
+            state.taken = batch.len();
+            drop(state);
+            let sent = self.socket.send_all(&[&batch]);
+            Counters::add(&self.counters.bytes_sent, batch.len() as u64);
+            state = lock(&self.state);
+            state.taken = 0;
+            if let Err(error) = sent {
+                self.broken(&mut state, &error);
+            }
+            self.wake.wake();
+        }
+    }
+
+    fn broken(&self, state: &mut State, error: &std::io::Error) {
+        tracing::debug!("the client does not take replies any more: {error}");
+        state.is_broken = true;
+        state.buffer.clear();
     }
 }

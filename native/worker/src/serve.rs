@@ -50,8 +50,9 @@ pub fn run() -> anyhow::Result<()> {
     tracing::info!(session = assignment.session_id, connection = assignment.connection_id, "serving");
 
     let socket = Arc::new(socket);
-    let outbox = Arc::new(Outbox::new(Arc::clone(&socket), Arc::clone(&counters)));
     let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
+    let outbox = Outbox::start(Arc::clone(&socket), Arc::clone(&counters), Arc::clone(&wake))
+        .context("start the sender thread")?;
     let output = Arc::new(Output::capture().context("capture standard output")?);
     let worker = match Worker::open(
         &assignment,
@@ -193,6 +194,11 @@ impl Connection {
             let touches = Touches::of(header.call, payload);
             let non_blocking = self.worker.streams.non_blocking_handles();
             if self.parked.held(non_blocking).holds_back(&touches, non_blocking) {
+                if is_query(header.call) {
+                    // What is parked is not finished, and a program that asks must not wait for it.
+                    self.outbox.reply(reply_to(header), CUresult::NOT_READY.0, &[]);
+                    return Ok(());
+                }
                 self.parked.push(ParkedRecord { header: *header, payload: payload.to_vec(), touches });
                 return Ok(());
             }
@@ -277,6 +283,11 @@ impl Connection {
 
 fn reply_to(header: &Header) -> ReplyTo {
     ReplyTo { call: header.call, sequence: header.sequence }
+}
+
+/// Calls that ask whether something is finished.
+fn is_query(call: CallId) -> bool {
+    [wire::cuda::CuStreamQuery::CALL, wire::cuda::CuEventQuery::CALL].contains(&call)
 }
 
 /// Launches note their stream themselves, being by far the most frequent records.

@@ -77,6 +77,7 @@ pub enum Then {
 /// A copy to the client's memory that is under way.
 #[derive(Debug)]
 pub struct Download {
+    context: CUcontext,
     event: CUevent,
     reply: ReplyTo,
     length: usize,
@@ -208,10 +209,22 @@ impl Waits {
     }
 
     /// Notes a copy to the client's memory, whose end `event` marks.
-    pub fn download(&self, event: CUevent, reply: ReplyTo, length: usize, buffer: Buffer) -> Arc<Download> {
-        let download = Arc::new(Download { event, reply, length, buffer: Mutex::new(Some(buffer)) });
+    pub fn download(
+        &self,
+        context: CUcontext,
+        event: CUevent,
+        reply: ReplyTo,
+        length: usize,
+        buffer: Buffer,
+    ) -> Arc<Download> {
+        let download = Arc::new(Download { context, event, reply, length, buffer: Mutex::new(Some(buffer)) });
         lock(&self.shared.downloads).push(Arc::clone(&download));
         download
+    }
+
+    /// A view of the downloads for another thread.
+    pub fn downloads(&self) -> Downloads {
+        Downloads { shared: Arc::clone(&self.shared) }
     }
 
     /// Sends what kernels printed, and the bytes of all downloads that are finished.
@@ -239,6 +252,24 @@ impl Waits {
     /// Forgets the events of a context that is being destroyed.
     pub fn context_gone(&self, context: CUcontext) {
         lock(&self.shared.events).remove(&context.0);
+    }
+}
+
+/// The downloads, for a thread that uses no other CUDA call.
+#[derive(Debug)]
+pub struct Downloads {
+    shared: Arc<Shared>,
+}
+
+impl Downloads {
+    /// As [`Waits::send_finished_downloads`].
+    pub fn send_finished(&self) {
+        let context = lock(&self.shared.downloads).first().map(|download| download.context);
+        if let Some(context) = context {
+            // SAFETY: a context outlives its downloads; this thread has no use for another current one.
+            let _ = unsafe { self.shared.driver.cuCtxSetCurrent(context) };
+        }
+        self.shared.send_finished();
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Later {
 pub struct Worker {
     /// The real driver, or the simulated one.
     pub driver: Arc<Driver>,
+    /// What goes to the client.
+    pub outbox: Arc<Outbox>,
     /// Buffers that the GPU copies from and to.
     pub staging: Arc<Staging>,
     /// What the GPU is waited for.
@@ -102,12 +104,21 @@ impl Worker {
     ) -> anyhow::Result<Worker> {
         let driver = Arc::new(load(&assignment.driver)?);
         let staging = Arc::new(Staging::new(Arc::clone(&driver)));
-        let callbacks = Arc::new(Callbacks::new(Arc::clone(&outbox)));
-        let waits =
-            Waits::new(Arc::clone(&driver), outbox, Arc::clone(&staging), Arc::clone(&memory), output, wake);
+        let waits = Waits::new(
+            Arc::clone(&driver),
+            Arc::clone(&outbox),
+            Arc::clone(&staging),
+            Arc::clone(&memory),
+            output,
+            wake,
+        );
+        let callbacks = Callbacks::start(Arc::clone(&outbox), waits.downloads())
+            .context("start the thread for callbacks")?;
+        let callbacks = Arc::new(callbacks);
         Ok(Worker {
             footprint: Footprint::new(&driver),
             driver,
+            outbox,
             staging,
             waits,
             callbacks,
@@ -139,9 +150,12 @@ impl Worker {
         } else {
             match self.handles.get(call, handle::Context::from_index(u64::from(index))) {
                 Ok(raw) => CUcontext(address(raw)),
+                // The client's thread kept a context that another thread destroyed.
+                Err(HandleError::Poisoned(CUresult::INVALID_HANDLE)) => {
+                    return Ok(CUresult::CONTEXT_IS_DESTROYED);
+                }
                 Err(HandleError::Poisoned(code)) => return Ok(code),
-                // The client's thread kept a context that another thread destroyed: CUDA's answer, not an attack.
-                Err(HandleError::Wire(_)) => return Ok(CUresult::CONTEXT_IS_DESTROYED),
+                Err(HandleError::Wire(error)) => return Err(error),
             }
         };
         if wanted != self.current {

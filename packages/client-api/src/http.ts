@@ -144,5 +144,7 @@ function unreachable(address: ManagerAddress, error: unknown): unknown {
       cause: error,
     });
   }
-  return new FarpoolError("FARPOOL_POOL_UNREACHABLE", message, { cause: error });
+  const hint = "the address is FARPOOL_MANAGER's; 'farpool doctor' looks for the cause";
+  const options = address.kind === "tcp" ? { hint, cause: error } : { cause: error };
+  return new FarpoolError("FARPOOL_POOL_UNREACHABLE", message, options);
 }

@@ -9,8 +9,8 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
-/** `90` (seconds), `90s`, `10m`, `1h30m`, `0`. */
-export function parseDurationMs(text: string): number {
+/** `90` (seconds), `90s`, `10m`, `1h30m`, `0`. A refusal names the option, if it came from one. */
+export function parseDurationMs(text: string, option?: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1_000;
   let total = 0;
   let consumed = 0;
@@ -20,9 +20,13 @@ export function parseDurationMs(text: string): number {
     consumed += match[0].length;
   }
   if (consumed === 0 || consumed !== text.length) {
-    throw new FarpoolError("FARPOOL_USAGE", `'${text}' is not a duration`, {
-      hint: "durations look like 30s, 10m, 1h30m; a bare number is seconds",
-    });
+    throw new FarpoolError(
+      "FARPOOL_USAGE",
+      `${option === undefined ? "" : `${option}: `}'${text}' is not a duration`,
+      {
+        hint: "durations look like 30s, 10m, 1h30m; a bare number is seconds",
+      },
+    );
   }
   return total;
 }

@@ -33,13 +33,14 @@ export const sessionClientSchema = z.object({
   program: foreignText(4_096).nullable(),
 });
 
+export const sessionNameSchema = z
+  .string()
+  .regex(/^[\w.@ -]{1,64}$/, "a name has 1 to 64 letters, digits, spaces or ._@-");
+
 export const sessionRequestSchema = z.object({
   count: z.int().min(1).max(100_000),
   size: sizeSchema,
-  name: z
-    .string()
-    .regex(/^[\w.@ -]{1,64}$/, "a name has 1 to 64 letters, digits, spaces or ._@-")
-    .nullable(),
+  name: sessionNameSchema.nullable(),
   client: sessionClientSchema,
   /** How long it may be queued: null is without limit, 0 is not at all. */
   waitMs: z.number().min(0).max(31_536_000_000).nullable(),

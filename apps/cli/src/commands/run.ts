@@ -1,6 +1,6 @@
-import { parseDurationMs, parseMemory, parseShare } from "@farpool/contract";
+import { parseMemory, parseShare } from "@farpool/contract";
 import { defineCommand, flag, value } from "../core/command.ts";
-import { wholeNumber } from "../core/parse-values.ts";
+import { sessionName, waitMs, wholeNumber } from "../core/parse-values.ts";
 
 const sessionOptions = {
   count: value("-n, --num-gpus <count>", "how many GPUs (default: 1)", wholeNumber("-n", 1, 100_000)),
@@ -13,11 +13,11 @@ const sessionOptions = {
   wait: value(
     "--wait <duration>",
     "how long to wait for GPUs: 0, 30s, 10m (default: as long as it takes)",
-    parseDurationMs,
+    waitMs,
   ),
-  name: value("--name <name>", "a name for the session", String),
+  name: value("--name <name>", "a name for the session", sessionName),
   isNew: flag("--new", "take a session of its own, even inside 'farpool shell'"),
-  isVerbose: flag("-v, --verbose", "say what happens, also when stderr is no terminal"),
+  isVerbose: flag("-v, --verbose", "say what happens, in detail, and also when stderr is no terminal"),
   isQuiet: flag("-q, --quiet", "say nothing but errors"),
 } as const;
 

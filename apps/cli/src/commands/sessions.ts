@@ -2,17 +2,21 @@ import { defineCommand, value } from "../core/command.ts";
 import { wholeNumber } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
 
+const listOptions = {
+  ...jsonOption,
+  ended: value("--ended <count>", "also the last ones that ended", wholeNumber("--ended", 0, 1_000)),
+} as const;
+
 export const sessionsCommand = defineCommand({
   name: "sessions",
   summary: "list, show and end sessions",
+  options: listOptions,
+  run: async ({ options }) => (await import("../pool/sessions.ts")).list(options.isJson, options.ended ?? 0),
   commands: [
     defineCommand({
       name: "list",
-      summary: "sessions that run or wait",
-      options: {
-        ...jsonOption,
-        ended: value("--ended <count>", "also the last ones that ended", wholeNumber("--ended", 0, 1_000)),
-      },
+      summary: "sessions that run or wait, as without a command",
+      options: listOptions,
       run: async ({ options }) =>
         (await import("../pool/sessions.ts")).list(options.isJson, options.ended ?? 0),
     }),

@@ -41,6 +41,7 @@ export interface CommandSpec {
   readonly passThrough?: boolean;
   readonly hidden?: boolean;
   readonly commands?: readonly CommandSpec[];
+  /** Beside commands: what the group does when it is called alone. */
   readonly run?: (invocation: Invocation) => Promise<number>;
 }
 

@@ -6,8 +6,16 @@ export function say(line: string): void {
   writeAll(2, `${line}\n`);
 }
 
+/** Who closes the pipe has read enough; a full disk is a failure. */
 export function print(text: string): void {
-  writeAll(1, `${text}\n`);
+  const failure = writeAll(1, `${text}\n`);
+  if (failure === undefined || failure === "EPIPE") return;
+  throw new FarpoolError("FARPOOL_UNAVAILABLE", `the output cannot be written (${failure})`, { hint: null });
+}
+
+/** `1 server`, `2 servers`. */
+export function counted(count: number, one: string, several = `${one}s`): string {
+  return `${count} ${count === 1 ? one : several}`;
 }
 
 export function printJson(value: unknown): void {
@@ -44,15 +52,17 @@ export function table(header: readonly string[], rows: readonly (readonly string
   return [line(header), ...rows.map(line)].join("\n");
 }
 
-function writeAll(descriptor: number, text: string): void {
+/** Returns the code of what kept it from writing. */
+function writeAll(descriptor: number, text: string): string | undefined {
   let bytes = Buffer.from(text);
   while (bytes.length > 0) {
     try {
       bytes = bytes.subarray(writeSync(descriptor, bytes));
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
       // A full pipe takes more in a moment; a closed one takes nothing any more.
-      if (code !== "EAGAIN") return;
+      if (code !== "EAGAIN") return code;
     }
   }
+  return undefined;
 }

@@ -5,7 +5,7 @@ import type { Installation } from "@farpool/layout";
 import { fail, pass, warning, type Check } from "./check.ts";
 
 /** The shim uses no symbol of a newer one. */
-const OLDEST_GLIBC = [2, 31] as const;
+const OLDEST_GLIBC = [2, 28] as const;
 const LOADER = "/lib64/ld-linux-x86-64.so.2";
 
 export function checkMachine(installation: Installation): Check[] {

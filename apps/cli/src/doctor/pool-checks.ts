@@ -1,6 +1,7 @@
 import { connect } from "node:net";
 import { createClient, formatAddress, type ManagerAddress } from "@farpool/client-api";
 import { FarpoolError, VERSION, type Endpoint, type Server } from "@farpool/contract";
+import { counted } from "../core/output.ts";
 import { fail, pass, warning, type Check } from "./check.ts";
 
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -14,7 +15,7 @@ export async function checkPool(address: ManagerAddress): Promise<Check[]> {
     const checks = [
       pass(
         "pool",
-        `${formatAddress(address)} answers: ${pool.servers.online} server(s) online, ${pool.gpus.total} GPU(s)`,
+        `${formatAddress(address)} answers: ${counted(pool.servers.online, "server")} online, ${counted(pool.gpus.total, "GPU")}`,
       ),
     ];
     checks.push(

@@ -1,5 +1,4 @@
 import {
-  formatBytes,
   formatDuration,
   formatRequest,
   sessionIdSchema,
@@ -9,7 +8,7 @@ import {
 } from "@farpool/contract";
 import { print, printJson, say, table } from "../core/output.ts";
 import { withPool } from "../core/pool-client.ts";
-import { describeGpus, heldLine } from "../run/report.ts";
+import { describeGpus, heldLine, usageLine } from "../run/report.ts";
 
 export async function list(isJson: boolean, ended: number): Promise<number> {
   const answer = await withPool((client) => client.call("listSessions", { query: { ended } }));
@@ -39,12 +38,12 @@ export async function show(isJson: boolean, text: string): Promise<number> {
     printJson(session);
     return 0;
   }
-  const { usage } = session;
   const lines = [
     sessionTable([session]),
     "",
-    `${heldLine(session)}, ${usage.processes} process(es), ${usage.calls} calls (${usage.roundTrips} round trips, ${usage.localCalls} answered locally)`,
-    `${formatBytes(usage.bytesReceived)} to the server, ${formatBytes(usage.bytesSent)} back, memory peak ${formatBytes(usage.memoryPeakBytes)}`,
+    ...(session.queue === null
+      ? [heldLine(session), usageLine(session)]
+      : [`waits for ${session.queue.waitsFor}`]),
     "",
     ...session.events.map((event) => `${event.at}  ${event.state.padEnd(9)}  ${event.reason}`),
   ];

@@ -1,5 +1,5 @@
 import { formatBytes, VERSION, type Gpu } from "@farpool/contract";
-import { print, printJson } from "../core/output.ts";
+import { counted, print, printJson } from "../core/output.ts";
 import { withPool } from "../core/pool-client.ts";
 
 const WIDTH = 86;
@@ -13,7 +13,8 @@ export async function smi(isJson: boolean): Promise<number> {
     printJson({ servers, gpus });
     return 0;
   }
-  const lines = [RULE, row(`Farpool ${VERSION}`, `${servers.length} server(s), ${gpus.length} GPU(s)`), RULE];
+  const sums = `${counted(servers.length, "server")}, ${counted(gpus.length, "GPU")}`;
+  const lines = [RULE, row(`Farpool ${VERSION}`, sums), RULE];
   for (const server of servers) {
     lines.push(
       row(

@@ -1,7 +1,15 @@
-import { writeFileSync } from "node:fs";
+import { closeSync, openSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ManagerClient } from "@farpool/client-api";
-import { formatDuration, formatGpus, type Session, type SessionDetail } from "@farpool/contract";
+import {
+  FarpoolError,
+  formatBytes,
+  formatDuration,
+  formatGpus,
+  type Session,
+  type SessionDetail,
+} from "@farpool/contract";
+import { counted, say } from "../core/output.ts";
 
 /** A worker reports once more when its client is gone; that takes a moment to arrive. */
 const LAST_REPORTS_MS = 1_500;
@@ -28,6 +36,17 @@ export function heldLine({ usage, gpus }: Session): string {
   return `held ${formatDuration(usage.heldMs)}, GPU busy ${Math.round(share * 100)} %`;
 }
 
+/** `1 process, 15 calls (13 round trips, 120 answered locally), 8.1 KiB to the server, …`. */
+export function usageLine({ usage }: Session): string {
+  return [
+    counted(usage.processes, "process", "processes"),
+    `${counted(usage.calls, "call")} (${counted(usage.roundTrips, "round trip")}, ${usage.localCalls} answered locally)`,
+    `${formatBytes(usage.bytesReceived)} to the server`,
+    `${formatBytes(usage.bytesSent)} back`,
+    `GPU memory ${formatBytes(usage.memoryPeakBytes)} at most`,
+  ].join(", ");
+}
+
 /** Waits until every process that was let in has ended and been reported, but not for long. */
 export async function readLastReports(
   client: ManagerClient,
@@ -48,6 +67,19 @@ export interface Outcome {
   readonly command: readonly string[];
   readonly exitCode: number;
   readonly durationMs: number;
+}
+
+/** Looks before GPUs are asked for. What lies there stays until there is something to write. */
+export function requireWritable(file: string): void {
+  try {
+    closeSync(openSync(file, "a"));
+  } catch (cause) {
+    const why = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    throw new FarpoolError("FARPOOL_USAGE", `--summary cannot be written to '${file}' (${why})`, {
+      hint: "name a file in a folder that exists and that you may write to",
+      cause,
+    });
+  }
 }
 
 export function writeSummary(file: string, { detail, command, exitCode, durationMs }: Outcome): void {
@@ -71,5 +103,10 @@ export function writeSummary(file: string, { detail, command, exitCode, duration
     kernelLaunches: usage.kernelLaunches,
     memoryPeakBytes: usage.memoryPeakBytes,
   };
-  writeFileSync(file, `${JSON.stringify(summary, null, 2)}\n`);
+  try {
+    writeFileSync(file, `${JSON.stringify(summary, null, 2)}\n`);
+  } catch (error) {
+    // The program has ended, and its exit code is what counts.
+    say(`farpool: the summary was not written: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }

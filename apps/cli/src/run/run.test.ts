@@ -123,7 +123,14 @@ describe("a program that runs", () => {
   test("that never loads the shim gets a note with -v", async () => {
     const { stderr } = await pool.farpool(["run", "-v", "--", "true"]);
     expect(stderr).toContain("note: true ended after");
-    expect(stderr).toMatch(/held 0\.\d s, GPU busy 0 %/);
+    expect(stderr).toMatch(/held 0\.\d s, GPU busy 0 %\n0 processes, 0 calls/);
+    expect(stderr).toContain("hint: 'farpool doctor -- true' tells");
+    const script = join(pool.folder, "for-nobody");
+    writeFileSync(script, "#!/lib64/ld-linux-x86-64.so.2 --version\n", { mode: 0o755 });
+    const { stderr: caused } = await pool.farpool(["run", "-v", "--", script]);
+    expect(caused).toMatch(
+      /hint: \/lib64\/ld-linux-x86-64.so.2 is statically linked: it loads no libraries; use/,
+    );
   });
 
   test("inside a shell joins the session that is there, unless it asks for its own", async () => {
@@ -164,7 +171,7 @@ describe("an end", () => {
     const [session] = sessions;
     if (session === undefined) throw new Error("there is no session");
     expect(await pool.farpool(["sessions", "end", session.id])).toMatchObject({ status: 0 });
-    await waitFor("our sentence", () => (run.stderr().includes("ended-by-administrator") ? true : undefined));
+    await waitFor("our sentence", () => (run.stderr().includes("ended by administrator") ? true : undefined));
     expect(await askBroker(path, HELLO)).toMatch(
       /^error 69 CUDA_ERROR_DEVICE_UNAVAILABLE session \S+ has ended/,
     );
@@ -243,6 +250,28 @@ describe("waiting", () => {
 });
 
 describe("restarts", () => {
+  test("of the manager keep the queue, and who waits is told", async () => {
+    const holder = pool.start([
+      "run",
+      "-n",
+      "2",
+      "--",
+      "sh",
+      "-c",
+      "echo SESSION=$FARPOOL_SESSION; sleep 65",
+    ]);
+    await sessionPath(holder);
+    const waiting = pool.start(["run", "-v", "--", "echo", "granted"]);
+    await waitFor("the queue", () => (waiting.stderr().includes("waiting for") ? true : undefined));
+    const { pid } = await pool.client.call("status", {});
+    process.kill(pid, "SIGKILL");
+    await waitFor("the word", () => (waiting.stderr().includes("does not answer") ? true : undefined));
+    holder.child.kill("SIGTERM");
+    await holder.ended;
+    expect(await waiting.ended).toMatchObject({ status: 0, stdout: "granted\n" });
+    await nothingHeld();
+  });
+
   test("of manager, agent and both are not noticed by a running program", async () => {
     const go = join(pool.folder, "go-on");
     const loop = `echo SESSION=$FARPOOL_SESSION; until [ -e ${go} ]; do sleep 0.05; done; echo done`;

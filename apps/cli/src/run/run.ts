@@ -10,7 +10,14 @@ import { runChild } from "./child.ts";
 import { sessionEnvironment, withShim } from "./environment.ts";
 import { joinsSession, sizeOf, type RunOptions, type SessionOptions } from "./options.ts";
 import { findProgram, ProgramError } from "./program.ts";
-import { grantedLine, heldLine, readLastReports, writeSummary } from "./report.ts";
+import {
+  grantedLine,
+  heldLine,
+  readLastReports,
+  requireWritable,
+  usageLine,
+  writeSummary,
+} from "./report.ts";
 import { takeSession, type SessionHandle } from "./session.ts";
 
 export function run(options: RunOptions, words: readonly string[]): Promise<number> {
@@ -47,6 +54,7 @@ async function execute(
       // Only its own descendants end with it: others of the session carry the same variable.
       return await runChild({ ...command, environment: withShim(process.env, shimFolder), mark: `${mark}#` });
     }
+    if (options.summary !== undefined) requireWritable(options.summary);
     const client = createClient(poolAddress());
     try {
       const wish = {
@@ -102,8 +110,13 @@ async function waitForSession(
     if (speaks && line !== said) say(line);
     said = line;
   };
+  const away = (): void => {
+    const line = "the pool does not answer; its queue is kept, so the place in it is too";
+    if (speaks && line !== said) say(line);
+    said = line;
+  };
   try {
-    return await takeSession(client, wish, { queued, signal: leaving.signal });
+    return await takeSession(client, wish, { queued, away, signal: leaving.signal });
   } catch (error) {
     throw left ?? error;
   } finally {
@@ -137,7 +150,7 @@ async function runInSession({
     const opened = await startBroker({ sessionId: session.id, connection, folder: poolFolders().runtime });
     broker = opened;
     handle.onEnded((reason, message) => {
-      const why = message ?? reason ?? "unknown reason";
+      const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
       say(`farpool: session ${session.id} has ended, its programs lose their GPUs: ${why}`);
       opened.refuse({
         exitCode: 69,
@@ -153,10 +166,19 @@ async function runInSession({
     const durationMs = performance.now() - startedAt;
     // Who ended it by a signal knows why it used no GPU.
     const mayWonder = expectsShim && speaks && exitCode < 128;
-    if (mayWonder && opened.admitted.length === 0) sayNeverLoaded(command.name, durationMs);
+    // The terminal has shown ^C, and nobody has begun a new line since.
+    if (speaks && exitCode === 128 + constants.signals.SIGINT && isTerminal()) say("");
+    if (mayWonder && opened.admitted.length === 0)
+      await sayNeverLoaded(command.name, { durationMs, shimFolder });
     if (!speaks && options.summary === undefined) return exitCode;
-    const last = await readLastReports(client, session, opened.admitted.length);
+    // A pool that has gone meanwhile changes nothing about how the program ended.
+    const last = await readLastReports(client, session, opened.admitted.length).catch(() => undefined);
+    if (last === undefined) {
+      if (options.summary !== undefined) say("farpool: no summary was written: the pool does not answer");
+      return exitCode;
+    }
     if (speaks) say(heldLine(last));
+    if (speaks && options.isVerbose) say(usageLine(last));
     if (options.summary !== undefined) {
       writeSummary(options.summary, {
         detail: last,
@@ -178,9 +200,15 @@ async function runInSession({
   }
 }
 
-function sayNeverLoaded(name: string, durationMs: number): void {
+async function sayNeverLoaded(
+  name: string,
+  { durationMs, shimFolder }: { readonly durationMs: number; readonly shimFolder: string },
+): Promise<void> {
   say(
     `note: ${name} ended after ${formatDuration(durationMs)} without ever loading libcuda.so.1, so it used no GPU`,
   );
-  say(`hint: 'farpool doctor -- ${name}' tells which libcuda it would load`);
+  const { checkProgram } = await import("../doctor/program-checks.ts");
+  const cause = checkProgram(name, shimFolder).find(({ result }) => result === "fail");
+  if (cause === undefined) say(`hint: 'farpool doctor -- ${name}' tells which libcuda it would load`);
+  else say(`hint: ${cause.message}; ${cause.hint ?? ""}`);
 }

@@ -31,6 +31,8 @@ export interface SessionHandle {
 interface Waiting {
   /** Called at every change of the queue. */
   readonly queued: (session: Session) => void;
+  /** Called when the manager does not answer; it is waited for. */
+  readonly away: () => void;
   /** Leaves the queue. */
   readonly signal: AbortSignal;
 }
@@ -42,7 +44,7 @@ interface Waiting {
 export async function takeSession(
   client: ManagerClient,
   wish: SessionWish,
-  { queued, signal }: Waiting,
+  { queued, away, signal }: Waiting,
 ): Promise<SessionHandle> {
   let session = await client.call("createSession", {
     body: {
@@ -60,7 +62,7 @@ export async function takeSession(
     while (session.state !== "active") {
       if (session.state === "ended") throw refusedAfterWaiting(session);
       if (session.state === "queued") queued(session);
-      session = await watch(client, session, signal);
+      session = await watch(client, session, { away, signal });
     }
     const connection = await client.call("connectSession", { params });
     return {
@@ -82,7 +84,11 @@ export async function takeSession(
 }
 
 /** A manager that restarts is waited for; the queue is in its database. */
-async function watch(client: ManagerClient, session: Session, signal: AbortSignal): Promise<Session> {
+async function watch(
+  client: ManagerClient,
+  session: Session,
+  { away, signal }: Pick<Waiting, "away" | "signal">,
+): Promise<Session> {
   for (;;) {
     try {
       return await client.call(
@@ -95,6 +101,7 @@ async function watch(client: ManagerClient, session: Session, signal: AbortSigna
         error instanceof FarpoolError &&
         (error.code === "FARPOOL_POOL_UNREACHABLE" || error.code === "FARPOOL_UNAVAILABLE");
       if (!isPassing) throw error;
+      away();
       await sleep(300, undefined, { signal });
     }
   }
@@ -151,7 +158,7 @@ function keep(
 }
 
 function refusedAfterWaiting(session: Session): FarpoolError {
-  const message = session.endMessage ?? session.endReason ?? "unknown reason";
+  const message = session.endMessage ?? session.endReason?.replaceAll("-", " ") ?? "unknown reason";
   if (session.endReason === "wait-over") {
     return new FarpoolError("FARPOOL_WAIT_OVER", `${formatRequest(session.count, session.size)}: ${message}`);
   }

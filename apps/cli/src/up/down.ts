@@ -5,7 +5,7 @@ import { say } from "../core/output.ts";
 import { signal } from "../run/end-processes.ts";
 import { isAlive } from "../run/processes.ts";
 import { endLeftovers } from "./leftovers.ts";
-import { readLiveRecord, readRecord, removeRecord } from "./record.ts";
+import { readLeftovers, readLiveRecord, removeRecord } from "./record.ts";
 
 const PATIENCE_MS = 60_000;
 
@@ -13,7 +13,7 @@ export async function down(state: string | undefined): Promise<number> {
   const folders = poolFolders(process.env, state);
   const record = readLiveRecord(folders);
   if (record === undefined) {
-    const leftovers = readRecord(folders)?.processes.filter(isAlive) ?? [];
+    const leftovers = readLeftovers(folders).filter(isAlive);
     await endLeftovers(folders);
     removeRecord(folders);
     say(

@@ -28,16 +28,20 @@ function recordFiles(folders: PoolFolders): readonly string[] {
   return [upFile(folders), join(folders.state, "up.json")];
 }
 
-/** The record of the one that runs the pool, or ran it until it was killed. */
-export function readRecord(folders: PoolFolders): UpRecord | undefined {
-  const records = recordFiles(folders).flatMap((path) => readAt(path) ?? []);
-  return records.find(isAlive) ?? records[0];
+function readRecords(folders: PoolFolders): readonly UpRecord[] {
+  return recordFiles(folders).flatMap((path) => readAt(path) ?? []);
 }
 
 /** The record of an `up` that is alive. A number that another process has by now does not count. */
 export function readLiveRecord(folders: PoolFolders): UpRecord | undefined {
-  const record = readRecord(folders);
-  return record !== undefined && isAlive(record) ? record : undefined;
+  return readRecords(folders).find(isAlive);
+}
+
+/** What an `up` that was killed had started; the two folders may have been two pools'. */
+export function readLeftovers(folders: PoolFolders): readonly RecordedProcess[] {
+  return readRecords(folders)
+    .filter((record) => !isAlive(record))
+    .flatMap(({ processes }) => processes);
 }
 
 function readAt(path: string): UpRecord | undefined {

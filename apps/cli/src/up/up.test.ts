@@ -59,3 +59,27 @@ test("folders that cannot be used are named before anything is started", async (
     stderr: expect.stringContaining("sockets have 107 at most"),
   });
 });
+
+test("a program whose pool is stopped under it keeps its exit code", async () => {
+  const other = await startTestPool();
+  const go = join(other.folder, "go-on");
+  const script = `echo ready; until [ -e ${go} ]; do sleep 0.05; done; exit 4`;
+  const run = other.start([
+    "run",
+    "-v",
+    "--summary",
+    join(other.folder, "summary"),
+    "--",
+    "sh",
+    "-c",
+    script,
+  ]);
+  await waitFor("the program", () => (run.stdout().includes("ready") ? true : undefined));
+  expect(await other.farpool(["down"])).toMatchObject({ status: 0 });
+  writeFileSync(go, "");
+  expect(await run.ended).toMatchObject({
+    status: 4,
+    stderr: expect.stringContaining("no summary was written: the pool does not answer"),
+  });
+  await other.stop();
+});

@@ -149,3 +149,26 @@ fn an_elf_file_ends_where_its_furthest_part_ends() {
     let found = unsafe { Image::locate(elf.as_ptr().cast()) }.unwrap();
     assert_eq!((found.kind, found.length), (ImageKind::Elf, 200));
 }
+
+#[test]
+fn an_image_from_a_file_must_be_whole() {
+    let mut elf = vec![0_u8; 200];
+    elf[..4].copy_from_slice(b"\x7fELF");
+    elf[4] = 2;
+    elf[40..48].copy_from_slice(&136_u64.to_le_bytes());
+    elf[58..60].copy_from_slice(&64_u16.to_le_bytes());
+    elf[60..62].copy_from_slice(&1_u16.to_le_bytes());
+    for whole in [elf, fatbin(&[plain(1, 80, b"eighty")])] {
+        assert_eq!(Image::within(&whole), Ok(whole.as_slice()));
+        let mut longer = whole.clone();
+        longer.extend([0; 9]);
+        assert_eq!(Image::within(&longer), Ok(whole.as_slice()), "what follows is not part of it");
+        // Fewer than four bytes may look like a text.
+        for length in 4..whole.len() {
+            assert!(Image::within(&whole[..length]).is_err(), "{length} bytes were accepted");
+        }
+    }
+    assert_eq!(Image::within(PTX.as_bytes()), Ok(PTX.as_bytes()), "a text needs no NUL in a file");
+    assert!(Image::within(&WRAPPER_MAGIC.to_le_bytes()).is_err(), "a pointer means nothing in a file");
+    assert!(Image::within(b"").is_err());
+}

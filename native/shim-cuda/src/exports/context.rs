@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint, c_ulonglong};
 
 use cuda_abi::{CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUresult};
 use wire::cuda;
-use wire::handle::Context;
+use wire::handle::{Context, Handle};
 
 use crate::client::Client;
 use crate::context::{self, API_VERSION, ContextState};
@@ -60,7 +60,7 @@ exports! {
         }
         client.contexts.remove(context);
         client.forget_context(context);
-        client.call(&cuda::CuCtxDestroyV2 { context })
+        outside(client, || client.call(&cuda::CuCtxDestroyV2 { context }))
     }
 
     fn cuCtxGetCurrent(pctx: *mut CUcontext) enter_local |_client| {
@@ -74,14 +74,14 @@ exports! {
             return Ok(());
         }
         let context = known(ctx)?;
-        client.contexts.state(context)?;
+        may_be_current(client, context)?;
         context::set_current(Some(context));
         Ok(())
     }
 
     fn cuCtxPushCurrent_v2(ctx: CUcontext) enter_local |client| {
         let context = known(ctx)?;
-        client.contexts.state(context)?;
+        may_be_current(client, context)?;
         context::push(context);
         Ok(())
     }
@@ -130,14 +130,35 @@ pub fn create(client: &Client, flags: c_uint, device: CUdevice) -> Answer<Contex
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
     let context: Context = client.new_handle();
-    client.call(&cuda::CuCtxCreateV2 { context, flags, device: ordinal })?;
+    outside(client, || client.call(&cuda::CuCtxCreateV2 { context, flags, device: ordinal }))?;
     client.contexts.insert(context, ContextState { device: index, flags, primary: false });
     context::push(context);
     Ok(context)
 }
 
+/// Makes a call that needs no context, although the thread's current one may be destroyed.
+pub fn outside<T>(client: &Client, call: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    if client.contexts.current().is_ok() {
+        return call();
+    }
+    context::push(Context::from_raw(0));
+    let answer = call();
+    context::pop();
+    answer
+}
+
 fn known(context: CUcontext) -> Answer<Context> {
     handle(context).map_err(|_| CUresult::INVALID_CONTEXT)
+}
+
+/// A context that lives, or a primary one: its handle stays good when it is released, and calls in it answer
+/// that it is destroyed.
+fn may_be_current(client: &Client, context: Context) -> Answer {
+    let devices = 0..client.devices.iter().count();
+    if devices.into_iter().any(|device| client.contexts.primary_context(device) == Some(context)) {
+        return Ok(());
+    }
+    client.contexts.state(context).map(drop)
 }
 
 fn state_or_current(client: &Client, context: CUcontext) -> Answer<ContextState> {

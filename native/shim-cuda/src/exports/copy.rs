@@ -203,6 +203,12 @@ unsafe fn by_address(
             (true, true) => on_one_device(client, destination, source, length, stream),
             (false, false) => {
                 client.contexts.current()?;
+                if length == 0 {
+                    return Ok(());
+                }
+                if destination == 0 || source == 0 {
+                    return Err(CUresult::INVALID_VALUE);
+                }
                 let (to, from) = (host(destination)?.addr(), host(source)?.addr());
                 let connection = client.connection();
                 if connection.has_callbacks()

@@ -62,7 +62,7 @@ exports! {
 
     fn cuDeviceGetByPCIBusId(dev: *mut CUdevice, pciBusId: *const c_char) enter_local |client| {
         let place = out(dev)?;
-        let wanted = text(pciBusId)?.to_str().ok().and_then(pci_numbers).ok_or(CUresult::INVALID_VALUE)?;
+        let wanted = text(pciBusId)?.to_str().ok().and_then(pci_numbers).ok_or(CUresult::INVALID_DEVICE)?;
         let found = client.devices.iter().position(|device| pci_numbers(&device.snapshot.pci_bus_id) == Some(wanted));
         *place = found.and_then(|index| c_int::try_from(index).ok()).ok_or(CUresult::INVALID_DEVICE)?;
         Ok(())

@@ -34,6 +34,7 @@ exports! {
     }
 
     fn cuMemFreeHost(p: *mut c_void) enter_local |client| {
+        owner(client)?;
         if p.is_null() {
             return Ok(());
         }
@@ -62,6 +63,7 @@ exports! {
     }
 
     fn cuMemHostUnregister(p: *mut c_void) enter_local |client| {
+        owner(client)?;
         settle(client, p)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostRegistered(_)));
         known.map(drop).ok_or(CUresult::HOST_MEMORY_NOT_REGISTERED)
@@ -89,7 +91,9 @@ exports! {
     }
 }
 
+/// The current context and its device, unless an error ended it.
 fn owner(client: &Client) -> Answer<(Context, usize)> {
+    client.check()?;
     let (context, state) = client.contexts.current()?;
     Ok((context, state.device))
 }

@@ -53,7 +53,10 @@ exports! {
         cudaVersion: c_int,
         flags: u64,
     ) guard |()| {
-        find(symbol, pfn, cudaVersion, flags, std::ptr::null_mut())
+        let mut status = FOUND;
+        find(symbol, pfn, cudaVersion, flags, &raw mut status)?;
+        // Later versions of this call say it with the status alone.
+        if status == FOUND { Ok(()) } else { Err(CUresult::NOT_FOUND) }
     }
 
     fn cuGetProcAddress_v2(
@@ -101,5 +104,5 @@ unsafe fn find(
     let found = if address.is_none() && found == FOUND { SYMBOL_NOT_FOUND } else { found };
     // SAFETY: the caller's promise.
     unsafe { write_if(status, found) };
-    if address.is_some() { Ok(()) } else { Err(CUresult::NOT_FOUND) }
+    Ok(())
 }

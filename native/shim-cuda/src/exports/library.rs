@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::context;
 use crate::convert::{handle, opaque, out, text, write_if};
 use crate::entry::Answer;
-use crate::exports::module::{global, image_bytes, read_file};
+use crate::exports::module::{file_image, global, image_bytes, read_file};
 use crate::jit::JitOptions;
 use crate::module::{Code, Upload};
 
@@ -53,8 +53,8 @@ exports! {
         let mut jit = JitOptions::read(jitOptions, jitOptionsValues, numJitOptions)?;
         let _ = libraryOptionValues;
         check_library_options(libraryOptions, numLibraryOptions)?;
-        let image = read_file(text(fileName)?)?;
-        *place = opaque(load(client, image.as_ptr().cast(), &mut jit)?);
+        let file = read_file(text(fileName)?)?;
+        *place = opaque(load_bytes(client, file_image(&file)?, &mut jit)?);
         Ok(())
     }
 
@@ -180,7 +180,12 @@ pub unsafe fn parameter_info(code: &Code, index: usize, offset: *mut usize, size
 /// As for `cuLibraryLoadData`.
 unsafe fn load(client: &Client, image: *const c_void, jit: &mut JitOptions) -> Answer<Library> {
     // SAFETY: the caller's promise.
-    let bytes = unsafe { image_bytes(image)? };
+    unsafe { load_bytes(client, image_bytes(image)?, jit) }
+}
+
+/// # Safety
+/// The options' buffers are those that the program gave for this call.
+unsafe fn load_bytes(client: &Client, bytes: &[u8], jit: &mut JitOptions) -> Answer<Library> {
     let upload = Upload::start(client, bytes)?;
     let library: Library = client.new_handle();
     let (code, logs) = client.call_with_code(&cuda::CuLibraryLoadData {

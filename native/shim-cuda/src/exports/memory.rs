@@ -47,10 +47,10 @@ exports! {
     }
 
     fn cuMemFree_v2(dptr: CUdeviceptr) enter |client| {
+        client.contexts.current()?;
         if dptr == 0 {
             return Ok(());
         }
-        client.contexts.current()?;
         let known = client.ranges.remove(dptr, |range| range.kind == RangeKind::Device);
         known.ok_or(CUresult::INVALID_VALUE)?;
         client.post(&cuda::CuMemFreeV2 { address: dptr })
@@ -58,9 +58,10 @@ exports! {
 
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) enter |client| {
         client.contexts.current()?;
+        let (free, total) = (out(free)?, out(total)?);
         let reply = client.call(&cuda::CuMemGetInfoV2)?;
-        write_if(free, number(reply.free)?);
-        write_if(total, number(reply.total)?);
+        *free = number(reply.free)?;
+        *total = number(reply.total)?;
         Ok(())
     }
 

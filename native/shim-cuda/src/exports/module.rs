@@ -1,6 +1,7 @@
 //! Modules, their functions and variables.
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
+use std::os::unix::ffi::OsStrExt as _;
 
 use cuda_abi::fatbin::{Image, ImageError};
 use cuda_abi::{CUdeviceptr, CUfunction, CUjit_option, CUmodule, CUmoduleLoadingMode, CUresult};
@@ -46,8 +47,8 @@ exports! {
 
     fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) enter |client| {
         let place = out(module)?;
-        let image = read_file(text(fname)?)?;
-        *place = opaque(load(client, image.as_ptr().cast(), &mut JitOptions::none())?);
+        let file = read_file(text(fname)?)?;
+        *place = opaque(load_bytes(client, file_image(&file)?, &mut JitOptions::none())?);
         Ok(())
     }
 
@@ -95,9 +96,15 @@ exports! {
 /// # Safety
 /// As for `cuModuleLoadData`.
 pub unsafe fn load(client: &Client, image: *const c_void, options: &mut JitOptions) -> Answer<Module> {
-    let (context, _) = client.contexts.current()?;
+    client.contexts.current()?;
     // SAFETY: the caller's promise is `Image::locate`'s.
-    let bytes = unsafe { image_bytes(image)? };
+    unsafe { load_bytes(client, image_bytes(image)?, options) }
+}
+
+/// # Safety
+/// The options' buffers are those that the program gave for this call.
+unsafe fn load_bytes(client: &Client, bytes: &[u8], options: &mut JitOptions) -> Answer<Module> {
+    let (context, _) = client.contexts.current()?;
     let upload = Upload::start(client, bytes)?;
     let module: Module = client.new_handle();
     let (code, logs) = client.call_with_code(&cuda::CuModuleLoadDataEx {
@@ -125,7 +132,7 @@ fn function(client: &Client, module: Module, name: &CStr) -> Answer<Function> {
     Ok(function)
 }
 
-/// The variable `name` of a module or library; asked for once.
+/// The variable `name` of a module or library; asked for once per context.
 pub fn global(
     client: &Client,
     unit: u64,
@@ -133,12 +140,13 @@ pub fn global(
     ask: impl FnOnce() -> Answer<(u64, u64)>,
 ) -> Answer<(u64, u64)> {
     client.modules.check_unit(unit)?;
-    if let Some(known) = client.modules.known_global(unit, name) {
+    let index = crate::context::current_index();
+    if let Some(known) = client.modules.known_global(unit, name, index) {
         return Ok(known);
     }
     let (context, state) = client.contexts.current()?;
     let (address, size) = ask()?;
-    client.modules.insert_global(unit, name, address, size);
+    client.modules.insert_global(unit, name, index, address, size);
     client.ranges.insert(address, size, RangeKind::Global, context, state.device);
     Ok((address, size))
 }
@@ -157,10 +165,13 @@ pub unsafe fn image_bytes<'a>(image: *const c_void) -> Answer<&'a [u8]> {
     Ok(unsafe { located.bytes() })
 }
 
-/// A file's bytes, with the NUL that PTX text needs.
+/// A file's bytes.
 pub fn read_file(path: &CStr) -> Answer<Vec<u8>> {
-    let path = std::path::Path::new(path.to_str().map_err(|_| CUresult::FILE_NOT_FOUND)?);
-    let mut bytes = std::fs::read(path).map_err(|_| CUresult::FILE_NOT_FOUND)?;
-    bytes.push(0);
-    Ok(bytes)
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    std::fs::read(path).map_err(|_| CUresult::FILE_NOT_FOUND)
+}
+
+/// The image in a file's bytes: unlike one in memory, it may have been cut short.
+pub fn file_image(bytes: &[u8]) -> Answer<&[u8]> {
+    Image::within(bytes).map_err(|_| CUresult::INVALID_IMAGE)
 }

@@ -22,6 +22,7 @@ exports! {
         if data.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
+        client.contexts.current()?;
         let range = client.ranges.find(ptr).ok_or(CUresult::INVALID_VALUE)?;
         answer(client, &range, attribute, ptr, data)
     }

@@ -8,6 +8,7 @@ use wire::cuda;
 use crate::client::Client;
 use crate::convert::{opaque, out, write_if};
 use crate::entry::Answer;
+use crate::exports::context::outside;
 
 /// Flags that a context may have: scheduling (0, 1, 2, 4), map host, LMEM resize, coredump bits.
 const KNOWN_FLAGS: c_uint = 0xff;
@@ -56,8 +57,10 @@ exports! {
 pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context> {
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
-    client.contexts.retain_primary(client, index, |context| {
-        client.call(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
+    outside(client, || {
+        client.contexts.retain_primary(client, index, |context| {
+            client.call(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
+        })
     })
 }
 
@@ -67,5 +70,5 @@ fn destroy(client: &Client, device: CUdevice, request: impl FnOnce(i32) -> Answe
     if let Some(context) = client.contexts.primary_context(client.devices.index(device)?) {
         client.forget_context(context);
     }
-    request(ordinal)
+    outside(client, || request(ordinal))
 }

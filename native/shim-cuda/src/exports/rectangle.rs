@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 
 use cuda_abi::{
-    CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_UNIFIED, CUDA_MEMCPY2D, CUDA_MEMCPY3D,
-    CUdeviceptr, CUmemorytype, CUresult, CUstream,
+    CU_MEMORYTYPE_ARRAY, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_UNIFIED, CUDA_MEMCPY2D,
+    CUDA_MEMCPY3D, CUdeviceptr, CUmemorytype, CUresult, CUstream,
 };
 
 use crate::client::Client;
@@ -97,9 +97,10 @@ fn place(client: &Client, kind: CUmemorytype, host: *mut c_void, device: CUdevic
             _ if device == 0 => Err(CUresult::INVALID_VALUE),
             _ => here(device),
         },
-        _ => {
+        CU_MEMORYTYPE_ARRAY => {
             crate::report::once("copies from and to CUDA arrays are not supported by Farpool yet");
             Err(CUresult::NOT_SUPPORTED)
         }
+        _ => Err(CUresult::INVALID_VALUE),
     }
 }

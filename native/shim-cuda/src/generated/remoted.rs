@@ -117,6 +117,7 @@ pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
     enter("cuCtxRecordEvent", |client| {
+        client.contexts.current()?;
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
         client.post(&cuda::CuCtxRecordEvent { hCtx, hEvent })
@@ -130,17 +131,28 @@ pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> CUresult {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
-    enter("cuCtxSetCacheConfig", |client| client.post(&cuda::CuCtxSetCacheConfig { config }))
+    enter("cuCtxSetCacheConfig", |client| {
+        client.contexts.current()?;
+        hooks::cache_config(config)?;
+        client.post(&cuda::CuCtxSetCacheConfig { config })
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult {
-    enter("cuCtxSetLimit", |client| client.post(&cuda::CuCtxSetLimit { limit, value: value as u64 }))
+    enter("cuCtxSetLimit", |client| {
+        client.contexts.current()?;
+        hooks::limit(limit)?;
+        client.post(&cuda::CuCtxSetLimit { limit, value: value as u64 })
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
-    enter("cuCtxSetSharedMemConfig", |client| client.post(&cuda::CuCtxSetSharedMemConfig { config }))
+    enter("cuCtxSetSharedMemConfig", |client| {
+        client.contexts.current()?;
+        client.post(&cuda::CuCtxSetSharedMemConfig { config })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -159,6 +171,7 @@ pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
     enter("cuCtxWaitEvent", |client| {
+        client.contexts.current()?;
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
         client.post(&cuda::CuCtxWaitEvent { hCtx, hEvent })
@@ -201,8 +214,10 @@ pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUresult {
     enter("cuEventCreate", |client| {
+        client.contexts.current()?;
         // SAFETY: null or writable, as CUDA's interface demands.
         let phEvent = unsafe { out(phEvent) }?;
+        hooks::event_flags(Flags)?;
         let created: handle::Event = client.new_handle();
         client.post(&cuda::CuEventCreate { phEvent: created, Flags })?;
         hooks::event_created(client, created, Flags);
@@ -214,6 +229,7 @@ pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUr
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult {
     enter("cuEventDestroy_v2", |client| {
+        client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
         client.post(&cuda::CuEventDestroyV2 { hEvent })?;
         hooks::event_destroyed(client, hEvent);
@@ -266,8 +282,10 @@ pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CUresult {
     enter("cuEventRecord", |client| {
+        client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::recordable(client, hEvent, hStream)?;
         client.post(&cuda::CuEventRecord { hEvent, hStream })
     })
 }
@@ -275,8 +293,10 @@ pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CU
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) -> CUresult {
     enter("cuEventRecordWithFlags", |client| {
+        client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::recordable(client, hEvent, hStream)?;
         client.post(&cuda::CuEventRecordWithFlags { hEvent, hStream, flags })
     })
 }
@@ -319,7 +339,9 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
     value: i32,
 ) -> CUresult {
     enter("cuFuncSetAttribute", |client| {
+        client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
+        hooks::function_attribute(client, hfunc, attrib, value)?;
         client.post(&cuda::CuFuncSetAttribute { hfunc, attrib, value })?;
         hooks::function_attribute_set(client, hfunc, attrib, value);
         Ok(())
@@ -329,6 +351,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_cache) -> CUresult {
     enter("cuFuncSetCacheConfig", |client| {
+        client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetCacheConfig { hfunc, config })
     })
@@ -337,6 +360,7 @@ pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig) -> CUresult {
     enter("cuFuncSetSharedMemConfig", |client| {
+        client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetSharedMemConfig { hfunc, config })
     })
@@ -350,8 +374,10 @@ pub unsafe extern "C" fn cuKernelSetAttribute(
     dev: CUdevice,
 ) -> CUresult {
     enter("cuKernelSetAttribute", |client| {
+        client.contexts.current()?;
         let kernel = live(client, kernel)?;
         let dev = device(client, dev)?;
+        hooks::function_attribute(client, kernel.raw(), attrib, val)?;
         client.post(&cuda::CuKernelSetAttribute { attrib, val, kernel, dev })?;
         hooks::kernel_attribute_set(client, attrib, val, kernel, dev);
         Ok(())
@@ -365,6 +391,7 @@ pub unsafe extern "C" fn cuKernelSetCacheConfig(
     dev: CUdevice,
 ) -> CUresult {
     enter("cuKernelSetCacheConfig", |client| {
+        client.contexts.current()?;
         let kernel = live(client, kernel)?;
         let dev = device(client, dev)?;
         client.post(&cuda::CuKernelSetCacheConfig { kernel, config, dev })
@@ -391,7 +418,9 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemcpyDtoDAsync_v2", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
         client.post(&cuda::CuMemcpyDtoDAsyncV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64, hStream })
     })
 }
@@ -403,6 +432,8 @@ pub unsafe extern "C" fn cuMemcpyDtoD_v2(
     ByteCount: usize,
 ) -> CUresult {
     enter("cuMemcpyDtoD_v2", |client| {
+        client.contexts.current()?;
+        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
         client.post(&cuda::CuMemcpyDtoDV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64 })
     })
 }
@@ -416,8 +447,10 @@ pub unsafe extern "C" fn cuMemcpyPeer(
     ByteCount: usize,
 ) -> CUresult {
     enter("cuMemcpyPeer", |client| {
+        client.contexts.current()?;
         let dstContext = live(client, dstContext)?;
         let srcContext = live(client, srcContext)?;
+        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
         client.post(&cuda::CuMemcpyPeer {
             dstDevice,
             dstContext,
@@ -438,9 +471,11 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemcpyPeerAsync", |client| {
+        client.contexts.current()?;
         let dstContext = live(client, dstContext)?;
         let srcContext = live(client, srcContext)?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
         client.post(&cuda::CuMemcpyPeerAsync {
             dstDevice,
             dstContext,
@@ -460,14 +495,20 @@ pub unsafe extern "C" fn cuMemsetD16Async(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemsetD16Async", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::fill(client, dstDevice, N, 2)?;
         client.post(&cuda::CuMemsetD16Async { dstDevice, us, N: N as u64, hStream })
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD16_v2(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
-    enter("cuMemsetD16_v2", |client| client.post(&cuda::CuMemsetD16V2 { dstDevice, us, N: N as u64 }))
+    enter("cuMemsetD16_v2", |client| {
+        client.contexts.current()?;
+        hooks::fill(client, dstDevice, N, 2)?;
+        client.post(&cuda::CuMemsetD16V2 { dstDevice, us, N: N as u64 })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -480,7 +521,9 @@ pub unsafe extern "C" fn cuMemsetD2D16Async(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemsetD2D16Async", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 2)?;
         client.post(&cuda::CuMemsetD2D16Async {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -501,6 +544,8 @@ pub unsafe extern "C" fn cuMemsetD2D16_v2(
     Height: usize,
 ) -> CUresult {
     enter("cuMemsetD2D16_v2", |client| {
+        client.contexts.current()?;
+        hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 2)?;
         client.post(&cuda::CuMemsetD2D16V2 {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -521,7 +566,9 @@ pub unsafe extern "C" fn cuMemsetD2D32Async(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemsetD2D32Async", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 4)?;
         client.post(&cuda::CuMemsetD2D32Async {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -542,6 +589,8 @@ pub unsafe extern "C" fn cuMemsetD2D32_v2(
     Height: usize,
 ) -> CUresult {
     enter("cuMemsetD2D32_v2", |client| {
+        client.contexts.current()?;
+        hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 4)?;
         client.post(&cuda::CuMemsetD2D32V2 {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -562,7 +611,9 @@ pub unsafe extern "C" fn cuMemsetD2D8Async(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemsetD2D8Async", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 1)?;
         client.post(&cuda::CuMemsetD2D8Async {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -583,6 +634,8 @@ pub unsafe extern "C" fn cuMemsetD2D8_v2(
     Height: usize,
 ) -> CUresult {
     enter("cuMemsetD2D8_v2", |client| {
+        client.contexts.current()?;
+        hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 1)?;
         client.post(&cuda::CuMemsetD2D8V2 {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -601,14 +654,20 @@ pub unsafe extern "C" fn cuMemsetD32Async(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemsetD32Async", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::fill(client, dstDevice, N, 4)?;
         client.post(&cuda::CuMemsetD32Async { dstDevice, ui, N: N as u64, hStream })
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD32_v2(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
-    enter("cuMemsetD32_v2", |client| client.post(&cuda::CuMemsetD32V2 { dstDevice, ui, N: N as u64 }))
+    enter("cuMemsetD32_v2", |client| {
+        client.contexts.current()?;
+        hooks::fill(client, dstDevice, N, 4)?;
+        client.post(&cuda::CuMemsetD32V2 { dstDevice, ui, N: N as u64 })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -619,14 +678,20 @@ pub unsafe extern "C" fn cuMemsetD8Async(
     hStream: CUstream,
 ) -> CUresult {
     enter("cuMemsetD8Async", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        hooks::fill(client, dstDevice, N, 1)?;
         client.post(&cuda::CuMemsetD8Async { dstDevice, uc, N: N as u64, hStream })
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
-    enter("cuMemsetD8_v2", |client| client.post(&cuda::CuMemsetD8V2 { dstDevice, uc, N: N as u64 }))
+    enter("cuMemsetD8_v2", |client| {
+        client.contexts.current()?;
+        hooks::fill(client, dstDevice, N, 1)?;
+        client.post(&cuda::CuMemsetD8V2 { dstDevice, uc, N: N as u64 })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -706,6 +771,7 @@ pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) -> CUresult {
     enter("cuStreamCopyAttributes", |client| {
+        client.contexts.current()?;
         let dst = crate::stream::resolve(client, dst.0 as u64)?;
         let src = crate::stream::resolve(client, src.0 as u64)?;
         client.post(&cuda::CuStreamCopyAttributes { dst, src })
@@ -715,8 +781,10 @@ pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) -> CUresult {
     enter("cuStreamCreate", |client| {
+        client.contexts.current()?;
         // SAFETY: null or writable, as CUDA's interface demands.
         let phStream = unsafe { out(phStream) }?;
+        hooks::stream_flags(Flags)?;
         let created: handle::Stream = client.new_handle();
         client.post(&cuda::CuStreamCreate { phStream: created, Flags })?;
         hooks::stream_created(client, created, Flags);
@@ -732,8 +800,10 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
     priority: i32,
 ) -> CUresult {
     enter("cuStreamCreateWithPriority", |client| {
+        client.contexts.current()?;
         // SAFETY: null or writable, as CUDA's interface demands.
         let phStream = unsafe { out(phStream) }?;
+        hooks::stream_flags(flags)?;
         let created: handle::Stream = client.new_handle();
         client.post(&cuda::CuStreamCreateWithPriority { phStream: created, flags, priority })?;
         hooks::stream_created_with_priority(client, created, flags, priority);
@@ -745,6 +815,7 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
     enter("cuStreamDestroy_v2", |client| {
+        client.contexts.current()?;
         let hStream = live(client, hStream)?;
         client.post(&cuda::CuStreamDestroyV2 { hStream })?;
         hooks::stream_destroyed(client, hStream);
@@ -771,8 +842,10 @@ pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
     enter("cuStreamWaitEvent", |client| {
+        client.contexts.current()?;
         let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
         let hEvent = live(client, hEvent)?;
+        hooks::wait_flags(Flags)?;
         client.post(&cuda::CuStreamWaitEvent { hStream, hEvent, Flags })
     })
 }

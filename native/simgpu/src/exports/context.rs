@@ -7,6 +7,7 @@ use cuda_abi::{
     CUsharedconfig,
 };
 
+use crate::capture;
 use crate::context::{self, Context, Entry, context, current, top};
 use crate::device::{device, lock};
 use crate::guard::{Answer, exports, put, put_optional};
@@ -128,11 +129,15 @@ exports! {
     }
 
     fn cuCtxSynchronize() {
-        current()?.synchronize()
+        let context = current()?;
+        capture::wait_for_context(&context)?;
+        context.synchronize()
     }
 
     fn cuCtxSynchronize_v2(ctx: CUcontext) {
-        context(ctx)?.synchronize()
+        let context = context(ctx)?;
+        capture::wait_for_context(&context)?;
+        context.synchronize()
     }
 
     fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) {
@@ -181,6 +186,7 @@ exports! {
 
     fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) {
         let context = context(hCtx)?;
+        capture::wait_for_context(&context)?;
         let event = crate::event::event(hEvent)?;
         // A place behind everything: a marker of the legacy stream that waits for all other streams.
         let legacy = context.legacy();
@@ -195,6 +201,7 @@ exports! {
 
     fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) {
         let context = context(hCtx)?;
+        capture::wait_for_context(&context)?;
         let Some(ticket) = crate::event::event(hEvent)?.ticket() else { return Ok(()) };
         context.legacy().submit_after(Some(ticket.clone()), Work::Marker);
         context.for_each_stream(|stream| {

@@ -7,7 +7,7 @@ use cuda_abi::{
 };
 
 use crate::context::context;
-use crate::copy::{End, Extent, Side, copy};
+use crate::copy::{End, Extent, Side, Transfer, copy};
 use crate::guard::{Answer, exports};
 use crate::stream::stream;
 
@@ -81,9 +81,9 @@ unsafe fn copy_2d(request: *const CUDA_MEMCPY2D, stream_handle: CUstream, wait: 
     copy(&stream(stream_handle)?, to.end()?, from.end()?, extent, wait)
 }
 
-/// Copies a box; both requests for boxes have these members.
-macro_rules! copy_3d {
-    ($request:expr, $stream:expr, $wait:expr) => {{
+/// The copy of a box; both requests for boxes have these members.
+macro_rules! box_of {
+    ($request:expr) => {{
         let it = $request;
         let width = it.WidthInBytes;
         let pitch = |pitch: usize, x: usize| if pitch == 0 { width + x } else { pitch };
@@ -109,8 +109,20 @@ macro_rules! copy_3d {
             height: height(it.dstHeight, it.dstY),
         };
         let extent = Extent { width: width as u64, rows: it.Height as u64, slices: it.Depth as u64 };
-        copy(&stream($stream)?, to.end()?, from.end()?, extent, $wait)
+        Transfer { destination: to.end()?, source: from.end()?, extent }
     }};
+}
+
+/// The copy that a request describes.
+///
+/// # Errors
+/// INVALID_VALUE for numbers that are no place in memory, NOT_SUPPORTED for arrays.
+pub fn transfer_3d(request: &CUDA_MEMCPY3D) -> Answer<Transfer> {
+    Ok(box_of!(request))
+}
+
+fn copy_3d(transfer: Transfer, stream_handle: CUstream, wait: bool) -> Answer {
+    copy(&stream(stream_handle)?, transfer.destination, transfer.source, transfer.extent, wait)
 }
 
 exports! {
@@ -180,27 +192,27 @@ exports! {
         if pCopy.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        copy_3d!(pCopy.read(), CUstream::NULL, true)
+        copy_3d(box_of!(pCopy.read()), CUstream::NULL, true)
     }
 
     fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) {
         if pCopy.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        copy_3d!(pCopy.read(), hStream, false)
+        copy_3d(box_of!(pCopy.read()), hStream, false)
     }
 
     fn cuMemcpy3DPeer(pCopy: *const CUDA_MEMCPY3D_PEER) {
         if pCopy.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        copy_3d!(pCopy.read(), CUstream::NULL, true)
+        copy_3d(box_of!(pCopy.read()), CUstream::NULL, true)
     }
 
     fn cuMemcpy3DPeerAsync(pCopy: *const CUDA_MEMCPY3D_PEER, hStream: CUstream) {
         if pCopy.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        copy_3d!(pCopy.read(), hStream, false)
+        copy_3d(box_of!(pCopy.read()), hStream, false)
     }
 }

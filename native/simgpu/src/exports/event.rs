@@ -2,8 +2,11 @@
 
 use cuda_abi::{CUevent, CUresult, CUstream};
 
+use crate::capture;
 use crate::context::current;
 use crate::event::{EVENTS, Event, event};
+use crate::exports::stream::EXTERNAL;
+use crate::graph::action::Action;
 use crate::guard::{exports, put};
 use crate::stream::{Ticket, stream};
 
@@ -32,13 +35,19 @@ exports! {
         if event.context.id != stream.context.id {
             return Err(CUresult::INVALID_HANDLE);
         }
-        event.record(&stream);
+        if !capture::record_event(&stream, &event)? {
+            event.record(&stream);
+        }
         Ok(())
     }
 
     fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) {
-        if flags & !1 != 0 {
+        if flags & !EXTERNAL != 0 {
             return Err(CUresult::INVALID_VALUE);
+        }
+        let node = || Ok(Action::Record(event(hEvent)?));
+        if flags & EXTERNAL != 0 && capture::record(&stream(hStream)?, node)? {
+            return Ok(());
         }
         cuEventRecord(hEvent, hStream).into_result()
     }
@@ -46,12 +55,16 @@ exports! {
     fn cuEventQuery(hEvent: CUevent) {
         let event = event(hEvent)?;
         event.context.check()?;
+        event.check_uncaptured()?;
+        capture::unsafe_call()?;
         if event.ticket().is_none_or(|ticket| ticket.is_done()) { Ok(()) } else { Err(CUresult::NOT_READY) }
     }
 
     fn cuEventSynchronize(hEvent: CUevent) {
         let event = event(hEvent)?;
         event.context.check()?;
+        event.check_uncaptured()?;
+        capture::unsafe_call()?;
         event.ticket().as_ref().inspect(|ticket: &&Ticket| ticket.wait());
         event.context.output.flush();
         event.context.check()

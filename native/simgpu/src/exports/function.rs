@@ -78,7 +78,7 @@ exports! {
             shared_bytes: sharedMemBytes,
             cooperative: false,
         };
-        launch(&function(f)?, &stream, shape, kernelParams, extra)
+        launch(f, &stream, shape, kernelParams, extra)
     }
 
     fn cuLaunchCooperativeKernel(
@@ -92,7 +92,7 @@ exports! {
             shared_bytes: sharedMemBytes,
             cooperative: true,
         };
-        launch(&function(f)?, &stream, shape, kernelParams, std::ptr::null_mut())
+        launch(f, &stream, shape, kernelParams, std::ptr::null_mut())
     }
 
     fn cuLaunchKernelEx(
@@ -125,6 +125,6 @@ exports! {
             shared_bytes: config.sharedMemBytes,
             cooperative,
         };
-        launch(&function(f)?, &stream, shape, kernelParams, extra)
+        launch(f, &stream, shape, kernelParams, extra)
     }
 }

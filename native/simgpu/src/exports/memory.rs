@@ -6,6 +6,7 @@ use cuda_abi::{
     CUdevice, CUdeviceptr, CUmem_advise, CUmem_range_attribute, CUmemLocation, CUresult, CUstream,
 };
 
+use crate::capture;
 use crate::config::config;
 use crate::context::{current, synchronize_all};
 use crate::device::memory_info;
@@ -32,6 +33,7 @@ exports! {
         if dptr.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
+        capture::unsafe_call()?;
         put(dptr, memory::allocate(&current()?, bytesize as u64, Kind::Device, 0, None)?.start)
     }
 
@@ -43,6 +45,7 @@ exports! {
         }
         let pitch = WidthInBytes.checked_next_multiple_of(PITCH).ok_or(CUresult::INVALID_VALUE)?;
         let bytes = pitch.checked_mul(Height).ok_or(CUresult::INVALID_VALUE)?;
+        capture::unsafe_call()?;
         put(dptr, memory::allocate(&current()?, bytes as u64, Kind::Device, 0, None)?.start)?;
         put(pPitch, pitch)
     }
@@ -51,6 +54,7 @@ exports! {
         if dptr.is_null() || !matches!(flags, ATTACH_GLOBAL | ATTACH_HOST) {
             return Err(CUresult::INVALID_VALUE);
         }
+        capture::unsafe_call()?;
         put(dptr, memory::allocate(&current()?, bytesize as u64, Kind::Managed, flags, None)?.start)
     }
 
@@ -58,6 +62,11 @@ exports! {
         let context = current()?;
         if dptr == 0 {
             return Ok(());
+        }
+        capture::unsafe_call()?;
+        if let Some(memory) = crate::graph::memory::find(dptr) {
+            context.synchronize()?;
+            return if memory.set_outstanding(false) { Ok(()) } else { Err(CUresult::INVALID_VALUE) };
         }
         let allocation = find(dptr).filter(|allocation| allocation.start == dptr).ok_or(CUresult::INVALID_VALUE)?;
         if config().unkind.free_waits {
@@ -87,6 +96,7 @@ exports! {
         if pp.is_null() || Flags & !HOST_ALLOC_FLAGS != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
+        capture::unsafe_call()?;
         let allocation = memory::allocate_pinned(&current()?, bytesize as u64, Flags)?;
         put(pp, std::ptr::with_exposed_provenance_mut(allocation.start as usize))
     }
@@ -96,6 +106,7 @@ exports! {
         if p.is_null() {
             return Ok(());
         }
+        capture::unsafe_call()?;
         let start = p.expose_provenance() as u64;
         find(start).filter(|it| it.start == start && it.kind == Kind::Pinned).ok_or(CUresult::INVALID_VALUE)?;
         // Always waits: the memory goes back to the system, and a kernel may still use it.
@@ -107,11 +118,13 @@ exports! {
         if Flags & !HOST_REGISTER_FLAGS != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
+        capture::unsafe_call()?;
         memory::register(&current()?, p.expose_provenance() as u64, bytesize as u64, Flags)
     }
 
     fn cuMemHostUnregister(p: *mut c_void) {
         current()?;
+        capture::unsafe_call()?;
         synchronize_all();
         memory::unregister(p.expose_provenance() as u64)
     }

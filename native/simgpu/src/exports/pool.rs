@@ -9,7 +9,10 @@ use cuda_abi::{
     CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
 };
 
+use crate::capture;
 use crate::device::{device, lock};
+use crate::graph::action::Action;
+use crate::graph::{self, memory::GraphMemory};
 use crate::guard::{Answer, exports, put};
 use crate::memory::{self, Kind, find, reserved_size};
 use crate::pool::{POOLS, Pool};
@@ -40,12 +43,26 @@ fn allocate(stream: &Arc<Stream>, pool: Arc<Pool>, size: usize) -> Answer<CUdevi
         .inspect_err(|_| pool.released(bytes))
 }
 
+/// The address of an allocation node, where the stream captures.
+fn captured(stream: &Arc<Stream>, size: usize) -> Answer<Option<CUdeviceptr>> {
+    let mut address = None;
+    capture::record(stream, || {
+        let memory = GraphMemory::create(&stream.context, size as u64)?;
+        address = Some(memory.address());
+        Ok(Action::Allocate(memory))
+    })?;
+    Ok(address)
+}
+
 exports! {
     fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) {
         if dptr.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
         let stream = stream(hStream)?;
+        if let Some(address) = captured(&stream, bytesize)? {
+            return put(dptr, address);
+        }
         let pool = Arc::clone(&lock(&stream.context.device.current_pool));
         put(dptr, allocate(&stream, pool, bytesize)?)
     }
@@ -54,11 +71,22 @@ exports! {
         if dptr.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        put(dptr, allocate(&stream(hStream)?, self::pool(pool)?, bytesize)?)
+        let stream = stream(hStream)?;
+        let pool = self::pool(pool)?;
+        if let Some(address) = captured(&stream, bytesize)? {
+            return put(dptr, address);
+        }
+        put(dptr, allocate(&stream, pool, bytesize)?)
     }
 
     fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) {
         let stream = stream(hStream)?;
+        if capture::record(&stream, || graph::memory::find(dptr).map(|_| Action::Free(dptr)).ok_or(CUresult::INVALID_VALUE))? {
+            return Ok(());
+        }
+        if let Some(memory) = graph::memory::find(dptr) {
+            return if memory.set_outstanding(false) { Ok(()) } else { Err(CUresult::INVALID_VALUE) };
+        }
         let allocation = find(dptr)
             .filter(|it| it.start == dptr && matches!(it.kind, Kind::Device | Kind::Managed))
             .ok_or(CUresult::INVALID_VALUE)?;

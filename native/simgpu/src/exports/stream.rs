@@ -4,13 +4,18 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use cuda_abi::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUhostFn, CUresult, CUstream, CUstreamAttrID,
-    CUstreamAttrValue, CUstreamCallback, CUstreamCaptureMode, CUstreamCaptureStatus,
+    CUDA_HOST_NODE_PARAMS, CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUhostFn, CUresult,
+    CUstream, CUstreamAttrID, CUstreamAttrValue, CUstreamCallback,
 };
 
+use crate::capture;
 use crate::context::current;
+use crate::graph::action::{Action, HostCall};
 use crate::guard::{Answer, exports, in_host_function, put, put_optional};
 use crate::stream::{STREAMS, Work, stream};
+
+/// The event is one of the graph's surroundings, not a place in the capture.
+pub const EXTERNAL: u32 = 1;
 
 /// A program's pointer on its way to the thread that calls it back.
 struct UserData(*mut c_void);
@@ -50,6 +55,7 @@ exports! {
     fn cuStreamDestroy_v2(hStream: CUstream) {
         // Work that is queued still runs; the thread ends after it.
         let stream = STREAMS.remove(hStream.0).ok_or(CUresult::INVALID_HANDLE)?;
+        capture::stream_gone(&stream);
         if stream.is_idle() {
             stream.context.drop_stream(&stream);
         } else {
@@ -88,19 +94,31 @@ exports! {
 
     fn cuStreamQuery(hStream: CUstream) {
         let stream = stream(hStream)?;
+        capture::refuse(&stream)?;
+        capture::unsafe_call()?;
         if stream.is_idle() { stream.context.check() } else { Err(CUresult::NOT_READY) }
     }
 
     fn cuStreamSynchronize(hStream: CUstream) {
-        stream(hStream)?.synchronize()
+        let stream = stream(hStream)?;
+        capture::refuse(&stream)?;
+        capture::unsafe_call()?;
+        stream.synchronize()
     }
 
     fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) {
-        if Flags & !1 != 0 {
+        if Flags & !EXTERNAL != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
         let stream = stream(hStream)?;
-        if let Some(ticket) = crate::event::event(hEvent)?.ticket().filter(|ticket| !ticket.is_done()) {
+        let event = crate::event::event(hEvent)?;
+        if Flags & EXTERNAL != 0 && capture::record(&stream, || Ok(Action::Wait(Arc::clone(&event))))? {
+            return Ok(());
+        }
+        if capture::wait_event(&stream, &event)? {
+            return Ok(());
+        }
+        if let Some(ticket) = event.ticket().filter(|ticket| !ticket.is_done()) {
             stream.submit_after(Some(ticket), Work::Marker);
         }
         Ok(())
@@ -109,7 +127,9 @@ exports! {
     fn cuStreamAddCallback(hStream: CUstream, callback: CUstreamCallback, userData: *mut c_void, flags: u32) {
         let callback = callback.filter(|_| flags == 0).ok_or(CUresult::INVALID_VALUE)?;
         let data = UserData(userData);
-        stream(hStream)?.submit(Work::Callback(Box::new(move |status| {
+        let stream = stream(hStream)?;
+        capture::refuse(&stream)?;
+        stream.submit(Work::Callback(Box::new(move |status| {
             // SAFETY: the program gave function and pointer for this call.
             in_host_function(|| unsafe { callback(hStream, status, data.pointer()) });
         })));
@@ -117,28 +137,13 @@ exports! {
     }
 
     fn cuLaunchHostFunc(hStream: CUstream, r#fn: CUhostFn, userData: *mut c_void) {
-        let function = r#fn.ok_or(CUresult::INVALID_VALUE)?;
-        let data = UserData(userData);
-        stream(hStream)?.submit(Work::Host(Box::new(move || {
-            // SAFETY: the program gave function and pointer for this call.
-            in_host_function(|| unsafe { function(data.pointer()) });
-        })));
+        let call = HostCall::new(&CUDA_HOST_NODE_PARAMS { r#fn, userData })?;
+        let stream = stream(hStream)?;
+        if capture::record(&stream, || Ok(Action::Host(call)))? {
+            return Ok(());
+        }
+        stream.submit(Work::Host(Box::new(move || call.call())));
         Ok(())
-    }
-
-    fn cuStreamIsCapturing(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) {
-        stream(hStream)?;
-        put(captureStatus, 0)
-    }
-
-    fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) {
-        thread_local! {
-            static MODE: std::cell::Cell<CUstreamCaptureMode> = const { std::cell::Cell::new(0) };
-        }
-        if mode.is_null() || !(0..=2).contains(&mode.read()) {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        put(mode, MODE.replace(mode.read()))
     }
 
     fn cuStreamAttachMemAsync(hStream: CUstream, dptr: CUdeviceptr, length: usize, flags: u32) {

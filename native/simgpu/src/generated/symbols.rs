@@ -266,27 +266,12 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuGraphAddBatchMemOpNode",
         Address(crate::generated::unsupported::cuGraphAddBatchMemOpNode as *const c_void),
     ),
-    (
-        "cuGraphAddChildGraphNode",
-        Address(crate::generated::unsupported::cuGraphAddChildGraphNode as *const c_void),
-    ),
-    (
-        "cuGraphAddDependencies",
-        Address(crate::generated::unsupported::cuGraphAddDependencies as *const c_void),
-    ),
-    (
-        "cuGraphAddDependencies_v2",
-        Address(crate::generated::unsupported::cuGraphAddDependencies_v2 as *const c_void),
-    ),
-    ("cuGraphAddEmptyNode", Address(crate::generated::unsupported::cuGraphAddEmptyNode as *const c_void)),
-    (
-        "cuGraphAddEventRecordNode",
-        Address(crate::generated::unsupported::cuGraphAddEventRecordNode as *const c_void),
-    ),
-    (
-        "cuGraphAddEventWaitNode",
-        Address(crate::generated::unsupported::cuGraphAddEventWaitNode as *const c_void),
-    ),
+    ("cuGraphAddChildGraphNode", Address(crate::exports::cuGraphAddChildGraphNode as *const c_void)),
+    ("cuGraphAddDependencies", Address(crate::exports::cuGraphAddDependencies as *const c_void)),
+    ("cuGraphAddDependencies_v2", Address(crate::exports::cuGraphAddDependencies_v2 as *const c_void)),
+    ("cuGraphAddEmptyNode", Address(crate::exports::cuGraphAddEmptyNode as *const c_void)),
+    ("cuGraphAddEventRecordNode", Address(crate::exports::cuGraphAddEventRecordNode as *const c_void)),
+    ("cuGraphAddEventWaitNode", Address(crate::exports::cuGraphAddEventWaitNode as *const c_void)),
     (
         "cuGraphAddExternalSemaphoresSignalNode",
         Address(crate::generated::unsupported::cuGraphAddExternalSemaphoresSignalNode as *const c_void),
@@ -295,21 +280,15 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuGraphAddExternalSemaphoresWaitNode",
         Address(crate::generated::unsupported::cuGraphAddExternalSemaphoresWaitNode as *const c_void),
     ),
-    ("cuGraphAddHostNode", Address(crate::generated::unsupported::cuGraphAddHostNode as *const c_void)),
-    ("cuGraphAddKernelNode", Address(crate::generated::unsupported::cuGraphAddKernelNode as *const c_void)),
-    (
-        "cuGraphAddKernelNode_v2",
-        Address(crate::generated::unsupported::cuGraphAddKernelNode_v2 as *const c_void),
-    ),
-    (
-        "cuGraphAddMemAllocNode",
-        Address(crate::generated::unsupported::cuGraphAddMemAllocNode as *const c_void),
-    ),
-    ("cuGraphAddMemFreeNode", Address(crate::generated::unsupported::cuGraphAddMemFreeNode as *const c_void)),
-    ("cuGraphAddMemcpyNode", Address(crate::generated::unsupported::cuGraphAddMemcpyNode as *const c_void)),
-    ("cuGraphAddMemsetNode", Address(crate::generated::unsupported::cuGraphAddMemsetNode as *const c_void)),
-    ("cuGraphAddNode", Address(crate::generated::unsupported::cuGraphAddNode as *const c_void)),
-    ("cuGraphAddNode_v2", Address(crate::generated::unsupported::cuGraphAddNode_v2 as *const c_void)),
+    ("cuGraphAddHostNode", Address(crate::exports::cuGraphAddHostNode as *const c_void)),
+    ("cuGraphAddKernelNode", Address(crate::exports::cuGraphAddKernelNode as *const c_void)),
+    ("cuGraphAddKernelNode_v2", Address(crate::exports::cuGraphAddKernelNode_v2 as *const c_void)),
+    ("cuGraphAddMemAllocNode", Address(crate::exports::cuGraphAddMemAllocNode as *const c_void)),
+    ("cuGraphAddMemFreeNode", Address(crate::exports::cuGraphAddMemFreeNode as *const c_void)),
+    ("cuGraphAddMemcpyNode", Address(crate::exports::cuGraphAddMemcpyNode as *const c_void)),
+    ("cuGraphAddMemsetNode", Address(crate::exports::cuGraphAddMemsetNode as *const c_void)),
+    ("cuGraphAddNode", Address(crate::exports::cuGraphAddNode as *const c_void)),
+    ("cuGraphAddNode_v2", Address(crate::exports::cuGraphAddNode_v2 as *const c_void)),
     (
         "cuGraphBatchMemOpNodeGetParams",
         Address(crate::generated::unsupported::cuGraphBatchMemOpNodeGetParams as *const c_void),
@@ -320,49 +299,43 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuGraphChildGraphNodeGetGraph",
-        Address(crate::generated::unsupported::cuGraphChildGraphNodeGetGraph as *const c_void),
+        Address(crate::exports::cuGraphChildGraphNodeGetGraph as *const c_void),
     ),
-    ("cuGraphClone", Address(crate::generated::unsupported::cuGraphClone as *const c_void)),
+    ("cuGraphClone", Address(crate::exports::cuGraphClone as *const c_void)),
     (
         "cuGraphConditionalHandleCreate",
         Address(crate::generated::unsupported::cuGraphConditionalHandleCreate as *const c_void),
     ),
-    ("cuGraphCreate", Address(crate::generated::unsupported::cuGraphCreate as *const c_void)),
-    ("cuGraphDebugDotPrint", Address(crate::generated::unsupported::cuGraphDebugDotPrint as *const c_void)),
-    ("cuGraphDestroy", Address(crate::generated::unsupported::cuGraphDestroy as *const c_void)),
-    ("cuGraphDestroyNode", Address(crate::generated::unsupported::cuGraphDestroyNode as *const c_void)),
+    ("cuGraphCreate", Address(crate::exports::cuGraphCreate as *const c_void)),
+    ("cuGraphDebugDotPrint", Address(crate::exports::cuGraphDebugDotPrint as *const c_void)),
+    ("cuGraphDestroy", Address(crate::exports::cuGraphDestroy as *const c_void)),
+    ("cuGraphDestroyNode", Address(crate::exports::cuGraphDestroyNode as *const c_void)),
     (
         "cuGraphEventRecordNodeGetEvent",
-        Address(crate::generated::unsupported::cuGraphEventRecordNodeGetEvent as *const c_void),
+        Address(crate::exports::cuGraphEventRecordNodeGetEvent as *const c_void),
     ),
     (
         "cuGraphEventRecordNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphEventRecordNodeSetEvent as *const c_void),
+        Address(crate::exports::cuGraphEventRecordNodeSetEvent as *const c_void),
     ),
-    (
-        "cuGraphEventWaitNodeGetEvent",
-        Address(crate::generated::unsupported::cuGraphEventWaitNodeGetEvent as *const c_void),
-    ),
-    (
-        "cuGraphEventWaitNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphEventWaitNodeSetEvent as *const c_void),
-    ),
+    ("cuGraphEventWaitNodeGetEvent", Address(crate::exports::cuGraphEventWaitNodeGetEvent as *const c_void)),
+    ("cuGraphEventWaitNodeSetEvent", Address(crate::exports::cuGraphEventWaitNodeSetEvent as *const c_void)),
     (
         "cuGraphExecBatchMemOpNodeSetParams",
         Address(crate::generated::unsupported::cuGraphExecBatchMemOpNodeSetParams as *const c_void),
     ),
     (
         "cuGraphExecChildGraphNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecChildGraphNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecChildGraphNodeSetParams as *const c_void),
     ),
-    ("cuGraphExecDestroy", Address(crate::generated::unsupported::cuGraphExecDestroy as *const c_void)),
+    ("cuGraphExecDestroy", Address(crate::exports::cuGraphExecDestroy as *const c_void)),
     (
         "cuGraphExecEventRecordNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphExecEventRecordNodeSetEvent as *const c_void),
+        Address(crate::exports::cuGraphExecEventRecordNodeSetEvent as *const c_void),
     ),
     (
         "cuGraphExecEventWaitNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphExecEventWaitNodeSetEvent as *const c_void),
+        Address(crate::exports::cuGraphExecEventWaitNodeSetEvent as *const c_void),
     ),
     (
         "cuGraphExecExternalSemaphoresSignalNodeSetParams",
@@ -376,33 +349,27 @@ static SYMBOLS: [(&str, Address); 637] = [
             crate::generated::unsupported::cuGraphExecExternalSemaphoresWaitNodeSetParams as *const c_void,
         ),
     ),
-    ("cuGraphExecGetFlags", Address(crate::generated::unsupported::cuGraphExecGetFlags as *const c_void)),
-    (
-        "cuGraphExecHostNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecHostNodeSetParams as *const c_void),
-    ),
+    ("cuGraphExecGetFlags", Address(crate::exports::cuGraphExecGetFlags as *const c_void)),
+    ("cuGraphExecHostNodeSetParams", Address(crate::exports::cuGraphExecHostNodeSetParams as *const c_void)),
     (
         "cuGraphExecKernelNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecKernelNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecKernelNodeSetParams as *const c_void),
     ),
     (
         "cuGraphExecKernelNodeSetParams_v2",
-        Address(crate::generated::unsupported::cuGraphExecKernelNodeSetParams_v2 as *const c_void),
+        Address(crate::exports::cuGraphExecKernelNodeSetParams_v2 as *const c_void),
     ),
     (
         "cuGraphExecMemcpyNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecMemcpyNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecMemcpyNodeSetParams as *const c_void),
     ),
     (
         "cuGraphExecMemsetNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecMemsetNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecMemsetNodeSetParams as *const c_void),
     ),
-    (
-        "cuGraphExecNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecNodeSetParams as *const c_void),
-    ),
-    ("cuGraphExecUpdate", Address(crate::generated::unsupported::cuGraphExecUpdate as *const c_void)),
-    ("cuGraphExecUpdate_v2", Address(crate::generated::unsupported::cuGraphExecUpdate_v2 as *const c_void)),
+    ("cuGraphExecNodeSetParams", Address(crate::exports::cuGraphExecNodeSetParams as *const c_void)),
+    ("cuGraphExecUpdate", Address(crate::exports::cuGraphExecUpdate as *const c_void)),
+    ("cuGraphExecUpdate_v2", Address(crate::exports::cuGraphExecUpdate_v2 as *const c_void)),
     (
         "cuGraphExternalSemaphoresSignalNodeGetParams",
         Address(crate::generated::unsupported::cuGraphExternalSemaphoresSignalNodeGetParams as *const c_void),
@@ -419,128 +386,77 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuGraphExternalSemaphoresWaitNodeSetParams",
         Address(crate::generated::unsupported::cuGraphExternalSemaphoresWaitNodeSetParams as *const c_void),
     ),
-    ("cuGraphGetEdges", Address(crate::generated::unsupported::cuGraphGetEdges as *const c_void)),
-    ("cuGraphGetEdges_v2", Address(crate::generated::unsupported::cuGraphGetEdges_v2 as *const c_void)),
-    ("cuGraphGetNodes", Address(crate::generated::unsupported::cuGraphGetNodes as *const c_void)),
-    ("cuGraphGetRootNodes", Address(crate::generated::unsupported::cuGraphGetRootNodes as *const c_void)),
-    (
-        "cuGraphHostNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphHostNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphHostNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphHostNodeSetParams as *const c_void),
-    ),
-    ("cuGraphInstantiate", Address(crate::generated::unsupported::cuGraphInstantiate as *const c_void)),
-    (
-        "cuGraphInstantiateWithFlags",
-        Address(crate::generated::unsupported::cuGraphInstantiateWithFlags as *const c_void),
-    ),
-    (
-        "cuGraphInstantiateWithParams",
-        Address(crate::generated::unsupported::cuGraphInstantiateWithParams as *const c_void),
-    ),
+    ("cuGraphGetEdges", Address(crate::exports::cuGraphGetEdges as *const c_void)),
+    ("cuGraphGetEdges_v2", Address(crate::exports::cuGraphGetEdges_v2 as *const c_void)),
+    ("cuGraphGetNodes", Address(crate::exports::cuGraphGetNodes as *const c_void)),
+    ("cuGraphGetRootNodes", Address(crate::exports::cuGraphGetRootNodes as *const c_void)),
+    ("cuGraphHostNodeGetParams", Address(crate::exports::cuGraphHostNodeGetParams as *const c_void)),
+    ("cuGraphHostNodeSetParams", Address(crate::exports::cuGraphHostNodeSetParams as *const c_void)),
+    ("cuGraphInstantiate", Address(crate::exports::cuGraphInstantiate as *const c_void)),
+    ("cuGraphInstantiateWithFlags", Address(crate::exports::cuGraphInstantiateWithFlags as *const c_void)),
+    ("cuGraphInstantiateWithParams", Address(crate::exports::cuGraphInstantiateWithParams as *const c_void)),
     (
         "cuGraphInstantiateWithParams_ptsz",
-        Address(crate::generated::unsupported::cuGraphInstantiateWithParams_ptsz as *const c_void),
+        Address(crate::generated::variants::cuGraphInstantiateWithParams_ptsz as *const c_void),
     ),
-    ("cuGraphInstantiate_v2", Address(crate::generated::unsupported::cuGraphInstantiate_v2 as *const c_void)),
+    ("cuGraphInstantiate_v2", Address(crate::exports::cuGraphInstantiate_v2 as *const c_void)),
     (
         "cuGraphKernelNodeCopyAttributes",
-        Address(crate::generated::unsupported::cuGraphKernelNodeCopyAttributes as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeCopyAttributes as *const c_void),
     ),
     (
         "cuGraphKernelNodeGetAttribute",
-        Address(crate::generated::unsupported::cuGraphKernelNodeGetAttribute as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeGetAttribute as *const c_void),
     ),
-    (
-        "cuGraphKernelNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphKernelNodeGetParams as *const c_void),
-    ),
+    ("cuGraphKernelNodeGetParams", Address(crate::exports::cuGraphKernelNodeGetParams as *const c_void)),
     (
         "cuGraphKernelNodeGetParams_v2",
-        Address(crate::generated::unsupported::cuGraphKernelNodeGetParams_v2 as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeGetParams_v2 as *const c_void),
     ),
     (
         "cuGraphKernelNodeSetAttribute",
-        Address(crate::generated::unsupported::cuGraphKernelNodeSetAttribute as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeSetAttribute as *const c_void),
     ),
-    (
-        "cuGraphKernelNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphKernelNodeSetParams as *const c_void),
-    ),
+    ("cuGraphKernelNodeSetParams", Address(crate::exports::cuGraphKernelNodeSetParams as *const c_void)),
     (
         "cuGraphKernelNodeSetParams_v2",
-        Address(crate::generated::unsupported::cuGraphKernelNodeSetParams_v2 as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeSetParams_v2 as *const c_void),
     ),
-    ("cuGraphLaunch", Address(crate::generated::unsupported::cuGraphLaunch as *const c_void)),
-    ("cuGraphLaunch_ptsz", Address(crate::generated::unsupported::cuGraphLaunch_ptsz as *const c_void)),
-    (
-        "cuGraphMemAllocNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemAllocNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemFreeNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemFreeNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemcpyNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemcpyNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemcpyNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphMemcpyNodeSetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemsetNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemsetNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemsetNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphMemsetNodeSetParams as *const c_void),
-    ),
-    (
-        "cuGraphNodeFindInClone",
-        Address(crate::generated::unsupported::cuGraphNodeFindInClone as *const c_void),
-    ),
-    (
-        "cuGraphNodeGetDependencies",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependencies as *const c_void),
-    ),
+    ("cuGraphLaunch", Address(crate::exports::cuGraphLaunch as *const c_void)),
+    ("cuGraphLaunch_ptsz", Address(crate::generated::variants::cuGraphLaunch_ptsz as *const c_void)),
+    ("cuGraphMemAllocNodeGetParams", Address(crate::exports::cuGraphMemAllocNodeGetParams as *const c_void)),
+    ("cuGraphMemFreeNodeGetParams", Address(crate::exports::cuGraphMemFreeNodeGetParams as *const c_void)),
+    ("cuGraphMemcpyNodeGetParams", Address(crate::exports::cuGraphMemcpyNodeGetParams as *const c_void)),
+    ("cuGraphMemcpyNodeSetParams", Address(crate::exports::cuGraphMemcpyNodeSetParams as *const c_void)),
+    ("cuGraphMemsetNodeGetParams", Address(crate::exports::cuGraphMemsetNodeGetParams as *const c_void)),
+    ("cuGraphMemsetNodeSetParams", Address(crate::exports::cuGraphMemsetNodeSetParams as *const c_void)),
+    ("cuGraphNodeFindInClone", Address(crate::exports::cuGraphNodeFindInClone as *const c_void)),
+    ("cuGraphNodeGetDependencies", Address(crate::exports::cuGraphNodeGetDependencies as *const c_void)),
     (
         "cuGraphNodeGetDependencies_v2",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependencies_v2 as *const c_void),
+        Address(crate::exports::cuGraphNodeGetDependencies_v2 as *const c_void),
     ),
-    (
-        "cuGraphNodeGetDependentNodes",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependentNodes as *const c_void),
-    ),
+    ("cuGraphNodeGetDependentNodes", Address(crate::exports::cuGraphNodeGetDependentNodes as *const c_void)),
     (
         "cuGraphNodeGetDependentNodes_v2",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependentNodes_v2 as *const c_void),
+        Address(crate::exports::cuGraphNodeGetDependentNodes_v2 as *const c_void),
     ),
-    ("cuGraphNodeGetEnabled", Address(crate::generated::unsupported::cuGraphNodeGetEnabled as *const c_void)),
-    ("cuGraphNodeGetType", Address(crate::generated::unsupported::cuGraphNodeGetType as *const c_void)),
-    ("cuGraphNodeSetEnabled", Address(crate::generated::unsupported::cuGraphNodeSetEnabled as *const c_void)),
-    ("cuGraphNodeSetParams", Address(crate::generated::unsupported::cuGraphNodeSetParams as *const c_void)),
+    ("cuGraphNodeGetEnabled", Address(crate::exports::cuGraphNodeGetEnabled as *const c_void)),
+    ("cuGraphNodeGetType", Address(crate::exports::cuGraphNodeGetType as *const c_void)),
+    ("cuGraphNodeSetEnabled", Address(crate::exports::cuGraphNodeSetEnabled as *const c_void)),
+    ("cuGraphNodeSetParams", Address(crate::exports::cuGraphNodeSetParams as *const c_void)),
     (
         "cuGraphReleaseUserObject",
         Address(crate::generated::unsupported::cuGraphReleaseUserObject as *const c_void),
     ),
-    (
-        "cuGraphRemoveDependencies",
-        Address(crate::generated::unsupported::cuGraphRemoveDependencies as *const c_void),
-    ),
-    (
-        "cuGraphRemoveDependencies_v2",
-        Address(crate::generated::unsupported::cuGraphRemoveDependencies_v2 as *const c_void),
-    ),
+    ("cuGraphRemoveDependencies", Address(crate::exports::cuGraphRemoveDependencies as *const c_void)),
+    ("cuGraphRemoveDependencies_v2", Address(crate::exports::cuGraphRemoveDependencies_v2 as *const c_void)),
     (
         "cuGraphRetainUserObject",
         Address(crate::generated::unsupported::cuGraphRetainUserObject as *const c_void),
     ),
-    ("cuGraphUpload", Address(crate::generated::unsupported::cuGraphUpload as *const c_void)),
-    ("cuGraphUpload_ptsz", Address(crate::generated::unsupported::cuGraphUpload_ptsz as *const c_void)),
+    ("cuGraphUpload", Address(crate::exports::cuGraphUpload as *const c_void)),
+    ("cuGraphUpload_ptsz", Address(crate::generated::variants::cuGraphUpload_ptsz as *const c_void)),
     (
         "cuGraphicsMapResources",
         Address(crate::generated::unsupported::cuGraphicsMapResources as *const c_void),
@@ -1073,26 +989,20 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuStreamBatchMemOp_v2_ptsz",
         Address(crate::generated::unsupported::cuStreamBatchMemOp_v2_ptsz as *const c_void),
     ),
-    ("cuStreamBeginCapture", Address(crate::generated::unsupported::cuStreamBeginCapture as *const c_void)),
-    (
-        "cuStreamBeginCaptureToGraph",
-        Address(crate::generated::unsupported::cuStreamBeginCaptureToGraph as *const c_void),
-    ),
+    ("cuStreamBeginCapture", Address(crate::exports::cuStreamBeginCapture as *const c_void)),
+    ("cuStreamBeginCaptureToGraph", Address(crate::exports::cuStreamBeginCaptureToGraph as *const c_void)),
     (
         "cuStreamBeginCaptureToGraph_ptsz",
-        Address(crate::generated::unsupported::cuStreamBeginCaptureToGraph_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamBeginCaptureToGraph_ptsz as *const c_void),
     ),
     (
         "cuStreamBeginCapture_ptsz",
-        Address(crate::generated::unsupported::cuStreamBeginCapture_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamBeginCapture_ptsz as *const c_void),
     ),
-    (
-        "cuStreamBeginCapture_v2",
-        Address(crate::generated::unsupported::cuStreamBeginCapture_v2 as *const c_void),
-    ),
+    ("cuStreamBeginCapture_v2", Address(crate::exports::cuStreamBeginCapture_v2 as *const c_void)),
     (
         "cuStreamBeginCapture_v2_ptsz",
-        Address(crate::generated::unsupported::cuStreamBeginCapture_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamBeginCapture_v2_ptsz as *const c_void),
     ),
     ("cuStreamCopyAttributes", Address(crate::exports::cuStreamCopyAttributes as *const c_void)),
     (
@@ -1103,39 +1013,30 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuStreamCreateWithPriority", Address(crate::exports::cuStreamCreateWithPriority as *const c_void)),
     ("cuStreamDestroy", Address(crate::generated::variants::cuStreamDestroy as *const c_void)),
     ("cuStreamDestroy_v2", Address(crate::exports::cuStreamDestroy_v2 as *const c_void)),
-    ("cuStreamEndCapture", Address(crate::generated::unsupported::cuStreamEndCapture as *const c_void)),
+    ("cuStreamEndCapture", Address(crate::exports::cuStreamEndCapture as *const c_void)),
     (
         "cuStreamEndCapture_ptsz",
-        Address(crate::generated::unsupported::cuStreamEndCapture_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamEndCapture_ptsz as *const c_void),
     ),
     ("cuStreamGetAttribute", Address(crate::exports::cuStreamGetAttribute as *const c_void)),
     (
         "cuStreamGetAttribute_ptsz",
         Address(crate::generated::variants::cuStreamGetAttribute_ptsz as *const c_void),
     ),
-    (
-        "cuStreamGetCaptureInfo",
-        Address(crate::generated::unsupported::cuStreamGetCaptureInfo as *const c_void),
-    ),
+    ("cuStreamGetCaptureInfo", Address(crate::exports::cuStreamGetCaptureInfo as *const c_void)),
     (
         "cuStreamGetCaptureInfo_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetCaptureInfo_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamGetCaptureInfo_ptsz as *const c_void),
     ),
-    (
-        "cuStreamGetCaptureInfo_v2",
-        Address(crate::generated::unsupported::cuStreamGetCaptureInfo_v2 as *const c_void),
-    ),
+    ("cuStreamGetCaptureInfo_v2", Address(crate::exports::cuStreamGetCaptureInfo_v2 as *const c_void)),
     (
         "cuStreamGetCaptureInfo_v2_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetCaptureInfo_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamGetCaptureInfo_v2_ptsz as *const c_void),
     ),
-    (
-        "cuStreamGetCaptureInfo_v3",
-        Address(crate::generated::unsupported::cuStreamGetCaptureInfo_v3 as *const c_void),
-    ),
+    ("cuStreamGetCaptureInfo_v3", Address(crate::exports::cuStreamGetCaptureInfo_v3 as *const c_void)),
     (
         "cuStreamGetCaptureInfo_v3_ptsz",
-        Address(crate::generated::unsupported::cuStreamGetCaptureInfo_v3_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamGetCaptureInfo_v3_ptsz as *const c_void),
     ),
     ("cuStreamGetCtx", Address(crate::exports::cuStreamGetCtx as *const c_void)),
     ("cuStreamGetCtx_ptsz", Address(crate::generated::variants::cuStreamGetCtx_ptsz as *const c_void)),
@@ -1172,19 +1073,19 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuStreamUpdateCaptureDependencies",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies as *const c_void),
+        Address(crate::exports::cuStreamUpdateCaptureDependencies as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies_ptsz",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamUpdateCaptureDependencies_ptsz as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies_v2",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_v2 as *const c_void),
+        Address(crate::exports::cuStreamUpdateCaptureDependencies_v2 as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies_v2_ptsz",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamUpdateCaptureDependencies_v2_ptsz as *const c_void),
     ),
     ("cuStreamWaitEvent", Address(crate::exports::cuStreamWaitEvent as *const c_void)),
     ("cuStreamWaitEvent_ptsz", Address(crate::generated::variants::cuStreamWaitEvent_ptsz as *const c_void)),
@@ -1450,6 +1351,82 @@ const _: cuda_abi::PFN_cuGetErrorString = crate::exports::cuGetErrorString;
 const _: cuda_abi::PFN_cuGetExportTable = crate::exports::cuGetExportTable;
 const _: cuda_abi::PFN_cuGetProcAddress = crate::exports::cuGetProcAddress;
 const _: cuda_abi::PFN_cuGetProcAddress_v2 = crate::exports::cuGetProcAddress_v2;
+const _: cuda_abi::PFN_cuGraphAddChildGraphNode = crate::exports::cuGraphAddChildGraphNode;
+const _: cuda_abi::PFN_cuGraphAddDependencies = crate::exports::cuGraphAddDependencies;
+const _: cuda_abi::PFN_cuGraphAddDependencies_v2 = crate::exports::cuGraphAddDependencies_v2;
+const _: cuda_abi::PFN_cuGraphAddEmptyNode = crate::exports::cuGraphAddEmptyNode;
+const _: cuda_abi::PFN_cuGraphAddEventRecordNode = crate::exports::cuGraphAddEventRecordNode;
+const _: cuda_abi::PFN_cuGraphAddEventWaitNode = crate::exports::cuGraphAddEventWaitNode;
+const _: cuda_abi::PFN_cuGraphAddHostNode = crate::exports::cuGraphAddHostNode;
+const _: cuda_abi::PFN_cuGraphAddKernelNode = crate::exports::cuGraphAddKernelNode;
+const _: cuda_abi::PFN_cuGraphAddKernelNode_v2 = crate::exports::cuGraphAddKernelNode_v2;
+const _: cuda_abi::PFN_cuGraphAddMemAllocNode = crate::exports::cuGraphAddMemAllocNode;
+const _: cuda_abi::PFN_cuGraphAddMemFreeNode = crate::exports::cuGraphAddMemFreeNode;
+const _: cuda_abi::PFN_cuGraphAddMemcpyNode = crate::exports::cuGraphAddMemcpyNode;
+const _: cuda_abi::PFN_cuGraphAddMemsetNode = crate::exports::cuGraphAddMemsetNode;
+const _: cuda_abi::PFN_cuGraphAddNode = crate::exports::cuGraphAddNode;
+const _: cuda_abi::PFN_cuGraphAddNode_v2 = crate::exports::cuGraphAddNode_v2;
+const _: cuda_abi::PFN_cuGraphChildGraphNodeGetGraph = crate::exports::cuGraphChildGraphNodeGetGraph;
+const _: cuda_abi::PFN_cuGraphClone = crate::exports::cuGraphClone;
+const _: cuda_abi::PFN_cuGraphCreate = crate::exports::cuGraphCreate;
+const _: cuda_abi::PFN_cuGraphDebugDotPrint = crate::exports::cuGraphDebugDotPrint;
+const _: cuda_abi::PFN_cuGraphDestroy = crate::exports::cuGraphDestroy;
+const _: cuda_abi::PFN_cuGraphDestroyNode = crate::exports::cuGraphDestroyNode;
+const _: cuda_abi::PFN_cuGraphEventRecordNodeGetEvent = crate::exports::cuGraphEventRecordNodeGetEvent;
+const _: cuda_abi::PFN_cuGraphEventRecordNodeSetEvent = crate::exports::cuGraphEventRecordNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphEventWaitNodeGetEvent = crate::exports::cuGraphEventWaitNodeGetEvent;
+const _: cuda_abi::PFN_cuGraphEventWaitNodeSetEvent = crate::exports::cuGraphEventWaitNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphExecChildGraphNodeSetParams =
+    crate::exports::cuGraphExecChildGraphNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecDestroy = crate::exports::cuGraphExecDestroy;
+const _: cuda_abi::PFN_cuGraphExecEventRecordNodeSetEvent =
+    crate::exports::cuGraphExecEventRecordNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphExecEventWaitNodeSetEvent = crate::exports::cuGraphExecEventWaitNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphExecGetFlags = crate::exports::cuGraphExecGetFlags;
+const _: cuda_abi::PFN_cuGraphExecHostNodeSetParams = crate::exports::cuGraphExecHostNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecKernelNodeSetParams = crate::exports::cuGraphExecKernelNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecKernelNodeSetParams_v2 = crate::exports::cuGraphExecKernelNodeSetParams_v2;
+const _: cuda_abi::PFN_cuGraphExecMemcpyNodeSetParams = crate::exports::cuGraphExecMemcpyNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecMemsetNodeSetParams = crate::exports::cuGraphExecMemsetNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecNodeSetParams = crate::exports::cuGraphExecNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecUpdate = crate::exports::cuGraphExecUpdate;
+const _: cuda_abi::PFN_cuGraphExecUpdate_v2 = crate::exports::cuGraphExecUpdate_v2;
+const _: cuda_abi::PFN_cuGraphGetEdges = crate::exports::cuGraphGetEdges;
+const _: cuda_abi::PFN_cuGraphGetEdges_v2 = crate::exports::cuGraphGetEdges_v2;
+const _: cuda_abi::PFN_cuGraphGetNodes = crate::exports::cuGraphGetNodes;
+const _: cuda_abi::PFN_cuGraphGetRootNodes = crate::exports::cuGraphGetRootNodes;
+const _: cuda_abi::PFN_cuGraphHostNodeGetParams = crate::exports::cuGraphHostNodeGetParams;
+const _: cuda_abi::PFN_cuGraphHostNodeSetParams = crate::exports::cuGraphHostNodeSetParams;
+const _: cuda_abi::PFN_cuGraphInstantiate = crate::exports::cuGraphInstantiate;
+const _: cuda_abi::PFN_cuGraphInstantiateWithFlags = crate::exports::cuGraphInstantiateWithFlags;
+const _: cuda_abi::PFN_cuGraphInstantiateWithParams = crate::exports::cuGraphInstantiateWithParams;
+const _: cuda_abi::PFN_cuGraphInstantiate_v2 = crate::exports::cuGraphInstantiate_v2;
+const _: cuda_abi::PFN_cuGraphKernelNodeCopyAttributes = crate::exports::cuGraphKernelNodeCopyAttributes;
+const _: cuda_abi::PFN_cuGraphKernelNodeGetAttribute = crate::exports::cuGraphKernelNodeGetAttribute;
+const _: cuda_abi::PFN_cuGraphKernelNodeGetParams = crate::exports::cuGraphKernelNodeGetParams;
+const _: cuda_abi::PFN_cuGraphKernelNodeGetParams_v2 = crate::exports::cuGraphKernelNodeGetParams_v2;
+const _: cuda_abi::PFN_cuGraphKernelNodeSetAttribute = crate::exports::cuGraphKernelNodeSetAttribute;
+const _: cuda_abi::PFN_cuGraphKernelNodeSetParams = crate::exports::cuGraphKernelNodeSetParams;
+const _: cuda_abi::PFN_cuGraphKernelNodeSetParams_v2 = crate::exports::cuGraphKernelNodeSetParams_v2;
+const _: cuda_abi::PFN_cuGraphLaunch = crate::exports::cuGraphLaunch;
+const _: cuda_abi::PFN_cuGraphMemAllocNodeGetParams = crate::exports::cuGraphMemAllocNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemFreeNodeGetParams = crate::exports::cuGraphMemFreeNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemcpyNodeGetParams = crate::exports::cuGraphMemcpyNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemcpyNodeSetParams = crate::exports::cuGraphMemcpyNodeSetParams;
+const _: cuda_abi::PFN_cuGraphMemsetNodeGetParams = crate::exports::cuGraphMemsetNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemsetNodeSetParams = crate::exports::cuGraphMemsetNodeSetParams;
+const _: cuda_abi::PFN_cuGraphNodeFindInClone = crate::exports::cuGraphNodeFindInClone;
+const _: cuda_abi::PFN_cuGraphNodeGetDependencies = crate::exports::cuGraphNodeGetDependencies;
+const _: cuda_abi::PFN_cuGraphNodeGetDependencies_v2 = crate::exports::cuGraphNodeGetDependencies_v2;
+const _: cuda_abi::PFN_cuGraphNodeGetDependentNodes = crate::exports::cuGraphNodeGetDependentNodes;
+const _: cuda_abi::PFN_cuGraphNodeGetDependentNodes_v2 = crate::exports::cuGraphNodeGetDependentNodes_v2;
+const _: cuda_abi::PFN_cuGraphNodeGetEnabled = crate::exports::cuGraphNodeGetEnabled;
+const _: cuda_abi::PFN_cuGraphNodeGetType = crate::exports::cuGraphNodeGetType;
+const _: cuda_abi::PFN_cuGraphNodeSetEnabled = crate::exports::cuGraphNodeSetEnabled;
+const _: cuda_abi::PFN_cuGraphNodeSetParams = crate::exports::cuGraphNodeSetParams;
+const _: cuda_abi::PFN_cuGraphRemoveDependencies = crate::exports::cuGraphRemoveDependencies;
+const _: cuda_abi::PFN_cuGraphRemoveDependencies_v2 = crate::exports::cuGraphRemoveDependencies_v2;
+const _: cuda_abi::PFN_cuGraphUpload = crate::exports::cuGraphUpload;
 const _: cuda_abi::PFN_cuInit = crate::exports::cuInit;
 const _: cuda_abi::PFN_cuKernelGetAttribute = crate::exports::cuKernelGetAttribute;
 const _: cuda_abi::PFN_cuKernelGetFunction = crate::exports::cuKernelGetFunction;
@@ -1554,11 +1531,18 @@ const _: cuda_abi::PFN_cuPointerGetAttributes = crate::exports::cuPointerGetAttr
 const _: cuda_abi::PFN_cuPointerSetAttribute = crate::exports::cuPointerSetAttribute;
 const _: cuda_abi::PFN_cuStreamAddCallback = crate::exports::cuStreamAddCallback;
 const _: cuda_abi::PFN_cuStreamAttachMemAsync = crate::exports::cuStreamAttachMemAsync;
+const _: cuda_abi::PFN_cuStreamBeginCapture = crate::exports::cuStreamBeginCapture;
+const _: cuda_abi::PFN_cuStreamBeginCaptureToGraph = crate::exports::cuStreamBeginCaptureToGraph;
+const _: cuda_abi::PFN_cuStreamBeginCapture_v2 = crate::exports::cuStreamBeginCapture_v2;
 const _: cuda_abi::PFN_cuStreamCopyAttributes = crate::exports::cuStreamCopyAttributes;
 const _: cuda_abi::PFN_cuStreamCreate = crate::exports::cuStreamCreate;
 const _: cuda_abi::PFN_cuStreamCreateWithPriority = crate::exports::cuStreamCreateWithPriority;
 const _: cuda_abi::PFN_cuStreamDestroy_v2 = crate::exports::cuStreamDestroy_v2;
+const _: cuda_abi::PFN_cuStreamEndCapture = crate::exports::cuStreamEndCapture;
 const _: cuda_abi::PFN_cuStreamGetAttribute = crate::exports::cuStreamGetAttribute;
+const _: cuda_abi::PFN_cuStreamGetCaptureInfo = crate::exports::cuStreamGetCaptureInfo;
+const _: cuda_abi::PFN_cuStreamGetCaptureInfo_v2 = crate::exports::cuStreamGetCaptureInfo_v2;
+const _: cuda_abi::PFN_cuStreamGetCaptureInfo_v3 = crate::exports::cuStreamGetCaptureInfo_v3;
 const _: cuda_abi::PFN_cuStreamGetCtx = crate::exports::cuStreamGetCtx;
 const _: cuda_abi::PFN_cuStreamGetCtx_v2 = crate::exports::cuStreamGetCtx_v2;
 const _: cuda_abi::PFN_cuStreamGetDevice = crate::exports::cuStreamGetDevice;
@@ -1569,6 +1553,9 @@ const _: cuda_abi::PFN_cuStreamIsCapturing = crate::exports::cuStreamIsCapturing
 const _: cuda_abi::PFN_cuStreamQuery = crate::exports::cuStreamQuery;
 const _: cuda_abi::PFN_cuStreamSetAttribute = crate::exports::cuStreamSetAttribute;
 const _: cuda_abi::PFN_cuStreamSynchronize = crate::exports::cuStreamSynchronize;
+const _: cuda_abi::PFN_cuStreamUpdateCaptureDependencies = crate::exports::cuStreamUpdateCaptureDependencies;
+const _: cuda_abi::PFN_cuStreamUpdateCaptureDependencies_v2 =
+    crate::exports::cuStreamUpdateCaptureDependencies_v2;
 const _: cuda_abi::PFN_cuStreamWaitEvent = crate::exports::cuStreamWaitEvent;
 const _: cuda_abi::PFN_cuThreadExchangeStreamCaptureMode = crate::exports::cuThreadExchangeStreamCaptureMode;
 

@@ -82,6 +82,28 @@ pub unsafe extern "C" fn cuEventRecord_ptsz(hEvent: CUevent, hStream: CUstream) 
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
+    phGraphExec: *mut CUgraphExec,
+    hGraph: CUgraph,
+    instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuGraphInstantiateWithParams(phGraphExec, hGraph, instantiateParams) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphLaunch_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuGraphLaunch(hGraphExec, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphUpload_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuGraphUpload(hGraphExec, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
     f: CUfunction,
     gridDimX: u32,
@@ -590,6 +612,43 @@ pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
+    hStream: CUstream,
+    hGraph: CUgraph,
+    dependencies: *const CUgraphNode,
+    dependencyData: *const CUgraphEdgeData,
+    numDependencies: usize,
+    mode: CUstreamCaptureMode,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamBeginCaptureToGraph(
+            per_thread(hStream),
+            hGraph,
+            dependencies,
+            dependencyData,
+            numDependencies,
+            mode,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamBeginCapture(per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(
+    hStream: CUstream,
+    mode: CUstreamCaptureMode,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamBeginCapture_v2(per_thread(hStream), mode) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(dst: CUstream, src: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamCopyAttributes(per_thread(dst), per_thread(src)) }
@@ -602,6 +661,12 @@ pub unsafe extern "C" fn cuStreamDestroy(hStream: CUstream) -> CUresult {
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamEndCapture_ptsz(hStream: CUstream, phGraph: *mut CUgraph) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamEndCapture(per_thread(hStream), phGraph) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
     hStream: CUstream,
     attr: CUstreamAttrID,
@@ -609,6 +674,62 @@ pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
 ) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamGetAttribute(per_thread(hStream), attr, value_out) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
+    hStream: CUstream,
+    captureStatus_out: *mut CUstreamCaptureStatus,
+    id_out: *mut u64,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamGetCaptureInfo(per_thread(hStream), captureStatus_out, id_out) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
+    hStream: CUstream,
+    captureStatus_out: *mut CUstreamCaptureStatus,
+    id_out: *mut u64,
+    graph_out: *mut CUgraph,
+    dependencies_out: *mut *const CUgraphNode,
+    numDependencies_out: *mut usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamGetCaptureInfo_v2(
+            per_thread(hStream),
+            captureStatus_out,
+            id_out,
+            graph_out,
+            dependencies_out,
+            numDependencies_out,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
+    hStream: CUstream,
+    captureStatus_out: *mut CUstreamCaptureStatus,
+    id_out: *mut u64,
+    graph_out: *mut CUgraph,
+    dependencies_out: *mut *const CUgraphNode,
+    edgeData_out: *mut *const CUgraphEdgeData,
+    numDependencies_out: *mut usize,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamGetCaptureInfo_v3(
+            per_thread(hStream),
+            captureStatus_out,
+            id_out,
+            graph_out,
+            dependencies_out,
+            edgeData_out,
+            numDependencies_out,
+        )
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -680,6 +801,44 @@ pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
 pub unsafe extern "C" fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamSynchronize(per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
+    hStream: CUstream,
+    dependencies: *mut CUgraphNode,
+    numDependencies: usize,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamUpdateCaptureDependencies(
+            per_thread(hStream),
+            dependencies,
+            numDependencies,
+            flags,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
+    hStream: CUstream,
+    dependencies: *mut CUgraphNode,
+    dependencyData: *const CUgraphEdgeData,
+    numDependencies: usize,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamUpdateCaptureDependencies_v2(
+            per_thread(hStream),
+            dependencies,
+            dependencyData,
+            numDependencies,
+            flags,
+        )
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -15,6 +15,9 @@ use crate::worker::{Later, Worker, address};
 /// Bytes that one reply may carry; clients cut larger copies.
 const MOST: u64 = MAX_PAYLOAD as u64 - 4096;
 
+/// Bytes for the client from which on no more downloads begin until it has taken some.
+const UNSENT_LIMIT: usize = 256 << 20;
+
 /// Numbers of `direction` on the wire.
 const TO_DEVICE: u32 = 0;
 const TO_HOST: u32 = 1;
@@ -126,6 +129,9 @@ fn download(
 ) -> CUresult {
     let Some(to) = worker.reply_to.filter(|_| size <= MOST) else { return CUresult::INVALID_VALUE };
     let length = address(size);
+    if worker.outbox.waiting() > UNSENT_LIMIT {
+        return try_again(worker);
+    }
     if worker.is_idle(stream) {
         let mut data = vec![0; length];
         let place = data.as_mut_ptr().cast::<c_void>();
@@ -156,7 +162,7 @@ fn download(
     }
     match worker.waits.mark(worker.current(), stream) {
         Ok(event) => {
-            let download = worker.waits.download(event, to, length, buffer);
+            let download = worker.waits.download(worker.current(), event, to, length, buffer);
             let lane = LaneKey::Stream(worker.context, stream.0);
             worker.waits.push(lane, worker.current(), Until::Own(event), Then::Download(download));
             worker.later = Later::Answered;

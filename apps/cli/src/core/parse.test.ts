@@ -1,0 +1,42 @@
+import { FarpoolError } from "@farpool/contract";
+import { expect, test } from "vitest";
+import { COMMANDS } from "../commands/index.ts";
+import { execute } from "./parse.ts";
+
+async function refusal(words: readonly string[]): Promise<string> {
+  try {
+    return `exit code ${await execute(COMMANDS, words)}`;
+  } catch (error) {
+    if (!(error instanceof FarpoolError) || error.exitCode !== 64) throw error;
+    return `${error.message} | ${error.hint ?? ""}`;
+  }
+}
+
+test.each([
+  [["gpus", "extra"], "'gpus' takes no arguments, not 'extra' | 'farpool --help' lists commands and options"],
+  [["sessions", "lst"], "unknown command 'sessions lst' | 'farpool --help' lists commands and options"],
+  [["run", "-n"], "-n, --num-gpus needs a value: <count> | 'farpool --help' lists commands and options"],
+  [
+    ["-n", "1", "--", "true"],
+    "unknown option '-n' | options follow their command: farpool run -n 1 -- PROGRAM",
+  ],
+  [["runn"], "unknown command 'runn' | did you mean run?"],
+  [
+    ["run", "--wait", "soon", "--", "true"],
+    "--wait: 'soon' is not a duration | durations look like 30s, 10m, 1h30m; a bare number is seconds",
+  ],
+  [
+    ["run", "--wait", "400d", "--", "true"],
+    "--wait takes 365 days at most, not '400d' | without --wait a session waits as long as it takes",
+  ],
+  [
+    ["run", "--name", "a\nb\u001B[31m", "--", "true"],
+    "--name takes 1 to 64 letters, digits, spaces or ._@-, not 'a?b?[31m' | ",
+  ],
+  [
+    ["run", "--summary", "/nonexistent/x", "--", "true"],
+    "--summary cannot be written to '/nonexistent/x' (ENOENT) | name a file in a folder that exists and that you may write to",
+  ],
+])("%j", async (words, says) => {
+  expect(await refusal(words)).toBe(says);
+});
