@@ -490,7 +490,7 @@ static void launches() {
     D("no blocks in z", cuLaunchKernel, nothing, 1, 1, 0, 1, 1, 1, 0, nullptr, nullptr, nullptr);
     D("no threads", cuLaunchKernel, nothing, 1, 1, 1, 0, 1, 1, 0, nullptr, nullptr, nullptr);
     D("1025 threads", cuLaunchKernel, nothing, 1, 1, 1, 1025, 1, 1, 0, nullptr, nullptr, nullptr);
-    D("64 × 32 threads", cuLaunchKernel, nothing, 1, 1, 1, 64, 32, 1, 0, nullptr, nullptr, nullptr);
+    D("64 by 32 threads", cuLaunchKernel, nothing, 1, 1, 1, 64, 32, 1, 0, nullptr, nullptr, nullptr);
     D("65 threads in z", cuLaunchKernel, nothing, 1, 1, 1, 1, 1, 65, 0, nullptr, nullptr, nullptr);
     D("65536 blocks in y", cuLaunchKernel, nothing, 1, 65536, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr);
     D("65536 blocks in z", cuLaunchKernel, nothing, 1, 1, 65536, 1, 1, 1, 0, nullptr, nullptr, nullptr);
