@@ -43,6 +43,12 @@ const rules: readonly Rule[] = [
     unit: "×",
     of: (_report, { costly }, transport) => ratio(costly?.pooled[transport], "launch", "direct"),
   }),
+  // A crowded machine makes the launches without a pool dearer than that, which would flatter ours.
+  atMost("G1", "launch, to the nominal 2.4 µs of a driver", {
+    limit: 0.15,
+    unit: "×",
+    of: (report) => perhaps(median(report, "launch", ours), (ns) => ns / 2400),
+  }),
   atLeast("G1", "sustained launches, null device at cost 0", {
     limit: 2,
     unit: "M/s",
