@@ -18,6 +18,8 @@ const notRemoted = "the call is not remoted yet";
 const destroyed = "what is asked first of a destroyed context";
 const stickyPerProcess = "the client keeps a sticky error for the process, not for the context";
 
+const resetReleases = "the worker answers a reset with the code of the release that follows it";
+
 const afterReset: Readonly<Record<string, Known>> = {
   [stickyPerProcess]: [
     "reset: cudaDeviceReset",
@@ -70,7 +72,7 @@ const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>> = {
     ],
   },
   peers: { [unlikeTheHeader]: ["null context: cuMemcpyPeer"] },
-  runtime: {},
+  runtime: { [resetReleases]: ["with nothing wrong: cudaDeviceReset"] },
   "illegal-store": afterReset,
   "illegal-load": afterReset,
   "illegal-atomic": afterReset,

@@ -844,6 +844,9 @@ static void runtimeCalls() {
     R("first", cudaFree, block);
     R("twice", cudaFree, block);
     R("the device is still good", cudaMalloc, reinterpret_cast<void **>(&block), 256);
+    R("with nothing wrong", cudaDeviceReset, );
+    R("of before the reset", cudaFree, block);
+    R("after the reset", cudaMalloc, reinterpret_cast<void **>(&block), 256);
 }
 
 // Errors that happen on the GPU while it works. Each ends the context.
