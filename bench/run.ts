@@ -25,6 +25,8 @@ interface BenchPool {
 }
 
 const program = join(dist, "bin", "farpool-bench");
+/** Keeps devices without a pool apart from those of other people. */
+const directState = join(logs, "bench-simgpu");
 /** What a launch costs its caller on a real driver. */
 const launchNanoseconds = "2400";
 
@@ -87,8 +89,16 @@ function pooledReport(pool: BenchPool, transport: Transport, words: readonly str
   const launchNs = pool.launchNanoseconds;
   return report({
     name: `bench-${transport}-${launchNs}`,
-    command: [farpool, "run", "-n", "1", "--", program, "--raw", transport, ...words],
-    environment: poolEnvironment(pool, transport),
+    command: [
+      ...([farpool, "run", "-n", "1", "--", program, "--raw", transport] as const),
+      ...["--direct", dirname(library.simgpu), ...words],
+    ],
+    environment: {
+      ...poolEnvironment(pool, transport),
+      // For the launches without a pool that take turns with those through it.
+      ...nullDevice(launchNs),
+      FARPOOL_SIMGPU_STATE: directState,
+    },
   });
 }
 
@@ -99,7 +109,7 @@ function directReport(launchNs: string, words: readonly string[]): Promise<Repor
     environment: {
       ...nullDevice(launchNs),
       LD_LIBRARY_PATH: dirname(library.simgpu),
-      FARPOOL_SIMGPU_STATE: join(logs, "bench-simgpu"),
+      FARPOOL_SIMGPU_STATE: directState,
     },
   });
 }

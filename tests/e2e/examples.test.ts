@@ -11,7 +11,24 @@ afterAll(async () => {
   await pool.stop();
 });
 
-const programs = ["vector-add", "matrix-multiply", "load-ptx", "vector-add-shared", "matrix-multiply-shared"];
+const programs = [
+  "vector-add",
+  "matrix-multiply",
+  "load-ptx",
+  "vector-add-shared",
+  "matrix-multiply-shared",
+  "atomics",
+  "attributes",
+  "dynamic-shared",
+  "event-polling",
+  "host-threads",
+  "out-of-memory",
+  "rectangles",
+  "reduction",
+  "stream-overlap",
+  "symbols",
+  "two-gpu-relay",
+];
 
 describe.each(programs)("%s", (name) => {
   let direct: ProgramResult;

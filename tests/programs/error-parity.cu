@@ -490,7 +490,7 @@ static void launches() {
     D("no blocks in z", cuLaunchKernel, nothing, 1, 1, 0, 1, 1, 1, 0, nullptr, nullptr, nullptr);
     D("no threads", cuLaunchKernel, nothing, 1, 1, 1, 0, 1, 1, 0, nullptr, nullptr, nullptr);
     D("1025 threads", cuLaunchKernel, nothing, 1, 1, 1, 1025, 1, 1, 0, nullptr, nullptr, nullptr);
-    D("64 × 32 threads", cuLaunchKernel, nothing, 1, 1, 1, 64, 32, 1, 0, nullptr, nullptr, nullptr);
+    D("64 by 32 threads", cuLaunchKernel, nothing, 1, 1, 1, 64, 32, 1, 0, nullptr, nullptr, nullptr);
     D("65 threads in z", cuLaunchKernel, nothing, 1, 1, 1, 1, 1, 65, 0, nullptr, nullptr, nullptr);
     D("65536 blocks in y", cuLaunchKernel, nothing, 1, 65536, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr);
     D("65536 blocks in z", cuLaunchKernel, nothing, 1, 1, 65536, 1, 1, 1, 0, nullptr, nullptr, nullptr);
@@ -844,6 +844,9 @@ static void runtimeCalls() {
     R("first", cudaFree, block);
     R("twice", cudaFree, block);
     R("the device is still good", cudaMalloc, reinterpret_cast<void **>(&block), 256);
+    R("with nothing wrong", cudaDeviceReset, );
+    R("of before the reset", cudaFree, block);
+    R("after the reset", cudaMalloc, reinterpret_cast<void **>(&block), 256);
 }
 
 // Errors that happen on the GPU while it works. Each ends the context.

@@ -1,6 +1,7 @@
 //! What is measured, and beside what.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::anyhow;
 
 use crate::calls::{BURST, Calls};
 use crate::cuda::Cuda;
+use crate::direct;
 use crate::options::Options;
 use crate::raw::Raw;
 use crate::report::{Report, print_case, write_json};
@@ -75,7 +77,10 @@ impl Bench<'_> {
             way(&format!("raw x{per_send}"), NANOSECONDS, move || self.raw.records(count, per_send))
         };
         let ours = || way(OURS, NANOSECONDS, || self.calls.launches(count));
-        self.case("launch", "ns", vec![batched(8), batched(64), batched(256), ours()])?;
+        let mut ways = vec![batched(8), batched(64), batched(256)];
+        ways.extend(self.direct(move |folder| Ok(direct::measure(folder, count)?.caller)));
+        ways.push(ours());
+        self.case("launch", "ns", ways)?;
 
         let single = way("one thread", NANOSECONDS, || self.calls.launches(count));
         let four = way("four threads", NANOSECONDS, || self.launches_of_threads(4, count / 4));
@@ -84,7 +89,16 @@ impl Bench<'_> {
         let many = self.options.amount(200_000);
         let raw = way("raw x64", NANOSECONDS, || self.raw.records(many, 64));
         let ours = way(OURS, NANOSECONDS, || self.calls.sustained_launches(many));
-        self.case("sustained launches", "ns", vec![raw, ours])
+        let mut ways = vec![raw];
+        ways.extend(self.direct(move |folder| Ok(direct::measure(folder, many)?.sustained)));
+        ways.push(ours);
+        self.case("sustained launches", "ns", ways)
+    }
+
+    /// The way without a pool, if there is one to compare with.
+    fn direct<'w>(&'w self, seconds: impl Fn(&Path) -> anyhow::Result<f64> + 'w) -> Option<Way<'w>> {
+        let folder = self.options.direct.as_deref()?;
+        Some(way("direct", NANOSECONDS, move || seconds(folder)))
     }
 
     /// Seconds of a launch when several threads launch at once: the mean over the threads.

@@ -6,6 +6,7 @@
 mod calls;
 mod cases;
 mod cuda;
+mod direct;
 mod idle;
 mod options;
 mod peer;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Mode::Measure => cases::run(&options),
         Mode::Idle(time) => idle::run(*time),
         Mode::Peer(listen) => peer::serve(listen),
+        Mode::Launches(count) => direct::child(*count),
         Mode::Start => start::child(),
     };
     match outcome {

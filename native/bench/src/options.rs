@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 pub const USAGE: &str = "\
-usage: farpool-bench [--raw tcp|unix] [--rounds N] [--smoke] [--only WORD,…] [--json FILE]
+usage: farpool-bench [--raw tcp|unix] [--direct FOLDER] [--rounds N] [--smoke] [--only WORD,…] [--json FILE]
        farpool-bench idle SECONDS
 
 --raw     the kind of socket to compare with (tcp)
+--direct  where the libcuda.so.1 is with which launches are compared
 --rounds  how often each pair is measured (11)
 --smoke   small amounts and 3 rounds: whether everything runs, not how fast
 --only    cases whose names contain one of the words
@@ -19,6 +20,7 @@ usage: farpool-bench [--raw tcp|unix] [--rounds N] [--smoke] [--only WORD,…] [
 pub struct Options {
     pub mode: Mode,
     pub socket: SocketKind,
+    pub direct: Option<PathBuf>,
     pub rounds: usize,
     pub is_smoke: bool,
     pub only: Vec<String>,
@@ -31,6 +33,8 @@ pub enum Mode {
     Idle(Duration),
     /// The child at the other end of the raw sockets.
     Peer(SocketKind),
+    /// The child that launches so many kernels on another libcuda.
+    Launches(u32),
     /// The child that measures how long it takes to attach.
     Start,
 }
@@ -63,6 +67,7 @@ impl Options {
         let mut options = Options {
             mode: Mode::Measure,
             socket: SocketKind::Tcp,
+            direct: None,
             rounds: 0,
             is_smoke: false,
             only: Vec::new(),
@@ -72,6 +77,7 @@ impl Options {
             let mut value = || arguments.next().with_context(|| format!("`{argument}` needs a value"));
             match argument.as_str() {
                 "--raw" => options.socket = SocketKind::parse(&value()?)?,
+                "--direct" => options.direct = Some(value()?.into()),
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
                 "--json" => options.json = Some(value()?.into()),
@@ -80,6 +86,7 @@ impl Options {
                     options.mode = Mode::Idle(Duration::from_secs_f64(value()?.parse().context("idle")?))
                 }
                 "peer" => options.mode = Mode::Peer(SocketKind::parse(&value()?)?),
+                "launches" => options.mode = Mode::Launches(value()?.parse().context("launches")?),
                 "start" => options.mode = Mode::Start,
                 _ => bail!("`{argument}` is not an option"),
             }

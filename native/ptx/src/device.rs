@@ -39,4 +39,8 @@ pub unsafe trait Device: Sync {
     fn malloc(&self, size: u64) -> u64;
     /// Device-side `free`; false when `address` did not come from `malloc`. 0 is not passed on.
     fn free(&self, address: u64) -> bool;
+    /// Calls `spawn`, which starts threads: the place to give them a signal mask.
+    fn while_spawning(&self, spawn: &mut dyn FnMut()) {
+        spawn();
+    }
 }

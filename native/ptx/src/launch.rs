@@ -10,6 +10,7 @@ use crate::exec::Kernel;
 use crate::exec::block::Block;
 use crate::memory::Global;
 use crate::module::{Function, Module};
+use crate::spare;
 
 /// The shape and parameters of a launch.
 #[derive(Debug, Clone, Copy)]
@@ -106,14 +107,17 @@ pub fn launch(
     if !done {
         std::thread::scope(|scope| {
             let shared = &shared;
-            for index in 1..workers {
-                let worker = move || Worker::new(shared, index as u32).run(None);
-                let thread = std::thread::Builder::new().name("ptx".to_owned()).spawn_scoped(scope, worker);
-                if thread.is_err() && config.cooperative {
-                    // Its share of the blocks would be missing.
-                    first.fail(refuse(FaultKind::InvalidConfiguration("no more threads on this machine")));
+            device.while_spawning(&mut || {
+                for index in 1..workers {
+                    let worker = move || Worker::new(shared, index as u32).run(None);
+                    let named = std::thread::Builder::new().name("ptx".to_owned());
+                    if named.spawn_scoped(scope, worker).is_err() && config.cooperative {
+                        // Its share of the blocks would be missing.
+                        first
+                            .fail(refuse(FaultKind::InvalidConfiguration("no more threads on this machine")));
+                    }
                 }
-            }
+            });
             first.run(None);
         });
     }
@@ -187,6 +191,12 @@ struct Worker<'a> {
     cooperative_taken: bool,
 }
 
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        self.resident.drain(..).chain(self.idle.drain(..)).for_each(spare::keep);
+    }
+}
+
 impl<'a> Worker<'a> {
     fn new(shared: &'a Shared<'a>, index: u32) -> Self {
         Self {
@@ -202,7 +212,11 @@ impl<'a> Worker<'a> {
     fn admit(&mut self, block: u64) {
         let kernel = self.shared.kernel;
         let [x, y, _] = kernel.config.grid.map(u64::from);
-        let mut instance = self.idle.pop().unwrap_or_else(|| Block::new(kernel, self.index));
+        let mut instance = self.idle.pop().unwrap_or_else(|| {
+            let mut fresh = spare::take();
+            fresh.prepare(kernel, self.index);
+            fresh
+        });
         instance.start(kernel, [(block % x) as u32, (block / x % y) as u32, (block / x / y) as u32]);
         self.resident.push(instance);
     }

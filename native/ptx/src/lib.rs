@@ -31,6 +31,7 @@ mod module;
 mod parser;
 mod program;
 mod softfloat;
+mod spare;
 mod value;
 
 pub use device::{Device, MemoryRange};

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod exec;
 pub mod memory;
+pub mod user_object;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use cuda_abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
 use crate::device::lock;
 use crate::graph::action::Action;
+use crate::graph::user_object::{Held, UserObject};
 use crate::guard::Answer;
 use crate::registry::{Registry, handle};
 
@@ -26,6 +28,8 @@ pub struct Graph {
     owned: AtomicBool,
     /// Where it was cloned from: the copies of nodes by the id of their originals.
     originals: Mutex<HashMap<u64, u64>>,
+    /// Objects of the program that it keeps.
+    held: Mutex<Vec<Held>>,
 }
 
 #[derive(Default)]
@@ -246,6 +250,7 @@ impl Graph {
             nodes.insert(node.id, added);
         }
         let edges = lock(&self.state).edges.clone();
+        *lock(&copy.held) = self.held();
         lock(&copy.state)
             .edges
             .extend(edges.iter().map(|edge| Edge { from: nodes[&edge.from].id, to: nodes[&edge.to].id }));
@@ -268,6 +273,37 @@ impl Graph {
         GRAPHS.remove(handle(self));
         let state = std::mem::take(&mut *lock(&self.state));
         state.nodes.iter().for_each(forget);
+        // Outside the lock: this may call the program.
+        let held = std::mem::take(&mut *lock(&self.held));
+        drop(held);
+    }
+
+    /// Keeps references to an object.
+    pub fn hold(&self, held: Held) {
+        lock(&self.held).push(held);
+    }
+
+    /// Gives references to an object back.
+    ///
+    /// # Errors
+    /// INVALID_VALUE for more than it has.
+    pub fn let_go(&self, object: &Arc<UserObject>, count: u64) -> Answer {
+        let mut held = lock(&self.held);
+        let mut left = count;
+        for one in held.iter_mut().filter(|one| Arc::ptr_eq(&one.object, object)) {
+            let given = left.min(one.count);
+            one.count -= given;
+            left -= given;
+        }
+        held.retain(|one| one.count > 0);
+        drop(held);
+        object.release(count - left)?;
+        if left == 0 { Ok(()) } else { Err(CUresult::INVALID_VALUE) }
+    }
+
+    /// The objects that it keeps, for somebody else who keeps them too.
+    pub fn held(&self) -> Vec<Held> {
+        lock(&self.held).clone()
     }
 }
 

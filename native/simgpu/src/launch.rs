@@ -15,7 +15,7 @@ use crate::graph::action::{Action, KernelCall};
 use crate::guard::{self, Answer};
 use crate::memory::{self, Kind};
 use crate::module::{self, Function, MAX_SHARED, Module};
-use crate::stream::{Stream, Work};
+use crate::stream::{Stream, Work, with_signals_blocked};
 
 /// The shape of a launch.
 #[derive(Debug, Clone, Copy)]
@@ -276,6 +276,10 @@ unsafe impl ptx::Device for Gpu<'_> {
 
     fn cancelled(&self) -> bool {
         guard::is_exiting()
+    }
+
+    fn while_spawning(&self, spawn: &mut dyn FnMut()) {
+        with_signals_blocked(spawn);
     }
 
     fn malloc(&self, size: u64) -> u64 {

@@ -22,6 +22,7 @@ fn run_case() {
         Ok("update") => update(),
         Ok("graph_memory") => graph_memory(),
         Ok("order") => order(),
+        Ok("user_objects") => user_objects(),
         Ok(other) => panic!("no case {other}"),
         Err(_) => {}
     }
@@ -446,4 +447,29 @@ fn order() {
     driver.wait(other);
     assert!((0..500).all(|round| driver.read(copy + round * 4) == Ok(1)));
     good!(driver, cuEventSynchronize, PFN_cuEventSynchronize, event);
+}
+
+#[test]
+fn objects_live_as_long_as_the_graphs_that_hold_them() {
+    expect_pass("user_objects", &[]);
+}
+
+fn user_objects() {
+    let driver = Driver::with_context();
+    let stream = driver.create_stream(0);
+    let (mut object, mut graph) = (CUuserObject::NULL, CUgraph::NULL);
+    let none = std::ptr::null_mut();
+    good!(driver, cuUserObjectCreate, PFN_cuUserObjectCreate, &mut object, none, Some(count), 2, 1);
+    good!(driver, cuGraphCreate, PFN_cuGraphCreate, &mut graph, 0);
+    good!(driver, cuGraphRetainUserObject, PFN_cuGraphRetainUserObject, graph, object, 1, 1);
+    good!(driver, cuUserObjectRelease, PFN_cuUserObjectRelease, object, 1);
+    let exec = driver.instantiate(graph);
+    good!(driver, cuGraphDestroy, PFN_cuGraphDestroy, graph);
+    assert_eq!(driver.run(exec, stream), CUresult::SUCCESS);
+    driver.wait(stream);
+    assert_eq!(CALLS.load(Ordering::SeqCst), 0);
+    good!(driver, cuGraphExecDestroy, PFN_cuGraphExecDestroy, exec);
+    assert_eq!(CALLS.load(Ordering::SeqCst), 1);
+    let gone = call!(driver, cuUserObjectRelease, PFN_cuUserObjectRelease, object, 1);
+    assert_eq!(gone, CUresult::INVALID_VALUE);
 }

@@ -16,7 +16,7 @@ import {
   waitFor,
 } from "./program.ts";
 
-/** A pool of its own for one test file: own folders, free ports, a simulated GPU. */
+/** A pool of its own for one test file: own folders, free ports, simulated GPUs. */
 export interface Pool {
   readonly folder: string;
   readonly environment: Readonly<Record<string, string>>;
@@ -36,7 +36,7 @@ export interface Pool {
   stop(): Promise<void>;
 }
 
-export async function startPool(): Promise<Pool> {
+export async function startPool(gpus = 1): Promise<Pool> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-e2e-"));
   // The embedded database runs as another user when the tests run as root.
   chmodSync(folder, 0o711);
@@ -47,7 +47,8 @@ export async function startPool(): Promise<Pool> {
     // All simulated GPUs of a user share one account of used memory unless told otherwise.
     FARPOOL_SIMGPU_STATE: join(folder, "simgpu"),
   };
-  const words = ["up", "--simulated", "--port", String(managerPort), "--data-port", String(dataPort)];
+  const ports = ["--port", String(managerPort), "--data-port", String(dataPort)];
+  const words = ["up", "--simulated", String(gpus), ...ports];
   const up = start([farpool, ...words], { environment });
   const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
 
@@ -103,8 +104,10 @@ export async function startPool(): Promise<Pool> {
 }
 
 /** The program alone, without a pool, on the simulated GPU. */
-export function runDirectly(words: readonly string[]): Promise<ProgramResult> {
-  return execute(words, { environment: { LD_LIBRARY_PATH: dirname(library.simgpu) } });
+export function runDirectly(words: readonly string[], gpus = 1): Promise<ProgramResult> {
+  return execute(words, {
+    environment: { LD_LIBRARY_PATH: dirname(library.simgpu), FARPOOL_SIMGPU_DEVICES: String(gpus) },
+  });
 }
 
 export function example(name: string): string {

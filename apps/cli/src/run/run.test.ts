@@ -250,28 +250,6 @@ describe("waiting", () => {
 });
 
 describe("restarts", () => {
-  test("of the manager keep the queue, and who waits is told", async () => {
-    const holder = pool.start([
-      "run",
-      "-n",
-      "2",
-      "--",
-      "sh",
-      "-c",
-      "echo SESSION=$FARPOOL_SESSION; sleep 65",
-    ]);
-    await sessionPath(holder);
-    const waiting = pool.start(["run", "-v", "--", "echo", "granted"]);
-    await waitFor("the queue", () => (waiting.stderr().includes("waiting for") ? true : undefined));
-    const { pid } = await pool.client.call("status", {});
-    process.kill(pid, "SIGKILL");
-    await waitFor("the word", () => (waiting.stderr().includes("does not answer") ? true : undefined));
-    holder.child.kill("SIGTERM");
-    await holder.ended;
-    expect(await waiting.ended).toMatchObject({ status: 0, stdout: "granted\n" });
-    await nothingHeld();
-  });
-
   test("of manager, agent and both are not noticed by a running program", async () => {
     const go = join(pool.folder, "go-on");
     const loop = `echo SESSION=$FARPOOL_SESSION; until [ -e ${go} ]; do sleep 0.05; done; echo done`;
@@ -302,6 +280,28 @@ describe("restarts", () => {
     writeFileSync(go, "");
     expect(await run.ended).toEqual({ status: 0, stdout: expect.stringContaining("done"), stderr: "" });
     shim.destroy();
+    await nothingHeld();
+  });
+
+  test("of the manager keep the queue, and who waits is told", async () => {
+    const holder = pool.start([
+      "run",
+      "-n",
+      "2",
+      "--",
+      "sh",
+      "-c",
+      "echo SESSION=$FARPOOL_SESSION; sleep 65",
+    ]);
+    await sessionPath(holder);
+    const waiting = pool.start(["run", "-v", "--", "echo", "granted"]);
+    await waitFor("the queue", () => (waiting.stderr().includes("waiting for") ? true : undefined));
+    const { pid } = await pool.client.call("status", {});
+    process.kill(pid, "SIGKILL");
+    await waitFor("the word", () => (waiting.stderr().includes("does not answer") ? true : undefined));
+    holder.child.kill("SIGTERM");
+    await holder.ended;
+    expect(await waiting.ended).toMatchObject({ status: 0, stdout: "granted\n" });
     await nothingHeld();
   });
 });

@@ -264,6 +264,32 @@ impl Decoder {
         Ok(())
     }
 
+    /// `lop3.BoolOp d|p, a, b, c, table, q`: p says whether the result has any bit, and or or with q.
+    fn lop3_with_predicate(&mut self, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode {
+        let combine = mods.take_any(&["and", "or"]);
+        let [Operand::Pair(d, p), a, b, c, Operand::Integer(table), q] = operands else {
+            return malformed("lop3 with a predicate needs d|p, a, b, c, a constant table and q");
+        };
+        if combine.is_none() {
+            return malformed("lop3 with a predicate needs .and or .or");
+        }
+        let whole = Operand::Register { slot: self.temporary(), bits: 32 };
+        let args = self.plain(&[whole.clone(), a.clone(), b.clone(), c.clone()], 3)?;
+        self.alu(
+            alu_imm!(|imm; a: u32, b: u32, c: u32| -> u32 { lop3(a, b, c, imm) }),
+            Args { imm: *table as i64, ..args },
+        );
+        let differs = alu!(|a: u32, b: u32| -> bool { a != b });
+        self.set_predicates(
+            differs,
+            &[(**p).clone(), whole.clone(), Operand::Integer(0), q.clone()],
+            combine,
+        )?;
+        let args = self.plain(&[(**d).clone(), whole], 1)?;
+        self.alu(alu!(|a: u32| -> u32 { a }), args);
+        Ok(())
+    }
+
     fn logic(&mut self, opcode: &str, operands: &[Operand<'_>], ty: Ty) -> Decode {
         let unary = matches!(opcode, "not" | "cnot");
         let args = self.plain(operands, if unary { 1 } else { 2 })?;
@@ -431,8 +457,12 @@ impl Decoder {
                 (alu, 2, imm)
             }
             "lop3" => {
+                if operands.len() == 6 {
+                    self.lop3_with_predicate(operands, mods)?;
+                    return Ok(true);
+                }
                 if operands.len() != 5 {
-                    return unsupported("lop3 with a predicate");
+                    return malformed("lop3 needs 5 or 6 operands");
                 }
                 let Operand::Integer(table) = operands[4] else {
                     return malformed("lop3 needs a constant table");

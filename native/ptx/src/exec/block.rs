@@ -22,32 +22,66 @@ struct Barrier {
 
 pub(crate) struct Block {
     threads: Vec<Thread>,
+    /// Threads of larger launches before.
+    spare: Vec<Thread>,
     shared: Vec<u8>,
     barriers: [Barrier; BARRIERS],
     live: u32,
     id: [u32; 3],
+    /// Threads have met, or waited at `activemask`, since the block began: exits concern others.
+    meets: bool,
+    masks: bool,
 }
 
 impl Block {
-    pub fn new(kernel: &Kernel<'_>, processor: u32) -> Self {
-        let [x, y, _] = kernel.config.block;
-        let thread = |index: u32| {
-            let thread = [index % x, index / x % y, index / x / y];
-            Thread::new(kernel, Identity { thread, block: [0; 3], index, processor })
-        };
+    /// A block of no launch yet.
+    pub fn new() -> Self {
         Self {
-            threads: (0..kernel.threads_per_block()).map(thread).collect(),
-            shared: vec![FRESH_BYTE; kernel.total_shared as usize],
+            threads: Vec::new(),
+            spare: Vec::new(),
+            shared: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
             live: 0,
             id: [0; 3],
+            meets: false,
+            masks: false,
         }
+    }
+
+    /// Makes it a block of a launch.
+    pub fn prepare(&mut self, kernel: &Kernel<'_>, processor: u32) {
+        let count = kernel.threads_per_block();
+        while self.threads.len() > count as usize {
+            self.spare.extend(self.threads.pop());
+        }
+        while self.threads.len() < count as usize {
+            self.threads.push(self.spare.pop().unwrap_or_else(Thread::new));
+        }
+        let [x, y, z] = kernel.config.block;
+        let mut index = 0;
+        for z in 0..z {
+            for y in 0..y {
+                for x in 0..x {
+                    let who = Identity { thread: [x, y, z], block: [0; 3], index, processor };
+                    self.threads[index as usize].prepare(kernel, who);
+                    index += 1;
+                }
+            }
+        }
+        self.shared.clear();
+        self.shared.resize(kernel.total_shared as usize, FRESH_BYTE);
+    }
+
+    /// Bytes that it keeps.
+    pub fn size(&self) -> usize {
+        self.shared.capacity() + self.threads.iter().chain(&self.spare).map(Thread::size).sum::<usize>()
     }
 
     /// Becomes block `id` of the grid.
     pub fn start(&mut self, kernel: &Kernel<'_>, id: [u32; 3]) {
         self.id = id;
         self.barriers = [Barrier::default(); BARRIERS];
+        (self.meets, self.masks) = (false, false);
         self.live = self.threads.len() as u32;
         for thread in &mut self.threads {
             thread.start(kernel, id);
@@ -79,7 +113,7 @@ impl Block {
                     }
                 }
                 progress |= ran;
-                progress |= self.release_active(kernel, first, end);
+                progress |= self.masks && self.release_active(kernel, first, end);
                 let ready = self.threads[first..end].iter().any(|thread| thread.state == State::Ready);
                 if !ready {
                     break;
@@ -117,13 +151,21 @@ impl Block {
         end: usize,
     ) -> Result<(), Trouble> {
         match self.threads[index].state {
-            State::Ready | State::AtActiveMask(_) | State::AtBarrier(_) => {}
+            State::Ready | State::AtBarrier(_) => {}
+            State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {
+                self.meets = true;
                 warp::try_complete(kernel, &mut self.threads[first..end], index - first);
             }
-            State::Arriving => self.arrive(kernel, index)?,
+            State::Arriving => {
+                self.meets = true;
+                self.arrive(kernel, index)?;
+            }
             State::Exited => {
                 self.live -= 1;
+                if !self.meets {
+                    return Ok(());
+                }
                 for lane in 0..end - first {
                     if self.threads[first + lane].state == State::AtCollective {
                         warp::try_complete(kernel, &mut self.threads[first..end], lane);

@@ -52,23 +52,36 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    pub fn new(kernel: &Kernel<'_>, who: Identity) -> Self {
-        let code = &kernel.function.code;
-        let mut thread = Self {
-            who,
+    /// A thread of no launch yet.
+    pub fn new() -> Self {
+        Self {
+            who: Identity::default(),
             state: State::Exited,
             pc: 0,
-            slots: vec![FRESH_WORD; code.frame as usize],
-            local: vec![FRESH_BYTE; code.local_bytes as usize],
+            slots: Vec::new(),
+            local: Vec::new(),
             function: KERNEL,
             base: 0,
             local_base: 0,
             callers: Vec::new(),
-        };
-        for &(slot, preset) in &code.presets {
-            thread.slots[slot as usize] = kernel.preset(preset, &thread.who, 0);
         }
-        thread
+    }
+
+    /// Makes it a thread of a launch. Registers may hold what another launch left there.
+    pub fn prepare(&mut self, kernel: &Kernel<'_>, who: Identity) {
+        let code = &kernel.function.code;
+        self.who = who;
+        self.slots.resize(code.frame as usize, FRESH_WORD);
+        self.local.clear();
+        self.local.resize(code.local_bytes as usize, FRESH_BYTE);
+        for &(slot, preset) in &code.presets {
+            self.slots[slot as usize] = kernel.preset(preset, &self.who, 0);
+        }
+    }
+
+    /// Bytes that it keeps.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.slots.capacity() * size_of::<u64>() + self.local.capacity()
     }
 
     /// Makes it the same thread of another block. Registers keep what they held.

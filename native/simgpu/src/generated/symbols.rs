@@ -155,10 +155,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceGetExecAffinitySupport",
         Address(crate::exports::cuDeviceGetExecAffinitySupport as *const c_void),
     ),
-    (
-        "cuDeviceGetGraphMemAttribute",
-        Address(crate::generated::unsupported::cuDeviceGetGraphMemAttribute as *const c_void),
-    ),
+    ("cuDeviceGetGraphMemAttribute", Address(crate::exports::cuDeviceGetGraphMemAttribute as *const c_void)),
     (
         "cuDeviceGetHostAtomicCapabilities",
         Address(crate::generated::unsupported::cuDeviceGetHostAtomicCapabilities as *const c_void),
@@ -183,7 +180,7 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     ("cuDeviceGetUuid", Address(crate::exports::cuDeviceGetUuid as *const c_void)),
     ("cuDeviceGetUuid_v2", Address(crate::exports::cuDeviceGetUuid_v2 as *const c_void)),
-    ("cuDeviceGraphMemTrim", Address(crate::generated::unsupported::cuDeviceGraphMemTrim as *const c_void)),
+    ("cuDeviceGraphMemTrim", Address(crate::exports::cuDeviceGraphMemTrim as *const c_void)),
     ("cuDevicePrimaryCtxGetState", Address(crate::exports::cuDevicePrimaryCtxGetState as *const c_void)),
     (
         "cuDevicePrimaryCtxRelease",
@@ -208,10 +205,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceRegisterAsyncNotification",
         Address(crate::generated::unsupported::cuDeviceRegisterAsyncNotification as *const c_void),
     ),
-    (
-        "cuDeviceSetGraphMemAttribute",
-        Address(crate::generated::unsupported::cuDeviceSetGraphMemAttribute as *const c_void),
-    ),
+    ("cuDeviceSetGraphMemAttribute", Address(crate::exports::cuDeviceSetGraphMemAttribute as *const c_void)),
     ("cuDeviceSetMemPool", Address(crate::exports::cuDeviceSetMemPool as *const c_void)),
     ("cuDeviceTotalMem", Address(crate::generated::unsupported::cuDeviceTotalMem as *const c_void)),
     ("cuDeviceTotalMem_v2", Address(crate::exports::cuDeviceTotalMem_v2 as *const c_void)),
@@ -445,16 +439,10 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuGraphNodeGetType", Address(crate::exports::cuGraphNodeGetType as *const c_void)),
     ("cuGraphNodeSetEnabled", Address(crate::exports::cuGraphNodeSetEnabled as *const c_void)),
     ("cuGraphNodeSetParams", Address(crate::exports::cuGraphNodeSetParams as *const c_void)),
-    (
-        "cuGraphReleaseUserObject",
-        Address(crate::generated::unsupported::cuGraphReleaseUserObject as *const c_void),
-    ),
+    ("cuGraphReleaseUserObject", Address(crate::exports::cuGraphReleaseUserObject as *const c_void)),
     ("cuGraphRemoveDependencies", Address(crate::exports::cuGraphRemoveDependencies as *const c_void)),
     ("cuGraphRemoveDependencies_v2", Address(crate::exports::cuGraphRemoveDependencies_v2 as *const c_void)),
-    (
-        "cuGraphRetainUserObject",
-        Address(crate::generated::unsupported::cuGraphRetainUserObject as *const c_void),
-    ),
+    ("cuGraphRetainUserObject", Address(crate::exports::cuGraphRetainUserObject as *const c_void)),
     ("cuGraphUpload", Address(crate::exports::cuGraphUpload as *const c_void)),
     ("cuGraphUpload_ptsz", Address(crate::generated::variants::cuGraphUpload_ptsz as *const c_void)),
     (
@@ -1262,9 +1250,9 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuThreadExchangeStreamCaptureMode",
         Address(crate::exports::cuThreadExchangeStreamCaptureMode as *const c_void),
     ),
-    ("cuUserObjectCreate", Address(crate::generated::unsupported::cuUserObjectCreate as *const c_void)),
-    ("cuUserObjectRelease", Address(crate::generated::unsupported::cuUserObjectRelease as *const c_void)),
-    ("cuUserObjectRetain", Address(crate::generated::unsupported::cuUserObjectRetain as *const c_void)),
+    ("cuUserObjectCreate", Address(crate::exports::cuUserObjectCreate as *const c_void)),
+    ("cuUserObjectRelease", Address(crate::exports::cuUserObjectRelease as *const c_void)),
+    ("cuUserObjectRetain", Address(crate::exports::cuUserObjectRetain as *const c_void)),
     (
         "cuWaitExternalSemaphoresAsync",
         Address(crate::generated::unsupported::cuWaitExternalSemaphoresAsync as *const c_void),
@@ -1311,6 +1299,7 @@ const _: cuda_abi::PFN_cuDeviceGetByPCIBusId = crate::exports::cuDeviceGetByPCIB
 const _: cuda_abi::PFN_cuDeviceGetCount = crate::exports::cuDeviceGetCount;
 const _: cuda_abi::PFN_cuDeviceGetDefaultMemPool = crate::exports::cuDeviceGetDefaultMemPool;
 const _: cuda_abi::PFN_cuDeviceGetExecAffinitySupport = crate::exports::cuDeviceGetExecAffinitySupport;
+const _: cuda_abi::PFN_cuDeviceGetGraphMemAttribute = crate::exports::cuDeviceGetGraphMemAttribute;
 const _: cuda_abi::PFN_cuDeviceGetLuid = crate::exports::cuDeviceGetLuid;
 const _: cuda_abi::PFN_cuDeviceGetMemPool = crate::exports::cuDeviceGetMemPool;
 const _: cuda_abi::PFN_cuDeviceGetName = crate::exports::cuDeviceGetName;
@@ -1321,11 +1310,13 @@ const _: cuda_abi::PFN_cuDeviceGetTexture1DLinearMaxWidth =
     crate::exports::cuDeviceGetTexture1DLinearMaxWidth;
 const _: cuda_abi::PFN_cuDeviceGetUuid = crate::exports::cuDeviceGetUuid;
 const _: cuda_abi::PFN_cuDeviceGetUuid_v2 = crate::exports::cuDeviceGetUuid_v2;
+const _: cuda_abi::PFN_cuDeviceGraphMemTrim = crate::exports::cuDeviceGraphMemTrim;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxGetState = crate::exports::cuDevicePrimaryCtxGetState;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxRelease_v2 = crate::exports::cuDevicePrimaryCtxRelease_v2;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxReset_v2 = crate::exports::cuDevicePrimaryCtxReset_v2;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxRetain = crate::exports::cuDevicePrimaryCtxRetain;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxSetFlags_v2 = crate::exports::cuDevicePrimaryCtxSetFlags_v2;
+const _: cuda_abi::PFN_cuDeviceSetGraphMemAttribute = crate::exports::cuDeviceSetGraphMemAttribute;
 const _: cuda_abi::PFN_cuDeviceSetMemPool = crate::exports::cuDeviceSetMemPool;
 const _: cuda_abi::PFN_cuDeviceTotalMem_v2 = crate::exports::cuDeviceTotalMem_v2;
 const _: cuda_abi::PFN_cuDriverGetVersion = crate::exports::cuDriverGetVersion;
@@ -1424,8 +1415,10 @@ const _: cuda_abi::PFN_cuGraphNodeGetEnabled = crate::exports::cuGraphNodeGetEna
 const _: cuda_abi::PFN_cuGraphNodeGetType = crate::exports::cuGraphNodeGetType;
 const _: cuda_abi::PFN_cuGraphNodeSetEnabled = crate::exports::cuGraphNodeSetEnabled;
 const _: cuda_abi::PFN_cuGraphNodeSetParams = crate::exports::cuGraphNodeSetParams;
+const _: cuda_abi::PFN_cuGraphReleaseUserObject = crate::exports::cuGraphReleaseUserObject;
 const _: cuda_abi::PFN_cuGraphRemoveDependencies = crate::exports::cuGraphRemoveDependencies;
 const _: cuda_abi::PFN_cuGraphRemoveDependencies_v2 = crate::exports::cuGraphRemoveDependencies_v2;
+const _: cuda_abi::PFN_cuGraphRetainUserObject = crate::exports::cuGraphRetainUserObject;
 const _: cuda_abi::PFN_cuGraphUpload = crate::exports::cuGraphUpload;
 const _: cuda_abi::PFN_cuInit = crate::exports::cuInit;
 const _: cuda_abi::PFN_cuKernelGetAttribute = crate::exports::cuKernelGetAttribute;
@@ -1558,6 +1551,9 @@ const _: cuda_abi::PFN_cuStreamUpdateCaptureDependencies_v2 =
     crate::exports::cuStreamUpdateCaptureDependencies_v2;
 const _: cuda_abi::PFN_cuStreamWaitEvent = crate::exports::cuStreamWaitEvent;
 const _: cuda_abi::PFN_cuThreadExchangeStreamCaptureMode = crate::exports::cuThreadExchangeStreamCaptureMode;
+const _: cuda_abi::PFN_cuUserObjectCreate = crate::exports::cuUserObjectCreate;
+const _: cuda_abi::PFN_cuUserObjectRelease = crate::exports::cuUserObjectRelease;
+const _: cuda_abi::PFN_cuUserObjectRetain = crate::exports::cuUserObjectRetain;
 
 #[cfg(test)]
 mod tests {

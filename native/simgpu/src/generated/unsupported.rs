@@ -264,15 +264,6 @@ pub unsafe extern "C" fn cuDeviceGetDevResource(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetGraphMemAttribute(
-    device: CUdevice,
-    attr: CUgraphMem_attribute,
-    value: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuDeviceGetGraphMemAttribute")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetHostAtomicCapabilities(
     capabilities: *mut u32,
     operations: *const CUatomicOperation,
@@ -303,11 +294,6 @@ pub unsafe extern "C" fn cuDeviceGetP2PAtomicCapabilities(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGraphMemTrim")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceRegisterAsyncNotification(
     device: CUdevice,
     callbackFunc: CUasyncCallback,
@@ -315,15 +301,6 @@ pub unsafe extern "C" fn cuDeviceRegisterAsyncNotification(
     callback: *mut CUasyncCallbackHandle,
 ) -> CUresult {
     crate::unsupported("cuDeviceRegisterAsyncNotification")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceSetGraphMemAttribute(
-    device: CUdevice,
-    attr: CUgraphMem_attribute,
-    value: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuDeviceSetGraphMemAttribute")
 }
 
 #[unsafe(no_mangle)]
@@ -492,25 +469,6 @@ pub unsafe extern "C" fn cuGraphExternalSemaphoresWaitNodeSetParams(
     nodeParams: *const CUDA_EXT_SEM_WAIT_NODE_PARAMS,
 ) -> CUresult {
     crate::unsupported("cuGraphExternalSemaphoresWaitNodeSetParams")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphReleaseUserObject(
-    graph: CUgraph,
-    object: CUuserObject,
-    count: u32,
-) -> CUresult {
-    crate::unsupported("cuGraphReleaseUserObject")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGraphRetainUserObject(
-    graph: CUgraph,
-    object: CUuserObject,
-    count: u32,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuGraphRetainUserObject")
 }
 
 #[unsafe(no_mangle)]
@@ -2415,27 +2373,6 @@ pub unsafe extern "C" fn cuTexRefSetMipmappedArray(
     Flags: u32,
 ) -> CUresult {
     crate::unsupported("cuTexRefSetMipmappedArray")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuUserObjectCreate(
-    object_out: *mut CUuserObject,
-    ptr: *mut c_void,
-    destroy: CUhostFn,
-    initialRefcount: u32,
-    flags: u32,
-) -> CUresult {
-    crate::unsupported("cuUserObjectCreate")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuUserObjectRelease(object: CUuserObject, count: u32) -> CUresult {
-    crate::unsupported("cuUserObjectRelease")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuUserObjectRetain(object: CUuserObject, count: u32) -> CUresult {
-    crate::unsupported("cuUserObjectRetain")
 }
 
 #[unsafe(no_mangle)]

@@ -15,6 +15,7 @@ use crate::capture;
 use crate::device::lock;
 use crate::graph::action::Action;
 use crate::graph::memory;
+use crate::graph::user_object::Held;
 use crate::graph::{Graph, Node};
 use crate::guard::Answer;
 use crate::registry::Registry;
@@ -40,6 +41,8 @@ pub struct Exec {
     outline: Outline,
     /// Launches hold the list that they began with; updates make another.
     steps: Mutex<Arc<Vec<Step>>>,
+    /// Objects of the program that launches keep.
+    held: Arc<Vec<Held>>,
     /// The newest launch: a graph does not run beside itself.
     last: Mutex<Option<Ticket>>,
 }
@@ -62,6 +65,15 @@ fn flatten(graph: &Graph, outline: &mut Outline, steps: &mut Vec<Step>) -> Answe
     Ok(())
 }
 
+fn collect_held(graph: &Graph, held: &mut Vec<Held>) {
+    held.extend(graph.held());
+    for node in graph.nodes() {
+        if let Action::Child(child) = &*node.action() {
+            collect_held(child, held);
+        }
+    }
+}
+
 impl Exec {
     /// Makes a graph executable.
     ///
@@ -71,7 +83,9 @@ impl Exec {
         let (mut outline, mut steps) = (Vec::new(), Vec::new());
         flatten(graph, &mut outline, &mut steps)?;
         let steps = Mutex::new(Arc::new(steps));
-        Ok(Arc::new(Self { flags, outline, steps, last: Mutex::default() }))
+        let mut held = Vec::new();
+        collect_held(graph, &mut held);
+        Ok(Arc::new(Self { flags, outline, steps, held: Arc::new(held), last: Mutex::default() }))
     }
 
     fn change(&self, node: &Node, change: impl FnOnce(&mut Step) -> Answer) -> Answer {
@@ -218,6 +232,10 @@ impl Exec {
             begin = at + 1;
         }
         batch.run(&steps, begin..steps.len());
+        if !self.held.is_empty() {
+            let held = Arc::clone(&self.held);
+            batch.works.push((None, Work::Callback(Box::new(move |_| drop(held)))));
+        }
         if batch.works.is_empty() {
             batch.works.push((None, Work::Marker));
         }

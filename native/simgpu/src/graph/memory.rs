@@ -17,6 +17,8 @@ pub struct GraphMemory {
     outstanding: AtomicBool,
 }
 
+/// Most bytes that were allocated and taken, by device.
+static HIGH: Mutex<BTreeMap<i32, [u64; 2]>> = Mutex::new(BTreeMap::new());
 static LIVE: Mutex<BTreeMap<u64, Weak<GraphMemory>>> = Mutex::new(BTreeMap::new());
 
 impl GraphMemory {
@@ -28,6 +30,7 @@ impl GraphMemory {
         let allocation = memory::allocate(context, size, Kind::Device, 0, None)?;
         let made = Arc::new(Self { allocation, outstanding: AtomicBool::new(false) });
         lock(&LIVE).insert(made.address(), Arc::downgrade(&made));
+        usage(made.device());
         Ok(made)
     }
 
@@ -53,7 +56,9 @@ impl GraphMemory {
 
     /// Says that a launch allocates it, or that something frees it; answers what was before.
     pub fn set_outstanding(&self, outstanding: bool) -> bool {
-        self.outstanding.swap(outstanding, Ordering::AcqRel)
+        let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
+        usage(self.device());
+        before
     }
 
     /// Makes it look fresh.
@@ -70,6 +75,26 @@ impl Drop for GraphMemory {
             memory::free_exactly(&self.allocation);
         }
     }
+}
+
+/// Bytes of graphs on a device: allocated now and at most, taken now and at most.
+pub fn usage(device: i32) -> [u64; 4] {
+    let all: Vec<_> = lock(&LIVE).values().filter_map(Weak::upgrade).collect();
+    let (mut used, mut taken) = (0, 0);
+    for memory in all.iter().filter(|memory| memory.device() == device) {
+        let size = memory::reserved_size(memory.size());
+        taken += size;
+        used += if memory.is_outstanding() { size } else { 0 };
+    }
+    let mut high = lock(&HIGH);
+    let high = high.entry(device).or_default();
+    *high = [high[0].max(used), high[1].max(taken)];
+    [used, high[0], taken, high[1]]
+}
+
+/// Forgets how much was allocated, or taken, at most.
+pub fn reset_high(device: i32, allocated: bool) {
+    lock(&HIGH).entry(device).or_default()[usize::from(!allocated)] = 0;
 }
 
 /// The memory of a graph that begins at `address`.

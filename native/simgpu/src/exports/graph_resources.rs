@@ -1,0 +1,74 @@
+//! What graphs own: objects of the program, and memory.
+
+use std::ffi::c_void;
+
+use cuda_abi::{CUdevice, CUgraph, CUgraphMem_attribute, CUhostFn, CUresult, CUuserObject};
+
+use crate::device::device;
+use crate::graph::graph;
+use crate::graph::memory::{reset_high, usage};
+use crate::graph::user_object::{Held, UserObject, user_object};
+use crate::guard::{exports, put};
+
+/// The destructor may run whenever it likes: the only kind there is.
+const NO_DESTRUCTOR_SYNC: u32 = 1;
+/// The program's references become the graph's.
+const MOVE: u32 = 1;
+
+exports! {
+    fn cuUserObjectCreate(
+        object_out: *mut CUuserObject, ptr: *mut c_void, destroy: CUhostFn, initialRefcount: u32, flags: u32,
+    ) {
+        let destroy = destroy.ok_or(CUresult::INVALID_VALUE)?;
+        if object_out.is_null() || flags != NO_DESTRUCTOR_SYNC || initialRefcount == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        put(object_out, UserObject::create(destroy, ptr, initialRefcount))
+    }
+
+    fn cuUserObjectRetain(object: CUuserObject, count: u32) {
+        user_object(object)?.retain(count.into());
+        Ok(())
+    }
+
+    fn cuUserObjectRelease(object: CUuserObject, count: u32) {
+        user_object(object)?.release(count.into())
+    }
+
+    fn cuGraphRetainUserObject(graph: CUgraph, object: CUuserObject, count: u32, flags: u32) {
+        let (graph, object) = (self::graph(graph)?, user_object(object)?);
+        if flags & !MOVE != 0 || count == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if flags & MOVE == 0 {
+            object.retain(count.into());
+        }
+        graph.hold(Held { object, count: count.into() });
+        Ok(())
+    }
+
+    fn cuGraphReleaseUserObject(graph: CUgraph, object: CUuserObject, count: u32) {
+        self::graph(graph)?.let_go(&user_object(object)?, count.into())
+    }
+
+    fn cuDeviceGraphMemTrim(device: CUdevice) {
+        // Memory of graphs is kept for their nodes only.
+        self::device(device).map(|_| ())
+    }
+
+    fn cuDeviceGetGraphMemAttribute(device: CUdevice, attr: CUgraphMem_attribute, value: *mut c_void) {
+        let usage = usage(self::device(device)?.ordinal);
+        let wanted = usage.get(usize::try_from(attr).unwrap_or(usize::MAX)).ok_or(CUresult::INVALID_VALUE)?;
+        put(value.cast::<u64>(), *wanted)
+    }
+
+    fn cuDeviceSetGraphMemAttribute(device: CUdevice, attr: CUgraphMem_attribute, value: *mut c_void) {
+        let device = self::device(device)?;
+        // Only the high-water marks change, and only to 0.
+        if value.is_null() || value.cast::<u64>().read() != 0 || !matches!(attr, 1 | 3) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        reset_high(device.ordinal, attr == 1);
+        Ok(())
+    }
+}

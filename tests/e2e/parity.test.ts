@@ -1,0 +1,116 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Pool, example, runDirectly, startPool } from "./kit/pool.ts";
+
+const gpus = 2;
+let pool: Pool;
+beforeAll(async () => {
+  pool = await startPool(gpus);
+});
+afterAll(async () => {
+  await pool.stop();
+});
+
+/** Errors of one scenario of error-parity: what was done and by which call. */
+type Known = readonly string[];
+
+const unlikeTheHeader = "the simulated GPU is laxer than cuda.h says";
+const notRemoted = "the call is not remoted yet";
+const destroyed = "what is asked first of a destroyed context";
+const stickyPerProcess = "the client keeps a sticky error for the process, not for the context";
+
+const resetReleases = "the worker answers a reset with the code of the release that follows it";
+
+const afterReset: Readonly<Record<string, Known>> = {
+  [stickyPerProcess]: [
+    "reset: cudaDeviceReset",
+    "after the reset: cudaMalloc",
+    "after the reset: <<<>>>",
+    "after the reset: cudaMemcpy",
+    "value after the reset: 42: ",
+  ],
+};
+
+/** What may differ today, by scenario and reason. A line that has become equal is taken out of here. */
+const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>> = {
+  "before-init": {},
+  devices: { [unlikeTheHeader]: ["never retained: cuDevicePrimaryCtxRelease_v2"] },
+  "no-context": {},
+  memory: {},
+  "host-memory": {},
+  pointers: { [unlikeTheHeader]: ["none: cuPointerGetAttributes"] },
+  "streams-and-events": {},
+  handles: {},
+  launches: {
+    [unlikeTheHeader]: ["parameters twice: cuLaunchKernel"],
+    [notRemoted]: ["no function: cuLaunchHostFunc"],
+  },
+  modules: {
+    [unlikeTheHeader]: [
+      "options without values: cuModuleLoadDataEx",
+      "no places: cuModuleGetGlobal_v2",
+      "freeing a variable: cuMemFree_v2",
+    ],
+    [notRemoted]: ["no such variable: cuLibraryGetManaged"],
+  },
+  "out-of-memory": {
+    [notRemoted]: [
+      "in a stream, twice in all: cuMemAllocAsync",
+      "no place: cuMemAllocAsync",
+      "no bytes: cuMemAllocAsync",
+      "never allocated: cuMemFreeAsync",
+      "no place: cuDeviceGetDefaultMemPool",
+      "device 99: cuDeviceGetDefaultMemPool",
+    ],
+  },
+  contexts: {
+    [destroyed]: [
+      "stream of a destroyed context: cuStreamSynchronize",
+      "event of a destroyed context: cuEventQuery",
+      "current after destroying it: cuCtxGetDevice",
+      "event of a destroyed context: cuEventDestroy_v2",
+      "destroyed below the top: cuCtxGetDevice",
+    ],
+  },
+  peers: { [unlikeTheHeader]: ["null context: cuMemcpyPeer"] },
+  runtime: { [resetReleases]: ["with nothing wrong: cudaDeviceReset"] },
+  "illegal-store": afterReset,
+  "illegal-load": afterReset,
+  "illegal-atomic": afterReset,
+  misaligned: afterReset,
+  assert: afterReset,
+  trap: afterReset,
+  "shared-out-of-range": afterReset,
+};
+
+/** Scenarios that the pool or the simulated GPU ends early: the first needs sticky errors per context, the second graphs. */
+const later = ["fault-in-own-context", "capture"];
+
+/** "what: call" of a line of error-parity's table. */
+function nameOf(line: string): string {
+  return `${line.slice(0, 46).trim()}: ${line.slice(47, 83).trim()}`;
+}
+
+describe("every error of a program", () => {
+  it("is in a scenario that is compared", async () => {
+    const listed = await runDirectly([example("error-parity"), "--list"]);
+
+    expect(listed.stdout.trim().split("\n").toSorted()).toEqual(
+      [...Object.keys(scenarios), ...later].toSorted(),
+    );
+  });
+
+  it.each(Object.entries(scenarios))("has the same code through the pool: %s", async (scenario, known) => {
+    const words = [example("error-parity"), scenario];
+    const direct = await runDirectly(words, gpus);
+    const pooled = await pool.farpool(["run", "-n", String(gpus), "--", ...words]);
+
+    expect(direct.status).toBe(0);
+    expect(pooled.status).toBe(0);
+    const [expected, found] = [direct.stdout.split("\n"), pooled.stdout.split("\n")];
+    expect(found).toHaveLength(expected.length);
+    const mayDiffer = Object.values(known).flat();
+    const compared = expected.map((line, index) => [line, found[index]] as const);
+    const wrong = compared.filter(([line, other]) => line !== other && !mayDiffer.includes(nameOf(line)));
+    expect(wrong).toEqual([]);
+  });
+});
