@@ -27,7 +27,7 @@ pub struct Client {
     connection: Arc<Connection>,
     session_id: String,
     driver_version: i32,
-    sticky: AtomicI32,
+    lost: AtomicI32,
     /// The error of an earlier call that came with a reply whose own result was needed; 0 for none.
     late: AtomicI32,
     next_handle: AtomicU64,
@@ -55,7 +55,7 @@ impl Client {
             connection,
             session_id,
             driver_version: welcome.driver_version.min(crate::connect::SHIM_DRIVER_VERSION),
-            sticky: AtomicI32::new(0),
+            lost: AtomicI32::new(0),
             late: AtomicI32::new(0),
             next_handle: AtomicU64::new(1),
             local_calls: AtomicU64::new(0),
@@ -125,10 +125,10 @@ impl Client {
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
     }
 
-    /// The sticky error of this process, if it has one.
+    /// The sticky error of the current context, or of the process once its connection is lost.
     pub fn check(&self) -> Answer {
-        match self.sticky.load(Ordering::Relaxed) {
-            0 => Ok(()),
+        match self.lost.load(Ordering::Relaxed) {
+            0 => self.contexts.check_sticky(),
             code => Err(CUresult(code)),
         }
     }
@@ -263,18 +263,18 @@ impl Client {
 
     fn remember(&self, code: CUresult) {
         if is_sticky(code) {
-            let _ = self.sticky.compare_exchange(0, code.0, Ordering::Relaxed, Ordering::Relaxed);
+            self.contexts.poison_current(code);
         }
     }
 
     fn lost(&self, loss: &Loss) -> CUresult {
         let code = CUresult::DEVICE_UNAVAILABLE;
-        let _ = self.sticky.compare_exchange(0, code.0, Ordering::Relaxed, Ordering::Relaxed);
+        self.lost.store(code.0, Ordering::Relaxed);
         report::once(&format!(
             "session {}: {loss}; CUDA calls of this process fail from here on",
             self.session_id
         ));
-        CUresult(self.sticky.load(Ordering::Relaxed))
+        code
     }
 
     fn decode<'a, R: Request<'a>>(&self, record: &ReplyRecord) -> Answer<R::Reply> {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
@@ -39,6 +40,8 @@ struct Primary {
 #[derive(Debug, Default)]
 struct Table {
     alive: HashMap<Context, ContextState>,
+    /// Contexts with a sticky error: it stays until the context is gone.
+    poisoned: HashMap<Context, CUresult>,
     primary: HashMap<usize, Primary>,
 }
 
@@ -46,6 +49,8 @@ struct Table {
 #[derive(Debug, Default)]
 pub struct Contexts {
     table: Mutex<Table>,
+    /// Whether any context has a sticky error; without one nobody looks.
+    any_poisoned: AtomicBool,
 }
 
 /// Context index for the header of a record of this thread; 0 for none.
@@ -85,6 +90,25 @@ impl Contexts {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The sticky error of the thread's current context, if it has one.
+    pub fn check_sticky(&self) -> Answer {
+        if !self.any_poisoned.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match current().and_then(|context| self.table().poisoned.get(&context).copied()) {
+            Some(code) => Err(code),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes a sticky error of the thread's current context; the first one stays.
+    pub fn poison_current(&self, code: CUresult) {
+        if let Some(context) = current() {
+            self.table().poisoned.entry(context).or_insert(code);
+            self.any_poisoned.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The state of `context`.
     pub fn state(&self, context: Context) -> Answer<ContextState> {
         self.table().alive.get(&context).copied().ok_or(CUresult::INVALID_CONTEXT)
@@ -106,7 +130,9 @@ impl Contexts {
 
     /// Forgets a destroyed context.
     pub fn remove(&self, context: Context) {
-        self.table().alive.remove(&context);
+        let mut table = self.table();
+        table.alive.remove(&context);
+        table.poisoned.remove(&context);
     }
 
     /// Flags and activity of a device's primary context.
@@ -180,6 +206,7 @@ impl Table {
         let Some(primary) = self.primary.get_mut(&device) else { return false };
         let was_active = std::mem::replace(&mut primary.active, false);
         if let Some(context) = primary.context {
+            self.poisoned.remove(&context);
             self.alive.remove(&context);
         }
         was_active

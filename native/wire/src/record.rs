@@ -6,7 +6,7 @@ use crate::codec::{Reader, Writer};
 use crate::error::WireError;
 
 /// The wire format that this crate speaks; both ends must agree on it.
-pub const WIRE_FORMAT: u32 = 2;
+pub const WIRE_FORMAT: u32 = 1;
 
 /// Payload bytes a record may have. Larger copies are cut into several records by the sender; 16 MiB keeps
 /// a receiver's buffer small and one record below 5 ms on a 4 GB/s link.
