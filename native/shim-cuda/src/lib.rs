@@ -27,6 +27,7 @@ mod private_tables;
 mod program;
 mod rectangle;
 mod report;
+mod reserve;
 mod state;
 mod stream;
 mod thread;

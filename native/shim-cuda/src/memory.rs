@@ -7,6 +7,7 @@ use cuda_abi::CUresult;
 use wire::handle::Context;
 
 use crate::entry::Answer;
+use crate::reserve;
 
 /// What a range of addresses is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +107,13 @@ impl Ranges {
 
     /// Forgets what belonged to a destroyed context; host memory stays readable until it is freed.
     pub fn forget_context(&self, context: Context) {
-        self.write().by_start.retain(|_, range| range.context != context || !range.kind.is_device());
+        self.write().by_start.retain(|_, range| {
+            let gone = range.context == context && range.kind.is_device();
+            if gone && range.kind == RangeKind::Device {
+                reserve::give(range.start, range.length);
+            }
+            !gone
+        });
     }
 
     /// Forgets the variables in `starts`: their module was unloaded.

@@ -5,9 +5,11 @@ use std::ffi::c_uint;
 use cuda_abi::{CUdeviceptr, CUresult};
 use wire::cuda;
 
+use crate::client::Client;
 use crate::convert::{out, write_if};
 use crate::entry::Answer;
 use crate::memory::RangeKind;
+use crate::reserve;
 
 exports! {
     fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) enter |client| {
@@ -16,8 +18,12 @@ exports! {
         if bytesize == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        let reply = client.call(&cuda::CuMemAllocV2 { size: bytesize as u64 })?;
-        client.ranges.insert(reply.address, bytesize as u64, RangeKind::Device, context, state.device);
+        let (reply, length) = allocate(client, || {
+            let reply = client.call(&cuda::CuMemAllocV2 { size: bytesize as u64 })?;
+            let address = reply.address;
+            Ok((reply, address, bytesize as u64))
+        })?;
+        client.ranges.insert(reply.address, length, RangeKind::Device, context, state.device);
         *place = reply.address;
         Ok(())
     }
@@ -34,12 +40,16 @@ exports! {
         if WidthInBytes == 0 || Height == 0 || !matches!(ElementSizeBytes, 4 | 8 | 16) {
             return Err(CUresult::INVALID_VALUE);
         }
-        let reply = client.call(&cuda::CuMemAllocPitchV2 {
-            width: WidthInBytes as u64,
-            height: Height as u64,
-            element_size: ElementSizeBytes,
+        let (reply, length) = allocate(client, || {
+            let reply = client.call(&cuda::CuMemAllocPitchV2 {
+                width: WidthInBytes as u64,
+                height: Height as u64,
+                element_size: ElementSizeBytes,
+            })?;
+            let length = reply.pitch.checked_mul(Height as u64).ok_or(CUresult::UNKNOWN)?;
+            let address = reply.address;
+            Ok((reply, address, length))
         })?;
-        let length = reply.pitch.checked_mul(Height as u64).ok_or(CUresult::UNKNOWN)?;
         client.ranges.insert(reply.address, length, RangeKind::Device, context, state.device);
         *place = reply.address;
         *pitch = number(reply.pitch)?;
@@ -52,7 +62,8 @@ exports! {
             return Ok(());
         }
         let known = client.ranges.remove(dptr, |range| range.kind == RangeKind::Device);
-        known.ok_or(CUresult::INVALID_VALUE)?;
+        let range = known.ok_or(CUresult::INVALID_VALUE)?;
+        reserve::give(range.start, range.length);
         client.post(&cuda::CuMemFreeV2 { address: dptr })
     }
 
@@ -73,6 +84,31 @@ exports! {
         write_if(psize, number(range.length)?);
         Ok(())
     }
+}
+
+/// Allocates until the addresses are free in this process too; allocations whose are not go back.
+fn allocate<T>(client: &Client, ask: impl Fn() -> Answer<(T, u64, u64)>) -> Answer<(T, u64)> {
+    /// Tries before this process is taken to be full.
+    const TRIES: usize = 16;
+    let mut colliding = Vec::new();
+    let mut answer = Err(CUresult::OUT_OF_MEMORY);
+    for _ in 0..TRIES {
+        match ask() {
+            Ok((reply, address, length)) if reserve::take(address, length) => {
+                answer = Ok((reply, length));
+                break;
+            }
+            Ok((_, address, _)) => colliding.push(address),
+            Err(code) => {
+                answer = Err(code);
+                break;
+            }
+        }
+    }
+    for address in colliding {
+        client.post(&cuda::CuMemFreeV2 { address })?;
+    }
+    answer
 }
 
 fn number(value: u64) -> Answer<usize> {
