@@ -13,16 +13,12 @@ import {
 } from "../model.ts";
 
 export const stream: Noun = noun("stream", [
-  manual(
-    "cuStreamAddCallback",
-    { id: 0x0b00, since: 5000, perThread: { suffix: "ptsz", since: 7000 } },
-    [
-      input("hStream", "CUstream", { nullable: true }),
-      input("callback", "CUstreamCallback"),
-      input("userData", "void *"),
-      input("flags", "unsigned int"),
-    ],
-  ),
+  manual("cuStreamAddCallback", { id: 0x0b00, since: 5000, perThread: { suffix: "ptsz", since: 7000 } }, [
+    input("hStream", "CUstream", { nullable: true }),
+    input("callback", "CUstreamCallback"),
+    input("userData", "void *"),
+    input("flags", "unsigned int"),
+  ]),
   oneWay(
     "cuStreamCopyAttributes",
     { id: 0x0b01, since: 11000, perThread: { suffix: "ptsz", since: 11000 } },

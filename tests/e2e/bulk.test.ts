@@ -20,7 +20,9 @@ describe.each(["unix", "tcp"])("bulk copies over %s", (transport) => {
   });
 
   it("do not keep a program from ending, behind a kernel that never does", async () => {
-    const result = await pool.farpool(["run", "-n", "1", "--", example("both-ways"), "exit"], { environment });
+    const result = await pool.farpool(["run", "-n", "1", "--", example("both-ways"), "exit"], {
+      environment,
+    });
 
     expect(result).toMatchObject({ status: 3, stdout: "leaving\n", stderr: "" });
     await pool.expectNothingHeld();

@@ -16,19 +16,8 @@ type Known = readonly string[];
 const unlikeTheHeader = "the simulated GPU is laxer than cuda.h says";
 const notRemoted = "the call is not remoted yet";
 const destroyed = "what is asked first of a destroyed context";
-const stickyPerProcess = "the client keeps a sticky error for the process, not for the context";
-
-const resetReleases = "the worker answers a reset with the code of the release that follows it";
-
-const afterReset: Readonly<Record<string, Known>> = {
-  [stickyPerProcess]: [
-    "reset: cudaDeviceReset",
-    "after the reset: cudaMalloc",
-    "after the reset: <<<>>>",
-    "after the reset: cudaMemcpy",
-    "value after the reset: 42: ",
-  ],
-};
+const destroysAfterFault =
+  "the simulated GPU lets go of objects of a faulty context, the client answers its error; a real GPU must decide";
 
 /** What may differ today, by scenario and reason. A line that has become equal is taken out of here. */
 const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>> = {
@@ -42,7 +31,6 @@ const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>> = {
   handles: {},
   launches: {
     [unlikeTheHeader]: ["parameters twice: cuLaunchKernel"],
-    [notRemoted]: ["no function: cuLaunchHostFunc"],
   },
   modules: {
     [unlikeTheHeader]: [
@@ -72,18 +60,21 @@ const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>> = {
     ],
   },
   peers: { [unlikeTheHeader]: ["null context: cuMemcpyPeer"] },
-  runtime: { [resetReleases]: ["with nothing wrong: cudaDeviceReset"] },
-  "illegal-store": afterReset,
-  "illegal-load": afterReset,
-  "illegal-atomic": afterReset,
-  misaligned: afterReset,
-  assert: afterReset,
-  trap: afterReset,
-  "shared-out-of-range": afterReset,
+  runtime: {},
+  "illegal-store": {},
+  "illegal-load": {},
+  "illegal-atomic": {},
+  misaligned: {},
+  assert: {},
+  trap: {},
+  "shared-out-of-range": {},
+  "fault-in-own-context": {
+    [destroysAfterFault]: ["after: cuStreamDestroy_v2", "after: cuEventDestroy_v2", "after: cuModuleUnload"],
+  },
 };
 
-/** Scenarios that the pool or the simulated GPU ends early: the first needs sticky errors per context, the second graphs. */
-const later = ["fault-in-own-context", "capture"];
+/** Scenarios that need what is not remoted yet: graphs. */
+const later = ["capture"];
 
 /** "what: call" of a line of error-parity's table. */
 function nameOf(line: string): string {

@@ -1,7 +1,7 @@
 // Bulk copies in both directions at once, from two threads; then an exit while much is still on its way.
 //
 // A remote GPU could get wrong here: both ends send and neither reads, or the exit waits for bytes that nobody takes.
-#include "check.h"
+#include "../../examples/check.h"
 
 #include <cstdlib>
 #include <cstring>

@@ -46,6 +46,10 @@ export async function startPool(gpus = 1): Promise<Pool> {
     FARPOOL_RUNTIME: join(folder, "run"),
     // All simulated GPUs of a user share one account of used memory unless told otherwise.
     FARPOOL_SIMGPU_STATE: join(folder, "simgpu"),
+    // Where programs write which calls they made; `npm run coverage` asks for it.
+    ...(process.env["FARPOOL_COVERAGE"] === undefined
+      ? {}
+      : { FARPOOL_COVERAGE: process.env["FARPOOL_COVERAGE"] }),
   };
   const ports = ["--port", String(managerPort), "--data-port", String(dataPort)];
   const words = ["up", "--simulated", String(gpus), ...ports];
