@@ -107,7 +107,10 @@ impl Event {
         if !tickets.iter().all(Ticket::is_done) {
             return Err(CUresult::NOT_READY);
         }
-        let (Some(begin), Some(end)) = (*lock(&start.stamp), *lock(&self.stamp)) else {
+        // One after the other: both may be the same event.
+        let begin = *lock(&start.stamp);
+        let end = *lock(&self.stamp);
+        let (Some(begin), Some(end)) = (begin, end) else {
             return Err(CUresult::INVALID_HANDLE);
         };
         let seconds = match end.checked_duration_since(begin) {

@@ -22,7 +22,7 @@ use crate::manual::waiting;
 use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
-use crate::parked::{Held, Parked, ParkedRecord, Touches};
+use crate::parked::{Parked, ParkedRecord, Touches};
 use crate::snapshot;
 use crate::wake::Wake;
 use crate::worker::{Later, Worker};
@@ -193,30 +193,31 @@ impl Connection {
         if !self.parked.is_empty() {
             let touches = Touches::of(header.call, payload);
             let non_blocking = self.worker.streams.non_blocking_handles();
-            if self.parked.held(non_blocking).holds_back(&touches, non_blocking) {
+            if self.parked.held().holds_back(&touches, non_blocking) {
                 if is_query(header.call) {
                     // What is parked is not finished, and a program that asks must not wait for it.
                     self.outbox.reply(reply_to(header), CUresult::NOT_READY.0, &[]);
                     return Ok(());
                 }
-                self.parked.push(ParkedRecord { header: *header, payload: payload.to_vec(), touches });
+                let record = ParkedRecord { header: *header, payload: payload.to_vec(), touches };
+                self.parked.push(record, non_blocking);
                 return Ok(());
             }
         }
         if !self.execute(header, payload)? {
             let touches = Touches::of(header.call, payload);
-            self.parked.push(ParkedRecord { header: *header, payload: payload.to_vec(), touches });
+            let record = ParkedRecord { header: *header, payload: payload.to_vec(), touches };
+            self.parked.push(record, self.worker.streams.non_blocking_handles());
         }
         Ok(())
     }
 
     fn try_parked(&mut self) -> Result<(), WireError> {
-        let mut held = Held::default();
         for record in self.parked.take() {
-            let wait = held.holds_back(&record.touches, self.worker.streams.non_blocking_handles());
+            let non_blocking = self.worker.streams.non_blocking_handles();
+            let wait = self.parked.held().holds_back(&record.touches, non_blocking);
             if wait || !self.execute(&record.header, &record.payload)? {
-                held.add(&record.touches, self.worker.streams.non_blocking_handles());
-                self.parked.push(record);
+                self.parked.push(record, self.worker.streams.non_blocking_handles());
             }
         }
         Ok(())
