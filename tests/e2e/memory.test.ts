@@ -74,6 +74,7 @@ describe("-p", () => {
 describe("several processes of one session", () => {
   it("share one limit", async () => {
     const script = `
+      : > "$1/first"
       "$0" 64 4 3 > "$1/first" &
       while ! grep -q holding "$1/first"; do sleep 0.05; done
       "$0" 64 100
