@@ -100,6 +100,7 @@ describe("several processes of one session", () => {
 
   it("leave room for others when one is killed", async () => {
     const script = `
+      : > "$1/killed"
       "$0" 64 8 1000 > "$1/killed" &
       while ! grep -q holding "$1/killed"; do sleep 0.05; done
       kill -9 $!
