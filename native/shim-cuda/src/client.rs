@@ -309,7 +309,7 @@ fn is_sticky(code: CUresult) -> bool {
 
 /// Context index for record headers.
 pub fn index_of(context: handle::Context) -> u32 {
-    u32::try_from((context.raw() >> 4) & 0xffff_ffff).unwrap_or(0)
+    context.index()
 }
 
 #[cfg(test)]

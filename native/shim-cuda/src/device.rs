@@ -99,9 +99,7 @@ fn visible_order(list: &str, snapshots: &[DeviceSnapshot]) -> Vec<usize> {
 
 /// `GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 pub fn uuid_text(uuid: &[u8; 16]) -> String {
-    let hex: Vec<String> = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-    let join = |range: std::ops::Range<usize>| hex[range].concat();
-    format!("GPU-{}-{}-{}-{}-{}", join(0..4), join(4..6), join(6..8), join(8..10), join(10..16))
+    format!("GPU-{}", cuda_abi::export_tables::uuid_text(uuid))
 }
 
 /// Domain, bus and device of a PCI address like `0000:01:00.0`.

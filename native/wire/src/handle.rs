@@ -118,6 +118,13 @@ handles! {
     Array = Array;
 }
 
+impl Context {
+    /// What a record's header names this context with; 0 is no context.
+    pub fn index(self) -> u32 {
+        u32::try_from((self.0 >> 4) & u64::from(u32::MAX)).unwrap_or(0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -77,12 +77,5 @@ fn attribute(device: &DeviceSnapshot, number: i32) -> i32 {
 
 /// `GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, as NVIDIA spells it.
 pub fn uuid_text(uuid: &[u8; 16]) -> String {
-    let mut text = String::from("GPU");
-    for (index, byte) in uuid.iter().enumerate() {
-        if matches!(index, 0 | 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("GPU-{}", cuda_abi::export_tables::uuid_text(uuid))
 }

@@ -72,11 +72,11 @@ pub fn cuCtxDestroy_v2(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuCtxDestroyV2::CALL, request.context)?;
-    worker.context_ends(index_of(request.context), CUcontext(address(raw)));
+    worker.context_ends(request.context.index(), CUcontext(address(raw)));
     // SAFETY: the context is alive: it is behind a live handle.
     let code = unsafe { worker.driver.cuCtxDestroy_v2(CUcontext(address(raw))) };
     worker.handles.remove(request.context);
-    worker.context_gone(index_of(request.context));
+    worker.context_gone(request.context.index());
     Ok(code)
 }
 
@@ -97,7 +97,7 @@ fn make(
         return Ok(code);
     }
     let cost = worker.footprint.on(&worker.driver, device).saturating_sub(before);
-    let index = index_of(context);
+    let index = context.index();
     match worker.memory.reserve(ordinal, cost) {
         Ok(bytes) => {
             // A context is no allocation that a program could free: it is filed under its own address.
@@ -131,9 +131,4 @@ fn end_primary(worker: &mut Worker, device: i32, end: impl FnOnce(&mut Worker) -
     worker.handles.remove(Context::from_index(u64::from(index)));
     worker.context_gone(index);
     Ok(code)
-}
-
-/// Index of a context in record headers.
-fn index_of(context: Context) -> u32 {
-    u32::try_from((context.raw() >> 4) & u64::from(u32::MAX)).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! Calls that wait for the GPU. What is finished already is answered at once; the rest is handed to a lane.
 
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
-use wire::handle::{Context, Handle};
+use wire::handle::Handle;
 use wire::{CallId, Reader, Request, WireError, cuda};
 
 use super::launches::stream_of;
@@ -67,7 +67,7 @@ fn other_context(worker: &mut Worker, request: &cuda::CuCtxSynchronizeV2) -> Res
         return Ok(context(worker, worker.context, worker.current()));
     }
     let raw = worker.handles.get(cuda::CuCtxSynchronizeV2::CALL, request.ctx)?;
-    Ok(context(worker, index_of(request.ctx), CUcontext(address(raw))))
+    Ok(context(worker, request.ctx.index(), CUcontext(address(raw))))
 }
 
 fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
@@ -89,10 +89,6 @@ fn later(worker: &mut Worker, lane: LaneKey, until: Until) -> CUresult {
     worker.waits.push(lane, worker.current(), until, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
-}
-
-fn index_of(context: Context) -> u32 {
-    u32::try_from((context.raw() >> 4) & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// Notes what a record that was executed has put on streams, for the calls that do not note it themselves.
