@@ -26,6 +26,8 @@ int main() {
     CHECK(cudaMemset(flag, 0, sizeof(int)));
     CHECK(cudaMemset(counter, 0, sizeof(int)));
     *one = 1;
+    // The streams below ignore the legacy stream, on which the counters are being set.
+    CHECK(cudaDeviceSynchronize());
     cudaStream_t queue, copies;
     CHECK(cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking));
     CHECK(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking));
