@@ -67,6 +67,10 @@ export interface CallOptions {
   readonly check?: string;
   /** Function of the shim's `crate::hooks` that is told about a success, with handle and inputs. */
   readonly hook?: string;
+  /** The answer to a `sync` call with the same arguments stays the same until a call that `forgets`: asked for once. */
+  readonly remembered?: true;
+  /** Answers of `remembered` calls may be others after this one. */
+  readonly forgets?: true;
   /** A `local` call that always answers success. */
   readonly constant?: true;
 }

@@ -52,7 +52,9 @@ export const context: Noun = noun("context", [
     input("ctx", "CUcontext"),
     output("version", "unsigned int *"),
   ]),
-  waiting("cuCtxGetCacheConfig", { id: 0x0409, since: 3020 }, [output("pconfig", "CUfunc_cache *")]),
+  waiting("cuCtxGetCacheConfig", { id: 0x0409, since: 3020, remembered: true }, [
+    output("pconfig", "CUfunc_cache *"),
+  ]),
   local("cuCtxGetCurrent", { id: 0x040a, since: 4000 }, [output("pctx", "CUcontext *")]),
   local("cuCtxGetDevice", { id: 0x040b, since: 2000 }, [output("device", "CUdevice *")]),
   local("cuCtxGetDevice_v2", { id: 0x040c, since: 13000 }, [
@@ -68,12 +70,14 @@ export const context: Noun = noun("context", [
     input("ctx", "CUcontext", { nullable: true }),
     output("ctxId", "unsigned long long *"),
   ]),
-  waiting("cuCtxGetLimit", { id: 0x0410, since: 3010 }, [
+  waiting("cuCtxGetLimit", { id: 0x0410, since: 3010, remembered: true }, [
     output("pvalue", "size_t *"),
     input("limit", "CUlimit"),
   ]),
-  waiting("cuCtxGetSharedMemConfig", { id: 0x0411, since: 4020 }, [output("pConfig", "CUsharedconfig *")]),
-  waiting("cuCtxGetStreamPriorityRange", { id: 0x0412, since: 5050 }, [
+  waiting("cuCtxGetSharedMemConfig", { id: 0x0411, since: 4020, remembered: true }, [
+    output("pConfig", "CUsharedconfig *"),
+  ]),
+  waiting("cuCtxGetStreamPriorityRange", { id: 0x0412, since: 5050, remembered: true }, [
     output("leastPriority", "int *", { nullable: true }),
     output("greatestPriority", "int *", { nullable: true }),
   ]),
@@ -90,16 +94,18 @@ export const context: Noun = noun("context", [
     input("hEvent", "CUevent"),
   ]),
   waiting("cuCtxResetPersistingL2Cache", { id: 0x0418, since: 11000 }, []),
-  oneWay("cuCtxSetCacheConfig", { id: 0x0419, since: 3020, check: "cache_config(config)" }, [
+  oneWay("cuCtxSetCacheConfig", { id: 0x0419, since: 3020, check: "cache_config(config)", forgets: true }, [
     input("config", "CUfunc_cache"),
   ]),
   local("cuCtxSetCurrent", { id: 0x041a, since: 4000 }, [input("ctx", "CUcontext", { nullable: true })]),
   unsupported("cuCtxSetFlags", { id: 0x041b, since: 12010 }, [input("flags", "unsigned int")]),
-  oneWay("cuCtxSetLimit", { id: 0x041c, since: 3010, check: "limit(limit)" }, [
+  oneWay("cuCtxSetLimit", { id: 0x041c, since: 3010, check: "limit(limit)", forgets: true }, [
     input("limit", "CUlimit"),
     input("value", "size_t"),
   ]),
-  oneWay("cuCtxSetSharedMemConfig", { id: 0x041d, since: 4020 }, [input("config", "CUsharedconfig")]),
+  oneWay("cuCtxSetSharedMemConfig", { id: 0x041d, since: 4020, forgets: true }, [
+    input("config", "CUsharedconfig"),
+  ]),
   waiting("cuCtxSynchronize", { id: 0x041e, since: 2000 }, []),
   waiting("cuCtxSynchronize_v2", { id: 0x041f, since: 13000 }, [
     input("ctx", "CUcontext", { nullable: true }),

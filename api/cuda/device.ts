@@ -20,7 +20,7 @@ export const device: Noun = noun("device", [
     input("pciBusId", "const char *"),
   ]),
   local("cuDeviceGetCount", { id: 0x0204, since: 2000 }, [output("count", "int *")]),
-  waiting("cuDeviceGetExecAffinitySupport", { id: 0x0205, since: 11040 }, [
+  waiting("cuDeviceGetExecAffinitySupport", { id: 0x0205, since: 11040, remembered: true }, [
     output("pi", "int *"),
     input("type", "CUexecAffinityType"),
     input("dev", "CUdevice"),

@@ -32,6 +32,7 @@ export const execution: Noun = noun("execution", [
       since: 9000,
       check: "function_attribute(client, hfunc, attrib, value)",
       hook: "function_attribute_set",
+      forgets: true,
     },
     [input("hfunc", "CUfunction"), input("attrib", "CUfunction_attribute"), input("value", "int")],
   ),
@@ -41,11 +42,11 @@ export const execution: Noun = noun("execution", [
     input("y", "int"),
     input("z", "int"),
   ]),
-  oneWay("cuFuncSetCacheConfig", { id: 0x0d08, since: 3000 }, [
+  oneWay("cuFuncSetCacheConfig", { id: 0x0d08, since: 3000, forgets: true }, [
     input("hfunc", "CUfunction"),
     input("config", "CUfunc_cache"),
   ]),
-  oneWay("cuFuncSetSharedMemConfig", { id: 0x0d09, since: 4020 }, [
+  oneWay("cuFuncSetSharedMemConfig", { id: 0x0d09, since: 4020, forgets: true }, [
     input("hfunc", "CUfunction"),
     input("config", "CUsharedconfig"),
   ]),

@@ -51,6 +51,7 @@ export const library: Noun = noun("library", [
       since: 12000,
       check: "function_attribute(client, kernel.raw(), attrib, val)",
       hook: "kernel_attribute_set",
+      forgets: true,
     },
     [
       input("attrib", "CUfunction_attribute"),
@@ -59,12 +60,12 @@ export const library: Noun = noun("library", [
       input("dev", "CUdevice"),
     ],
   ),
-  oneWay("cuKernelSetCacheConfig", { id: 0x0706, since: 12000 }, [
+  oneWay("cuKernelSetCacheConfig", { id: 0x0706, since: 12000, forgets: true }, [
     input("kernel", "CUkernel"),
     input("config", "CUfunc_cache"),
     input("dev", "CUdevice"),
   ]),
-  unsupported("cuLibraryEnumerateKernels", { id: 0x0707, since: 12040 }, [
+  local("cuLibraryEnumerateKernels", { id: 0x0707, since: 12040 }, [
     output("kernels", "CUkernel *", { length: "numKernels" }),
     input("numKernels", "unsigned int"),
     input("lib", "CUlibrary"),
@@ -95,7 +96,7 @@ export const library: Noun = noun("library", [
     },
     [creates("pKernel", "CUkernel *"), input("library", "CUlibrary"), input("name", "const char *")],
   ),
-  waiting("cuLibraryGetKernelCount", { id: 0x070a, since: 12040 }, [
+  waiting("cuLibraryGetKernelCount", { id: 0x070a, since: 12040, remembered: true }, [
     output("count", "unsigned int *"),
     input("lib", "CUlibrary"),
   ]),
@@ -126,7 +127,7 @@ export const library: Noun = noun("library", [
           options: "list OptionValue",
           libraryOptions: "list OptionValue",
         },
-        reply: { infoLog: "bytes", errorLog: "bytes" },
+        reply: { infoLog: "bytes", errorLog: "bytes", code: "bytes" },
       },
     },
     [

@@ -1,7 +1,7 @@
 import { creates, input, local, manual, noun, output, unsupported, waiting, type Noun } from "../model.ts";
 
 export const module: Noun = noun("module", [
-  unsupported("cuModuleEnumerateFunctions", { id: 0x0600, since: 12040 }, [
+  local("cuModuleEnumerateFunctions", { id: 0x0600, since: 12040 }, [
     output("functions", "CUfunction *", { length: "numFunctions" }),
     input("numFunctions", "unsigned int"),
     input("mod", "CUmodule"),
@@ -18,7 +18,7 @@ export const module: Noun = noun("module", [
     },
     [creates("hfunc", "CUfunction *"), input("hmod", "CUmodule"), input("name", "const char *")],
   ),
-  waiting("cuModuleGetFunctionCount", { id: 0x0602, since: 12040 }, [
+  waiting("cuModuleGetFunctionCount", { id: 0x0602, since: 12040, remembered: true }, [
     output("count", "unsigned int *"),
     input("mod", "CUmodule"),
   ]),
@@ -58,7 +58,8 @@ export const module: Noun = noun("module", [
       since: 2010,
       wire: {
         request: { module: "new Module", blob: "u64", image: "bytes", options: "list OptionValue" },
-        reply: { infoLog: "bytes", errorLog: "bytes" },
+        // The code table of native/wire/src/code_table.rs; empty where the driver cannot tell.
+        reply: { infoLog: "bytes", errorLog: "bytes", code: "bytes" },
       },
     },
     [

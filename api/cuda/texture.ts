@@ -48,7 +48,7 @@ export const texture: Noun = noun("texture", [
     output("sparseProperties", "CUDA_ARRAY_SPARSE_PROPERTIES *"),
     input("array", "CUarray"),
   ]),
-  waiting("cuDeviceGetTexture1DLinearMaxWidth", { id: 0x150c, since: 11010 }, [
+  waiting("cuDeviceGetTexture1DLinearMaxWidth", { id: 0x150c, since: 11010, remembered: true }, [
     output("maxWidthInElements", "size_t *"),
     input("format", "CUarray_format"),
     input("numChannels", "unsigned int"),

@@ -76,6 +76,14 @@ function checkCall(call: Call, byId: ReadonlyMap<number, string>): void {
   if (call.wire !== undefined && call.class !== "manual") {
     throw new Error(`${call.symbol} is ${call.class} and declares a wire shape; only manual calls do`);
   }
+  if (call.remembered === true && call.class !== "sync") {
+    throw new Error(
+      `${call.symbol} is ${call.class} and remembered; only sync calls have answers to remember`,
+    );
+  }
+  if (call.forgets === true && call.class !== "async") {
+    throw new Error(`${call.symbol} is ${call.class} and forgets; only generated async calls do`);
+  }
   const names = new Set(call.parameters.map((parameter) => parameter.name));
   for (const parameter of call.parameters) {
     rustType(parameter.type);

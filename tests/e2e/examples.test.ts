@@ -15,6 +15,7 @@ const programs = [
   "vector-add",
   "matrix-multiply",
   "load-ptx",
+  "kernel-lookup",
   "vector-add-shared",
   "matrix-multiply-shared",
   "atomics",

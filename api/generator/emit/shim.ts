@@ -91,13 +91,17 @@ function stub(call: Call): readonly string[] {
   });
   const request =
     fields.length === 0 ? `cuda::${shape.name}` : `cuda::${shape.name} { ${fields.join(", ")} }`;
-  const verb = call.class === "async" ? "post" : "call";
-  const isLast = outs.length === 0 && created === undefined && call.hook === undefined;
+  const verb = call.class === "async" ? "post" : call.remembered === true ? "call_once" : "call";
+  const isLast =
+    outs.length === 0 && created === undefined && call.hook === undefined && call.forgets === undefined;
   if (isLast) {
     lines.push(`client.${verb}(&${request})`);
   } else {
     const reply = outs.length > 0 ? "let reply = " : "";
     lines.push(`${reply}client.${verb}(&${request})?;`);
+    if (call.forgets === true) {
+      lines.push("client.remembered.forget();");
+    }
     if (call.hook !== undefined) {
       lines.push(hookCall(call, call.hook));
     }

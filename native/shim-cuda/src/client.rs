@@ -18,6 +18,7 @@ use crate::entry::Answer;
 use crate::event::Events;
 use crate::memory::Ranges;
 use crate::module::Modules;
+use crate::remembered::Remembered;
 use crate::report;
 use crate::stream::Streams;
 
@@ -40,6 +41,8 @@ pub struct Client {
     pub ranges: Ranges,
     /// Modules, libraries and their functions.
     pub modules: Modules,
+    /// Answers that need not be asked for again.
+    pub remembered: Remembered,
     /// Streams.
     pub streams: Streams,
     /// Events.
@@ -63,6 +66,7 @@ impl Client {
             contexts: Contexts::default(),
             ranges: Ranges::default(),
             modules: Modules::default(),
+            remembered: Remembered::default(),
             streams: Streams::default(),
             events: Events::default(),
             actions: Actions::default(),
@@ -117,6 +121,7 @@ impl Client {
     pub fn forget_context(&self, context: handle::Context) {
         self.ranges.forget_context(context);
         self.modules.forget_context(context);
+        self.remembered.forget();
         self.streams.forget_context(context);
         self.events.forget_context(context);
         let pointer = std::ptr::without_provenance_mut(usize::try_from(context.raw()).unwrap_or(0));
@@ -137,6 +142,26 @@ impl Client {
     pub fn call<'a, R: Request<'a>>(&self, request: &R) -> Answer<R::Reply> {
         let record = self.finish(self.connection.call(request, context::current_index(), None))?;
         self.decode::<R>(&record)
+    }
+
+    /// Like [`Client::call`] for a question whose answer stays the same: only the first time waits.
+    pub fn call_once<'a, R: Request<'a>>(&self, request: &R) -> Answer<R::Reply> {
+        let mut bytes = Vec::new();
+        request.encode(&mut Writer::new(&mut bytes));
+        let question = (R::CALL, context::current_index(), bytes);
+        match self.remembered.find(&question) {
+            Ok(body) => {
+                self.count_local();
+                Ok(R::Reply::decode(&mut Reader::new(&body)))
+            }
+            Err(age) => {
+                let reply = self.call(request)?;
+                let mut body = Vec::new();
+                reply.encode(&mut Writer::new(&mut body));
+                self.remembered.keep(question, body, age);
+                Ok(reply)
+            }
+        }
     }
 
     /// Like [`Client::call`], also for a failed call: its code and what it returned nevertheless (JIT logs).

@@ -177,4 +177,8 @@ pub fn kernel_attribute_set(
     _device: i32,
 ) {
     function_attribute_set(client, kernel.raw(), attribute, value);
+    // The driver hands it to the functions that the kernel has become.
+    for function in client.modules.functions_of(kernel) {
+        function.set_attribute(attribute, value);
+    }
 }

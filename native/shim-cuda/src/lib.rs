@@ -26,6 +26,7 @@ mod output;
 mod private_tables;
 mod program;
 mod rectangle;
+mod remembered;
 mod report;
 mod reserve;
 mod state;

@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::{CUfunction_attribute, CUresult};
+use wire::Reader;
+use wire::code_table::{CodeTable, Description};
 use wire::cuda::{AttributeValue, ParameterInfo};
 use wire::handle::{Context, Function, Handle, Kernel, Library, Module};
 
@@ -45,6 +47,18 @@ impl Code {
         Code { name, module, library, parameters, attributes: Mutex::new(attributes) }
     }
 
+    /// The same code under another handle: what is set there is not set here.
+    pub fn copy(&self) -> Code {
+        let known = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+        Code {
+            name: self.name,
+            module: self.module,
+            library: self.library,
+            parameters: self.parameters.clone(),
+            attributes: Mutex::new(known.clone()),
+        }
+    }
+
     /// An attribute's value.
     pub fn attribute(&self, attribute: CUfunction_attribute) -> Option<i32> {
         let known = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +88,45 @@ struct Unit {
     /// Address and size of variables. Those of a library lie elsewhere in each context, so its index is part of
     /// the key; it is 0 for a module, which has one context only.
     globals: HashMap<(CString, u32), (u64, u64)>,
+    /// What the worker said about its kernels.
+    table: Option<Arc<UnitCode>>,
+}
+
+/// The kernels of a module or library, as the worker described them when it was loaded.
+#[derive(Debug)]
+pub struct UnitCode {
+    /// Their names, in the driver's order.
+    pub names: Vec<CString>,
+    described: HashMap<CString, Option<Description>>,
+}
+
+impl UnitCode {
+    /// The table that came with a load; `None` where the driver could not tell.
+    pub fn read(bytes: &[u8]) -> Option<Arc<UnitCode>> {
+        let mut reader = Reader::new(bytes);
+        let table = CodeTable::decode(&mut reader);
+        if reader.has_failed() {
+            return None;
+        }
+        let mut known = UnitCode { names: Vec::new(), described: HashMap::new() };
+        for kernel in table.kernels {
+            let name = CString::new(kernel.name).ok()?;
+            known.names.push(name.clone());
+            known.described.insert(name, kernel.described);
+        }
+        Some(Arc::new(known))
+    }
+}
+
+/// What is known about a name.
+#[derive(Debug)]
+pub enum Found {
+    /// It was looked up before, under this handle.
+    Handle(u64),
+    /// Everything about it.
+    Described(Description),
+    /// Nothing: the worker must be asked.
+    Nothing,
 }
 
 impl Unit {
@@ -104,8 +157,13 @@ impl Modules {
     }
 
     /// Notes a loaded module (with its context) or library (without).
-    pub fn insert_unit(&self, unit: u64, context: Option<Context>) {
-        self.table().units.insert(unit, Unit { context, ..Unit::default() });
+    pub fn insert_unit(&self, unit: u64, context: Option<Context>, table: Option<Arc<UnitCode>>) {
+        self.table().units.insert(unit, Unit { context, table, ..Unit::default() });
+    }
+
+    /// What the worker said about the kernels of a module or library.
+    pub fn unit_code(&self, unit: u64) -> Option<Arc<UnitCode>> {
+        self.table().units.get(&unit)?.table.clone()
     }
 
     /// Whether the module or library is loaded.
@@ -172,9 +230,24 @@ impl Modules {
         }
     }
 
-    /// A function or kernel that was looked up before.
-    pub fn known_code(&self, unit: u64, name: &CStr) -> Option<u64> {
-        self.table().units.get(&unit)?.code.get(name).copied()
+    /// What is known about the function or kernel `name`.
+    ///
+    /// Errors: `INVALID_HANDLE` for a unit that is not loaded, `NOT_FOUND` for a name that it does not have, the
+    /// driver's code for a kernel that it cannot execute.
+    pub fn look_up(&self, unit: u64, name: &CStr) -> Answer<Found> {
+        let table = self.table();
+        let unit = table.units.get(&unit).ok_or(CUresult::INVALID_HANDLE)?;
+        if let Some(handle) = unit.code.get(name) {
+            return Ok(Found::Handle(*handle));
+        }
+        let Some(code) = &unit.table else { return Ok(Found::Nothing) };
+        match code.described.get(name).ok_or(CUresult::NOT_FOUND)? {
+            Some(description) => {
+                CUresult(description.result).into_result()?;
+                Ok(Found::Described(description.clone()))
+            }
+            None => Ok(Found::Nothing),
+        }
     }
 
     /// Notes a function or kernel of a loaded unit.
@@ -217,6 +290,13 @@ impl Modules {
         let mut table = self.table();
         table.functions.insert((kernel, context), function);
         table.code.insert(function.raw(), Arc::new(code));
+    }
+
+    /// The functions that `kernel` is in all contexts that asked.
+    pub fn functions_of(&self, kernel: Kernel) -> Vec<Arc<Code>> {
+        let table = self.table();
+        let functions = table.functions.iter().filter(|((owner, _), _)| *owner == kernel);
+        functions.filter_map(|(_, function)| table.code.get(&function.raw()).cloned()).collect()
     }
 
     /// The module that `library` is in the context `context`, if it was asked for before.
@@ -266,7 +346,7 @@ mod tests {
         let modules = Modules::default();
         let (library, first, second) =
             (Library::from_index(1), Context::from_index(2), Context::from_index(3));
-        modules.insert_unit(library.raw(), None);
+        modules.insert_unit(library.raw(), None, None);
         modules.insert_global(library.raw(), c"v", 2, 0x1000, 4);
         assert_eq!(modules.known_global(library.raw(), c"v", 3), None);
         modules.insert_global(library.raw(), c"v", 3, 0x2000, 4);
@@ -282,7 +362,7 @@ mod tests {
     fn a_modules_variable_is_the_same_from_every_context() {
         let modules = Modules::default();
         let module = Module::from_index(1);
-        modules.insert_unit(module.raw(), Some(Context::from_index(2)));
+        modules.insert_unit(module.raw(), Some(Context::from_index(2)), None);
         modules.insert_global(module.raw(), c"v", 2, 0x1000, 4);
         assert_eq!(modules.known_global(module.raw(), c"v", 3), Some((0x1000, 4)));
     }
@@ -293,15 +373,41 @@ mod tests {
         let (library, module, context) =
             (Library::from_index(1), Module::from_index(2), Context::from_index(3));
         let code = || Code::new(c"f", None, None, Vec::new(), Vec::new());
-        modules.insert_unit(library.raw(), None);
-        modules.insert_unit(module.raw(), Some(context));
+        modules.insert_unit(library.raw(), None, None);
+        modules.insert_unit(module.raw(), Some(context), None);
         modules.insert_module(library, 3, module);
         modules.insert_function(Kernel::from_index(4), 3, Function::from_index(5), code());
         modules.forget_context(context);
         assert!(modules.code(Function::from_index(5).raw()).is_err());
-        modules.insert_unit(module.raw(), Some(context));
+        modules.insert_unit(module.raw(), Some(context), None);
         modules.insert_module(library, 3, module);
         modules.remove_unit(library.raw());
         assert!(modules.check_unit(module.raw()).is_err());
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_the_table_that_came_with_the_load() {
+        use wire::code_table::KernelEntry;
+        let description = |result| Some(Description { result, ..Description::default() });
+        let table = CodeTable {
+            kernels: vec![
+                KernelEntry { name: b"described".to_vec(), described: description(0) },
+                KernelEntry { name: b"refused".to_vec(), described: description(CUresult::NOT_SUPPORTED.0) },
+                KernelEntry { name: b"large".to_vec(), described: None },
+            ],
+        };
+        let mut bytes = Vec::new();
+        table.encode(&mut wire::Writer::new(&mut bytes));
+        let modules = Modules::default();
+        let module = Module::from_index(1).raw();
+        modules.insert_unit(module, None, UnitCode::read(&bytes));
+        assert!(matches!(modules.look_up(module, c"described"), Ok(Found::Described(_))));
+        assert!(matches!(modules.look_up(module, c"large"), Ok(Found::Nothing)));
+        assert_eq!(modules.look_up(module, c"refused").err(), Some(CUresult::NOT_SUPPORTED));
+        assert_eq!(modules.look_up(module, c"missing").err(), Some(CUresult::NOT_FOUND));
+        assert_eq!(modules.look_up(2, c"described").err(), Some(CUresult::INVALID_HANDLE));
+        let older = Module::from_index(2).raw();
+        modules.insert_unit(older, None, UnitCode::read(&[]));
+        assert!(matches!(modules.look_up(older, c"missing"), Ok(Found::Nothing)), "the worker must be asked");
     }
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod code_table;
 pub mod codec;
 mod error;
 pub mod handle;

@@ -72,6 +72,7 @@ pub struct Functions {
     cuCtxEnablePeerAccess: Option<PFN_cuCtxEnablePeerAccess>,
     cuDeviceCanAccessPeer: Option<PFN_cuDeviceCanAccessPeer>,
     cuDeviceGetP2PAttribute: Option<PFN_cuDeviceGetP2PAttribute>,
+    cuModuleEnumerateFunctions: Option<PFN_cuModuleEnumerateFunctions>,
     cuModuleGetFunction: Option<PFN_cuModuleGetFunction>,
     cuModuleGetFunctionCount: Option<PFN_cuModuleGetFunctionCount>,
     cuModuleGetGlobal_v2: Option<PFN_cuModuleGetGlobal_v2>,
@@ -88,6 +89,7 @@ pub struct Functions {
     cuKernelGetParamInfo: Option<PFN_cuKernelGetParamInfo>,
     cuKernelSetAttribute: Option<PFN_cuKernelSetAttribute>,
     cuKernelSetCacheConfig: Option<PFN_cuKernelSetCacheConfig>,
+    cuLibraryEnumerateKernels: Option<PFN_cuLibraryEnumerateKernels>,
     cuLibraryGetGlobal: Option<PFN_cuLibraryGetGlobal>,
     cuLibraryGetKernel: Option<PFN_cuLibraryGetKernel>,
     cuLibraryGetKernelCount: Option<PFN_cuLibraryGetKernelCount>,
@@ -383,6 +385,10 @@ impl Functions {
                     .get::<PFN_cuDeviceGetP2PAttribute>(b"cuDeviceGetP2PAttribute\0")
                     .ok()
                     .map(|found| *found),
+                cuModuleEnumerateFunctions: library
+                    .get::<PFN_cuModuleEnumerateFunctions>(b"cuModuleEnumerateFunctions\0")
+                    .ok()
+                    .map(|found| *found),
                 cuModuleGetFunction: library
                     .get::<PFN_cuModuleGetFunction>(b"cuModuleGetFunction\0")
                     .ok()
@@ -442,6 +448,10 @@ impl Functions {
                     .map(|found| *found),
                 cuKernelSetCacheConfig: library
                     .get::<PFN_cuKernelSetCacheConfig>(b"cuKernelSetCacheConfig\0")
+                    .ok()
+                    .map(|found| *found),
+                cuLibraryEnumerateKernels: library
+                    .get::<PFN_cuLibraryEnumerateKernels>(b"cuLibraryEnumerateKernels\0")
                     .ok()
                     .map(|found| *found),
                 cuLibraryGetGlobal: library
@@ -1261,6 +1271,19 @@ impl Functions {
         }
     }
 
+    pub unsafe fn cuModuleEnumerateFunctions(
+        &self,
+        functions: *mut CUfunction,
+        numFunctions: u32,
+        r#mod: CUmodule,
+    ) -> CUresult {
+        match self.cuModuleEnumerateFunctions {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(functions, numFunctions, r#mod) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
     pub unsafe fn cuModuleGetFunction(
         &self,
         hfunc: *mut CUfunction,
@@ -1428,6 +1451,19 @@ impl Functions {
         match self.cuKernelSetCacheConfig {
             // SAFETY: the caller keeps the contract of this call.
             Some(driver_function) => unsafe { driver_function(kernel, config, dev) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuLibraryEnumerateKernels(
+        &self,
+        kernels: *mut CUkernel,
+        numKernels: u32,
+        lib: CUlibrary,
+    ) -> CUresult {
+        match self.cuLibraryEnumerateKernels {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(kernels, numKernels, lib) },
             None => CUresult::NOT_FOUND,
         }
     }

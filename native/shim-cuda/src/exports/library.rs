@@ -15,7 +15,7 @@ use crate::convert::{handle, opaque, out, text, write_if};
 use crate::entry::Answer;
 use crate::exports::module::{file_image, global, image_bytes, read_file};
 use crate::jit::JitOptions;
-use crate::module::{Code, Upload};
+use crate::module::{Code, Found, UnitCode, Upload};
 
 /// `CU_LIBRARY_BINARY_IS_PRESERVED`: the program keeps the image; the worker has its own copy anyway.
 const BINARY_IS_PRESERVED: CUlibraryOption = 1;
@@ -83,8 +83,11 @@ exports! {
             return Ok(());
         }
         let module: Module = client.new_handle();
-        client.call(&cuda::CuLibraryGetModule { library, module })?;
-        client.modules.insert_unit(module.raw(), Some(owner));
+        let request = cuda::CuLibraryGetModule { library, module };
+        let code = client.modules.unit_code(library.raw());
+        // Where the library's code is known, nobody waits: the record only binds the handle.
+        if code.is_some() { client.post(&request)? } else { client.call(&request)? }
+        client.modules.insert_unit(module.raw(), Some(owner), code);
         client.modules.insert_module(library, index, module);
         *place = opaque(module);
         Ok(())
@@ -117,9 +120,9 @@ exports! {
             return Ok(());
         }
         let function: Function = client.new_handle();
-        let reply = client.call(&cuda::CuKernelGetFunction { kernel, function })?;
-        let code = Code::new(known.name, known.module, known.library, reply.attributes, reply.parameters);
-        client.modules.insert_function(kernel, index, function, code);
+        // What is known of the kernel is known of the function.
+        client.post(&cuda::CuKernelGetFunction { kernel, function })?;
+        client.modules.insert_function(kernel, index, function, known.copy());
         *place = opaque(function);
         Ok(())
     }
@@ -145,6 +148,19 @@ exports! {
     ) enter_local |client| {
         let code = client.modules.code(handle(kernel)?.raw())?;
         parameter_info(&code, paramIndex, paramOffset, paramSize)
+    }
+
+    fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, numKernels: c_uint, lib: CUlibrary) enter |client| {
+        let library: Library = handle(lib)?;
+        client.modules.check_unit(library.raw())?;
+        if kernels.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let code = client.modules.unit_code(library.raw()).ok_or(CUresult::NOT_SUPPORTED)?;
+        for (index, name) in code.names.iter().take(numKernels as usize).enumerate() {
+            *kernels.add(index) = opaque(kernel(client, library, name)?);
+        }
+        Ok(())
     }
 
     fn cuKernelGetAttribute(
@@ -188,7 +204,7 @@ unsafe fn load(client: &Client, image: *const c_void, jit: &mut JitOptions) -> A
 unsafe fn load_bytes(client: &Client, bytes: &[u8], jit: &mut JitOptions) -> Answer<Library> {
     let upload = Upload::start(client, bytes)?;
     let library: Library = client.new_handle();
-    let (code, logs) = client.call_with_code(&cuda::CuLibraryLoadData {
+    let (code, reply) = client.call_with_code(&cuda::CuLibraryLoadData {
         library,
         blob: upload.blob,
         image: upload.inline,
@@ -196,20 +212,28 @@ unsafe fn load_bytes(client: &Client, bytes: &[u8], jit: &mut JitOptions) -> Ans
         library_options: Vec::new(),
     })?;
     // SAFETY: the buffers were given by the program with their sizes, for this call.
-    unsafe { jit.deliver(&logs.info_log, &logs.error_log) };
+    unsafe { jit.deliver(&reply.info_log, &reply.error_log) };
     code.into_result()?;
-    client.modules.insert_unit(library.raw(), None);
+    client.modules.insert_unit(library.raw(), None, UnitCode::read(&reply.code));
     Ok(library)
 }
 
+/// The kernel `name` of a library. Where the library's code is known, nobody waits: the record only binds the handle.
 fn kernel(client: &Client, library: Library, name: &CStr) -> Answer<Kernel> {
-    client.modules.check_unit(library.raw())?;
-    if let Some(known) = client.modules.known_code(library.raw(), name) {
+    let found = client.modules.look_up(library.raw(), name)?;
+    if let Found::Handle(known) = found {
         return Ok(Kernel::from_raw(known));
     }
     let kernel: Kernel = client.new_handle();
-    let reply = client.call(&cuda::CuLibraryGetKernel { library, kernel, name: name.to_bytes() })?;
-    let code = Code::new(name, None, Some(library), reply.attributes, reply.parameters);
+    let request = cuda::CuLibraryGetKernel { library, kernel, name: name.to_bytes() };
+    let (attributes, parameters) = if let Found::Described(description) = found {
+        client.post_anywhere(&request)?;
+        (description.attributes, description.parameters)
+    } else {
+        let reply = client.call(&request)?;
+        (reply.attributes, reply.parameters)
+    };
+    let code = Code::new(name, None, Some(library), attributes, parameters);
     client.modules.insert_code(library.raw(), kernel.raw(), code);
     Ok(kernel)
 }

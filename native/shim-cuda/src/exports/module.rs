@@ -13,7 +13,7 @@ use crate::convert::{handle, opaque, out, text, write_if};
 use crate::entry::Answer;
 use crate::jit::JitOptions;
 use crate::memory::RangeKind;
-use crate::module::{Code, Upload};
+use crate::module::{Code, Found, UnitCode, Upload};
 
 /// `CU_MODULE_EAGER_LOADING` and `CU_MODULE_LAZY_LOADING`.
 const EAGER: CUmoduleLoadingMode = 1;
@@ -66,6 +66,19 @@ exports! {
         Ok(())
     }
 
+    fn cuModuleEnumerateFunctions(functions: *mut CUfunction, numFunctions: c_uint, r#mod: CUmodule) enter |client| {
+        let module: Module = handle(r#mod)?;
+        client.modules.check_unit(module.raw())?;
+        if functions.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let code = client.modules.unit_code(module.raw()).ok_or(CUresult::NOT_SUPPORTED)?;
+        for (index, name) in code.names.iter().take(numFunctions as usize).enumerate() {
+            *functions.add(index) = opaque(function(client, module, name)?);
+        }
+        Ok(())
+    }
+
     fn cuModuleGetGlobal_v2(
         dptr: *mut CUdeviceptr,
         bytes: *mut usize,
@@ -107,27 +120,35 @@ unsafe fn load_bytes(client: &Client, bytes: &[u8], options: &mut JitOptions) ->
     let (context, _) = client.contexts.current()?;
     let upload = Upload::start(client, bytes)?;
     let module: Module = client.new_handle();
-    let (code, logs) = client.call_with_code(&cuda::CuModuleLoadDataEx {
+    let (code, reply) = client.call_with_code(&cuda::CuModuleLoadDataEx {
         module,
         blob: upload.blob,
         image: upload.inline,
         options: options.to_wire(),
     })?;
     // SAFETY: the buffers were given by the program with their sizes, for this call.
-    unsafe { options.deliver(&logs.info_log, &logs.error_log) };
+    unsafe { options.deliver(&reply.info_log, &reply.error_log) };
     code.into_result()?;
-    client.modules.insert_unit(module.raw(), Some(context));
+    client.modules.insert_unit(module.raw(), Some(context), UnitCode::read(&reply.code));
     Ok(module)
 }
 
+/// The function `name` of a module. Where the module's code is known, nobody waits: the record only binds the handle.
 fn function(client: &Client, module: Module, name: &CStr) -> Answer<Function> {
-    client.modules.check_unit(module.raw())?;
-    if let Some(known) = client.modules.known_code(module.raw(), name) {
+    let found = client.modules.look_up(module.raw(), name)?;
+    if let Found::Handle(known) = found {
         return Ok(Function::from_raw(known));
     }
     let function: Function = client.new_handle();
-    let reply = client.call(&cuda::CuModuleGetFunction { module, function, name: name.to_bytes() })?;
-    let code = Code::new(name, Some(module), None, reply.attributes, reply.parameters);
+    let request = cuda::CuModuleGetFunction { module, function, name: name.to_bytes() };
+    let (attributes, parameters) = if let Found::Described(description) = found {
+        client.post_anywhere(&request)?;
+        (description.attributes, description.parameters)
+    } else {
+        let reply = client.call(&request)?;
+        (reply.attributes, reply.parameters)
+    };
+    let code = Code::new(name, Some(module), None, attributes, parameters);
     client.modules.insert_code(module.raw(), function.raw(), code);
     Ok(function)
 }

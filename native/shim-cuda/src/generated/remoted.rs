@@ -71,7 +71,7 @@ pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUre
     enter("cuCtxGetCacheConfig", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pconfig = unsafe { out(pconfig) }?;
-        let reply = client.call(&cuda::CuCtxGetCacheConfig)?;
+        let reply = client.call_once(&cuda::CuCtxGetCacheConfig)?;
         *pconfig = reply.pconfig;
         Ok(())
     })
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CU
     enter("cuCtxGetLimit", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pvalue = unsafe { out(pvalue) }?;
-        let reply = client.call(&cuda::CuCtxGetLimit { limit })?;
+        let reply = client.call_once(&cuda::CuCtxGetLimit { limit })?;
         *pvalue = usize::try_from(reply.pvalue).unwrap_or(usize::MAX);
         Ok(())
     })
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn cuCtxGetSharedMemConfig(pConfig: *mut CUsharedconfig) -
     enter("cuCtxGetSharedMemConfig", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pConfig = unsafe { out(pConfig) }?;
-        let reply = client.call(&cuda::CuCtxGetSharedMemConfig)?;
+        let reply = client.call_once(&cuda::CuCtxGetSharedMemConfig)?;
         *pConfig = reply.pConfig;
         Ok(())
     })
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
     greatestPriority: *mut i32,
 ) -> CUresult {
     enter("cuCtxGetStreamPriorityRange", |client| {
-        let reply = client.call(&cuda::CuCtxGetStreamPriorityRange)?;
+        let reply = client.call_once(&cuda::CuCtxGetStreamPriorityRange)?;
         // SAFETY: null or writable, as CUDA's interface demands.
         unsafe { write_if(leastPriority, reply.leastPriority) };
         // SAFETY: null or writable, as CUDA's interface demands.
@@ -134,7 +134,9 @@ pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
     enter("cuCtxSetCacheConfig", |client| {
         client.contexts.current()?;
         hooks::cache_config(config)?;
-        client.post(&cuda::CuCtxSetCacheConfig { config })
+        client.post(&cuda::CuCtxSetCacheConfig { config })?;
+        client.remembered.forget();
+        Ok(())
     })
 }
 
@@ -143,7 +145,9 @@ pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult
     enter("cuCtxSetLimit", |client| {
         client.contexts.current()?;
         hooks::limit(limit)?;
-        client.post(&cuda::CuCtxSetLimit { limit, value: value as u64 })
+        client.post(&cuda::CuCtxSetLimit { limit, value: value as u64 })?;
+        client.remembered.forget();
+        Ok(())
     })
 }
 
@@ -151,7 +155,9 @@ pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult
 pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
     enter("cuCtxSetSharedMemConfig", |client| {
         client.contexts.current()?;
-        client.post(&cuda::CuCtxSetSharedMemConfig { config })
+        client.post(&cuda::CuCtxSetSharedMemConfig { config })?;
+        client.remembered.forget();
+        Ok(())
     })
 }
 
@@ -188,7 +194,7 @@ pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
         // SAFETY: null or writable, as CUDA's interface demands.
         let pi = unsafe { out(pi) }?;
         let dev = device(client, dev)?;
-        let reply = client.call(&cuda::CuDeviceGetExecAffinitySupport { r#type, dev })?;
+        let reply = client.call_once(&cuda::CuDeviceGetExecAffinitySupport { r#type, dev })?;
         *pi = reply.pi;
         Ok(())
     })
@@ -205,7 +211,8 @@ pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
         // SAFETY: null or writable, as CUDA's interface demands.
         let maxWidthInElements = unsafe { out(maxWidthInElements) }?;
         let dev = device(client, dev)?;
-        let reply = client.call(&cuda::CuDeviceGetTexture1DLinearMaxWidth { format, numChannels, dev })?;
+        let reply =
+            client.call_once(&cuda::CuDeviceGetTexture1DLinearMaxWidth { format, numChannels, dev })?;
         *maxWidthInElements = usize::try_from(reply.maxWidthInElements).unwrap_or(usize::MAX);
         Ok(())
     })
@@ -343,6 +350,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
         let hfunc = callable(client, hfunc)?;
         hooks::function_attribute(client, hfunc, attrib, value)?;
         client.post(&cuda::CuFuncSetAttribute { hfunc, attrib, value })?;
+        client.remembered.forget();
         hooks::function_attribute_set(client, hfunc, attrib, value);
         Ok(())
     })
@@ -353,7 +361,9 @@ pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_
     enter("cuFuncSetCacheConfig", |client| {
         client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
-        client.post(&cuda::CuFuncSetCacheConfig { hfunc, config })
+        client.post(&cuda::CuFuncSetCacheConfig { hfunc, config })?;
+        client.remembered.forget();
+        Ok(())
     })
 }
 
@@ -362,7 +372,9 @@ pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUs
     enter("cuFuncSetSharedMemConfig", |client| {
         client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
-        client.post(&cuda::CuFuncSetSharedMemConfig { hfunc, config })
+        client.post(&cuda::CuFuncSetSharedMemConfig { hfunc, config })?;
+        client.remembered.forget();
+        Ok(())
     })
 }
 
@@ -379,6 +391,7 @@ pub unsafe extern "C" fn cuKernelSetAttribute(
         let dev = device(client, dev)?;
         hooks::function_attribute(client, kernel.raw(), attrib, val)?;
         client.post(&cuda::CuKernelSetAttribute { attrib, val, kernel, dev })?;
+        client.remembered.forget();
         hooks::kernel_attribute_set(client, attrib, val, kernel, dev);
         Ok(())
     })
@@ -394,7 +407,9 @@ pub unsafe extern "C" fn cuKernelSetCacheConfig(
         client.contexts.current()?;
         let kernel = live(client, kernel)?;
         let dev = device(client, dev)?;
-        client.post(&cuda::CuKernelSetCacheConfig { kernel, config, dev })
+        client.post(&cuda::CuKernelSetCacheConfig { kernel, config, dev })?;
+        client.remembered.forget();
+        Ok(())
     })
 }
 
@@ -404,7 +419,7 @@ pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary
         // SAFETY: null or writable, as CUDA's interface demands.
         let count = unsafe { out(count) }?;
         let lib = live(client, lib)?;
-        let reply = client.call(&cuda::CuLibraryGetKernelCount { lib })?;
+        let reply = client.call_once(&cuda::CuLibraryGetKernelCount { lib })?;
         *count = reply.count;
         Ok(())
     })
@@ -700,7 +715,7 @@ pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, r#mod: CUmodu
         // SAFETY: null or writable, as CUDA's interface demands.
         let count = unsafe { out(count) }?;
         let r#mod = live(client, r#mod)?;
-        let reply = client.call(&cuda::CuModuleGetFunctionCount { r#mod })?;
+        let reply = client.call_once(&cuda::CuModuleGetFunctionCount { r#mod })?;
         *count = reply.count;
         Ok(())
     })
@@ -717,8 +732,11 @@ pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
         // SAFETY: null or writable, as CUDA's interface demands.
         let dynamicSmemSize = unsafe { out(dynamicSmemSize) }?;
         let func = callable(client, func)?;
-        let reply =
-            client.call(&cuda::CuOccupancyAvailableDynamicSMemPerBlock { func, numBlocks, blockSize })?;
+        let reply = client.call_once(&cuda::CuOccupancyAvailableDynamicSMemPerBlock {
+            func,
+            numBlocks,
+            blockSize,
+        })?;
         *dynamicSmemSize = usize::try_from(reply.dynamicSmemSize).unwrap_or(usize::MAX);
         Ok(())
     })
@@ -735,7 +753,7 @@ pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
         // SAFETY: null or writable, as CUDA's interface demands.
         let numBlocks = unsafe { out(numBlocks) }?;
         let func = callable(client, func)?;
-        let reply = client.call(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor {
+        let reply = client.call_once(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor {
             func,
             blockSize,
             dynamicSMemSize: dynamicSMemSize as u64,
@@ -757,7 +775,7 @@ pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
         // SAFETY: null or writable, as CUDA's interface demands.
         let numBlocks = unsafe { out(numBlocks) }?;
         let func = callable(client, func)?;
-        let reply = client.call(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags {
+        let reply = client.call_once(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags {
             func,
             blockSize,
             dynamicSMemSize: dynamicSMemSize as u64,

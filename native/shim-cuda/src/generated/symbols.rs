@@ -650,10 +650,7 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuLaunchKernelEx", Address(crate::exports::cuLaunchKernelEx as *const c_void)),
     ("cuLaunchKernelEx_ptsz", Address(crate::generated::variants::cuLaunchKernelEx_ptsz as *const c_void)),
     ("cuLaunchKernel_ptsz", Address(crate::generated::variants::cuLaunchKernel_ptsz as *const c_void)),
-    (
-        "cuLibraryEnumerateKernels",
-        Address(crate::generated::unsupported::cuLibraryEnumerateKernels as *const c_void),
-    ),
+    ("cuLibraryEnumerateKernels", Address(crate::exports::cuLibraryEnumerateKernels as *const c_void)),
     ("cuLibraryGetGlobal", Address(crate::exports::cuLibraryGetGlobal as *const c_void)),
     ("cuLibraryGetKernel", Address(crate::exports::cuLibraryGetKernel as *const c_void)),
     ("cuLibraryGetKernelCount", Address(crate::generated::remoted::cuLibraryGetKernelCount as *const c_void)),
@@ -1011,10 +1008,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMipmappedArrayGetSparseProperties",
         Address(crate::generated::unsupported::cuMipmappedArrayGetSparseProperties as *const c_void),
     ),
-    (
-        "cuModuleEnumerateFunctions",
-        Address(crate::generated::unsupported::cuModuleEnumerateFunctions as *const c_void),
-    ),
+    ("cuModuleEnumerateFunctions", Address(crate::exports::cuModuleEnumerateFunctions as *const c_void)),
     ("cuModuleGetFunction", Address(crate::exports::cuModuleGetFunction as *const c_void)),
     (
         "cuModuleGetFunctionCount",
@@ -1456,6 +1450,7 @@ const _: cuda_abi::PFN_cuLaunchCooperativeKernel = crate::exports::cuLaunchCoope
 const _: cuda_abi::PFN_cuLaunchHostFunc = crate::exports::cuLaunchHostFunc;
 const _: cuda_abi::PFN_cuLaunchKernel = crate::exports::cuLaunchKernel;
 const _: cuda_abi::PFN_cuLaunchKernelEx = crate::exports::cuLaunchKernelEx;
+const _: cuda_abi::PFN_cuLibraryEnumerateKernels = crate::exports::cuLibraryEnumerateKernels;
 const _: cuda_abi::PFN_cuLibraryGetGlobal = crate::exports::cuLibraryGetGlobal;
 const _: cuda_abi::PFN_cuLibraryGetKernel = crate::exports::cuLibraryGetKernel;
 const _: cuda_abi::PFN_cuLibraryGetModule = crate::exports::cuLibraryGetModule;
@@ -1484,6 +1479,7 @@ const _: cuda_abi::PFN_cuMemcpyDtoHAsync_v2 = crate::exports::cuMemcpyDtoHAsync_
 const _: cuda_abi::PFN_cuMemcpyDtoH_v2 = crate::exports::cuMemcpyDtoH_v2;
 const _: cuda_abi::PFN_cuMemcpyHtoDAsync_v2 = crate::exports::cuMemcpyHtoDAsync_v2;
 const _: cuda_abi::PFN_cuMemcpyHtoD_v2 = crate::exports::cuMemcpyHtoD_v2;
+const _: cuda_abi::PFN_cuModuleEnumerateFunctions = crate::exports::cuModuleEnumerateFunctions;
 const _: cuda_abi::PFN_cuModuleGetFunction = crate::exports::cuModuleGetFunction;
 const _: cuda_abi::PFN_cuModuleGetGlobal_v2 = crate::exports::cuModuleGetGlobal_v2;
 const _: cuda_abi::PFN_cuModuleGetLoadingMode = crate::exports::cuModuleGetLoadingMode;

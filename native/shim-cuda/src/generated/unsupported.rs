@@ -1428,15 +1428,6 @@ pub unsafe extern "C" fn cuLaunchGridAsync(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuLibraryEnumerateKernels(
-    kernels: *mut CUkernel,
-    numKernels: u32,
-    lib: CUlibrary,
-) -> CUresult {
-    crate::unsupported("cuLibraryEnumerateKernels")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLibraryGetManaged(
     dptr: *mut CUdeviceptr,
     bytes: *mut usize,
@@ -2636,15 +2627,6 @@ pub unsafe extern "C" fn cuMipmappedArrayGetSparseProperties(
     mipmap: CUmipmappedArray,
 ) -> CUresult {
     crate::unsupported("cuMipmappedArrayGetSparseProperties")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleEnumerateFunctions(
-    functions: *mut CUfunction,
-    numFunctions: u32,
-    r#mod: CUmodule,
-) -> CUresult {
-    crate::unsupported("cuModuleEnumerateFunctions")
 }
 
 #[unsafe(no_mangle)]

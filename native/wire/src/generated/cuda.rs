@@ -1383,16 +1383,22 @@ impl<'a> Request<'a> for CuModuleLoadDataEx<'a> {
 pub struct CuModuleLoadDataExReply {
     pub info_log: Vec<u8>,
     pub error_log: Vec<u8>,
+    pub code: Vec<u8>,
 }
 
 impl Reply for CuModuleLoadDataExReply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_bytes(&self.info_log);
         writer.put_bytes(&self.error_log);
+        writer.put_bytes(&self.code);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Self {
-        Self { info_log: reader.take_bytes().to_vec(), error_log: reader.take_bytes().to_vec() }
+        Self {
+            info_log: reader.take_bytes().to_vec(),
+            error_log: reader.take_bytes().to_vec(),
+            code: reader.take_bytes().to_vec(),
+        }
     }
 }
 
@@ -1723,16 +1729,22 @@ impl<'a> Request<'a> for CuLibraryLoadData<'a> {
 pub struct CuLibraryLoadDataReply {
     pub info_log: Vec<u8>,
     pub error_log: Vec<u8>,
+    pub code: Vec<u8>,
 }
 
 impl Reply for CuLibraryLoadDataReply {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_bytes(&self.info_log);
         writer.put_bytes(&self.error_log);
+        writer.put_bytes(&self.code);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Self {
-        Self { info_log: reader.take_bytes().to_vec(), error_log: reader.take_bytes().to_vec() }
+        Self {
+            info_log: reader.take_bytes().to_vec(),
+            error_log: reader.take_bytes().to_vec(),
+            code: reader.take_bytes().to_vec(),
+        }
     }
 }
 

@@ -176,7 +176,7 @@ fn CuModuleGetGlobalV2_round_trips() {
 #[test]
 fn CuModuleLoadDataEx_round_trips() {
     check!(CuModuleLoadDataEx, CuModuleLoadDataEx::CALL, CuModuleLoadDataEx { module: Module::from_index(1), blob: 2, image: &[7, 8, 9], options: vec![OptionValue { option: 1, value: 2 }, OptionValue { option: 1, value: 2 }] }, open_end: 0);
-    check!(CuModuleLoadDataExReply, CuModuleLoadDataEx::CALL, CuModuleLoadDataExReply { info_log: vec![7, 8, 9], error_log: vec![7, 8, 9] }, open_end: 0);
+    check!(CuModuleLoadDataExReply, CuModuleLoadDataEx::CALL, CuModuleLoadDataExReply { info_log: vec![7, 8, 9], error_log: vec![7, 8, 9], code: vec![7, 8, 9] }, open_end: 0);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn CuLibraryGetModule_round_trips() {
 #[test]
 fn CuLibraryLoadData_round_trips() {
     check!(CuLibraryLoadData, CuLibraryLoadData::CALL, CuLibraryLoadData { library: Library::from_index(1), blob: 2, image: &[7, 8, 9], options: vec![OptionValue { option: 1, value: 2 }, OptionValue { option: 1, value: 2 }], library_options: vec![OptionValue { option: 1, value: 2 }, OptionValue { option: 1, value: 2 }] }, open_end: 0);
-    check!(CuLibraryLoadDataReply, CuLibraryLoadData::CALL, CuLibraryLoadDataReply { info_log: vec![7, 8, 9], error_log: vec![7, 8, 9] }, open_end: 0);
+    check!(CuLibraryLoadDataReply, CuLibraryLoadData::CALL, CuLibraryLoadDataReply { info_log: vec![7, 8, 9], error_log: vec![7, 8, 9], code: vec![7, 8, 9] }, open_end: 0);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::ffi::CString;
 
 use cuda_abi::{CUfunction, CUkernel, CUlibrary, CUmodule, CUresult};
-use wire::cuda::{self, AttributeValue};
+use wire::cuda::{self, AttributeValue, ParameterInfo};
 use wire::{Reply as _, Request, Writer};
 
-use super::Answer;
 use super::modules::{DriverOptions, describe, parameters};
+use super::{Answer, code_tables};
 use crate::handles::HandleError;
 use crate::worker::{Worker, address};
 
@@ -41,7 +41,8 @@ pub fn cuLibraryLoadData(
     };
     worker.handles.put(request.library, if code.is_success() { Ok(library.0 as u64) } else { Err(code) });
     let (info_log, error_log) = options.logs();
-    cuda::CuLibraryLoadDataReply { info_log, error_log }.encode(reply);
+    let table = if code.is_success() { code_tables::of_library(worker, library) } else { Vec::new() };
+    cuda::CuLibraryLoadDataReply { info_log, error_log, code: table }.encode(reply);
     Ok(code)
 }
 
@@ -71,13 +72,10 @@ pub fn cuLibraryGetKernel(
     let mut kernel = CUkernel::NULL;
     // SAFETY: the library is alive, the name NUL-terminated, the place valid.
     let code = unsafe { worker.driver.cuLibraryGetKernel(&raw mut kernel, library, name.as_ptr()) };
-    if code.is_success() {
-        worker.handles.put(request.kernel, Ok(kernel.0 as u64));
-        let attributes = kernel_attributes(worker, kernel);
-        let parameters = parameters(|index, offset, size| {
-            // SAFETY: the kernel is alive, the places valid; an index past the end is answered with an error.
-            unsafe { worker.driver.cuKernelGetParamInfo(kernel, index, offset, size) }
-        });
+    worker.handles.put(request.kernel, if code.is_success() { Ok(kernel.0 as u64) } else { Err(code) });
+    // A client that has the library's code table waits for nothing.
+    if code.is_success() && worker.reply_to.is_some() {
+        let (attributes, parameters) = describe_kernel(worker, kernel);
         cuda::CuLibraryGetKernelReply { attributes, parameters }.encode(reply);
     }
     Ok(code)
@@ -134,12 +132,21 @@ pub fn cuKernelGetFunction(
     let mut function = CUfunction::NULL;
     // SAFETY: the kernel is alive, the place valid.
     let code = unsafe { worker.driver.cuKernelGetFunction(&raw mut function, CUkernel(address(raw))) };
-    if code.is_success() {
-        worker.handles.put(request.function, Ok(function.0 as u64));
+    worker.handles.put(request.function, if code.is_success() { Ok(function.0 as u64) } else { Err(code) });
+    if code.is_success() && worker.reply_to.is_some() {
         let (attributes, parameters) = describe(worker, function);
         cuda::CuKernelGetFunctionReply { attributes, parameters }.encode(reply);
     }
     Ok(code)
+}
+
+/// Attributes and parameters of a kernel, so that the client never asks again.
+pub fn describe_kernel(worker: &Worker, kernel: CUkernel) -> (Vec<AttributeValue>, Vec<ParameterInfo>) {
+    let parameters = parameters(|index, offset, size| {
+        // SAFETY: the kernel is alive, the places valid; an index past the end is answered with an error.
+        unsafe { worker.driver.cuKernelGetParamInfo(kernel, index, offset, size) }
+    });
+    (kernel_attributes(worker, kernel), parameters)
 }
 
 /// Attributes of a kernel on the device of the current context (the first device without one).

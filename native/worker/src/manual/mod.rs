@@ -2,6 +2,7 @@
 
 #![allow(non_snake_case, reason = "the functions bear CUDA's names")]
 
+mod code_tables;
 mod contexts;
 mod copies;
 mod launches;

@@ -8,7 +8,7 @@ use cuda_abi::{CUfunction, CUjit_option, CUmodule, CUresult};
 use wire::cuda::{self, AttributeValue, OptionValue, ParameterInfo};
 use wire::{Reply as _, Request, Writer};
 
-use super::Answer;
+use super::{Answer, code_tables};
 use crate::handles::HandleError;
 use crate::worker::{Worker, address};
 
@@ -80,7 +80,8 @@ pub fn cuModuleLoadDataEx(
     };
     worker.handles.put(request.module, if code.is_success() { Ok(module.0 as u64) } else { Err(code) });
     let (info_log, error_log) = options.logs();
-    cuda::CuModuleLoadDataExReply { info_log, error_log }.encode(reply);
+    let table = if code.is_success() { code_tables::of_module(worker, module) } else { Vec::new() };
+    cuda::CuModuleLoadDataExReply { info_log, error_log, code: table }.encode(reply);
     Ok(code)
 }
 
@@ -106,8 +107,9 @@ pub fn cuModuleGetFunction(
     let mut function = CUfunction::NULL;
     // SAFETY: the module is alive, the name NUL-terminated, the place valid.
     let code = unsafe { worker.driver.cuModuleGetFunction(&raw mut function, module, name.as_ptr()) };
-    if code.is_success() {
-        worker.handles.put(request.function, Ok(function.0 as u64));
+    worker.handles.put(request.function, if code.is_success() { Ok(function.0 as u64) } else { Err(code) });
+    // A client that has the module's code table waits for nothing.
+    if code.is_success() && worker.reply_to.is_some() {
         let (attributes, parameters) = describe(worker, function);
         cuda::CuModuleGetFunctionReply { attributes, parameters }.encode(reply);
     }
