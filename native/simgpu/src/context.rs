@@ -15,8 +15,8 @@ use crate::library;
 use crate::memory;
 use crate::module::{FUNCTIONS, MODULES};
 use crate::output::Output;
-use crate::registry::{Registry, handle};
 use crate::stream::{STREAMS, Stream};
+use graph::{Registry, handle};
 
 /// A context: the owner of memory, modules, streams and of the error that ends it.
 pub struct Context {

@@ -10,8 +10,8 @@ use crate::capture::Place;
 use crate::context::Context;
 use crate::device::lock;
 use crate::guard::Answer;
-use crate::registry::Registry;
 use crate::stream::{Stream, Ticket, Work};
+use graph::Registry;
 
 /// An event.
 pub struct Event {

@@ -34,7 +34,6 @@ mod module;
 mod occupancy;
 mod output;
 mod pool;
-mod registry;
 mod stream;
 
 /// What calls answer that exist in CUDA, but not here.

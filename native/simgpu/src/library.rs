@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::device::lock;
 use crate::guard::Answer;
 use crate::module::{Code, Function, MODULES, Module, Settings};
-use crate::registry::{Registry, handle};
+use graph::{Registry, handle};
 
 /// A library.
 pub struct Library {

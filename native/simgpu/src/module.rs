@@ -17,7 +17,7 @@ use crate::guard::Answer;
 use crate::jit::Logs;
 use crate::library::KERNELS;
 use crate::memory::{self, Allocation, Kind};
-use crate::registry::{Registry, handle};
+use graph::{Registry, handle};
 
 /// Dynamic shared memory that a kernel may use without asking.
 pub const DEFAULT_SHARED: i32 = 48 << 10;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::registry::Registry;
+use graph::Registry;
 
 /// A pool. Its numbers answer `cuMemPoolGetAttribute`.
 pub struct Pool {

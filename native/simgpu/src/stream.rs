@@ -20,7 +20,7 @@ use crate::context::{self, Context};
 use crate::device::lock;
 use crate::event::Event;
 use crate::guard::{self, Answer};
-use crate::registry::Registry;
+use graph::Registry;
 
 /// Launches block their caller when this many are unfinished.
 const LAUNCH_LIMIT: u64 = 1024;

@@ -12,8 +12,8 @@ use crate::capture::{self, State};
 use crate::exports::graph::{check_edges, nodes};
 use crate::graph::{PLAIN, graph};
 use crate::guard::{Answer, exports, put, put_optional};
-use crate::registry::handle;
 use crate::stream::{Role, Stream, stream, stream_at_any_time};
+use graph::handle;
 
 /// `cuStreamUpdateCaptureDependencies` adds to what the stream waits for, or replaces it.
 const ADD: u32 = 0;

@@ -10,8 +10,8 @@ use cuda_abi::{
 use crate::guard::{exports, put, put_optional};
 use crate::launch::{Shape, launch};
 use crate::module::{attribute, function, set_attribute};
-use crate::registry::handle;
 use crate::stream::stream;
+use graph::handle;
 
 const LOADED: CUfunctionLoadingState = 1;
 const ATTRIBUTE_COOPERATIVE: i32 = 2;

@@ -8,7 +8,7 @@ use cuda_abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUgraphNodeType, CUresult}
 
 use crate::graph::{Graph, Node, PLAIN, graph, node, node_handle};
 use crate::guard::{Answer, exports, put};
-use crate::registry::handle;
+use graph::{NodeAction as _, handle};
 
 /// The nodes of a list of handles.
 ///

@@ -13,7 +13,7 @@ use crate::graph::action::{Action, KernelCall, copy_parameters, fill_parameters}
 use crate::graph::node;
 use crate::guard::{Answer, exports, put};
 use crate::library::KERNELS;
-use crate::registry::handle;
+use graph::handle;
 
 const ATTRIBUTE_COOPERATIVE: i32 = 2;
 const LOCATION_DEVICE: i32 = 1;

@@ -2,13 +2,16 @@
 
 use std::ffi::c_void;
 
-use cuda_abi::{CUdevice, CUgraph, CUgraphMem_attribute, CUhostFn, CUresult, CUuserObject};
+use cuda_abi::{
+    CUDA_HOST_NODE_PARAMS, CUdevice, CUgraph, CUgraphMem_attribute, CUhostFn, CUresult, CUuserObject,
+};
 
 use crate::device::device;
+use crate::graph::action::HostCall;
 use crate::graph::graph;
 use crate::graph::memory::{reset_high, usage};
-use crate::graph::user_object::{Held, UserObject, user_object};
 use crate::guard::{exports, put};
+use graph::{Held, UserObject, user_object};
 
 /// The destructor may run whenever it likes: the only kind there is.
 const NO_DESTRUCTOR_SYNC: u32 = 1;
@@ -23,7 +26,8 @@ exports! {
         if object_out.is_null() || flags != NO_DESTRUCTOR_SYNC || initialRefcount == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        put(object_out, UserObject::create(destroy, ptr, initialRefcount))
+        let call = HostCall::new(&CUDA_HOST_NODE_PARAMS { r#fn: Some(destroy), userData: ptr })?;
+        put(object_out, UserObject::create(Box::new(move || call.call()), initialRefcount))
     }
 
     fn cuUserObjectRetain(object: CUuserObject, count: u32) {

@@ -11,8 +11,8 @@ use crate::device::{self, DRIVER_VERSION};
 use crate::guard::{Answer, call_any_time, put, put_optional, refuse_initialisation, set_ready};
 use crate::jit::Logs;
 use crate::module::{Code, MODULES, Module};
-use crate::registry::handle;
 use crate::{attributes, context};
+use graph::handle;
 
 const SYMBOL_FOUND: CUdriverProcAddressQueryResult = 0;
 const SYMBOL_NOT_FOUND: CUdriverProcAddressQueryResult = 1;

@@ -14,7 +14,7 @@ use crate::guard::{exports, put, put_optional};
 use crate::jit::Logs;
 use crate::library::{Library, kernel, library};
 use crate::module::{Code, attribute, set_attribute};
-use crate::registry::handle;
+use graph::handle;
 
 exports! {
     fn cuLibraryLoadData(

@@ -11,7 +11,7 @@ use crate::context::current;
 use crate::guard::{Answer, exports, put, put_optional};
 use crate::jit::Logs;
 use crate::module::{Code, MODULES, Module, module};
-use crate::registry::handle;
+use graph::handle;
 
 /// Lazy loading.
 const LAZY: CUmoduleLoadingMode = 2;

@@ -8,7 +8,7 @@ use cuda_abi::{CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUdeviceptr, CUpointer_
 use crate::context::current;
 use crate::guard::{Answer, exports, put};
 use crate::memory::{Allocation, Kind, find};
-use crate::registry::handle;
+use graph::handle;
 
 /// Writes one attribute; `unknown` says what a pointer that CUDA does not know gets.
 ///

@@ -16,8 +16,8 @@ use crate::graph::{self, memory::GraphMemory};
 use crate::guard::{Answer, exports, put};
 use crate::memory::{self, Kind, find, reserved_size};
 use crate::pool::{POOLS, Pool};
-use crate::registry::handle;
 use crate::stream::{Stream, Work, stream};
+use ::graph::handle;
 
 const LOCATION_DEVICE: i32 = 1;
 const ALLOCATION_PINNED: i32 = 1;

@@ -14,6 +14,8 @@ use cuda_abi::{
 use crate::context::Context;
 use crate::copy::{End, Extent, Filling, Side, Transfer, Value};
 use crate::event::Event;
+use graph::{Names, NodeAction};
+
 use crate::graph::Graph;
 use crate::graph::memory::GraphMemory;
 use crate::guard::{Answer, in_host_function};
@@ -34,9 +36,11 @@ pub enum Action {
     Free(u64),
 }
 
-impl Action {
-    /// Its kind in CUDA's numbers.
-    pub fn kind(&self) -> CUgraphNodeType {
+/// All graphs and nodes of this process.
+pub static NAMES: Names<Action> = Names::new();
+
+impl NodeAction for Action {
+    fn kind(&self) -> CUgraphNodeType {
         match self {
             Self::Empty => CU_GRAPH_NODE_TYPE_EMPTY,
             Self::Kernel(_) => CU_GRAPH_NODE_TYPE_KERNEL,
@@ -51,11 +55,7 @@ impl Action {
         }
     }
 
-    /// The same for a node of another graph.
-    ///
-    /// # Errors
-    /// NOT_SUPPORTED for what has an address of its own.
-    pub fn duplicate(&self) -> Answer<Self> {
+    fn duplicate(&self) -> Answer<Self> {
         Ok(match self {
             Self::Empty => Self::Empty,
             Self::Kernel(call) => Self::Kernel(call.with_shape(call.shape)),
@@ -69,6 +69,19 @@ impl Action {
         })
     }
 
+    fn child(&self) -> Option<&Arc<Graph>> {
+        match self {
+            Self::Child(graph) => Some(graph),
+            _ => None,
+        }
+    }
+
+    fn names() -> &'static Names<Self> {
+        &NAMES
+    }
+}
+
+impl Action {
     /// Does it, where it is something that a context does.
     ///
     /// # Errors

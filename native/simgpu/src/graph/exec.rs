@@ -15,11 +15,11 @@ use crate::capture;
 use crate::device::lock;
 use crate::graph::action::Action;
 use crate::graph::memory;
-use crate::graph::user_object::Held;
 use crate::graph::{Graph, Node};
 use crate::guard::Answer;
-use crate::registry::Registry;
 use crate::stream::{Stream, Ticket, Work};
+use graph::Registry;
+use graph::{Held, NodeAction as _};
 
 /// Memory that a launch left allocated is freed by the next one.
 pub const AUTO_FREE: u64 = 1;

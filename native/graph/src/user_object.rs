@@ -1,32 +1,36 @@
 //! Objects of the program that live as long as graphs that use them.
 
-use std::ffi::c_void;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cuda_abi::{CUresult, CUuserObject};
 
-use crate::guard::{Answer, in_host_function};
 use crate::registry::{Registry, handle};
+use crate::{Answer, lock};
 
-/// An object and the function that ends it.
+/// What ends an object.
+type Destroy = Box<dyn FnOnce() + Send>;
+
+/// An object and what ends it.
 pub struct UserObject {
-    destroy: unsafe extern "C" fn(*mut c_void),
-    data: *mut c_void,
+    destroy: Mutex<Option<Destroy>>,
     references: AtomicU64,
 }
 
-// SAFETY: the program hands the pointer over for its own function, which CUDA calls on another thread by contract.
-unsafe impl Send for UserObject {}
-// SAFETY: as above; nothing here follows the pointer.
-unsafe impl Sync for UserObject {}
-
 static OBJECTS: Registry<UserObject> = Registry::new();
 
+impl fmt::Debug for UserObject {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("UserObject").field("references", &self.references).finish_non_exhaustive()
+    }
+}
+
 impl UserObject {
-    /// An object with `count` references of the program.
-    pub fn create(destroy: unsafe extern "C" fn(*mut c_void), data: *mut c_void, count: u32) -> CUuserObject {
-        let object = Arc::new(Self { destroy, data, references: AtomicU64::new(count.into()) });
+    /// An object with `count` references of the program; `destroy` is called once, by whoever gives up the last.
+    pub fn create(destroy: Destroy, count: u32) -> CUuserObject {
+        let object =
+            Arc::new(Self { destroy: Mutex::new(Some(destroy)), references: AtomicU64::new(count.into()) });
         CUuserObject(OBJECTS.insert(&object))
     }
 
@@ -47,16 +51,21 @@ impl UserObject {
         let before = self.references.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         if before.map_err(|_| CUresult::INVALID_VALUE)? == count {
             OBJECTS.remove(handle(self));
-            // SAFETY: the program gave function and pointer for this call, which is the only one.
-            in_host_function(|| unsafe { (self.destroy)(self.data) });
+            let destroy = lock(&self.destroy).take();
+            if let Some(destroy) = destroy {
+                destroy();
+            }
         }
         Ok(())
     }
 }
 
 /// References of a graph.
+#[derive(Debug)]
 pub struct Held {
+    /// The object.
     pub object: Arc<UserObject>,
+    /// How many.
     pub count: u64,
 }
 

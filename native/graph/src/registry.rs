@@ -9,6 +9,7 @@ pub struct Registry<T>(LazyLock<RwLock<HashMap<usize, Arc<T>>>>);
 
 impl<T> Registry<T> {
     /// An empty registry.
+    #[allow(clippy::new_without_default, reason = "made in statics")]
     pub const fn new() -> Self {
         Self(LazyLock::new(RwLock::default))
     }
