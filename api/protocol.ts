@@ -42,4 +42,6 @@ export const protocolCalls: readonly ProtocolCall[] = [
   },
   // The client has done what a callback asked for; pulls carry their bytes.
   { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },
+  // The pool that a program knows as a device's default pool.
+  { name: "farpoolDefaultPool", id: 0x0014, request: { pool: "new MemoryPool", device: "i32" } },
 ];

@@ -30,6 +30,7 @@ const programs = [
   "per-thread-stream",
   "rectangles",
   "reduction",
+  "stream-allocation",
   "stream-overlap",
   "symbols",
   "two-gpu-relay",

@@ -59,6 +59,24 @@ describe("-m", () => {
   });
 });
 
+describe("-m with memory in the order of streams", () => {
+  it("bounds what pools hold, and lets freed memory be allocated again without a wait in between", async () => {
+    const result = await pool.farpool([
+      ...["run", "-n", "1", "-m", "1024", "--"],
+      ...[example("allocate"), "64", "100", "0", "async"],
+    ]);
+
+    expect(result).toMatchObject({ status: 0, stderr: "" });
+    const seen = parse(result.stdout);
+    expect(seen.endedBy).toBe("cudaErrorMemoryAllocation");
+    expect(seen.allocated).toBeLessThanOrEqual(1024 * mib);
+    expect(seen.allocated).toBeGreaterThanOrEqual(512 * mib);
+    expect(seen.freeAfter).toBeLessThan(64 * mib);
+    expect(result.stdout).toContain("allocated again\n");
+    await pool.expectNothingHeld();
+  });
+});
+
 describe("-p", () => {
   it("is a share of the GPU's memory", async () => {
     const whole = (await pool.gpu()).memoryTotalBytes;

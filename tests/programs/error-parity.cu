@@ -628,6 +628,59 @@ static void outOfMemory() {
     D("device 99", cuDeviceGetDefaultMemPool, &pool, 99);
 }
 
+static void pools() {
+    start();
+    CUmemoryPool pool, standard;
+    CUstream stream;
+    CUdeviceptr block, other;
+    MUST(cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING);
+    MUST(cuDeviceGetDefaultMemPool, &standard, 0);
+    CUmemPoolProps properties = {};
+    properties.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    D("no place", cuMemPoolCreate, nullptr, &properties);
+    D("no properties", cuMemPoolCreate, &pool, nullptr);
+    properties.location.id = 99;
+    D("device 99", cuMemPoolCreate, &pool, &properties);
+    properties.location.id = 0;
+    properties.allocType = CU_MEM_ALLOCATION_TYPE_INVALID;
+    D("of no kind", cuMemPoolCreate, &pool, &properties);
+    properties.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    D("between processes", cuMemPoolCreate, &pool, &properties);
+    properties.handleTypes = CU_MEM_HANDLE_TYPE_NONE;
+    properties.maxSize = 1 << 20;
+    D("well", cuMemPoolCreate, &pool, &properties);
+    D("more than the pool may hold", cuMemAllocFromPoolAsync, &block, 4 << 20, pool, stream);
+    D("no place", cuMemAllocFromPoolAsync, nullptr, 16, pool, stream);
+    D("no pool", cuMemAllocFromPoolAsync, &block, 16, nullptr, stream);
+    D("no bytes", cuMemAllocFromPoolAsync, &block, 0, pool, stream);
+    D("a pool of another device", cuDeviceSetMemPool, 1, pool);
+    D("no pool", cuDeviceSetMemPool, 0, nullptr);
+    D("well", cuDeviceSetMemPool, 0, pool);
+    D("from the device's new pool, too much", cuMemAllocAsync, &block, 4 << 20, stream);
+    D("from the device's new pool", cuMemAllocAsync, &block, 4096, stream);
+    uint64_t value = 1;
+    D("attribute 0", cuMemPoolGetAttribute, pool, static_cast<CUmemPool_attribute>(0), &value);
+    D("attribute 99", cuMemPoolGetAttribute, pool, static_cast<CUmemPool_attribute>(99), &value);
+    D("no place", cuMemPoolGetAttribute, pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, nullptr);
+    D("a mark that is not 0", cuMemPoolSetAttribute, pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value);
+    D("what only the driver sets", cuMemPoolSetAttribute, pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &value);
+    D("no value", cuMemPoolSetAttribute, pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, nullptr);
+    D("no pool", cuMemPoolTrimTo, nullptr, 0);
+    D("inside the block", cuMemFreeAsync, block + 256, stream);
+    D("well", cuMemFreeAsync, block, stream);
+    D("twice", cuMemFreeAsync, block, stream);
+    MUST(cuMemAllocAsync, &other, 4096, stream);
+    D("memory of a pool", cuMemFree, other);
+    D("twice", cuMemFree, other);
+    D("the default pool", cuMemPoolDestroy, standard);
+    D("well", cuMemPoolDestroy, pool);
+    D("twice", cuMemPoolDestroy, pool);
+    D("destroyed", cuMemPoolTrimTo, pool, 0);
+    D("from the default pool again", cuMemAllocAsync, &block, 4 << 20, stream);
+}
+
 static void contexts() {
     start();
     CUcontext other, current, primary;
@@ -1087,6 +1140,7 @@ static const Scenario scenarios[] = {
     {"trap", trap},
     {"shared-out-of-range", sharedOutOfRange},
     {"fault-in-own-context", faultInOwnContext},
+    {"pools", pools},
     {"capture", capture},
 };
 

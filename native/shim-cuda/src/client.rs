@@ -18,6 +18,7 @@ use crate::entry::Answer;
 use crate::event::Events;
 use crate::memory::Ranges;
 use crate::module::Modules;
+use crate::pool::Pools;
 use crate::remembered::Remembered;
 use crate::report;
 use crate::stream::Streams;
@@ -43,6 +44,8 @@ pub struct Client {
     pub modules: Modules,
     /// Answers that need not be asked for again.
     pub remembered: Remembered,
+    /// Memory pools.
+    pub pools: Pools,
     /// Streams.
     pub streams: Streams,
     /// Events.
@@ -67,6 +70,7 @@ impl Client {
             ranges: Ranges::default(),
             modules: Modules::default(),
             remembered: Remembered::default(),
+            pools: Pools::default(),
             streams: Streams::default(),
             events: Events::default(),
             actions: Actions::default(),

@@ -23,6 +23,7 @@ mod launch;
 mod memory;
 mod module;
 mod output;
+mod pool;
 mod private_tables;
 mod program;
 mod rectangle;

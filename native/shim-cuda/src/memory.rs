@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cuda_abi::CUresult;
-use wire::handle::Context;
+use wire::handle::{Context, MemoryPool};
 
 use crate::entry::Answer;
 use crate::reserve;
@@ -14,6 +14,8 @@ use crate::reserve;
 pub enum RangeKind {
     /// Memory that a program allocated on a device and may free.
     Device,
+    /// The same from a pool, in the order of a stream.
+    Pooled(MemoryPool),
     /// A variable of a loaded module.
     Global,
     /// Host memory from `cuMemHostAlloc` and its kin; the value is its flags.
@@ -25,7 +27,12 @@ pub enum RangeKind {
 impl RangeKind {
     /// Whether the bytes are on a device.
     pub fn is_device(self) -> bool {
-        matches!(self, RangeKind::Device | RangeKind::Global)
+        matches!(self, RangeKind::Device | RangeKind::Pooled(_) | RangeKind::Global)
+    }
+
+    /// Whether the program frees it.
+    pub fn is_freeable(self) -> bool {
+        matches!(self, RangeKind::Device | RangeKind::Pooled(_))
     }
 }
 
@@ -109,7 +116,7 @@ impl Ranges {
     pub fn forget_context(&self, context: Context) {
         self.write().by_start.retain(|_, range| {
             let gone = range.context == context && range.kind.is_device();
-            if gone && range.kind == RangeKind::Device {
+            if gone && range.kind.is_freeable() {
                 reserve::give(range.start, range.length);
             }
             !gone

@@ -18,6 +18,7 @@ mod memory;
 mod outbox;
 mod output;
 mod parked;
+mod pools;
 mod serve;
 mod snapshot;
 mod staging;

@@ -11,15 +11,19 @@ use ledger::{Ledger, LedgerError, SlotHandle};
 
 use crate::assignment::GpuAssignment;
 use crate::counters::{Counters, GpuReport};
+use crate::pools::Pool;
 
 /// Drivers hand memory out in pieces of at least this size.
 const GRANULARITY: u64 = 512;
 
-#[derive(Debug, Clone, Copy)]
-struct Allocation {
+/// Memory that was allocated and is accounted for.
+#[derive(Debug, Clone)]
+pub struct Allocation {
     device: usize,
     context: u32,
     bytes: u64,
+    /// The pool it is from, which keeps the account.
+    pool: Option<Arc<Pool>>,
 }
 
 /// Memory of one worker.
@@ -73,6 +77,14 @@ impl Memory {
         }
     }
 
+    /// Notes `bytes` on `device` that are taken already.
+    pub fn reserve_beyond_limit(&self, device: usize, bytes: u64) {
+        let Ok(ordinal) = u32::try_from(device) else { return };
+        if let Err(error) = self.slot.reserve(ordinal, bytes, None) {
+            tracing::error!("{bytes} bytes could not be noted in the session's ledger: {error}");
+        }
+    }
+
     /// Gives `bytes` on `device` back.
     pub fn release(&self, device: usize, bytes: u64) {
         let Ok(ordinal) = u32::try_from(device) else { return };
@@ -83,7 +95,23 @@ impl Memory {
 
     /// Notes that `address` stands for `bytes` that were reserved on `device`, in the client's `context`.
     pub fn allocated(&self, address: u64, device: usize, context: u32, bytes: u64) {
-        let allocation = Allocation { device, context, bytes };
+        let allocation = Allocation { device, context, bytes, pool: None };
+        self.put_back(address, allocation);
+    }
+
+    /// The same for memory from `pool`, which accounts for it.
+    pub fn allocated_from(&self, pool: &Arc<Pool>, address: u64, context: u32, bytes: u64) {
+        let pool = Some(Arc::clone(pool));
+        self.put_back(address, Allocation { device: 0, context, bytes, pool });
+    }
+
+    /// Takes an allocation out: its free is on its way, and its address may be given out again.
+    pub fn take(&self, address: u64) -> Option<Allocation> {
+        self.allocations.lock().unwrap_or_else(PoisonError::into_inner).remove(&address)
+    }
+
+    /// Notes an allocation.
+    pub fn put_back(&self, address: u64, allocation: Allocation) {
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).insert(address, allocation);
     }
 
@@ -94,9 +122,16 @@ impl Memory {
 
     /// Gives the memory behind `address` back: it was freed.
     pub fn freed(&self, address: u64) {
-        let known = self.allocations.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
-        if let Some(allocation) = known {
-            self.release(allocation.device, allocation.bytes);
+        if let Some(allocation) = self.take(address) {
+            self.settle(allocation);
+        }
+    }
+
+    /// Gives memory back that was taken out.
+    pub fn settle(&self, allocation: Allocation) {
+        match &allocation.pool {
+            Some(pool) => pool.settle(self, allocation.bytes),
+            None => self.release(allocation.device, allocation.bytes),
         }
     }
 
@@ -105,13 +140,11 @@ impl Memory {
         let mut gone = Vec::new();
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, allocation| {
             if allocation.context == context {
-                gone.push(*allocation);
+                gone.push(allocation.clone());
             }
             allocation.context != context
         });
-        for allocation in gone {
-            self.release(allocation.device, allocation.bytes);
-        }
+        gone.into_iter().for_each(|allocation| self.settle(allocation));
     }
 
     /// Bytes that the whole session uses on `device`.

@@ -162,7 +162,13 @@ fn on_legacy_stream(call: CallId) -> bool {
 
 /// Calls whose answer depends on what was freed before.
 fn wants_memory(call: CallId) -> bool {
-    [cuda::CuMemAllocV2::CALL, cuda::CuMemAllocPitchV2::CALL, cuda::CuMemGetInfoV2::CALL].contains(&call)
+    [
+        cuda::CuMemAllocV2::CALL,
+        cuda::CuMemAllocPitchV2::CALL,
+        cuda::CuMemGetInfoV2::CALL,
+        cuda::CuMemAllocFromPoolAsync::CALL,
+    ]
+    .contains(&call)
 }
 
 /// Calls that concern everything in a context.

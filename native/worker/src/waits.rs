@@ -17,7 +17,7 @@ use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
 use wire::CallId;
 
-use crate::memory::Memory;
+use crate::memory::{Allocation, Memory};
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
 use crate::staging::{Buffer, Staging};
@@ -65,6 +65,8 @@ pub enum Then {
     Recycle(Buffer),
     /// A stream may take launches again.
     Marker(Arc<AtomicU32>),
+    /// Memory of a pool was freed.
+    Settle(Allocation),
     /// Memory is freed that the GPU may have been using.
     Free {
         /// Its address.
@@ -122,6 +124,8 @@ struct Shared {
     open: AtomicUsize,
     /// Frees among them.
     frees: AtomicUsize,
+    /// Frees of pools' memory among them.
+    settling: AtomicUsize,
     downloads: Mutex<Vec<Arc<Download>>>,
     /// Events to be used again, by the address of their context.
     events: Mutex<HashMap<usize, Vec<CUevent>>>,
@@ -150,6 +154,7 @@ impl Waits {
             wake,
             open: AtomicUsize::new(0),
             frees: AtomicUsize::new(0),
+            settling: AtomicUsize::new(0),
             downloads: Mutex::default(),
             events: Mutex::default(),
         };
@@ -184,9 +189,11 @@ impl Waits {
             self.lanes.retain(|_, lane| lock(&lane.queue).running);
         }
         self.shared.open.fetch_add(1, Ordering::AcqRel);
-        if matches!(then, Then::Free { .. }) {
-            self.shared.frees.fetch_add(1, Ordering::AcqRel);
-        }
+        match then {
+            Then::Free { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
+            Then::Settle(_) => self.shared.settling.fetch_add(1, Ordering::AcqRel),
+            _ => 0,
+        };
         let lane = Arc::clone(self.lanes.entry(key).or_default());
         let mut queue = lock(&lane.queue);
         queue.waits.push_back(Wait { context, until, then });
@@ -235,6 +242,11 @@ impl Waits {
     /// Whether memory is still to be freed: whoever wants memory must wait for it.
     pub fn has_frees(&self) -> bool {
         self.shared.frees.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether memory of pools is still to be freed: whoever gets none must wait for it.
+    pub fn has_settling(&self) -> bool {
+        self.shared.settling.load(Ordering::Acquire) > 0
     }
 
     /// An event that is not needed any more.
@@ -319,6 +331,10 @@ impl Shared {
             Then::Recycle(buffer) => self.staging.give(buffer),
             Then::Marker(outstanding) => {
                 outstanding.fetch_sub(1, Ordering::AcqRel);
+            }
+            Then::Settle(allocation) => {
+                self.memory.settle(allocation);
+                self.settling.fetch_sub(1, Ordering::AcqRel);
             }
             Then::Free { address, call } => {
                 // SAFETY: the address was allocated by this worker and is freed once: the request was checked.

@@ -20,6 +20,7 @@ use crate::manual::modules::Modules;
 use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
+use crate::pools::Pools;
 use crate::staging::{Buffer, Staging};
 use crate::streams::Streams;
 use crate::waits::{LaneKey, Then, Until, Waits};
@@ -64,6 +65,8 @@ pub struct Worker {
     pub footprint: Footprint,
     /// Memory accounting.
     pub memory: Arc<Memory>,
+    /// Memory pools.
+    pub pools: Pools,
     /// Counts.
     pub counters: Arc<Counters>,
     /// Images in upload and the functions of loaded ones.
@@ -129,6 +132,7 @@ impl Worker {
             uploads: VecDeque::new(),
             handles: Handles::default(),
             memory,
+            pools: Pools::default(),
             counters,
             modules: Modules::default(),
             context: 0,

@@ -183,6 +183,22 @@ pub struct Functions {
     cuStreamGetCaptureInfo_v3: Option<PFN_cuStreamGetCaptureInfo_v3>,
     cuStreamIsCapturing: Option<PFN_cuStreamIsCapturing>,
     cuThreadExchangeStreamCaptureMode: Option<PFN_cuThreadExchangeStreamCaptureMode>,
+    cuDeviceGetDefaultMemPool: Option<PFN_cuDeviceGetDefaultMemPool>,
+    cuDeviceGetMemPool: Option<PFN_cuDeviceGetMemPool>,
+    cuDeviceSetMemPool: Option<PFN_cuDeviceSetMemPool>,
+    cuMemAllocAsync: Option<PFN_cuMemAllocAsync>,
+    cuMemAllocFromPoolAsync: Option<PFN_cuMemAllocFromPoolAsync>,
+    cuMemFreeAsync: Option<PFN_cuMemFreeAsync>,
+    cuMemGetDefaultMemPool: Option<PFN_cuMemGetDefaultMemPool>,
+    cuMemGetMemPool: Option<PFN_cuMemGetMemPool>,
+    cuMemPoolCreate: Option<PFN_cuMemPoolCreate>,
+    cuMemPoolDestroy: Option<PFN_cuMemPoolDestroy>,
+    cuMemPoolGetAccess: Option<PFN_cuMemPoolGetAccess>,
+    cuMemPoolGetAttribute: Option<PFN_cuMemPoolGetAttribute>,
+    cuMemPoolSetAccess: Option<PFN_cuMemPoolSetAccess>,
+    cuMemPoolSetAttribute: Option<PFN_cuMemPoolSetAttribute>,
+    cuMemPoolTrimTo: Option<PFN_cuMemPoolTrimTo>,
+    cuMemSetMemPool: Option<PFN_cuMemSetMemPool>,
     cuDeviceGetTexture1DLinearMaxWidth: Option<PFN_cuDeviceGetTexture1DLinearMaxWidth>,
 }
 
@@ -778,6 +794,70 @@ impl Functions {
                     .map(|found| *found),
                 cuThreadExchangeStreamCaptureMode: library
                     .get::<PFN_cuThreadExchangeStreamCaptureMode>(b"cuThreadExchangeStreamCaptureMode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuDeviceGetDefaultMemPool: library
+                    .get::<PFN_cuDeviceGetDefaultMemPool>(b"cuDeviceGetDefaultMemPool\0")
+                    .ok()
+                    .map(|found| *found),
+                cuDeviceGetMemPool: library
+                    .get::<PFN_cuDeviceGetMemPool>(b"cuDeviceGetMemPool\0")
+                    .ok()
+                    .map(|found| *found),
+                cuDeviceSetMemPool: library
+                    .get::<PFN_cuDeviceSetMemPool>(b"cuDeviceSetMemPool\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemAllocAsync: library
+                    .get::<PFN_cuMemAllocAsync>(b"cuMemAllocAsync\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemAllocFromPoolAsync: library
+                    .get::<PFN_cuMemAllocFromPoolAsync>(b"cuMemAllocFromPoolAsync\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemFreeAsync: library
+                    .get::<PFN_cuMemFreeAsync>(b"cuMemFreeAsync\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemGetDefaultMemPool: library
+                    .get::<PFN_cuMemGetDefaultMemPool>(b"cuMemGetDefaultMemPool\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemGetMemPool: library
+                    .get::<PFN_cuMemGetMemPool>(b"cuMemGetMemPool\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolCreate: library
+                    .get::<PFN_cuMemPoolCreate>(b"cuMemPoolCreate\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolDestroy: library
+                    .get::<PFN_cuMemPoolDestroy>(b"cuMemPoolDestroy\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolGetAccess: library
+                    .get::<PFN_cuMemPoolGetAccess>(b"cuMemPoolGetAccess\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolGetAttribute: library
+                    .get::<PFN_cuMemPoolGetAttribute>(b"cuMemPoolGetAttribute\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolSetAccess: library
+                    .get::<PFN_cuMemPoolSetAccess>(b"cuMemPoolSetAccess\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolSetAttribute: library
+                    .get::<PFN_cuMemPoolSetAttribute>(b"cuMemPoolSetAttribute\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemPoolTrimTo: library
+                    .get::<PFN_cuMemPoolTrimTo>(b"cuMemPoolTrimTo\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemSetMemPool: library
+                    .get::<PFN_cuMemSetMemPool>(b"cuMemSetMemPool\0")
                     .ok()
                     .map(|found| *found),
                 cuDeviceGetTexture1DLinearMaxWidth: library
@@ -2585,6 +2665,184 @@ impl Functions {
         match self.cuThreadExchangeStreamCaptureMode {
             // SAFETY: the caller keeps the contract of this call.
             Some(driver_function) => unsafe { driver_function(mode) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuDeviceGetDefaultMemPool(&self, pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
+        match self.cuDeviceGetDefaultMemPool {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool_out, dev) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuDeviceGetMemPool(&self, pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
+        match self.cuDeviceGetMemPool {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, dev) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuDeviceSetMemPool(&self, dev: CUdevice, pool: CUmemoryPool) -> CUresult {
+        match self.cuDeviceSetMemPool {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(dev, pool) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemAllocAsync(
+        &self,
+        dptr: *mut CUdeviceptr,
+        bytesize: usize,
+        hStream: CUstream,
+    ) -> CUresult {
+        match self.cuMemAllocAsync {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(dptr, bytesize, hStream) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemAllocFromPoolAsync(
+        &self,
+        dptr: *mut CUdeviceptr,
+        bytesize: usize,
+        pool: CUmemoryPool,
+        hStream: CUstream,
+    ) -> CUresult {
+        match self.cuMemAllocFromPoolAsync {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(dptr, bytesize, pool, hStream) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemFreeAsync(&self, dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
+        match self.cuMemFreeAsync {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(dptr, hStream) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemGetDefaultMemPool(
+        &self,
+        pool_out: *mut CUmemoryPool,
+        location: *mut CUmemLocation,
+        r#type: CUmemAllocationType,
+    ) -> CUresult {
+        match self.cuMemGetDefaultMemPool {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool_out, location, r#type) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemGetMemPool(
+        &self,
+        pool: *mut CUmemoryPool,
+        location: *mut CUmemLocation,
+        r#type: CUmemAllocationType,
+    ) -> CUresult {
+        match self.cuMemGetMemPool {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, location, r#type) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolCreate(
+        &self,
+        pool: *mut CUmemoryPool,
+        poolProps: *const CUmemPoolProps,
+    ) -> CUresult {
+        match self.cuMemPoolCreate {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, poolProps) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolDestroy(&self, pool: CUmemoryPool) -> CUresult {
+        match self.cuMemPoolDestroy {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolGetAccess(
+        &self,
+        flags: *mut CUmemAccess_flags,
+        memPool: CUmemoryPool,
+        location: *mut CUmemLocation,
+    ) -> CUresult {
+        match self.cuMemPoolGetAccess {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(flags, memPool, location) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolGetAttribute(
+        &self,
+        pool: CUmemoryPool,
+        attr: CUmemPool_attribute,
+        value: *mut c_void,
+    ) -> CUresult {
+        match self.cuMemPoolGetAttribute {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, attr, value) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolSetAccess(
+        &self,
+        pool: CUmemoryPool,
+        map: *const CUmemAccessDesc,
+        count: usize,
+    ) -> CUresult {
+        match self.cuMemPoolSetAccess {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, map, count) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolSetAttribute(
+        &self,
+        pool: CUmemoryPool,
+        attr: CUmemPool_attribute,
+        value: *mut c_void,
+    ) -> CUresult {
+        match self.cuMemPoolSetAttribute {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, attr, value) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemPoolTrimTo(&self, pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult {
+        match self.cuMemPoolTrimTo {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(pool, minBytesToKeep) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemSetMemPool(
+        &self,
+        location: *mut CUmemLocation,
+        r#type: CUmemAllocationType,
+        pool: CUmemoryPool,
+    ) -> CUresult {
+        match self.cuMemSetMemPool {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(location, r#type, pool) },
             None => CUresult::NOT_FOUND,
         }
     }

@@ -61,7 +61,7 @@ exports! {
         if dptr == 0 {
             return Ok(());
         }
-        let known = client.ranges.remove(dptr, |range| range.kind == RangeKind::Device);
+        let known = client.ranges.remove(dptr, |range| range.kind.is_freeable());
         let range = known.ok_or(CUresult::INVALID_VALUE)?;
         reserve::give(range.start, range.length);
         client.post(&cuda::CuMemFreeV2 { address: dptr })
@@ -87,7 +87,7 @@ exports! {
 }
 
 /// Allocates until the addresses are free in this process too; allocations whose are not go back.
-fn allocate<T>(client: &Client, ask: impl Fn() -> Answer<(T, u64, u64)>) -> Answer<(T, u64)> {
+pub(super) fn allocate<T>(client: &Client, ask: impl Fn() -> Answer<(T, u64, u64)>) -> Answer<(T, u64)> {
     /// Tries before this process is taken to be full.
     const TRIES: usize = 16;
     let mut colliding = Vec::new();

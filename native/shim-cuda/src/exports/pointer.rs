@@ -8,7 +8,7 @@ use cuda_abi::{CUcontext, CUdeviceptr, CUmemoryPool, CUpointer_attribute, CUresu
 use crate::client::Client;
 use crate::convert::opaque;
 use crate::entry::Answer;
-use crate::memory::Range;
+use crate::memory::{Range, RangeKind};
 
 /// `CU_MEMORYTYPE_HOST` and `CU_MEMORYTYPE_DEVICE`.
 const HOST: c_uint = 1;
@@ -103,7 +103,11 @@ unsafe fn answer(
             abi::CU_POINTER_ATTRIBUTE_MAPPED => place.cast::<c_uint>().write(1),
             abi::CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES => place.cast::<u64>().write(0),
             abi::CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE => {
-                place.cast::<CUmemoryPool>().write(CUmemoryPool::NULL);
+                let pool = match range.kind {
+                    RangeKind::Pooled(pool) => opaque(pool),
+                    _ => CUmemoryPool::NULL,
+                };
+                place.cast::<CUmemoryPool>().write(pool);
             }
             _ => return Err(CUresult::INVALID_VALUE),
         }

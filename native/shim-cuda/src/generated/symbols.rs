@@ -152,10 +152,7 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuDeviceGetAttribute", Address(crate::exports::cuDeviceGetAttribute as *const c_void)),
     ("cuDeviceGetByPCIBusId", Address(crate::exports::cuDeviceGetByPCIBusId as *const c_void)),
     ("cuDeviceGetCount", Address(crate::exports::cuDeviceGetCount as *const c_void)),
-    (
-        "cuDeviceGetDefaultMemPool",
-        Address(crate::generated::unsupported::cuDeviceGetDefaultMemPool as *const c_void),
-    ),
+    ("cuDeviceGetDefaultMemPool", Address(crate::exports::cuDeviceGetDefaultMemPool as *const c_void)),
     (
         "cuDeviceGetDevResource",
         Address(crate::generated::unsupported::cuDeviceGetDevResource as *const c_void),
@@ -173,7 +170,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         Address(crate::generated::unsupported::cuDeviceGetHostAtomicCapabilities as *const c_void),
     ),
     ("cuDeviceGetLuid", Address(crate::generated::unsupported::cuDeviceGetLuid as *const c_void)),
-    ("cuDeviceGetMemPool", Address(crate::generated::unsupported::cuDeviceGetMemPool as *const c_void)),
+    ("cuDeviceGetMemPool", Address(crate::exports::cuDeviceGetMemPool as *const c_void)),
     ("cuDeviceGetName", Address(crate::exports::cuDeviceGetName as *const c_void)),
     (
         "cuDeviceGetNvSciSyncAttributes",
@@ -221,7 +218,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceSetGraphMemAttribute",
         Address(crate::generated::unsupported::cuDeviceSetGraphMemAttribute as *const c_void),
     ),
-    ("cuDeviceSetMemPool", Address(crate::generated::unsupported::cuDeviceSetMemPool as *const c_void)),
+    ("cuDeviceSetMemPool", Address(crate::exports::cuDeviceSetMemPool as *const c_void)),
     ("cuDeviceTotalMem", Address(crate::generated::unsupported::cuDeviceTotalMem as *const c_void)),
     ("cuDeviceTotalMem_v2", Address(crate::exports::cuDeviceTotalMem_v2 as *const c_void)),
     (
@@ -687,15 +684,12 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuMemAdvise", Address(crate::generated::unsupported::cuMemAdvise as *const c_void)),
     ("cuMemAdvise_v2", Address(crate::generated::unsupported::cuMemAdvise_v2 as *const c_void)),
     ("cuMemAlloc", Address(crate::generated::unsupported::cuMemAlloc as *const c_void)),
-    ("cuMemAllocAsync", Address(crate::generated::unsupported::cuMemAllocAsync as *const c_void)),
-    ("cuMemAllocAsync_ptsz", Address(crate::generated::unsupported::cuMemAllocAsync_ptsz as *const c_void)),
-    (
-        "cuMemAllocFromPoolAsync",
-        Address(crate::generated::unsupported::cuMemAllocFromPoolAsync as *const c_void),
-    ),
+    ("cuMemAllocAsync", Address(crate::exports::cuMemAllocAsync as *const c_void)),
+    ("cuMemAllocAsync_ptsz", Address(crate::generated::variants::cuMemAllocAsync_ptsz as *const c_void)),
+    ("cuMemAllocFromPoolAsync", Address(crate::exports::cuMemAllocFromPoolAsync as *const c_void)),
     (
         "cuMemAllocFromPoolAsync_ptsz",
-        Address(crate::generated::unsupported::cuMemAllocFromPoolAsync_ptsz as *const c_void),
+        Address(crate::generated::variants::cuMemAllocFromPoolAsync_ptsz as *const c_void),
     ),
     ("cuMemAllocHost", Address(crate::generated::unsupported::cuMemAllocHost as *const c_void)),
     ("cuMemAllocHost_v2", Address(crate::exports::cuMemAllocHost_v2 as *const c_void)),
@@ -733,8 +727,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         Address(crate::generated::unsupported::cuMemExportToShareableHandle as *const c_void),
     ),
     ("cuMemFree", Address(crate::generated::unsupported::cuMemFree as *const c_void)),
-    ("cuMemFreeAsync", Address(crate::generated::unsupported::cuMemFreeAsync as *const c_void)),
-    ("cuMemFreeAsync_ptsz", Address(crate::generated::unsupported::cuMemFreeAsync_ptsz as *const c_void)),
+    ("cuMemFreeAsync", Address(crate::exports::cuMemFreeAsync as *const c_void)),
+    ("cuMemFreeAsync_ptsz", Address(crate::generated::variants::cuMemFreeAsync_ptsz as *const c_void)),
     ("cuMemFreeHost", Address(crate::exports::cuMemFreeHost as *const c_void)),
     ("cuMemFree_v2", Address(crate::exports::cuMemFree_v2 as *const c_void)),
     ("cuMemGetAccess", Address(crate::generated::unsupported::cuMemGetAccess as *const c_void)),
@@ -748,17 +742,14 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemGetAllocationPropertiesFromHandle",
         Address(crate::generated::unsupported::cuMemGetAllocationPropertiesFromHandle as *const c_void),
     ),
-    (
-        "cuMemGetDefaultMemPool",
-        Address(crate::generated::unsupported::cuMemGetDefaultMemPool as *const c_void),
-    ),
+    ("cuMemGetDefaultMemPool", Address(crate::exports::cuMemGetDefaultMemPool as *const c_void)),
     (
         "cuMemGetHandleForAddressRange",
         Address(crate::generated::unsupported::cuMemGetHandleForAddressRange as *const c_void),
     ),
     ("cuMemGetInfo", Address(crate::generated::unsupported::cuMemGetInfo as *const c_void)),
     ("cuMemGetInfo_v2", Address(crate::exports::cuMemGetInfo_v2 as *const c_void)),
-    ("cuMemGetMemPool", Address(crate::generated::unsupported::cuMemGetMemPool as *const c_void)),
+    ("cuMemGetMemPool", Address(crate::exports::cuMemGetMemPool as *const c_void)),
     ("cuMemHostAlloc", Address(crate::exports::cuMemHostAlloc as *const c_void)),
     (
         "cuMemHostGetDevicePointer",
@@ -779,8 +770,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemMapArrayAsync_ptsz",
         Address(crate::generated::unsupported::cuMemMapArrayAsync_ptsz as *const c_void),
     ),
-    ("cuMemPoolCreate", Address(crate::generated::unsupported::cuMemPoolCreate as *const c_void)),
-    ("cuMemPoolDestroy", Address(crate::generated::unsupported::cuMemPoolDestroy as *const c_void)),
+    ("cuMemPoolCreate", Address(crate::exports::cuMemPoolCreate as *const c_void)),
+    ("cuMemPoolDestroy", Address(crate::exports::cuMemPoolDestroy as *const c_void)),
     (
         "cuMemPoolExportPointer",
         Address(crate::generated::unsupported::cuMemPoolExportPointer as *const c_void),
@@ -789,8 +780,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemPoolExportToShareableHandle",
         Address(crate::generated::unsupported::cuMemPoolExportToShareableHandle as *const c_void),
     ),
-    ("cuMemPoolGetAccess", Address(crate::generated::unsupported::cuMemPoolGetAccess as *const c_void)),
-    ("cuMemPoolGetAttribute", Address(crate::generated::unsupported::cuMemPoolGetAttribute as *const c_void)),
+    ("cuMemPoolGetAccess", Address(crate::exports::cuMemPoolGetAccess as *const c_void)),
+    ("cuMemPoolGetAttribute", Address(crate::exports::cuMemPoolGetAttribute as *const c_void)),
     (
         "cuMemPoolImportFromShareableHandle",
         Address(crate::generated::unsupported::cuMemPoolImportFromShareableHandle as *const c_void),
@@ -799,9 +790,9 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemPoolImportPointer",
         Address(crate::generated::unsupported::cuMemPoolImportPointer as *const c_void),
     ),
-    ("cuMemPoolSetAccess", Address(crate::generated::unsupported::cuMemPoolSetAccess as *const c_void)),
-    ("cuMemPoolSetAttribute", Address(crate::generated::unsupported::cuMemPoolSetAttribute as *const c_void)),
-    ("cuMemPoolTrimTo", Address(crate::generated::unsupported::cuMemPoolTrimTo as *const c_void)),
+    ("cuMemPoolSetAccess", Address(crate::exports::cuMemPoolSetAccess as *const c_void)),
+    ("cuMemPoolSetAttribute", Address(crate::exports::cuMemPoolSetAttribute as *const c_void)),
+    ("cuMemPoolTrimTo", Address(crate::exports::cuMemPoolTrimTo as *const c_void)),
     ("cuMemPrefetchAsync", Address(crate::generated::unsupported::cuMemPrefetchAsync as *const c_void)),
     (
         "cuMemPrefetchAsync_ptsz",
@@ -834,7 +825,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         Address(crate::generated::unsupported::cuMemRetainAllocationHandle as *const c_void),
     ),
     ("cuMemSetAccess", Address(crate::generated::unsupported::cuMemSetAccess as *const c_void)),
-    ("cuMemSetMemPool", Address(crate::generated::unsupported::cuMemSetMemPool as *const c_void)),
+    ("cuMemSetMemPool", Address(crate::exports::cuMemSetMemPool as *const c_void)),
     ("cuMemUnmap", Address(crate::generated::unsupported::cuMemUnmap as *const c_void)),
     ("cuMemcpy", Address(crate::exports::cuMemcpy as *const c_void)),
     ("cuMemcpy2D", Address(crate::generated::unsupported::cuMemcpy2D as *const c_void)),
@@ -1419,6 +1410,8 @@ const _: cuda_abi::PFN_cuDeviceGet = crate::exports::cuDeviceGet;
 const _: cuda_abi::PFN_cuDeviceGetAttribute = crate::exports::cuDeviceGetAttribute;
 const _: cuda_abi::PFN_cuDeviceGetByPCIBusId = crate::exports::cuDeviceGetByPCIBusId;
 const _: cuda_abi::PFN_cuDeviceGetCount = crate::exports::cuDeviceGetCount;
+const _: cuda_abi::PFN_cuDeviceGetDefaultMemPool = crate::exports::cuDeviceGetDefaultMemPool;
+const _: cuda_abi::PFN_cuDeviceGetMemPool = crate::exports::cuDeviceGetMemPool;
 const _: cuda_abi::PFN_cuDeviceGetName = crate::exports::cuDeviceGetName;
 const _: cuda_abi::PFN_cuDeviceGetP2PAttribute = crate::exports::cuDeviceGetP2PAttribute;
 const _: cuda_abi::PFN_cuDeviceGetPCIBusId = crate::exports::cuDeviceGetPCIBusId;
@@ -1429,6 +1422,7 @@ const _: cuda_abi::PFN_cuDevicePrimaryCtxRelease_v2 = crate::exports::cuDevicePr
 const _: cuda_abi::PFN_cuDevicePrimaryCtxReset_v2 = crate::exports::cuDevicePrimaryCtxReset_v2;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxRetain = crate::exports::cuDevicePrimaryCtxRetain;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxSetFlags_v2 = crate::exports::cuDevicePrimaryCtxSetFlags_v2;
+const _: cuda_abi::PFN_cuDeviceSetMemPool = crate::exports::cuDeviceSetMemPool;
 const _: cuda_abi::PFN_cuDeviceTotalMem_v2 = crate::exports::cuDeviceTotalMem_v2;
 const _: cuda_abi::PFN_cuDriverGetVersion = crate::exports::cuDriverGetVersion;
 const _: cuda_abi::PFN_cuFuncGetAttribute = crate::exports::cuFuncGetAttribute;
@@ -1457,18 +1451,31 @@ const _: cuda_abi::PFN_cuLibraryGetModule = crate::exports::cuLibraryGetModule;
 const _: cuda_abi::PFN_cuLibraryLoadData = crate::exports::cuLibraryLoadData;
 const _: cuda_abi::PFN_cuLibraryLoadFromFile = crate::exports::cuLibraryLoadFromFile;
 const _: cuda_abi::PFN_cuLibraryUnload = crate::exports::cuLibraryUnload;
+const _: cuda_abi::PFN_cuMemAllocAsync = crate::exports::cuMemAllocAsync;
+const _: cuda_abi::PFN_cuMemAllocFromPoolAsync = crate::exports::cuMemAllocFromPoolAsync;
 const _: cuda_abi::PFN_cuMemAllocHost_v2 = crate::exports::cuMemAllocHost_v2;
 const _: cuda_abi::PFN_cuMemAllocPitch_v2 = crate::exports::cuMemAllocPitch_v2;
 const _: cuda_abi::PFN_cuMemAlloc_v2 = crate::exports::cuMemAlloc_v2;
+const _: cuda_abi::PFN_cuMemFreeAsync = crate::exports::cuMemFreeAsync;
 const _: cuda_abi::PFN_cuMemFreeHost = crate::exports::cuMemFreeHost;
 const _: cuda_abi::PFN_cuMemFree_v2 = crate::exports::cuMemFree_v2;
 const _: cuda_abi::PFN_cuMemGetAddressRange_v2 = crate::exports::cuMemGetAddressRange_v2;
+const _: cuda_abi::PFN_cuMemGetDefaultMemPool = crate::exports::cuMemGetDefaultMemPool;
 const _: cuda_abi::PFN_cuMemGetInfo_v2 = crate::exports::cuMemGetInfo_v2;
+const _: cuda_abi::PFN_cuMemGetMemPool = crate::exports::cuMemGetMemPool;
 const _: cuda_abi::PFN_cuMemHostAlloc = crate::exports::cuMemHostAlloc;
 const _: cuda_abi::PFN_cuMemHostGetDevicePointer_v2 = crate::exports::cuMemHostGetDevicePointer_v2;
 const _: cuda_abi::PFN_cuMemHostGetFlags = crate::exports::cuMemHostGetFlags;
 const _: cuda_abi::PFN_cuMemHostRegister_v2 = crate::exports::cuMemHostRegister_v2;
 const _: cuda_abi::PFN_cuMemHostUnregister = crate::exports::cuMemHostUnregister;
+const _: cuda_abi::PFN_cuMemPoolCreate = crate::exports::cuMemPoolCreate;
+const _: cuda_abi::PFN_cuMemPoolDestroy = crate::exports::cuMemPoolDestroy;
+const _: cuda_abi::PFN_cuMemPoolGetAccess = crate::exports::cuMemPoolGetAccess;
+const _: cuda_abi::PFN_cuMemPoolGetAttribute = crate::exports::cuMemPoolGetAttribute;
+const _: cuda_abi::PFN_cuMemPoolSetAccess = crate::exports::cuMemPoolSetAccess;
+const _: cuda_abi::PFN_cuMemPoolSetAttribute = crate::exports::cuMemPoolSetAttribute;
+const _: cuda_abi::PFN_cuMemPoolTrimTo = crate::exports::cuMemPoolTrimTo;
+const _: cuda_abi::PFN_cuMemSetMemPool = crate::exports::cuMemSetMemPool;
 const _: cuda_abi::PFN_cuMemcpy = crate::exports::cuMemcpy;
 const _: cuda_abi::PFN_cuMemcpy2DAsync_v2 = crate::exports::cuMemcpy2DAsync_v2;
 const _: cuda_abi::PFN_cuMemcpy2D_v2 = crate::exports::cuMemcpy2D_v2;

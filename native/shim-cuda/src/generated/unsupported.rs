@@ -260,11 +260,6 @@ pub unsafe extern "C" fn cuDevSmResourceSplitByCount(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetDefaultMemPool")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetDevResource(
     device: CUdevice,
     resource: *mut CUdevResource,
@@ -299,11 +294,6 @@ pub unsafe extern "C" fn cuDeviceGetLuid(
     dev: CUdevice,
 ) -> CUresult {
     crate::unsupported("cuDeviceGetLuid")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
-    crate::unsupported("cuDeviceGetMemPool")
 }
 
 #[unsafe(no_mangle)]
@@ -348,11 +338,6 @@ pub unsafe extern "C" fn cuDeviceSetGraphMemAttribute(
     value: *mut c_void,
 ) -> CUresult {
     crate::unsupported("cuDeviceSetGraphMemAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) -> CUresult {
-    crate::unsupported("cuDeviceSetMemPool")
 }
 
 #[unsafe(no_mangle)]
@@ -1612,44 +1597,6 @@ pub unsafe extern "C" fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: u32) ->
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocAsync(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocAsync_ptsz(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocFromPoolAsync(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    pool: CUmemoryPool,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocFromPoolAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
-    dptr: *mut CUdeviceptr,
-    bytesize: usize,
-    pool: CUmemoryPool,
-    hStream: CUstream,
-) -> CUresult {
-    crate::unsupported("cuMemAllocFromPoolAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAllocHost(pp: *mut *mut c_void, bytesize: u32) -> CUresult {
     crate::unsupported("cuMemAllocHost")
 }
@@ -1768,16 +1715,6 @@ pub unsafe extern "C" fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemFreeAsync")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemFreeAsync_ptsz(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
-    crate::unsupported("cuMemFreeAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetAccess(
     flags: *mut u64,
     location: *const CUmemLocation,
@@ -1813,15 +1750,6 @@ pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetDefaultMemPool(
-    pool_out: *mut CUmemoryPool,
-    location: *mut CUmemLocation,
-    r#type: CUmemAllocationType,
-) -> CUresult {
-    crate::unsupported("cuMemGetDefaultMemPool")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetHandleForAddressRange(
     handle: *mut c_void,
     dptr: CUdeviceptr,
@@ -1835,15 +1763,6 @@ pub unsafe extern "C" fn cuMemGetHandleForAddressRange(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetInfo(free: *mut u32, total: *mut u32) -> CUresult {
     crate::unsupported("cuMemGetInfo")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetMemPool(
-    pool: *mut CUmemoryPool,
-    location: *mut CUmemLocation,
-    r#type: CUmemAllocationType,
-) -> CUresult {
-    crate::unsupported("cuMemGetMemPool")
 }
 
 #[unsafe(no_mangle)]
@@ -1894,19 +1813,6 @@ pub unsafe extern "C" fn cuMemMapArrayAsync_ptsz(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolCreate(
-    pool: *mut CUmemoryPool,
-    poolProps: *const CUmemPoolProps,
-) -> CUresult {
-    crate::unsupported("cuMemPoolCreate")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
-    crate::unsupported("cuMemPoolDestroy")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemPoolExportPointer(
     shareData_out: *mut CUmemPoolPtrExportData,
     ptr: CUdeviceptr,
@@ -1922,24 +1828,6 @@ pub unsafe extern "C" fn cuMemPoolExportToShareableHandle(
     flags: u64,
 ) -> CUresult {
     crate::unsupported("cuMemPoolExportToShareableHandle")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolGetAccess(
-    flags: *mut CUmemAccess_flags,
-    memPool: CUmemoryPool,
-    location: *mut CUmemLocation,
-) -> CUresult {
-    crate::unsupported("cuMemPoolGetAccess")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolGetAttribute(
-    pool: CUmemoryPool,
-    attr: CUmemPool_attribute,
-    value: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuMemPoolGetAttribute")
 }
 
 #[unsafe(no_mangle)]
@@ -1959,29 +1847,6 @@ pub unsafe extern "C" fn cuMemPoolImportPointer(
     shareData: *mut CUmemPoolPtrExportData,
 ) -> CUresult {
     crate::unsupported("cuMemPoolImportPointer")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolSetAccess(
-    pool: CUmemoryPool,
-    map: *const CUmemAccessDesc,
-    count: usize,
-) -> CUresult {
-    crate::unsupported("cuMemPoolSetAccess")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolSetAttribute(
-    pool: CUmemoryPool,
-    attr: CUmemPool_attribute,
-    value: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuMemPoolSetAttribute")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemPoolTrimTo(pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult {
-    crate::unsupported("cuMemPoolTrimTo")
 }
 
 #[unsafe(no_mangle)]
@@ -2098,15 +1963,6 @@ pub unsafe extern "C" fn cuMemSetAccess(
     count: usize,
 ) -> CUresult {
     crate::unsupported("cuMemSetAccess")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemSetMemPool(
-    location: *mut CUmemLocation,
-    r#type: CUmemAllocationType,
-    pool: CUmemoryPool,
-) -> CUresult {
-    crate::unsupported("cuMemSetMemPool")
 }
 
 #[unsafe(no_mangle)]

@@ -178,6 +178,33 @@ pub unsafe extern "C" fn cuLaunchKernel_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocAsync_ptsz(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemAllocAsync(dptr, bytesize, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    pool: CUmemoryPool,
+    hStream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemAllocFromPoolAsync(dptr, bytesize, pool, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeAsync_ptsz(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuMemFreeAsync(dptr, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemHostRegister(p: *mut c_void, bytesize: usize, Flags: u32) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuMemHostRegister_v2(p, bytesize, Flags) }

@@ -27,6 +27,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         17 => "farpoolHostFunction",
         18 => "farpoolPullToDevice",
         19 => "farpoolCallbackDone",
+        20 => "farpoolDefaultPool",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
         258 => "cuGetErrorString",
@@ -748,6 +749,27 @@ impl<'a> Request<'a> for FarpoolCallbackDone<'a> {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { token: reader.take_u64(), data: reader.take_bytes() }
+    }
+}
+
+/// Request of `farpoolDefaultPool`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolDefaultPool {
+    pub pool: MemoryPool,
+    pub device: i32,
+}
+
+impl<'a> Request<'a> for FarpoolDefaultPool {
+    const CALL: CallId = CallId(20);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_i32(self.device);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { pool: MemoryPool::from_raw(reader.take_u64()), device: reader.take_i32() }
     }
 }
 
@@ -3344,6 +3366,228 @@ impl Reply for CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply {
 
     fn decode(reader: &mut Reader<'_>) -> Self {
         Self { numBlocks: reader.take_i32() }
+    }
+}
+
+/// Request of `cuMemAllocFromPoolAsync`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemAllocFromPoolAsync {
+    pub pool: MemoryPool,
+    pub size: u64,
+    pub stream: Stream,
+}
+
+impl<'a> Request<'a> for CuMemAllocFromPoolAsync {
+    const CALL: CallId = CallId(4356);
+    type Reply = CuMemAllocFromPoolAsyncReply;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_u64(self.size);
+        writer.put_u64(self.stream.raw());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            pool: MemoryPool::from_raw(reader.take_u64()),
+            size: reader.take_u64(),
+            stream: Stream::from_raw(reader.take_u64()),
+        }
+    }
+}
+
+/// Reply to `cuMemAllocFromPoolAsync`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemAllocFromPoolAsyncReply {
+    pub address: u64,
+}
+
+impl Reply for CuMemAllocFromPoolAsyncReply {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.address);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { address: reader.take_u64() }
+    }
+}
+
+/// Request of `cuMemFreeAsync`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemFreeAsync {
+    pub address: u64,
+    pub stream: Stream,
+}
+
+impl<'a> Request<'a> for CuMemFreeAsync {
+    const CALL: CallId = CallId(4358);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.address);
+        writer.put_u64(self.stream.raw());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { address: reader.take_u64(), stream: Stream::from_raw(reader.take_u64()) }
+    }
+}
+
+/// Request of `cuMemPoolCreate`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolCreate {
+    pub pool: MemoryPool,
+    pub device: i32,
+    pub max_size: u64,
+}
+
+impl<'a> Request<'a> for CuMemPoolCreate {
+    const CALL: CallId = CallId(4361);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_i32(self.device);
+        writer.put_u64(self.max_size);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            pool: MemoryPool::from_raw(reader.take_u64()),
+            device: reader.take_i32(),
+            max_size: reader.take_u64(),
+        }
+    }
+}
+
+/// Request of `cuMemPoolDestroy`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolDestroy {
+    pub pool: MemoryPool,
+}
+
+impl<'a> Request<'a> for CuMemPoolDestroy {
+    const CALL: CallId = CallId(4362);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { pool: MemoryPool::from_raw(reader.take_u64()) }
+    }
+}
+
+/// Request of `cuMemPoolGetAttribute`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolGetAttribute {
+    pub pool: MemoryPool,
+    pub attribute: i32,
+}
+
+impl<'a> Request<'a> for CuMemPoolGetAttribute {
+    const CALL: CallId = CallId(4366);
+    type Reply = CuMemPoolGetAttributeReply;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_i32(self.attribute);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { pool: MemoryPool::from_raw(reader.take_u64()), attribute: reader.take_i32() }
+    }
+}
+
+/// Reply to `cuMemPoolGetAttribute`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolGetAttributeReply {
+    pub value: u64,
+}
+
+impl Reply for CuMemPoolGetAttributeReply {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.value);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { value: reader.take_u64() }
+    }
+}
+
+/// Request of `cuMemPoolSetAccess`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolSetAccess {
+    pub pool: MemoryPool,
+    pub device: i32,
+    pub flags: u32,
+}
+
+impl<'a> Request<'a> for CuMemPoolSetAccess {
+    const CALL: CallId = CallId(4369);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_i32(self.device);
+        writer.put_u32(self.flags);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            pool: MemoryPool::from_raw(reader.take_u64()),
+            device: reader.take_i32(),
+            flags: reader.take_u32(),
+        }
+    }
+}
+
+/// Request of `cuMemPoolSetAttribute`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolSetAttribute {
+    pub pool: MemoryPool,
+    pub attribute: i32,
+    pub value: u64,
+}
+
+impl<'a> Request<'a> for CuMemPoolSetAttribute {
+    const CALL: CallId = CallId(4370);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_i32(self.attribute);
+        writer.put_u64(self.value);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            pool: MemoryPool::from_raw(reader.take_u64()),
+            attribute: reader.take_i32(),
+            value: reader.take_u64(),
+        }
+    }
+}
+
+/// Request of `cuMemPoolTrimTo`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuMemPoolTrimTo {
+    pub pool: MemoryPool,
+    pub keep: u64,
+}
+
+impl<'a> Request<'a> for CuMemPoolTrimTo {
+    const CALL: CallId = CallId(4371);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.pool.raw());
+        writer.put_u64(self.keep);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { pool: MemoryPool::from_raw(reader.take_u64()), keep: reader.take_u64() }
     }
 }
 

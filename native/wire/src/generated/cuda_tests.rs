@@ -51,6 +51,11 @@ fn FarpoolCallbackDone_round_trips() {
 }
 
 #[test]
+fn FarpoolDefaultPool_round_trips() {
+    check!(FarpoolDefaultPool, FarpoolDefaultPool::CALL, FarpoolDefaultPool { pool: MemoryPool::from_index(1), device: 2 }, open_end: 0);
+}
+
+#[test]
 fn CuDeviceGetExecAffinitySupport_round_trips() {
     check!(CuDeviceGetExecAffinitySupport, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupport { r#type: 1, dev: 2 }, open_end: 0);
     check!(CuDeviceGetExecAffinitySupportReply, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupportReply { pi: 1 }, open_end: 0);
@@ -499,6 +504,48 @@ fn CuOccupancyMaxActiveBlocksPerMultiprocessor_round_trips() {
 fn CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_round_trips() {
     check!(CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags { func: 1, blockSize: 2, dynamicSMemSize: 3, flags: 4 }, open_end: 0);
     check!(CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply { numBlocks: 1 }, open_end: 0);
+}
+
+#[test]
+fn CuMemAllocFromPoolAsync_round_trips() {
+    check!(CuMemAllocFromPoolAsync, CuMemAllocFromPoolAsync::CALL, CuMemAllocFromPoolAsync { pool: MemoryPool::from_index(1), size: 2, stream: Stream::from_index(3) }, open_end: 0);
+    check!(CuMemAllocFromPoolAsyncReply, CuMemAllocFromPoolAsync::CALL, CuMemAllocFromPoolAsyncReply { address: 1 }, open_end: 0);
+}
+
+#[test]
+fn CuMemFreeAsync_round_trips() {
+    check!(CuMemFreeAsync, CuMemFreeAsync::CALL, CuMemFreeAsync { address: 1, stream: Stream::from_index(2) }, open_end: 0);
+}
+
+#[test]
+fn CuMemPoolCreate_round_trips() {
+    check!(CuMemPoolCreate, CuMemPoolCreate::CALL, CuMemPoolCreate { pool: MemoryPool::from_index(1), device: 2, max_size: 3 }, open_end: 0);
+}
+
+#[test]
+fn CuMemPoolDestroy_round_trips() {
+    check!(CuMemPoolDestroy, CuMemPoolDestroy::CALL, CuMemPoolDestroy { pool: MemoryPool::from_index(1) }, open_end: 0);
+}
+
+#[test]
+fn CuMemPoolGetAttribute_round_trips() {
+    check!(CuMemPoolGetAttribute, CuMemPoolGetAttribute::CALL, CuMemPoolGetAttribute { pool: MemoryPool::from_index(1), attribute: 2 }, open_end: 0);
+    check!(CuMemPoolGetAttributeReply, CuMemPoolGetAttribute::CALL, CuMemPoolGetAttributeReply { value: 1 }, open_end: 0);
+}
+
+#[test]
+fn CuMemPoolSetAccess_round_trips() {
+    check!(CuMemPoolSetAccess, CuMemPoolSetAccess::CALL, CuMemPoolSetAccess { pool: MemoryPool::from_index(1), device: 2, flags: 3 }, open_end: 0);
+}
+
+#[test]
+fn CuMemPoolSetAttribute_round_trips() {
+    check!(CuMemPoolSetAttribute, CuMemPoolSetAttribute::CALL, CuMemPoolSetAttribute { pool: MemoryPool::from_index(1), attribute: 2, value: 3 }, open_end: 0);
+}
+
+#[test]
+fn CuMemPoolTrimTo_round_trips() {
+    check!(CuMemPoolTrimTo, CuMemPoolTrimTo::CALL, CuMemPoolTrimTo { pool: MemoryPool::from_index(1), keep: 2 }, open_end: 0);
 }
 
 #[test]

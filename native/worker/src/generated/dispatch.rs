@@ -45,6 +45,9 @@ pub fn dispatch(
             writer,
             crate::manual::farpoolCallbackDone,
         ),
+        cuda::FarpoolDefaultPool::CALL => {
+            by_hand::<cuda::FarpoolDefaultPool>(worker, reader, writer, crate::manual::farpoolDefaultPool)
+        }
         cuda::CuDeviceGetExecAffinitySupport::CALL => {
             execute(worker, reader, writer, cuDeviceGetExecAffinitySupport)
         }
@@ -216,6 +219,39 @@ pub fn dispatch(
         }
         cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL => {
             execute(worker, reader, writer, cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)
+        }
+        cuda::CuMemAllocFromPoolAsync::CALL => by_hand::<cuda::CuMemAllocFromPoolAsync>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuMemAllocFromPoolAsync,
+        ),
+        cuda::CuMemFreeAsync::CALL => {
+            by_hand::<cuda::CuMemFreeAsync>(worker, reader, writer, crate::manual::cuMemFreeAsync)
+        }
+        cuda::CuMemPoolCreate::CALL => {
+            by_hand::<cuda::CuMemPoolCreate>(worker, reader, writer, crate::manual::cuMemPoolCreate)
+        }
+        cuda::CuMemPoolDestroy::CALL => {
+            by_hand::<cuda::CuMemPoolDestroy>(worker, reader, writer, crate::manual::cuMemPoolDestroy)
+        }
+        cuda::CuMemPoolGetAttribute::CALL => by_hand::<cuda::CuMemPoolGetAttribute>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuMemPoolGetAttribute,
+        ),
+        cuda::CuMemPoolSetAccess::CALL => {
+            by_hand::<cuda::CuMemPoolSetAccess>(worker, reader, writer, crate::manual::cuMemPoolSetAccess)
+        }
+        cuda::CuMemPoolSetAttribute::CALL => by_hand::<cuda::CuMemPoolSetAttribute>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuMemPoolSetAttribute,
+        ),
+        cuda::CuMemPoolTrimTo::CALL => {
+            by_hand::<cuda::CuMemPoolTrimTo>(worker, reader, writer, crate::manual::cuMemPoolTrimTo)
         }
         cuda::CuDeviceGetTexture1DLinearMaxWidth::CALL => {
             execute(worker, reader, writer, cuDeviceGetTexture1DLinearMaxWidth)

@@ -139,6 +139,14 @@ pub fn touched(call: CallId, payload: &[u8]) -> (Vec<Stream>, Vec<Event>) {
             let request = cuda::CuLaunchKernelEx::<'_>::decode(&mut reader);
             (vec![request.stream], vec![])
         }
+        cuda::CuMemAllocFromPoolAsync::CALL => {
+            let request = cuda::CuMemAllocFromPoolAsync::decode(&mut reader);
+            (vec![request.stream], vec![])
+        }
+        cuda::CuMemFreeAsync::CALL => {
+            let request = cuda::CuMemFreeAsync::decode(&mut reader);
+            (vec![request.stream], vec![])
+        }
         _ => (Vec::new(), Vec::new()),
     }
 }

@@ -116,8 +116,17 @@ fn allocate(
         Ok(device) => device,
         Err(code) => return code,
     };
-    let reserved = match worker.memory.reserve(device, bytes) {
+    let reserved = worker.memory.reserve(device, bytes).or_else(|_| {
+        // Pools may keep what nobody uses.
+        worker.pools.trim(device, &worker.memory);
+        worker.memory.reserve(device, bytes)
+    });
+    let reserved = match reserved {
         Ok(reserved) => reserved,
+        Err(_) if worker.waits.has_settling() => {
+            worker.later = Later::TryAgain;
+            return CUresult::SUCCESS;
+        }
         Err(code) => return code,
     };
     let (code, address) = call(worker);

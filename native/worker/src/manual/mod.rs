@@ -9,6 +9,7 @@ mod launches;
 mod libraries;
 mod memory;
 pub mod modules;
+mod pools;
 pub mod waiting;
 
 pub use contexts::*;
@@ -17,6 +18,7 @@ pub use launches::*;
 pub use libraries::*;
 pub use memory::*;
 pub use modules::*;
+pub use pools::*;
 
 use cuda_abi::CUresult;
 
