@@ -47,10 +47,18 @@ impl Requests {
     }
 
     /// Appends the header of a record whose payload, `length` bytes, is sent by other means right after it.
-    pub fn encode_header(&mut self, buffer: &mut Vec<u8>, call: CallId, context: u32, length: u32) -> u64 {
+    pub fn encode_header(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        call: CallId,
+        wants_reply: bool,
+        context: u32,
+        length: u32,
+    ) -> u64 {
         let sequence = self.next;
         self.next += 1;
-        Header { length, call, flags: 0, context, sequence }.encode(&mut Writer::new(buffer));
+        let flags = if wants_reply { flags::WANTS_REPLY } else { 0 };
+        Header { length, call, flags, context, sequence }.encode(&mut Writer::new(buffer));
         sequence
     }
 }
@@ -152,7 +160,7 @@ mod tests {
         let mut requests = Requests::default();
         let mut buffer = Vec::new();
         assert_eq!(requests.encode_with(&mut buffer, CallId(20), true, 0, |_| {}), 1);
-        assert_eq!(requests.encode_header(&mut buffer, CallId(21), 0, 0), 2);
+        assert_eq!(requests.encode_header(&mut buffer, CallId(21), false, 0, 0), 2);
     }
 
     #[test]

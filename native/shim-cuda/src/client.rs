@@ -29,6 +29,8 @@ pub struct Client {
     connection: Arc<Connection>,
     session_id: String,
     driver_version: i32,
+    /// Whether calls that need not wait do so: each then answers its own error.
+    is_strict: bool,
     lost: AtomicI32,
     /// The error of an earlier call that came with a reply whose own result was needed; 0 for none.
     late: AtomicI32,
@@ -61,6 +63,7 @@ impl Client {
             connection,
             session_id,
             driver_version: welcome.driver_version.min(crate::connect::SHIM_DRIVER_VERSION),
+            is_strict: std::env::var("FARPOOL_STRICT").is_ok_and(|value| value == "1"),
             lost: AtomicI32::new(0),
             late: AtomicI32::new(0),
             next_handle: AtomicU64::new(1),
@@ -92,13 +95,16 @@ impl Client {
     /// # Safety
     /// The memory must stay writable while [`Connection::has_downloads`] says so.
     pub unsafe fn download<'a, R: Request<'a>>(&self, request: &R, destination: Destination) -> Answer {
-        let context = context::current_index();
-        if context == 0 {
-            return Err(CUresult::INVALID_CONTEXT);
-        }
+        let context = current()?;
         // SAFETY: the caller's promise.
         unsafe { self.connection.send_download(request, context, destination) }
-            .map_err(|loss| self.lost(&loss))
+            .map_err(|loss| self.lost(&loss))?;
+        if self.is_strict {
+            // The reply of the copy comes with its bytes. What is wrong with the call itself is answered at once,
+            // ahead of the answer to anything asked after it.
+            self.call(&wire::cuda::CuCtxGetCacheConfig)?;
+        }
+        Ok(())
     }
 
     /// The descriptor of the connection.
@@ -220,30 +226,42 @@ impl Client {
 
     /// Sends a request that nobody waits for. A thread without a context gets its error at once.
     pub fn post<'a, R: Request<'a>>(&self, request: &R) -> Answer {
-        let context = context::current_index();
-        if context == 0 {
-            return Err(CUresult::INVALID_CONTEXT);
-        }
-        self.connection.post(request, context).map_err(|loss| self.lost(&loss))
+        self.send(request, current()?)
     }
 
     /// Like [`Client::post`] for calls that need no current context.
     pub fn post_anywhere<'a, R: Request<'a>>(&self, request: &R) -> Answer {
-        self.connection.post(request, context::current_index()).map_err(|loss| self.lost(&loss))
+        self.send(request, context::current_index())
     }
 
     /// Sends a request made of `head` and `data` that nobody waits for; `data` may be reused afterwards.
     pub fn post_with_data(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
-        let context = context::current_index();
-        if context == 0 {
-            return Err(CUresult::INVALID_CONTEXT);
-        }
-        self.connection.post_with_data(call, context, head, data).map_err(|loss| self.lost(&loss))
+        self.send_with_data(call, current()?, head, data)
     }
 
     /// Sends an image in pieces that need no context.
     pub fn upload(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
-        let context = context::current_index();
+        self.send_with_data(call, context::current_index(), head, data)
+    }
+
+    /// In strict mode the caller waits until the worker has made the call; for the GPU nobody waits here.
+    fn send<'a, R: Request<'a>>(&self, request: &R, context: u32) -> Answer {
+        if self.is_strict {
+            return self.finish(self.connection.call(request, context, None)).map(drop);
+        }
+        self.connection.post(request, context).map_err(|loss| self.lost(&loss))
+    }
+
+    fn send_with_data(
+        &self,
+        call: CallId,
+        context: u32,
+        head: impl Fn(&mut Writer<'_>),
+        data: &[u8],
+    ) -> Answer {
+        if self.is_strict {
+            return self.finish(self.connection.call_with_data(call, context, head, data)).map(drop);
+        }
         self.connection.post_with_data(call, context, head, data).map_err(|loss| self.lost(&loss))
     }
 
@@ -318,6 +336,14 @@ impl Client {
     }
 }
 
+/// The current context of this thread, for calls that need one.
+fn current() -> Answer<u32> {
+    match context::current_index() {
+        0 => Err(CUresult::INVALID_CONTEXT),
+        context => Ok(context),
+    }
+}
+
 /// Errors that CUDA keeps answering until the context is gone.
 fn is_sticky(code: CUresult) -> bool {
     matches!(
@@ -389,6 +415,40 @@ mod tests {
         assert!(code.is_success(), "the module was loaded and must not be lost");
         assert_eq!(client.call(&cuda::CuCtxSynchronize), Err(CUresult::INVALID_VALUE));
         assert_eq!(client.call(&cuda::CuCtxSynchronize), Ok(()), "told once");
+        connection.lose(Loss::Io("the test is over".into()));
+        worker.join().expect("the worker");
+    }
+    /// Refuses every request; one that wants no reply makes it fail.
+    fn refuse_all(mut socket: UnixStream) {
+        let mut header = [0; HEADER_BYTES];
+        while socket.read_exact(&mut header).is_ok() {
+            let header = Header::decode(&header).expect("a header");
+            let mut payload = vec![0; header.length as usize];
+            socket.read_exact(&mut payload).expect("a payload");
+            assert_ne!(header.flags & wire::record::flags::WANTS_REPLY, 0, "{} is waited for", header.call);
+            let head = ReplyHead { result: CUresult::INVALID_VALUE.0, deferred: None };
+            let mut record = Vec::new();
+            encode_record(&mut record, header.call, head.flags(), 0, header.sequence, |writer| {
+                head.encode(writer);
+            });
+            socket.write_all(&record).expect("a reply");
+        }
+    }
+
+    #[test]
+    fn in_strict_mode_every_call_answers_its_own_error() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let worker = std::thread::spawn(|| refuse_all(theirs));
+        let connection = Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
+        let mut client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default());
+        client.is_strict = true;
+        let unload = cuda::CuModuleUnload { module: client.new_handle() };
+        assert_eq!(client.post_anywhere(&unload), Err(CUresult::INVALID_VALUE));
+        let stage = <cuda::FarpoolStage<'_> as Request<'_>>::CALL;
+        for bytes in [10, 100_000] {
+            let answer = client.upload(stage, |writer| writer.put_u64(1), &vec![0; bytes]);
+            assert_eq!(answer, Err(CUresult::INVALID_VALUE), "{bytes} bytes");
+        }
         connection.lose(Loss::Io("the test is over".into()));
         worker.join().expect("the worker");
     }

@@ -195,16 +195,45 @@ impl Connection {
         head: impl Fn(&mut Writer<'_>),
         data: &[u8],
     ) -> Result<(), Loss> {
+        self.send_with_data(call, context, head, data, false).map(drop)
+    }
+
+    /// Like [`Connection::post_with_data`], but waits for the reply.
+    pub fn call_with_data(
+        &self,
+        call: CallId,
+        context: u32,
+        head: impl Fn(&mut Writer<'_>),
+        data: &[u8],
+    ) -> Result<ReplyRecord, Loss> {
+        let sequence = self.send_with_data(call, context, head, data, true)?;
+        self.wait(sequence)
+    }
+
+    fn send_with_data(
+        &self,
+        call: CallId,
+        context: u32,
+        head: impl Fn(&mut Writer<'_>),
+        data: &[u8],
+        wants_reply: bool,
+    ) -> Result<u64, Loss> {
+        let expect = |sequence| {
+            if wants_reply {
+                lock(&self.incoming).pending.expect(sequence, call, None);
+            }
+            sequence
+        };
         let mut outgoing = self.outgoing_with_room()?;
         if data.len() < DIRECT_FROM {
-            outgoing.with_buffer(|requests, buffer| {
-                requests.encode_with(buffer, call, false, context, |writer| {
+            let sequence = expect(outgoing.with_buffer(|requests, buffer| {
+                requests.encode_with(buffer, call, wants_reply, context, |writer| {
                     head(writer);
                     writer.put_bytes(data);
                 })
-            });
+            }));
             self.hand_to_writer(&outgoing);
-            return Ok(());
+            return Ok(sequence);
         }
         while outgoing.sending {
             outgoing = wait(&self.sender_done, outgoing);
@@ -215,12 +244,15 @@ impl Connection {
         head(&mut Writer::new(&mut front));
         Writer::new(&mut front).put_u64(data.len() as u64);
         let length = u32::try_from(front.len() + data.len()).unwrap_or(u32::MAX);
-        outgoing.with_buffer(|requests, buffer| requests.encode_header(buffer, call, context, length));
+        let sequence = expect(outgoing.with_buffer(|requests, buffer| {
+            requests.encode_header(buffer, call, wants_reply, context, length)
+        }));
         let mut batch = outgoing.take_batch();
         drop(outgoing);
         let sent = self.socket.send_all(&[&batch, &front, data]);
         batch.clear();
-        self.end_of_sending(batch, sent)
+        self.end_of_sending(batch, sent)?;
+        Ok(sequence)
     }
 
     /// Sends a request and waits for its reply. Data of the reply goes to `destination` if there is one.
