@@ -88,7 +88,7 @@ fn make(ordinal: usize, physical: usize, uuid: [u8; 16]) -> Answer<Device> {
     let total = config().memory_bytes;
     // Four times the memory: fragments of addresses never make an allocation fail that memory is left for.
     let window = total.saturating_mul(4).max(1 << 30).next_multiple_of(2 << 20);
-    let start = reserve_window(window)?;
+    let start = reserve_window(ordinal, window)?;
     let pool = Arc::new(Pool::new(i32::try_from(ordinal).unwrap_or(0), 0));
     crate::pool::POOLS.insert(&pool);
     Ok(Device {
@@ -105,13 +105,21 @@ fn make(ordinal: usize, physical: usize, uuid: [u8; 16]) -> Answer<Device> {
 
 /// Reserves addresses at a multiple of 2 MiB. Pages get memory when they are first touched; forked children do
 /// not inherit them.
-fn reserve_window(length: u64) -> Answer<u64> {
+///
+/// They lie where Linux maps nothing by itself: a remote client takes the same addresses in its own process, and
+/// each that it uses already is memory that it cannot have.
+fn reserve_window(ordinal: usize, length: u64) -> Answer<u64> {
     const ALIGN: u64 = 2 << 20;
+    const FIRST: usize = 0x2000_0000_0000;
+    const SPREAD: usize = 0x0fff_ffe0_0000;
     let mapped = usize::try_from(length + ALIGN).map_err(|_| CUresult::OUT_OF_MEMORY)?;
-    // SAFETY: a fresh anonymous mapping replaces nothing.
+    // Another place in each process, as this library is: programs must not get used to one.
+    let chance = (reserve_window as *const ()).addr() & SPREAD;
+    let hint = FIRST + chance + ordinal * mapped.next_multiple_of(2 << 20);
+    // SAFETY: a fresh anonymous mapping replaces nothing: without MAP_FIXED the address is a wish.
     let address = unsafe {
         libc::mmap(
-            std::ptr::null_mut(),
+            std::ptr::without_provenance_mut(hint),
             mapped,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
