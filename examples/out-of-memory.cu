@@ -23,7 +23,7 @@ int main() {
     CHECK(cudaMemGetInfo(&free, &total));
     EXPECT(free <= total);
     // As many blocks of a given size as a GPU of any size can show in a moment.
-    const size_t bytes = total / 50 / 4096 * 4096, words = bytes / sizeof(unsigned);
+    const size_t bytes = total / 25 / 4096 * 4096, words = bytes / sizeof(unsigned);
     const size_t wanted = free / bytes;
 
     void *impossible = nullptr;

@@ -36,7 +36,7 @@ export interface Pool {
   stop(): Promise<void>;
 }
 
-export async function startPool(gpus = 1): Promise<Pool> {
+export async function startPool(gpus = 1, simulation: Readonly<Record<string, string>> = {}): Promise<Pool> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-e2e-"));
   // The embedded database runs as another user when the tests run as root.
   chmodSync(folder, 0o711);
@@ -46,6 +46,7 @@ export async function startPool(gpus = 1): Promise<Pool> {
     FARPOOL_RUNTIME: join(folder, "run"),
     // All simulated GPUs of a user share one account of used memory unless told otherwise.
     FARPOOL_SIMGPU_STATE: join(folder, "simgpu"),
+    ...simulation,
     // Where programs write which calls they made; `npm run coverage` asks for it.
     ...(process.env["FARPOOL_COVERAGE"] === undefined
       ? {}
@@ -108,9 +109,17 @@ export async function startPool(gpus = 1): Promise<Pool> {
 }
 
 /** The program alone, without a pool, on the simulated GPU. */
-export function runDirectly(words: readonly string[], gpus = 1): Promise<ProgramResult> {
+export function runDirectly(
+  words: readonly string[],
+  gpus = 1,
+  simulation: Readonly<Record<string, string>> = {},
+): Promise<ProgramResult> {
   return execute(words, {
-    environment: { LD_LIBRARY_PATH: dirname(library.simgpu), FARPOOL_SIMGPU_DEVICES: String(gpus) },
+    environment: {
+      LD_LIBRARY_PATH: dirname(library.simgpu),
+      FARPOOL_SIMGPU_DEVICES: String(gpus),
+      ...simulation,
+    },
   });
 }
 
