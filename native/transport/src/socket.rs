@@ -16,6 +16,9 @@ use crate::endpoint::Endpoint;
 /// How long a TCP connection may take to come up before the next address is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Parts that Linux takes in one call (`IOV_MAX`).
+const MOST_PARTS: usize = 1024;
+
 /// A connected stream socket.
 #[derive(Debug)]
 pub struct Socket {
@@ -95,9 +98,10 @@ impl Socket {
                 offset = 0;
                 continue;
             }
-            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() - part);
+            let end = parts.len().min(part + MOST_PARTS);
+            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(end - part);
             slices.push(IoSlice::new(&parts[part][offset..]));
-            slices.extend(parts[part + 1..].iter().map(|bytes| IoSlice::new(bytes)));
+            slices.extend(parts[part + 1..end].iter().map(|bytes| IoSlice::new(bytes)));
             let sent = rustix::net::sendmsg(
                 &self.descriptor,
                 &slices,
@@ -245,6 +249,17 @@ mod tests {
         assert_eq!(&all[..4], b"head");
         assert_eq!(&all[4..all.len() - 4], large.as_slice());
         assert_eq!(&all[all.len() - 4..], b"tail");
+    }
+
+    #[test]
+    fn more_parts_than_one_call_takes_arrive_too() {
+        let (ours, mut theirs) = UnixStream::pair().expect("pair");
+        let socket = Socket::from_descriptor(ours.into());
+        socket.send_all(&vec![b"ab".as_slice(); 3 * MOST_PARTS]).expect("send");
+        drop(socket);
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).expect("read");
+        assert_eq!(all, b"ab".repeat(3 * MOST_PARTS));
     }
 
     #[test]
