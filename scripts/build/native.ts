@@ -45,25 +45,26 @@ function targetOf(candidate: Package, kind: string): string {
 // A lock file that no longer fits is mended while developing; in CI it is an error.
 const locked = process.env["CI"] === "true" ? ["--locked"] : [];
 
-/** Worker, acceptor, simulated GPU and bench: they run where they were built. */
+/** Worker, acceptor, simulated GPU, bench and stand: they run where they were built. */
 export async function buildServerPrograms(): Promise<void> {
   const packages = await workspacePackages();
-  const [worker, acceptor, simgpu, bench] = [
+  const [worker, acceptor, simgpu, bench, stand] = [
     packageAt(packages, "worker"),
     packageAt(packages, "acceptor"),
     packageAt(packages, "simgpu"),
     packageAt(packages, "bench"),
+    packageAt(packages, "stand"),
   ];
   await runOrFail({
     command: "cargo",
     arguments: [
       ...["build", "--release", ...locked],
-      ...[worker, acceptor, simgpu, bench].flatMap((each) => ["-p", each.name]),
+      ...[worker, acceptor, simgpu, bench, stand].flatMap((each) => ["-p", each.name]),
     ],
     log: "cargo-build",
   });
   const release = join(cargoTarget, "release");
-  for (const program of [worker, acceptor, bench].map((each) => targetOf(each, "bin"))) {
+  for (const program of [worker, acceptor, bench, stand].map((each) => targetOf(each, "bin"))) {
     place(join(release, program), join(dist, "bin", program));
   }
   placeLibrary(join(release, libraryFile(targetOf(simgpu, "cdylib"))), library.simgpu);
