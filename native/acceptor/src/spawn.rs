@@ -6,7 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::net::{
@@ -54,7 +54,7 @@ impl Spawner {
     /// Remembers the acceptor's environment, and takes descriptors 3 and 4 out of circulation: `spawn`
     /// overwrites them in the child, where one of them could otherwise be the standard library's pipe for
     /// a failed `exec`, or the source of the other.
-    pub(crate) fn new(program: PathBuf) -> io::Result<Spawner> {
+    pub(crate) fn new(program: PathBuf, driver: &Path) -> io::Result<Spawner> {
         loop {
             let file = File::open("/dev/null")?;
             if file.as_raw_fd() > LEDGER_FD {
@@ -63,7 +63,10 @@ impl Spawner {
             // Kept open for the life of the process, which is the point.
             let _ = file.into_raw_fd();
         }
-        let environment = std::env::vars_os().filter(|(name, _)| is_kept(name)).collect();
+        let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_kept(name)).collect();
+        // A driver loads parts of itself by their bare names (the PTX compiler, NVML), and lies in any folder.
+        let beside = driver.parent().filter(|folder| folder.is_absolute());
+        environment.extend(beside.map(|folder| ("LD_LIBRARY_PATH".into(), folder.into())));
         Ok(Spawner { program, environment })
     }
 

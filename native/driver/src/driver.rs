@@ -17,6 +17,7 @@ pub struct LoadError {
 /// A loaded libcuda. Its functions are reached through [`Deref`].
 #[derive(Debug)]
 pub struct Driver {
+    path: PathBuf,
     functions: Functions,
     simulated: Option<Simulated>,
     // Declared last: the function pointers above are used until the very end.
@@ -32,7 +33,12 @@ impl Driver {
         // SAFETY: a libcuda has CUDA's signatures, and the library lives as long as `functions`.
         let functions = unsafe { Functions::load(&library) };
         let simulated = Simulated::find(&library);
-        Ok(Driver { functions, simulated, _library: library })
+        Ok(Driver { path: path.to_owned(), functions, simulated, _library: library })
+    }
+
+    /// Where the library is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The simulated GPU's own extension, if this is its library.

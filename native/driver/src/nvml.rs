@@ -1,6 +1,7 @@
 //! The little of NVML that an inventory needs: memory in use, without making a CUDA context.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
 
 use libloading::Library;
 
@@ -31,10 +32,12 @@ pub struct Nvml {
 }
 
 impl Nvml {
-    /// NVML, if this machine has it.
-    pub fn load() -> Option<Nvml> {
+    /// NVML, if this machine has it: the one beside the libcuda at `driver`, else the loader's.
+    pub fn load(driver: &Path) -> Option<Nvml> {
+        const NAME: &str = "libnvidia-ml.so.1";
         // SAFETY: loading NVIDIA's library runs its initialisers, as any program with NVML does.
-        let library = unsafe { Library::new("libnvidia-ml.so.1") }.ok()?;
+        let library =
+            unsafe { Library::new(driver.with_file_name(NAME)).or_else(|_| Library::new(NAME)) }.ok()?;
         // SAFETY: the documented signature of nvmlInit_v2.
         let result = unsafe {
             let init = library.get::<unsafe extern "C" fn() -> c_int>(b"nvmlInit_v2\0").ok()?;

@@ -14,7 +14,7 @@ pub struct Footprint {
 impl Footprint {
     /// A footprint on the GPUs of `driver`.
     pub fn new(driver: &Driver) -> Footprint {
-        Footprint { nvml: if driver.simulated().is_some() { None } else { Nvml::load() } }
+        Footprint { nvml: if driver.simulated().is_some() { None } else { Nvml::load(driver.path()) } }
     }
 
     /// Bytes that this process uses on device `ordinal`. Where nobody tells per process, all that is used on the

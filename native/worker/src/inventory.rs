@@ -35,7 +35,7 @@ pub fn collect(path: &Path) -> anyhow::Result<String> {
     let driver = crate::worker::load(path)?;
     let count = snapshot::device_count(&driver).map_err(failed("cuDeviceGetCount"))?;
     anyhow::ensure!(count > 0, "{} offers no GPU", path.display());
-    let nvml = if driver.simulated().is_some() { None } else { driver::Nvml::load() };
+    let nvml = if driver.simulated().is_some() { None } else { driver::Nvml::load(path) };
     let mut gpus = Vec::new();
     for index in 0..count {
         let device = snapshot::describe(&driver, index).map_err(failed("the description of a device"))?;

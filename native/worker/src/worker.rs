@@ -308,11 +308,24 @@ pub fn address(raw: u64) -> usize {
     usize::try_from(raw).unwrap_or(usize::MAX)
 }
 
+/// The first CUDA version whose driver tells the sizes of kernel parameters, without which nothing can be launched.
+const OLDEST_DRIVER: i32 = 12040;
+
 /// Loads the library at `path` and calls `cuInit`.
 pub fn load(path: &Path) -> anyhow::Result<Driver> {
     let driver = Driver::load(path).with_context(|| format!("load the CUDA driver {}", path.display()))?;
     // SAFETY: cuInit takes flags only, and 0 is the one legal value.
     let result = unsafe { driver.cuInit(0) };
     anyhow::ensure!(result == CUresult::SUCCESS, "cuInit of {} answered {result}", path.display());
+    let mut version = 0;
+    // SAFETY: `version` is a valid place.
+    let result = unsafe { driver.cuDriverGetVersion(&raw mut version) };
+    anyhow::ensure!(
+        result == CUresult::SUCCESS && version >= OLDEST_DRIVER,
+        "the driver {} is for CUDA {}.{}, expected 12.4 or newer; hint: install NVIDIA's driver 550 or newer",
+        path.display(),
+        version / 1000,
+        version % 1000 / 10
+    );
     Ok(driver)
 }

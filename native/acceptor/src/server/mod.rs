@@ -86,7 +86,8 @@ impl Server {
     /// Opens the sockets.
     pub fn new(options: Options) -> anyhow::Result<Server> {
         raise_descriptor_limit();
-        let spawner = Spawner::new(options.worker.clone()).context("cannot open /dev/null")?;
+        let spawner =
+            Spawner::new(options.worker.clone(), &options.driver).context("cannot open /dev/null")?;
         let driver = options.driver.to_str().context("the driver's path is not UTF-8")?.to_owned();
         let mut poller = Poller::new().context("cannot make an epoll instance")?;
         let mut sources = HashMap::new();

@@ -56,7 +56,17 @@ fn a_worker_sees_only_the_environment_it_should() {
     let environment = acceptor.client("s1").ask("who")["environment"].clone();
     let names: BTreeSet<&str> = environment.as_object().unwrap().keys().map(String::as_str).collect();
     // PWD and OLDPWD are the script's shell's.
-    let allowed = ["PATH", "HOME", "LANG", "RUST_LOG", "PWD", "OLDPWD", "_", crate::worker::VARIABLE];
+    let allowed = [
+        "PATH",
+        "HOME",
+        "LANG",
+        "RUST_LOG",
+        "LD_LIBRARY_PATH",
+        "PWD",
+        "OLDPWD",
+        "_",
+        crate::worker::VARIABLE,
+    ];
     for name in names {
         let is_allowed =
             allowed.contains(&name) || name.starts_with("CUDA_") || name.starts_with("FARPOOL_SIMGPU_");
@@ -64,6 +74,7 @@ fn a_worker_sees_only_the_environment_it_should() {
     }
     assert_eq!(environment["CUDA_VISIBLE_DEVICES"], json!("GPU-1,GPU-2"));
     assert_eq!(environment["CUDA_CACHE_PATH"], json!("/cache"));
+    assert_eq!(environment["LD_LIBRARY_PATH"], json!("/driver"), "where the driver finds its own parts");
 }
 
 #[test]

@@ -146,6 +146,7 @@ fn launch(folder: &Path, options: &[&str]) -> Child {
         .env("LD_PRELOAD_SECRET", "must not reach a worker")
         .env("CUDA_CACHE_PATH", "/cache")
         .env("CUDA_VISIBLE_DEVICES", "must be replaced")
+        .env("LD_LIBRARY_PATH", "must be replaced")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
