@@ -40,6 +40,8 @@ export const protocolCalls: readonly ProtocolCall[] = [
     id: 0x0012,
     request: { destination: "u64", size: "u64", stream: "Stream", token: "u64" },
   },
+  // A notice with this number comes back when everything that was queued before is done, in all contexts.
+  { name: "farpoolFence", id: 0x0020, request: { number: "u64" } },
   // The client has done what a callback asked for; pulls carry their bytes.
   { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },
   // The pool that a program knows as a device's default pool.

@@ -31,14 +31,7 @@ export const memory: Noun = noun("memory", [
   ]),
   manual(
     "cuMemAllocPitch_v2",
-    {
-      id: 0x0805,
-      since: 3020,
-      wire: {
-        request: { width: "u64", height: "u64", elementSize: "u32" },
-        reply: { address: "u64", pitch: "u64" },
-      },
-    },
+    { id: 0x0805, since: 3020 },
     [
       output("dptr", "CUdeviceptr *"),
       output("pPitch", "size_t *"),

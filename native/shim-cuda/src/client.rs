@@ -21,6 +21,8 @@ use crate::module::Modules;
 use crate::pool::Pools;
 use crate::remembered::Remembered;
 use crate::report;
+use crate::reserve;
+use crate::slab::Slabs;
 use crate::stream::Streams;
 
 /// Everything this process knows about its worker.
@@ -42,6 +44,8 @@ pub struct Client {
     pub contexts: Contexts,
     /// Device and host memory, by address.
     pub ranges: Ranges,
+    /// Memory that the program has not asked for yet.
+    pub slabs: Slabs,
     /// Modules, libraries and their functions.
     pub modules: Modules,
     /// Answers that need not be asked for again.
@@ -71,6 +75,7 @@ impl Client {
             devices: Devices::new(welcome.devices),
             contexts: Contexts::default(),
             ranges: Ranges::default(),
+            slabs: Slabs::default(),
             modules: Modules::default(),
             remembered: Remembered::default(),
             pools: Pools::default(),
@@ -130,6 +135,9 @@ impl Client {
     /// Forgets everything that belonged to a context that is being destroyed.
     pub fn forget_context(&self, context: handle::Context) {
         self.ranges.forget_context(context);
+        for slab in self.slabs.forget_context(context) {
+            reserve::give(slab.start, slab.length);
+        }
         self.modules.forget_context(context);
         self.remembered.forget();
         self.streams.forget_context(context);
@@ -232,6 +240,11 @@ impl Client {
     /// Like [`Client::post`] for calls that need no current context.
     pub fn post_anywhere<'a, R: Request<'a>>(&self, request: &R) -> Answer {
         self.send(request, context::current_index())
+    }
+
+    /// Waits until the worker says that everything before fence `number` is done.
+    pub fn wait_for_fence(&self, number: u64) -> Answer {
+        self.connection.wait_for_fence(number).map_err(|loss| self.lost(&loss))
     }
 
     /// Sends a request made of `head` and `data` that nobody waits for; `data` may be reused afterwards.

@@ -112,6 +112,8 @@ pub struct Connection {
     pub detached: Detached,
     /// What was counted so far.
     pub counters: Counters,
+    /// The last fence that the worker has told to be reached.
+    reached_fence: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -140,6 +142,7 @@ enum Arrived {
     Reply(u64, ReplyRecord),
     Callback(Callback),
     Output(Vec<u8>),
+    Fence(u64),
 }
 
 #[derive(Debug)]
@@ -172,6 +175,7 @@ impl Connection {
             lost: OnceLock::new(),
             detached: Detached::default(),
             counters: Counters::default(),
+            reached_fence: AtomicU64::new(0),
         });
         let writer = Arc::clone(&connection);
         crate::thread::spawn("farpool-writer", move || writer.write_forever())?;
@@ -336,6 +340,9 @@ impl Connection {
                 }
             }
             Ok(Arrived::Callback(callback)) => incoming.callbacks.push_back(callback),
+            Ok(Arrived::Fence(number)) => {
+                self.reached_fence.fetch_max(number, Ordering::Release);
+            }
             Ok(Arrived::Output(_)) | Err(_) => {}
         }
         self.reply_arrived.notify_all();
@@ -363,6 +370,31 @@ impl Connection {
             incoming.downloads.insert(sequence, start..start + destination.length);
         }
         self.hand_to_writer(&outgoing);
+        Ok(())
+    }
+
+    /// The last fence that the worker has told to be reached: everything before it is done.
+    pub fn reached_fence(&self) -> u64 {
+        self.reached_fence.load(Ordering::Acquire)
+    }
+
+    /// Waits until fence `number`, which was sent, is reached.
+    pub fn wait_for_fence(&self, number: u64) -> Result<(), Loss> {
+        if self.reached_fence() >= number {
+            return Ok(());
+        }
+        self.counters.round_trips.fetch_add(1, Ordering::Relaxed);
+        let mut incoming = lock(&self.incoming);
+        while self.reached_fence() < number {
+            self.check()?;
+            if incoming.reading {
+                incoming = wait(&self.reply_arrived, incoming);
+                continue;
+            }
+            incoming.reading = true;
+            drop(incoming);
+            incoming = self.read_for_all();
+        }
         Ok(())
     }
 
@@ -606,6 +638,7 @@ fn notice(header: &Header, payload: &[u8]) -> Result<Arrived, Loss> {
     let mut reader = wire::Reader::new(payload);
     let arrived = match header.call {
         CallId::CALLBACK => Arrived::Callback(Callback::decode(&mut reader)),
+        CallId::FENCE => Arrived::Fence(notice::Fence::decode(&mut reader).number),
         CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader).text),
         call => return Err(WireError::UnknownCall { call }.into()),
     };

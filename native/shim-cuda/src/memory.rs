@@ -16,6 +16,8 @@ pub enum RangeKind {
     Device,
     /// The same from a pool, in the order of a stream.
     Pooled(MemoryPool),
+    /// The same, as a piece of a slab.
+    Piece,
     /// A variable of a loaded module.
     Global,
     /// Host memory from `cuMemHostAlloc` and its kin; the value is its flags.
@@ -27,12 +29,12 @@ pub enum RangeKind {
 impl RangeKind {
     /// Whether the bytes are on a device.
     pub fn is_device(self) -> bool {
-        matches!(self, RangeKind::Device | RangeKind::Pooled(_) | RangeKind::Global)
+        matches!(self, RangeKind::Global) || self.is_freeable()
     }
 
     /// Whether the program frees it.
     pub fn is_freeable(self) -> bool {
-        matches!(self, RangeKind::Device | RangeKind::Pooled(_))
+        matches!(self, RangeKind::Device | RangeKind::Piece | RangeKind::Pooled(_))
     }
 }
 
@@ -116,7 +118,7 @@ impl Ranges {
     pub fn forget_context(&self, context: Context) {
         self.write().by_start.retain(|_, range| {
             let gone = range.context == context && range.kind.is_device();
-            if gone && range.kind.is_freeable() {
+            if gone && range.kind.is_freeable() && range.kind != RangeKind::Piece {
                 reserve::give(range.start, range.length);
             }
             !gone

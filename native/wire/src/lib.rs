@@ -30,6 +30,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         CallId::GOODBYE => Some("goodbye"),
         CallId::CALLBACK => Some("callback"),
         CallId::OUTPUT => Some("output"),
+        CallId::FENCE => Some("fence"),
         other => cuda::name_of(other),
     }
 }

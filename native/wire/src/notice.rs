@@ -18,6 +18,13 @@ pub struct Output {
     pub text: Vec<u8>,
 }
 
+/// Everything that was queued before a fence is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// What the client called the fence.
+    pub number: u64,
+}
+
 impl Callback {
     /// Appends the payload.
     pub fn encode(&self, writer: &mut Writer<'_>) {
@@ -28,6 +35,18 @@ impl Callback {
     /// Takes the payload; a malformed one leaves `reader` failed.
     pub fn decode(reader: &mut Reader<'_>) -> Self {
         Callback { token: reader.take_u64(), code: reader.take_i32() }
+    }
+}
+
+impl Fence {
+    /// Appends the payload.
+    pub fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.number);
+    }
+
+    /// Takes the payload; a malformed one leaves `reader` failed.
+    pub fn decode(reader: &mut Reader<'_>) -> Self {
+        Fence { number: reader.take_u64() }
     }
 }
 

@@ -30,6 +30,8 @@ impl CallId {
     pub const CALLBACK: CallId = CallId(4);
     /// A notice: what kernels printed ([`crate::notice::Output`]).
     pub const OUTPUT: CallId = CallId(5);
+    /// A notice: everything before a fence is done ([`crate::notice::Fence`]).
+    pub const FENCE: CallId = CallId(6);
 }
 
 impl fmt::Display for CallId {

@@ -29,6 +29,8 @@ pub struct Touches {
     context: bool,
     frees: bool,
     wants_memory: bool,
+    /// Waits for everything before it, and nothing behind it waits for it.
+    fence: bool,
 }
 
 /// A record that waits.
@@ -74,6 +76,7 @@ impl Touches {
             context: of_whole_context(call),
             frees: call == cuda::CuMemFreeV2::CALL,
             wants_memory: wants_memory(call),
+            fence: call == cuda::FarpoolFence::CALL,
         }
     }
 
@@ -93,6 +96,7 @@ impl Held {
         let on_gpu = blocking || touches.legacy || !touches.streams.is_empty() || !touches.events.is_empty();
         (self.context && on_gpu)
             || touches.context
+            || touches.fence
             || (self.frees && touches.wants_memory)
             || touches.streams.iter().any(|stream| self.streams.contains(stream))
             || touches.events.iter().any(|event| self.events.contains(event))
@@ -162,13 +166,8 @@ fn on_legacy_stream(call: CallId) -> bool {
 
 /// Calls whose answer depends on what was freed before.
 fn wants_memory(call: CallId) -> bool {
-    [
-        cuda::CuMemAllocV2::CALL,
-        cuda::CuMemAllocPitchV2::CALL,
-        cuda::CuMemGetInfoV2::CALL,
-        cuda::CuMemAllocFromPoolAsync::CALL,
-    ]
-    .contains(&call)
+    [cuda::CuMemAllocV2::CALL, cuda::CuMemGetInfoV2::CALL, cuda::CuMemAllocFromPoolAsync::CALL]
+        .contains(&call)
 }
 
 /// Calls that concern everything in a context.

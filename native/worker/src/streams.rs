@@ -1,6 +1,8 @@
 //! Which streams have work that nobody knows to be finished.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cuda_abi::{CUresult, CUstream};
 
@@ -13,6 +15,8 @@ pub struct Streams {
     non_blocking: HashSet<usize>,
     /// The same, as the client knows them.
     non_blocking_handles: HashSet<u64>,
+    /// Destroyed streams whose work is not finished.
+    orphans: Arc<AtomicU32>,
 }
 
 impl Streams {
@@ -39,6 +43,28 @@ impl Streams {
         for busy in self.busy.values_mut() {
             busy.remove(&stream.0);
         }
+    }
+
+    /// The streams of `context` with work that nobody knows to be finished.
+    pub fn busy(&self, context: u32) -> Vec<CUstream> {
+        self.busy.get(&context).into_iter().flatten().map(|stream| CUstream(*stream)).collect()
+    }
+
+    /// The contexts in which `stream` has work that nobody knows to be finished.
+    pub fn contexts_using(&self, stream: CUstream) -> Vec<u32> {
+        let using = self.busy.iter().filter(|(_, streams)| streams.contains(&stream.0));
+        using.map(|(context, _)| *context).collect()
+    }
+
+    /// Counts a stream that is being destroyed with work under way; the counter is counted down when that is done.
+    pub fn orphaned(&self) -> Arc<AtomicU32> {
+        self.orphans.fetch_add(1, Ordering::AcqRel);
+        Arc::clone(&self.orphans)
+    }
+
+    /// Whether destroyed streams have work under way.
+    pub fn has_orphans(&self) -> bool {
+        self.orphans.load(Ordering::Acquire) > 0
     }
 
     /// Forgets the streams of a context that is being destroyed.
@@ -69,9 +95,9 @@ impl Streams {
 
     /// Whether nothing in `context` is under way.
     pub fn is_all_idle(&mut self, context: u32, query: impl Fn(CUstream) -> CUresult) -> bool {
-        let Some(busy) = self.busy.get_mut(&context) else { return true };
+        let Some(busy) = self.busy.get_mut(&context) else { return !self.has_orphans() };
         busy.retain(|stream| query(CUstream(*stream)) == CUresult::NOT_READY);
-        busy.is_empty()
+        busy.is_empty() && self.orphans.load(Ordering::Acquire) == 0
     }
 }
 

@@ -67,6 +67,8 @@ pub enum Then {
     Marker(Arc<AtomicU32>),
     /// Memory of a pool was freed.
     Settle(Allocation),
+    /// A fence has one thing less to wait for.
+    Fence(Arc<Fence>),
     /// Memory is freed that the GPU may have been using.
     Free {
         /// Its address.
@@ -74,6 +76,27 @@ pub enum Then {
         /// The call.
         call: CallId,
     },
+}
+
+/// What the client is told when several waits have all ended.
+#[derive(Debug)]
+pub struct Fence {
+    number: u64,
+    /// Waits that have not ended, and one for the thread that hands them over.
+    left: AtomicUsize,
+}
+
+impl Fence {
+    /// A fence that waits for [`Waits::pass`] only.
+    pub fn new(number: u64) -> Fence {
+        Fence { number, left: AtomicUsize::new(1) }
+    }
+
+    /// The fence for one more wait.
+    pub fn hold(self: &Arc<Self>) -> Arc<Fence> {
+        self.left.fetch_add(1, Ordering::AcqRel);
+        Arc::clone(self)
+    }
 }
 
 /// A copy to the client's memory that is under way.
@@ -249,6 +272,11 @@ impl Waits {
         self.shared.settling.load(Ordering::Acquire) > 0
     }
 
+    /// Everything that `fence` waits for has been handed over.
+    pub fn pass(&self, fence: &Fence) {
+        self.shared.pass(fence);
+    }
+
     /// An event that is not needed any more.
     pub fn give_event(&self, context: CUcontext, event: CUevent) {
         self.shared.give_event(context, event);
@@ -336,6 +364,10 @@ impl Shared {
                 self.memory.settle(allocation);
                 self.settling.fetch_sub(1, Ordering::AcqRel);
             }
+            Then::Fence(fence) => {
+                self.pass(&fence);
+                self.outbox.flush();
+            }
             Then::Free { address, call } => {
                 // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
                 let freed = unsafe { self.driver.cuMemFree_v2(address) };
@@ -351,6 +383,15 @@ impl Shared {
         }
         self.open.fetch_sub(1, Ordering::AcqRel);
         self.wake.wake();
+    }
+
+    /// One thing less for `fence` to wait for. The client takes what it says for the end of copies, too.
+    fn pass(&self, fence: &Fence) {
+        if fence.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.send_finished();
+            let notice = wire::notice::Fence { number: fence.number };
+            self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
+        }
     }
 
     /// Adds the bytes of a download to the outbox, once.

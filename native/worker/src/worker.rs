@@ -285,6 +285,11 @@ impl Worker {
         self.forget_current();
     }
 
+    /// Indices of all contexts that are alive.
+    pub fn context_indices(&self) -> Vec<u32> {
+        self.contexts.keys().copied().collect()
+    }
+
     /// Index of the primary context of `device`, if it is active.
     pub fn primary_context(&self, device: usize) -> Option<u32> {
         let made = self.contexts.iter().find(|(_, context)| context.primary && context.device == device);

@@ -5,11 +5,12 @@ use std::ffi::c_uint;
 use cuda_abi::{CUdeviceptr, CUresult};
 use wire::cuda;
 
-use crate::client::Client;
 use crate::convert::{out, write_if};
+use crate::credit;
 use crate::entry::Answer;
-use crate::memory::RangeKind;
-use crate::reserve;
+
+/// Rows of pitched memory begin at multiples of this.
+const PITCH: u64 = 512;
 
 exports! {
     fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) enter |client| {
@@ -18,13 +19,7 @@ exports! {
         if bytesize == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        let (reply, length) = allocate(client, || {
-            let reply = client.call(&cuda::CuMemAllocV2 { size: bytesize as u64 })?;
-            let address = reply.address;
-            Ok((reply, address, bytesize as u64))
-        })?;
-        client.ranges.insert(reply.address, length, RangeKind::Device, context, state.device);
-        *place = reply.address;
+        *place = credit::allocate(client, context, state.device, bytesize as u64)?;
         Ok(())
     }
 
@@ -40,19 +35,11 @@ exports! {
         if WidthInBytes == 0 || Height == 0 || !matches!(ElementSizeBytes, 4 | 8 | 16) {
             return Err(CUresult::INVALID_VALUE);
         }
-        let (reply, length) = allocate(client, || {
-            let reply = client.call(&cuda::CuMemAllocPitchV2 {
-                width: WidthInBytes as u64,
-                height: Height as u64,
-                element_size: ElementSizeBytes,
-            })?;
-            let length = reply.pitch.checked_mul(Height as u64).ok_or(CUresult::UNKNOWN)?;
-            let address = reply.address;
-            Ok((reply, address, length))
-        })?;
-        client.ranges.insert(reply.address, length, RangeKind::Device, context, state.device);
-        *place = reply.address;
-        *pitch = number(reply.pitch)?;
+        // Memory of this process is its own to lay out; this is also the pitch of NVIDIA's drivers.
+        let row = (WidthInBytes as u64).checked_next_multiple_of(PITCH).ok_or(CUresult::INVALID_VALUE)?;
+        let length = row.checked_mul(Height as u64).ok_or(CUresult::INVALID_VALUE)?;
+        *place = credit::allocate(client, context, state.device, length)?;
+        *pitch = number(row)?;
         Ok(())
     }
 
@@ -62,16 +49,15 @@ exports! {
             return Ok(());
         }
         let known = client.ranges.remove(dptr, |range| range.kind.is_freeable());
-        let range = known.ok_or(CUresult::INVALID_VALUE)?;
-        reserve::give(range.start, range.length);
-        client.post(&cuda::CuMemFreeV2 { address: dptr })
+        credit::free(client, &known.ok_or(CUresult::INVALID_VALUE)?)
     }
 
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) enter |client| {
-        client.contexts.current()?;
+        let (_, state) = client.contexts.current()?;
         let (free, total) = (out(free)?, out(total)?);
+        let unused = credit::unused(client, state.device);
         let reply = client.call(&cuda::CuMemGetInfoV2)?;
-        *free = number(reply.free)?;
+        *free = number((reply.free + unused).min(reply.total))?;
         *total = number(reply.total)?;
         Ok(())
     }
@@ -84,31 +70,6 @@ exports! {
         write_if(psize, number(range.length)?);
         Ok(())
     }
-}
-
-/// Allocates until the addresses are free in this process too; allocations whose are not go back.
-pub(super) fn allocate<T>(client: &Client, ask: impl Fn() -> Answer<(T, u64, u64)>) -> Answer<(T, u64)> {
-    /// Tries before this process is taken to be full.
-    const TRIES: usize = 16;
-    let mut colliding = Vec::new();
-    let mut answer = Err(CUresult::OUT_OF_MEMORY);
-    for _ in 0..TRIES {
-        match ask() {
-            Ok((reply, address, length)) if reserve::take(address, length) => {
-                answer = Ok((reply, length));
-                break;
-            }
-            Ok((_, address, _)) => colliding.push(address),
-            Err(code) => {
-                answer = Err(code);
-                break;
-            }
-        }
-    }
-    for address in colliding {
-        client.post(&cuda::CuMemFreeV2 { address })?;
-    }
-    answer
 }
 
 fn number(value: u64) -> Answer<usize> {

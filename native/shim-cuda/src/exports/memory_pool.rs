@@ -13,9 +13,8 @@ use wire::handle::{Handle, MemoryPool, Stream};
 use crate::client::Client;
 use crate::convert::{opaque, out};
 use crate::entry::Answer;
-use crate::exports::memory::allocate;
 use crate::memory::RangeKind;
-use crate::{reserve, stream};
+use crate::{credit, reserve, stream};
 
 exports! {
     fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) enter |client| {
@@ -45,10 +44,12 @@ exports! {
         let (stream, _) = target(client, hStream)?;
         let known = client.ranges.remove(dptr, |range| range.kind.is_freeable());
         let range = known.ok_or(CUresult::INVALID_VALUE)?;
-        reserve::give(range.start, range.length);
         match range.kind {
-            RangeKind::Pooled(_) => client.post(&cuda::CuMemFreeAsync { address: dptr, stream }),
-            _ => client.post(&cuda::CuMemFreeV2 { address: dptr }),
+            RangeKind::Pooled(_) => {
+                reserve::give(range.start, range.length);
+                client.post(&cuda::CuMemFreeAsync { address: dptr, stream })
+            }
+            _ => credit::free(client, &range),
         }
     }
 
@@ -233,9 +234,10 @@ fn from_pool(client: &Client, size: usize, pool: MemoryPool, stream: Stream) -> 
     if size == 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let (address, length) = allocate(client, || {
-        let reply = client.call(&cuda::CuMemAllocFromPoolAsync { pool, size: size as u64, stream })?;
-        Ok((reply.address, reply.address, size as u64))
+    let length = size as u64;
+    let address = credit::secure(client, state.device, length, || {
+        let request = cuda::CuMemAllocFromPoolAsync { pool, size: length, stream };
+        client.call(&request).map(|reply| reply.address)
     })?;
     client.ranges.insert(address, length, RangeKind::Pooled(pool), context, state.device);
     Ok(address)

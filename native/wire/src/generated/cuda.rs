@@ -28,6 +28,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         18 => "farpoolPullToDevice",
         19 => "farpoolCallbackDone",
         20 => "farpoolDefaultPool",
+        32 => "farpoolFence",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
         258 => "cuGetErrorString",
@@ -770,6 +771,25 @@ impl<'a> Request<'a> for FarpoolDefaultPool {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { pool: MemoryPool::from_raw(reader.take_u64()), device: reader.take_i32() }
+    }
+}
+
+/// Request of `farpoolFence`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolFence {
+    pub number: u64,
+}
+
+impl<'a> Request<'a> for FarpoolFence {
+    const CALL: CallId = CallId(32);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.number);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { number: reader.take_u64() }
     }
 }
 
@@ -1821,47 +1841,6 @@ impl Reply for CuMemAllocV2Reply {
 
     fn decode(reader: &mut Reader<'_>) -> Self {
         Self { address: reader.take_u64() }
-    }
-}
-
-/// Request of `cuMemAllocPitch_v2`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemAllocPitchV2 {
-    pub width: u64,
-    pub height: u64,
-    pub element_size: u32,
-}
-
-impl<'a> Request<'a> for CuMemAllocPitchV2 {
-    const CALL: CallId = CallId(2053);
-    type Reply = CuMemAllocPitchV2Reply;
-
-    fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u64(self.width);
-        writer.put_u64(self.height);
-        writer.put_u32(self.element_size);
-    }
-
-    fn decode(reader: &mut Reader<'a>) -> Self {
-        Self { width: reader.take_u64(), height: reader.take_u64(), element_size: reader.take_u32() }
-    }
-}
-
-/// Reply to `cuMemAllocPitch_v2`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuMemAllocPitchV2Reply {
-    pub address: u64,
-    pub pitch: u64,
-}
-
-impl Reply for CuMemAllocPitchV2Reply {
-    fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u64(self.address);
-        writer.put_u64(self.pitch);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Self {
-        Self { address: reader.take_u64(), pitch: reader.take_u64() }
     }
 }
 

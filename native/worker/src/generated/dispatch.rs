@@ -48,6 +48,9 @@ pub fn dispatch(
         cuda::FarpoolDefaultPool::CALL => {
             by_hand::<cuda::FarpoolDefaultPool>(worker, reader, writer, crate::manual::farpoolDefaultPool)
         }
+        cuda::FarpoolFence::CALL => {
+            by_hand::<cuda::FarpoolFence>(worker, reader, writer, crate::manual::farpoolFence)
+        }
         cuda::CuDeviceGetExecAffinitySupport::CALL => {
             execute(worker, reader, writer, cuDeviceGetExecAffinitySupport)
         }
@@ -135,9 +138,6 @@ pub fn dispatch(
         }
         cuda::CuMemAllocV2::CALL => {
             by_hand::<cuda::CuMemAllocV2>(worker, reader, writer, crate::manual::cuMemAlloc_v2)
-        }
-        cuda::CuMemAllocPitchV2::CALL => {
-            by_hand::<cuda::CuMemAllocPitchV2>(worker, reader, writer, crate::manual::cuMemAllocPitch_v2)
         }
         cuda::CuMemFreeV2::CALL => {
             by_hand::<cuda::CuMemFreeV2>(worker, reader, writer, crate::manual::cuMemFree_v2)

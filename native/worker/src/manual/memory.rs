@@ -1,10 +1,13 @@
 //! Device memory, inside the session's limit.
 
+use std::sync::Arc;
+
 use cuda_abi::{CUdeviceptr, CUresult};
 use wire::{Reply as _, Request as _, Writer, cuda};
 
 use super::Answer;
-use crate::waits::{LaneKey, Then, Until};
+use crate::handles::HandleError;
+use crate::waits::{Fence, LaneKey, Then, Until};
 use crate::worker::{Later, Worker};
 
 /// `cuMemAlloc_v2`
@@ -21,44 +24,6 @@ pub fn cuMemAlloc_v2(worker: &mut Worker, request: cuda::CuMemAllocV2, reply: &m
         (code, address)
     });
     cuda::CuMemAllocV2Reply { address }.encode(reply);
-    Ok(code)
-}
-
-/// `cuMemAllocPitch_v2`
-pub fn cuMemAllocPitch_v2(
-    worker: &mut Worker,
-    request: cuda::CuMemAllocPitchV2,
-    reply: &mut Writer<'_>,
-) -> Answer {
-    if worker.waits.has_frees() {
-        worker.later = Later::TryAgain;
-        return Ok(CUresult::SUCCESS);
-    }
-    /// No driver pads rows to more than this.
-    const LARGEST_ALIGNMENT: u64 = 512;
-    let padded = request.width.checked_next_multiple_of(LARGEST_ALIGNMENT);
-    let (Some(most), Ok(width), Ok(height)) = (
-        padded.and_then(|padded| padded.checked_mul(request.height)),
-        usize::try_from(request.width),
-        usize::try_from(request.height),
-    ) else {
-        return Ok(CUresult::OUT_OF_MEMORY);
-    };
-    let (mut address, mut pitch): (CUdeviceptr, usize) = (0, 0);
-    let code = allocate(worker, most, |worker| {
-        // SAFETY: both places are valid.
-        let code = unsafe {
-            worker.driver.cuMemAllocPitch_v2(
-                &raw mut address,
-                &raw mut pitch,
-                width,
-                height,
-                request.element_size,
-            )
-        };
-        (code, address)
-    });
-    cuda::CuMemAllocPitchV2Reply { address, pitch: pitch as u64 }.encode(reply);
     Ok(code)
 }
 
@@ -105,6 +70,46 @@ pub fn cuMemGetInfo_v2(
     }
     cuda::CuMemGetInfoV2Reply { free, total }.encode(reply);
     Ok(code)
+}
+
+/// A notice to the client when everything that was issued before is done, in all contexts: memory that it freed before
+/// can be handed out again.
+pub fn farpoolFence(worker: &mut Worker, request: cuda::FarpoolFence, _reply: &mut Writer<'_>) -> Answer {
+    let fence = Arc::new(Fence::new(request.number));
+    for context in worker.context_indices() {
+        worker
+            .in_context(cuda::FarpoolFence::CALL, context, |worker| {
+                fence_context(worker, &fence);
+                Ok(CUresult::SUCCESS)
+            })
+            .map_err(HandleError::Wire)?;
+    }
+    worker.waits.pass(&fence);
+    Ok(CUresult::SUCCESS)
+}
+
+/// Lets `fence` wait for what is under way in the current context.
+fn fence_context(worker: &mut Worker, fence: &Arc<Fence>) {
+    if worker.is_all_idle() {
+        return;
+    }
+    let (context, current) = (worker.context, worker.current());
+    for stream in worker.streams.busy(context) {
+        match worker.waits.mark(current, stream) {
+            Ok(event) => {
+                let key = LaneKey::Stream(context, stream.0);
+                worker.waits.push(key, current, Until::Own(event), Then::Fence(fence.hold()));
+            }
+            Err(_) => {
+                let key = LaneKey::Context(context);
+                worker.waits.push(key, current, Until::Context, Then::Fence(fence.hold()));
+            }
+        }
+    }
+    if worker.streams.has_orphans() {
+        let then = Then::Fence(fence.hold());
+        worker.waits.push(LaneKey::Context(context), current, Until::Context, then);
+    }
 }
 
 fn allocate(

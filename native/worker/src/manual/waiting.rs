@@ -122,6 +122,21 @@ pub fn note_stream_calls(worker: &mut Worker, call: CallId, payload: &[u8]) {
     }
 }
 
+/// Before `stream` is destroyed: its work may go on, and memory that the work uses must not be handed out.
+fn note_orphan(worker: &mut Worker, stream: CUstream) {
+    for context in worker.streams.contexts_using(stream) {
+        // A context that cannot be made current is dead, and its work with it.
+        let _ = worker.in_context(cuda::CuStreamDestroyV2::CALL, context, |worker| {
+            if !worker.is_idle(stream) {
+                let until = worker.waits.mark(worker.current(), stream).map_or(Until::Context, Until::Own);
+                let then = Then::Marker(worker.streams.orphaned());
+                worker.waits.push(LaneKey::Context(context), worker.current(), until, then);
+            }
+            Ok(CUresult::SUCCESS)
+        });
+    }
+}
+
 /// Before a stream is destroyed: it is forgotten.
 pub fn forget_stream(worker: &mut Worker, call: CallId, payload: &[u8]) {
     if call != cuda::CuStreamDestroyV2::CALL {
@@ -131,6 +146,7 @@ pub fn forget_stream(worker: &mut Worker, call: CallId, payload: &[u8]) {
     if let Ok(stream) = stream_of(worker, call, request.hStream)
         && stream != CUstream::NULL
     {
+        note_orphan(worker, stream);
         worker.gauges.forget_stream(worker.context, stream.0);
         worker.streams.forget(request.hStream.raw(), stream);
     }
