@@ -29,17 +29,13 @@ export const memory: Noun = noun("memory", [
     input("Height", "unsigned int"),
     input("ElementSizeBytes", "unsigned int"),
   ]),
-  manual(
-    "cuMemAllocPitch_v2",
-    { id: 0x0805, since: 3020 },
-    [
-      output("dptr", "CUdeviceptr *"),
-      output("pPitch", "size_t *"),
-      input("WidthInBytes", "size_t"),
-      input("Height", "size_t"),
-      input("ElementSizeBytes", "unsigned int"),
-    ],
-  ),
+  manual("cuMemAllocPitch_v2", { id: 0x0805, since: 3020 }, [
+    output("dptr", "CUdeviceptr *"),
+    output("pPitch", "size_t *"),
+    input("WidthInBytes", "size_t"),
+    input("Height", "size_t"),
+    input("ElementSizeBytes", "unsigned int"),
+  ]),
   unsupported("cuMemFree", { id: 0x0806, since: 2000 }, [input("dptr", "CUdeviceptr_v1")]),
   manual("cuMemFree_v2", { id: 0x0807, since: 3020, wire: { request: { address: "u64" } } }, [
     input("dptr", "CUdeviceptr"),

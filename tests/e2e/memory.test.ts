@@ -77,6 +77,33 @@ describe("-m with memory in the order of streams", () => {
   });
 });
 
+describe("small allocations", () => {
+  it.each(["unix", "tcp"])(
+    "fill the session's memory, and give it back to large ones, over %s",
+    async (transport) => {
+      const words = ["run", "-n", "1", "-m", "256", "--", example("fill-small"), "192"];
+      const result = await pool.farpool(words, { environment: { FARPOOL_TRANSPORT: transport } });
+
+      expect(result).toMatchObject({ status: 0, stderr: "" });
+      const [free = 0, ...filled] = [...result.stdout.matchAll(/^\w+ (\d+)$/gm)].map(([, bytes]) =>
+        Number(bytes),
+      );
+      expect(filled).toHaveLength(3);
+      // What is too little for one more slab may be left.
+      expect(Math.min(...filled)).toBeGreaterThan(free - 16 * mib);
+      await pool.expectNothingHeld();
+    },
+  );
+
+  it("leave a full session usable, in large slices too", async () => {
+    const result = await pool.farpool(["run", "-n", "1", "-m", "512", "--", example("out-of-memory")]);
+
+    expect(result).toMatchObject({ status: 0, stderr: "" });
+    expect(result.stdout).toMatch(/PASSED\n$/);
+    await pool.expectNothingHeld();
+  });
+});
+
 describe("-p", () => {
   it("is a share of the GPU's memory", async () => {
     const whole = (await pool.gpu()).memoryTotalBytes;

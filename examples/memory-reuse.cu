@@ -1,0 +1,88 @@
+// Allocates and frees while kernels run that still write the freed memory.
+//
+// A remote GPU could get wrong here: a free has to wait until everything queued before it is done, or the next owner of
+// the memory finds it overwritten. Each round a slow kernel writes a block long after the block was freed by the
+// program; whoever gets the memory next writes it in a stream that waits for nobody, and must find it untouched.
+#include "expect.h"
+
+#include <vector>
+
+constexpr unsigned late = 0xdeadbeef;
+
+// Counts for a while, then writes the whole block.
+__global__ void writeLate(unsigned *block, size_t words, unsigned turns, const volatile unsigned *one) {
+    unsigned count = 0;
+    while (count < turns) count += *one;
+    for (size_t i = threadIdx.x; i < words; i += blockDim.x) block[i] = late + count - turns;
+}
+
+struct Kept {
+    unsigned *block;
+    unsigned value;
+};
+
+int main() {
+    const size_t words = 96 << 10, bytes = words * sizeof(unsigned); // 384 KiB
+    const unsigned turns = 3000;
+    unsigned *one = nullptr;
+    const unsigned initial = 1;
+    CHECK(cudaMalloc(&one, sizeof *one));
+    CHECK(cudaMemcpy(one, &initial, sizeof initial, cudaMemcpyHostToDevice));
+    cudaStream_t slow, quick;
+    CHECK(cudaStreamCreateWithFlags(&slow, cudaStreamNonBlocking));
+    CHECK(cudaStreamCreateWithFlags(&quick, cudaStreamNonBlocking));
+
+    std::vector<Kept> kept;
+    std::vector<unsigned> room(words);
+    const auto verify = [&](const Kept &each) {
+        CHECK(cudaMemcpyAsync(room.data(), each.block, bytes, cudaMemcpyDeviceToHost, quick));
+        CHECK(cudaStreamSynchronize(quick));
+        for (unsigned word : room) EXPECT(word == each.value);
+    };
+    for (unsigned round = 0; round < 400; round++) {
+        unsigned *block = nullptr;
+        CHECK(cudaMalloc(&block, bytes));
+        // Half of the time the stream is gone before its work is done.
+        const bool destroyed = round / 40 % 2 == 1;
+        cudaStream_t stream = slow;
+        if (destroyed) CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+        writeLate<<<1, 32, 0, stream>>>(block, words, turns, one);
+        CHECK(cudaGetLastError());
+        if (destroyed) CHECK(cudaStreamDestroy(stream));
+        CHECK(cudaFree(block));
+
+        Kept next{nullptr, round};
+        CHECK(cudaMalloc(&next.block, bytes));
+        room.assign(words, round);
+        CHECK(cudaMemcpyAsync(next.block, room.data(), bytes, cudaMemcpyHostToDevice, quick));
+        CHECK(cudaStreamSynchronize(quick));
+        kept.push_back(next);
+        if (kept.size() == 40) {
+            CHECK(cudaDeviceSynchronize());
+            for (const Kept &each : kept) verify(each);
+            for (const Kept &each : kept) CHECK(cudaFree(each.block));
+            kept.clear();
+        }
+    }
+    std::printf("400 rounds: no block was written by an earlier kernel\n");
+
+    // A copy to this process is complete when its source was freed.
+    unsigned *landing = nullptr, *source = nullptr;
+    CHECK(cudaMallocHost(&landing, bytes));
+    for (unsigned round = 0; round < 10; round++) {
+        for (size_t i = 0; i < words; i++) landing[i] = 0;
+        CHECK(cudaMalloc(&source, bytes));
+        writeLate<<<1, 32, 0, slow>>>(source, words, turns, one);
+        CHECK(cudaMemcpyAsync(landing, source, bytes, cudaMemcpyDeviceToHost, slow));
+        CHECK(cudaFree(source));
+        for (size_t i = 0; i < words; i++) EXPECT(landing[i] == late);
+    }
+    std::printf("10 rounds: a copy is complete when its source was freed\n");
+    CHECK(cudaFreeHost(landing));
+    CHECK(cudaFree(one));
+    CHECK(cudaStreamDestroy(slow));
+    CHECK(cudaStreamDestroy(quick));
+    CHECK(cudaDeviceSynchronize());
+    std::printf("PASSED\n");
+    return 0;
+}
