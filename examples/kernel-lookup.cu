@@ -150,8 +150,8 @@ static void modules(const Calls &calls, const Place &place, int kernels) {
     unsigned count = 0;
     CHECK_DRIVER(calls.functionCount(&count, module));
     EXPECT(count == static_cast<unsigned>(kernels));
-    std::vector<CUfunction> all(count);
-    CHECK_DRIVER(calls.enumerateFunctions(all.data(), count, module));
+    std::vector<CUfunction> all(std::min(count, 8u)); // the first ones
+    CHECK_DRIVER(calls.enumerateFunctions(all.data(), static_cast<unsigned>(all.size()), module));
     std::vector<std::string> names;
     for (CUfunction each : all) {
         const char *name = nullptr;
@@ -181,9 +181,14 @@ static void libraries(const Calls &calls, const Place &place, int kernels) {
     unsigned count = 0;
     CHECK_DRIVER(calls.kernelCount(&count, library));
     EXPECT(count == static_cast<unsigned>(kernels));
-    std::vector<CUkernel> all(count);
-    CHECK_DRIVER(calls.enumerateKernels(all.data(), count, library));
-    EXPECT(std::find(all.begin(), all.end(), kernel) != all.end());
+    std::vector<CUkernel> all(std::min(count, 8u)); // the first ones
+    CHECK_DRIVER(calls.enumerateKernels(all.data(), static_cast<unsigned>(all.size()), library));
+    for (CUkernel each : all) {
+        CUkernel found = nullptr;
+        CHECK_DRIVER(calls.kernelGetName(&name, each));
+        CHECK_DRIVER(calls.libraryGetKernel(&found, library, name));
+        EXPECT(found == each);
+    }
 
     // A kernel is launched as it is, and as the function that it becomes in this context.
     EXPECT(place.launch(reinterpret_cast<CUfunction>(kernel), 5) == 6);
