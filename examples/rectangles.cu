@@ -1,10 +1,13 @@
 // Two- and three-dimensional copies and sets, in every direction, with pitches and offsets.
 //
 // A remote GPU could get wrong here: only the bytes of the rectangle may change, on either side; rows must not be
-// sent with their padding into the wrong place; a pinned destination is written when the stream comes to it.
+// sent with their padding into the wrong place; a pinned destination is written when the stream comes to it; and a
+// copy that stands behind a kernel must not hold up the thread that would let the kernel go on.
 #include "expect.h"
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 constexpr int width = 37, height = 23, depth = 5; // in elements
@@ -14,6 +17,11 @@ __global__ void addOne(char *base, size_t pitch, int columns, int rows) {
     for (int row = threadIdx.y; row < rows; row += blockDim.y)
         for (int column = threadIdx.x; column < columns; column += blockDim.x)
             reinterpret_cast<int *>(base + row * pitch)[column] += 1;
+}
+
+__global__ void waitFor(const volatile int *flag) {
+    while (*flag == 0) {
+    }
 }
 
 static void twoDimensions() {
@@ -113,9 +121,53 @@ static void threeDimensions() {
     CHECK(cudaFree(box.ptr));
 }
 
+// One thread copies in a stream whose kernel waits for a flag; another thread sets the flag.
+static void behindAKernel() {
+    char *device;
+    int *flag, *pinned;
+    size_t pitch;
+    const size_t line = width * sizeof(int);
+    CHECK(cudaMallocPitch(&device, &pitch, line, height));
+    CHECK(cudaMalloc(&flag, sizeof(int)));
+    CHECK(cudaMallocHost(&pinned, (2 * width * height + 1) * sizeof(int)));
+    int *back = pinned + width * height, *one = back + width * height;
+    for (int i = 0; i < width * height; i++) pinned[i] = i * 5;
+    *one = 1;
+    CHECK(cudaMemset(flag, 0, sizeof(int)));
+    CHECK(cudaDeviceSynchronize()); // the streams below ignore the legacy stream
+    cudaStream_t queue, other;
+    CHECK(cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking));
+    CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+
+    std::thread first([&] {
+        waitFor<<<1, 1, 0, queue>>>(flag);
+        CHECK(cudaMemcpy2DAsync(device, pitch, pinned, line, line, height, cudaMemcpyHostToDevice, queue));
+        addOne<<<1, dim3(16, 8), 0, queue>>>(device, pitch, width, height);
+        CHECK(cudaGetLastError());
+        CHECK(cudaMemcpy2DAsync(back, line, device, pitch, line, height, cudaMemcpyDeviceToHost, queue));
+        CHECK(cudaStreamSynchronize(queue));
+    });
+    std::thread second([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        CHECK(cudaMemcpyAsync(flag, one, sizeof(int), cudaMemcpyHostToDevice, other));
+        CHECK(cudaStreamSynchronize(other));
+    });
+    first.join();
+    second.join();
+    for (int i = 0; i < width * height; i++) EXPECT(back[i] == i * 5 + 1);
+    std::printf("2-D behind a kernel that another thread lets go on\n");
+
+    CHECK(cudaStreamDestroy(queue));
+    CHECK(cudaStreamDestroy(other));
+    CHECK(cudaFree(device));
+    CHECK(cudaFree(flag));
+    CHECK(cudaFreeHost(pinned));
+}
+
 int main() {
     twoDimensions();
     threeDimensions();
+    behindAKernel();
     std::printf("PASSED\n");
     return 0;
 }

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 
 use cuda_abi::{CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUDA_MEMCPY3D, CUarray, CUresult, CUstream};
+use driver::Driver;
 use wire::record::MAX_PAYLOAD;
 use wire::{Reply as _, Request, Writer, cuda};
 
@@ -29,7 +30,7 @@ pub fn cuMemcpyHtoD_v2(
     request: cuda::CuMemcpyHtoDV2<'_>,
     _reply: &mut Writer<'_>,
 ) -> Answer {
-    Ok(upload(worker, request.destination, request.data, CUstream::NULL))
+    Ok(upload(worker, request.data, CUstream::NULL, to_device(request.destination, request.data.len())))
 }
 
 /// `cuMemcpyHtoDAsync_v2`
@@ -39,12 +40,12 @@ pub fn cuMemcpyHtoDAsync_v2(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let stream = stream_of(worker, <cuda::CuMemcpyHtoDAsyncV2<'_> as Request<'_>>::CALL, request.stream)?;
-    Ok(upload(worker, request.destination, request.data, stream))
+    Ok(upload(worker, request.data, stream, to_device(request.destination, request.data.len())))
 }
 
 /// `cuMemcpyDtoH_v2`: on the legacy stream.
 pub fn cuMemcpyDtoH_v2(worker: &mut Worker, request: cuda::CuMemcpyDtoHV2, reply: &mut Writer<'_>) -> Answer {
-    Ok(download(worker, request.source, request.size, CUstream::NULL, reply))
+    Ok(download(worker, request.size, CUstream::NULL, reply, to_host(request.source, request.size)))
 }
 
 /// `cuMemcpyDtoHAsync_v2`
@@ -54,7 +55,23 @@ pub fn cuMemcpyDtoHAsync_v2(
     reply: &mut Writer<'_>,
 ) -> Answer {
     let stream = stream_of(worker, cuda::CuMemcpyDtoHAsyncV2::CALL, request.stream)?;
-    Ok(download(worker, request.source, request.size, stream, reply))
+    Ok(download(worker, request.size, stream, reply, to_host(request.source, request.size)))
+}
+
+/// Has the driver copy `size` bytes from host memory, which the caller keeps until that is done.
+fn to_device(destination: u64, size: usize) -> impl Fn(&Driver, *mut c_void, CUstream) -> CUresult {
+    move |driver, host, stream| {
+        // SAFETY: the host memory has `size` bytes and stays; the driver checks the destination.
+        unsafe { driver.cuMemcpyHtoDAsync_v2(destination, host, size, stream) }
+    }
+}
+
+/// Has the driver copy `size` bytes into host memory, which the caller keeps until that is done.
+fn to_host(source: u64, size: u64) -> impl Fn(&Driver, *mut c_void, CUstream) -> CUresult {
+    move |driver, host, stream| {
+        // SAFETY: the host memory has `size` bytes and stays; the driver checks the source.
+        unsafe { driver.cuMemcpyDtoHAsync_v2(host, source, address(size), stream) }
+    }
 }
 
 /// A copy whose source may still change when it is asked for: the client sends the bytes when the stream is there.
@@ -93,15 +110,17 @@ pub fn farpoolPullToDevice(
     Ok(if code.is_success() { kept } else { code })
 }
 
-/// Copies the record's bytes to the device. On an idle stream straight from the record, else through a pinned
+/// Has `copy` take the record's bytes to the device. On an idle stream straight from the record, else through a pinned
 /// buffer: from pageable memory a driver would make its caller wait for the stream.
-fn upload(worker: &mut Worker, destination: u64, data: &[u8], stream: CUstream) -> CUresult {
+fn upload(
+    worker: &mut Worker,
+    data: &[u8],
+    stream: CUstream,
+    copy: impl Fn(&Driver, *mut c_void, CUstream) -> CUresult,
+) -> CUresult {
     if worker.is_idle(stream) {
-        // SAFETY: the source is the record's bytes, which the driver has read when it returns from a copy of
-        // pageable memory; it checks the destination.
-        let code = unsafe {
-            worker.driver.cuMemcpyHtoDAsync_v2(destination, data.as_ptr().cast(), data.len(), stream)
-        };
+        // The driver has read pageable memory when it returns.
+        let code = copy(&worker.driver, data.as_ptr().cast_mut().cast(), stream);
         worker.streams.used(worker.context, stream);
         return code;
     }
@@ -111,21 +130,19 @@ fn upload(worker: &mut Worker, destination: u64, data: &[u8], stream: CUstream) 
         Err(code) => return code,
     };
     buffer.fill(data);
-    // SAFETY: the buffer is kept until the copy has read it; the driver checks the destination.
-    let code =
-        unsafe { worker.driver.cuMemcpyHtoDAsync_v2(destination, buffer.address(), data.len(), stream) };
+    let code = copy(&worker.driver, buffer.address(), stream);
     worker.streams.used(worker.context, stream);
     let kept = worker.keep_until_read(buffer, stream);
     if code.is_success() { kept } else { code }
 }
 
-/// Copies from the device into the reply: now if the stream is idle, else when it has got there.
+/// Has `copy` bring `size` bytes from the device into the reply: now if the stream is idle, else when it has got there.
 fn download(
     worker: &mut Worker,
-    source: u64,
     size: u64,
     stream: CUstream,
     reply: &mut Writer<'_>,
+    copy: impl Fn(&Driver, *mut c_void, CUstream) -> CUresult,
 ) -> CUresult {
     let Some(to) = worker.reply_to.filter(|_| size <= MOST) else { return CUresult::INVALID_VALUE };
     let length = address(size);
@@ -134,14 +151,10 @@ fn download(
     }
     if worker.is_idle(stream) {
         let mut data = vec![0; length];
-        let place = data.as_mut_ptr().cast::<c_void>();
-        // SAFETY: the destination has as many bytes as are asked for and stays until the stream was waited for; the
-        // driver checks the source.
-        let code = unsafe {
-            match worker.driver.cuMemcpyDtoHAsync_v2(place, source, length, stream) {
-                CUresult::SUCCESS => worker.driver.cuStreamSynchronize(stream),
-                code => code,
-            }
+        let code = match copy(&worker.driver, data.as_mut_ptr().cast(), stream) {
+            // SAFETY: the stream is alive.
+            CUresult::SUCCESS => unsafe { worker.driver.cuStreamSynchronize(stream) },
+            code => code,
         };
         if code.is_success() {
             cuda::CuMemcpyDtoHV2Reply { data }.encode(reply);
@@ -153,8 +166,7 @@ fn download(
         Ok(None) => return try_again(worker),
         Err(code) => return code,
     };
-    // SAFETY: the buffer has room and is kept until the copy has ended; the driver checks the source.
-    let code = unsafe { worker.driver.cuMemcpyDtoHAsync_v2(buffer.address(), source, length, stream) };
+    let code = copy(&worker.driver, buffer.address(), stream);
     worker.streams.used(worker.context, stream);
     if !code.is_success() {
         worker.staging.give(buffer);
@@ -192,35 +204,34 @@ pub fn cuMemcpy3DAsync_v2(
     let bytes = request.width.checked_mul(request.height).and_then(|area| area.checked_mul(request.depth));
     let Some(bytes) = bytes.filter(|bytes| *bytes > 0) else { return Ok(CUresult::INVALID_VALUE) };
     let mut copy = on_device(&request);
-    let mut data = Vec::new();
     match request.direction {
         TO_DEVICE => {
             if request.data.len() as u64 != bytes {
                 return Ok(CUresult::INVALID_VALUE);
             }
             copy.srcMemoryType = CU_MEMORYTYPE_HOST;
-            copy.srcHost = request.data.as_ptr().cast();
             (copy.srcXInBytes, copy.srcY, copy.srcZ) = (0, 0, 0);
             (copy.srcPitch, copy.srcHeight) = (copy.WidthInBytes, copy.Height);
+            Ok(upload(worker, request.data, stream, |driver, host, stream| {
+                let copy = CUDA_MEMCPY3D { srcHost: host, ..copy };
+                // SAFETY: the host side holds the box without padding, and stays; the driver checks the device side.
+                unsafe { driver.cuMemcpy3DAsync_v2(&raw const copy, stream) }
+            }))
         }
         TO_HOST => {
-            let Some(room) = room(bytes) else { return Ok(CUresult::INVALID_VALUE) };
-            data = room;
             copy.dstMemoryType = CU_MEMORYTYPE_HOST;
-            copy.dstHost = data.as_mut_ptr().cast();
             (copy.dstXInBytes, copy.dstY, copy.dstZ) = (0, 0, 0);
             (copy.dstPitch, copy.dstHeight) = (copy.WidthInBytes, copy.Height);
+            Ok(download(worker, bytes, stream, reply, |driver, host, stream| {
+                let copy = CUDA_MEMCPY3D { dstHost: host, ..copy };
+                // SAFETY: as above.
+                unsafe { driver.cuMemcpy3DAsync_v2(&raw const copy, stream) }
+            }))
         }
-        ON_DEVICE => {}
-        _ => return Ok(CUresult::INVALID_VALUE),
+        // SAFETY: the driver checks both sides.
+        ON_DEVICE => Ok(unsafe { worker.driver.cuMemcpy3DAsync_v2(&raw const copy, stream) }),
+        _ => Ok(CUresult::INVALID_VALUE),
     }
-    // SAFETY: the host side is the record's bytes or a buffer of the box's size, both without padding; they stay
-    // until the stream was waited for (pageable sources are read before the driver returns). The driver checks
-    // the device side.
-    let code = unsafe { worker.driver.cuMemcpy3DAsync_v2(&raw const copy, stream) };
-    let code = if request.direction == TO_HOST { finish(worker, stream, code) } else { code };
-    cuda::CuMemcpy3DAsyncV2Reply { data }.encode(reply);
-    Ok(code)
 }
 
 /// The copy with both sides on the device.
@@ -252,17 +263,4 @@ fn on_device(request: &cuda::CuMemcpy3DAsyncV2<'_>) -> CUDA_MEMCPY3D {
         Height: address(request.height),
         Depth: address(request.depth),
     }
-}
-
-fn finish(worker: &Worker, stream: CUstream, code: CUresult) -> CUresult {
-    if !code.is_success() {
-        return code;
-    }
-    // SAFETY: the stream is alive.
-    unsafe { worker.driver.cuStreamSynchronize(stream) }
-}
-
-/// A buffer for `size` bytes of a reply, if a reply can carry them.
-fn room(size: u64) -> Option<Vec<u8>> {
-    (size <= MOST).then(|| vec![0; address(size)])
 }
