@@ -17,12 +17,15 @@ const common = ["-O2", "-std=c++17"];
 /** What single programs need beside that. */
 const special: Readonly<Record<string, readonly string[]>> = {
   "per-thread-stream": ["--default-stream", "per-thread"],
+  // By its file: the headers of OpenSSL are not needed.
+  "own-crypto": ["-Xlinker", "--no-as-needed", "-Xlinker", "-l:libcrypto.so.3"],
 };
 
 const exampleSources = join(root, "examples");
 const testSources = join(root, "tests", "programs");
+const librarySources = join(testSources, "libraries");
 
-/** Every `.cu` as plain `nvcc` builds it; two of the examples also with the shared runtime library. */
+/** Every `.cu` as plain `nvcc` builds it; some also with the shared runtime library, some as libraries. */
 function programs(toolkit: CudaToolkit): readonly Program[] {
   const runtimePath = ["-Xlinker", "-rpath", "-Xlinker", join(toolkit.home, "lib64")];
   return [
@@ -32,10 +35,15 @@ function programs(toolkit: CudaToolkit): readonly Program[] {
         return { name, source, flags: [...common, ...(special[name] ?? [])] };
       }),
     ),
-    ...["vector-add", "matrix-multiply"].map((name) => ({
-      name: `${name}-shared`,
-      source: join(exampleSources, `${name}.cu`),
+    ...["examples/vector-add", "examples/matrix-multiply", "tests/programs/two-runtimes"].map((path) => ({
+      name: `${basename(path)}-shared`,
+      source: join(root, `${path}.cu`),
       flags: [...common, "-cudart", "shared", ...runtimePath],
+    })),
+    ...filesIn(librarySources, ".cu").map((source) => ({
+      name: `${basename(source, ".cu")}.so`,
+      source,
+      flags: [...common, "-shared", "-Xcompiler", "-fPIC"],
     })),
   ];
 }
@@ -50,7 +58,7 @@ export async function buildExamples(): Promise<void> {
   const toolkit = await cudaToolkit();
   const stamps = join(examples, ".built");
   mkdirSync(stamps, { recursive: true });
-  const headers = filesIn(exampleSources, ".h");
+  const headers = [exampleSources, testSources].flatMap((folder) => filesIn(folder, ".h"));
   for (const program of programs(toolkit)) {
     const hash = createHash("sha256").update(JSON.stringify([toolkit, program.flags]));
     for (const file of [...headers, program.source]) hash.update(readFileSync(file));

@@ -23,6 +23,17 @@ const needs: readonly Need[] = [
     present: () => runs("python3", ["-m", "pip", "--version"]),
     debianPackage: "python3-pip",
   },
+  // Programs of the tests bring their own allocator and cryptography.
+  {
+    what: "jemalloc (libjemalloc.so.2)",
+    present: () => hasLibrary("libjemalloc.so.2"),
+    debianPackage: "libjemalloc2",
+  },
+  {
+    what: "OpenSSL 3 (libcrypto.so.3)",
+    present: () => hasLibrary("libcrypto.so.3"),
+    debianPackage: "libssl3",
+  },
 ];
 
 /** Checks for what we do not bring ourselves; on Debian and as root it is installed. */
@@ -74,6 +85,11 @@ function prepareRust(): void {
       throw new SetupFailed(`this machine's Rust lacks ${component}`, `rustup component add ${component}`);
     }
   }
+}
+
+function hasLibrary(name: string): boolean {
+  const known = spawnSync("/sbin/ldconfig", ["-p"], { encoding: "utf8" });
+  return (known.stdout ?? "").includes(`${name} `);
 }
 
 function runs(command: string, parameters: readonly string[]): boolean {

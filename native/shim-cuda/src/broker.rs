@@ -1,13 +1,11 @@
 //! Asks the broker for a way to a worker: session, secret and addresses (ARCHITECTURE 4.4).
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use transport::Endpoint;
+use transport::{Endpoint, Socket};
 
 /// Bytes of an answer that are read at most; a real one has a few hundred.
-const ANSWER_LIMIT: u64 = 64 << 10;
+const ANSWER_LIMIT: usize = 64 << 10;
 
 /// How long the broker may take to answer: it holds the session already when it starts the program.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +29,14 @@ pub enum BrokerError {
     Unreachable {
         /// The socket.
         path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The program uses all the descriptors that it may have.
+    #[error(
+        "this process has no descriptor left for the connection to its GPU server ({reason}); hint: `ulimit -n` shows how many it may have"
+    )]
+    NoDescriptor {
         /// Why.
         reason: String,
     },
@@ -58,21 +64,26 @@ pub enum BrokerError {
 
 /// Asks the broker behind the Unix socket `path`.
 pub fn admission(path: &str) -> Result<Admission, BrokerError> {
-    let unreachable =
-        |error: std::io::Error| BrokerError::Unreachable { path: path.to_owned(), reason: error.to_string() };
-    let mut stream = UnixStream::connect(path).map_err(unreachable)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(unreachable)?;
+    let unreachable = |error: std::io::Error| match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => BrokerError::NoDescriptor { reason: error.to_string() },
+        _ => BrokerError::Unreachable { path: path.to_owned(), reason: error.to_string() },
+    };
+    let endpoint = Endpoint::Unix(path.into());
+    let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, |descriptor| descriptor).map_err(unreachable)?;
+    socket.limit_receiving(Some(ANSWER_TIMEOUT));
     let request =
         format!("farpool-broker 1\npid {}\nprogram {}\n\n", std::process::id(), crate::program::name());
-    stream.write_all(request.as_bytes()).map_err(unreachable)?;
-    let mut lines = Vec::new();
-    for line in BufReader::new(stream.take(ANSWER_LIMIT)).lines() {
-        let line = line.map_err(unreachable)?;
-        if line.is_empty() {
-            break;
+    socket.send_all(&[request.as_bytes()]).map_err(unreachable)?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while !answer.ends_with(b"\n\n") && answer.len() < ANSWER_LIMIT {
+        match socket.receive(&mut buffer).map_err(unreachable)? {
+            0 => break,
+            count => answer.extend_from_slice(&buffer[..count]),
         }
-        lines.push(line);
     }
+    let answer = String::from_utf8_lossy(&answer);
+    let lines: Vec<String> = answer.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect();
     parse(path, &lines)
 }
 

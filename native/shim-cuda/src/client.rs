@@ -1,6 +1,5 @@
 //! The client side of this process's worker: how calls are made, and what is known without asking.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -110,11 +109,6 @@ impl Client {
             self.call(&wire::cuda::CuCtxGetCacheConfig)?;
         }
         Ok(())
-    }
-
-    /// The descriptor of the connection.
-    pub fn descriptor(&self) -> RawFd {
-        self.connection.as_fd().as_raw_fd()
     }
 
     /// Counts a call that is answered here.

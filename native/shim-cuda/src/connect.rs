@@ -1,6 +1,7 @@
 //! `cuInit`: finds the session, connects to its server, says hello, and keeps the device snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cuda_abi::CUresult;
 use transport::{EmulatedRtt, Endpoint, Socket};
@@ -10,7 +11,7 @@ use wire::preface::Preface;
 use crate::broker::{self, Admission, BrokerError};
 use crate::client::Client;
 use crate::connection::{Connection, Loss};
-use crate::report;
+use crate::{descriptor, report};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -34,12 +35,16 @@ pub fn connect() -> Result<Client, CUresult> {
             let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
             return refuse(code, exit_code, &sentence);
         }
+        Err(error @ BrokerError::NoDescriptor { .. }) => {
+            return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string());
+        }
         Err(error) => {
             return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
         }
     };
-    let connection = match open(&admission) {
-        Ok(connection) => connection,
+    let opened = connect_timeout().and_then(|time| Ok((open(&admission, time)?, time)));
+    let (connection, time) = match opened {
+        Ok(opened) => opened,
         Err(sentence) => return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &sentence),
     };
     let hello = Hello {
@@ -54,10 +59,19 @@ pub fn connect() -> Result<Client, CUresult> {
             connection.lose(loss.clone());
             return match loss {
                 Loss::Refused { code, reason } => refuse(CUresult(code), EX_UNAVAILABLE, &reason),
+                Loss::Silent => {
+                    let sentence = format!(
+                        "the GPU server accepted the connection and then said nothing for {} s; \
+                         hint: FARPOOL_CONNECT_TIMEOUT=60s waits longer",
+                        time.as_secs_f64()
+                    );
+                    refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &sentence)
+                }
                 loss => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
             };
         }
     };
+    connection.greeted();
     let client = Client::new(Arc::clone(&connection), admission.session_id, welcome);
     if client.devices.count() == 0 {
         // As NVIDIA's driver answers a program from which all devices are hidden.
@@ -67,28 +81,29 @@ pub fn connect() -> Result<Client, CUresult> {
     Ok(client)
 }
 
-fn open(admission: &Admission) -> Result<Arc<Connection>, String> {
-    let wanted = std::env::var("FARPOOL_TRANSPORT").unwrap_or_default();
+fn open(admission: &Admission, time: Duration) -> Result<Arc<Connection>, String> {
+    let wanted = wanted_transport()?;
     let candidates: Vec<&Endpoint> = admission
         .endpoints
         .iter()
-        .filter(|endpoint| match (wanted.as_str(), endpoint) {
-            ("tcp", endpoint) => matches!(endpoint, Endpoint::Tcp(_)),
-            ("unix", endpoint) => matches!(endpoint, Endpoint::Unix(_)),
-            _ => true,
+        .filter(|endpoint| match wanted {
+            Some(Transport::Tcp) => matches!(endpoint, Endpoint::Tcp(_)),
+            Some(Transport::Unix) => matches!(endpoint, Endpoint::Unix(_)),
+            None => true,
         })
         .collect();
     if candidates.is_empty() {
         return Err(format!(
-            "FARPOOL_TRANSPORT is `{wanted}`, and the server of session {} offers no such address",
+            "FARPOOL_TRANSPORT is set, and the server of session {} offers no such address",
             admission.session_id
         ));
     }
     let rtt = emulated_rtt()?;
     let mut tried = Vec::new();
     for endpoint in candidates {
-        let opened = Socket::connect(endpoint).and_then(|socket| {
+        let opened = Socket::connect(endpoint, time, descriptor::place).and_then(|socket| {
             let socket = socket.with_emulated_rtt(rtt, crate::thread::spawn)?;
+            socket.limit_receiving(Some(time));
             socket.send_all(&[&Preface {
                 session_id: admission.session_id.clone(),
                 connection_id: connection_id()?,
@@ -103,6 +118,39 @@ fn open(admission: &Admission) -> Result<Arc<Connection>, String> {
         }
     }
     Err(format!("the GPU server cannot be reached ({})", tried.join("; ")))
+}
+
+enum Transport {
+    Tcp,
+    Unix,
+}
+
+/// `FARPOOL_TRANSPORT`: which of the server's addresses may be used.
+fn wanted_transport() -> Result<Option<Transport>, String> {
+    match std::env::var("FARPOOL_TRANSPORT").unwrap_or_default().as_str() {
+        "" => Ok(None),
+        "tcp" => Ok(Some(Transport::Tcp)),
+        "unix" => Ok(Some(Transport::Unix)),
+        other => Err(format!(
+            "FARPOOL_TRANSPORT is `{other}`; expected `tcp` or `unix`, or nothing for what is fastest"
+        )),
+    }
+}
+
+/// `FARPOOL_CONNECT_TIMEOUT=5s`: how long the server may take to be reached, and how long it may then say nothing until
+/// the GPUs are ready.
+fn connect_timeout() -> Result<Duration, String> {
+    /// Starting NVIDIA's driver takes a server with many GPUs up to ten seconds.
+    const USUAL: Duration = Duration::from_secs(30);
+    match std::env::var("FARPOOL_CONNECT_TIMEOUT") {
+        Ok(text) => match transport::parse_duration(&text) {
+            Some(time) if !time.is_zero() => Ok(time),
+            _ => Err(format!(
+                "FARPOOL_CONNECT_TIMEOUT is `{text}`; expected a time above 0, like `30s` or `500ms`"
+            )),
+        },
+        Err(_) => Ok(USUAL),
+    }
 }
 
 /// `FARPOOL_EMULATED_RTT=30ms` makes this connection as slow as a long one: for tests.

@@ -35,6 +35,9 @@ pub enum Loss {
     /// The worker or the server closed, or the network failed.
     #[error("the connection to the GPU server was lost ({0})")]
     Io(String),
+    /// The server says nothing while it is expected to greet.
+    #[error("the GPU server does not answer")]
+    Silent,
     /// The other end sent what it must not.
     #[error("the GPU server sent a record that cannot be right ({0})")]
     Wire(WireError),
@@ -50,7 +53,10 @@ pub enum Loss {
 
 impl From<io::Error> for Loss {
     fn from(error: io::Error) -> Self {
-        Loss::Io(error.to_string())
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Loss::Silent,
+            _ => Loss::Io(error.to_string()),
+        }
     }
 }
 
@@ -180,6 +186,11 @@ impl Connection {
         let writer = Arc::clone(&connection);
         crate::thread::spawn("farpool-writer", move || writer.write_forever())?;
         Ok(connection)
+    }
+
+    /// The server has answered: from now on it may take as long as its GPUs do.
+    pub fn greeted(&self) {
+        self.socket.limit_receiving(None);
     }
 
     /// Sends a request that nobody waits for.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
+use cuda_abi::per_thread::PerThread;
 use wire::handle::Context;
 
 use crate::client::{Client, index_of};
@@ -14,9 +15,8 @@ use crate::entry::Answer;
 /// `cuCtxGetApiVersion` of contexts made through the second ABI and later.
 pub const API_VERSION: u32 = 3020;
 
-thread_local! {
-    static STACK: RefCell<Vec<Context>> = const { RefCell::new(Vec::new()) };
-}
+/// Each thread's stack; a program's handlers of `exit` still find it.
+static STACK: PerThread<RefCell<Vec<Context>>> = PerThread::new();
 
 /// What is known about a context.
 #[derive(Debug, Clone, Copy)]
@@ -60,23 +60,22 @@ pub fn current_index() -> u32 {
 
 /// The thread's current context.
 pub fn current() -> Option<Context> {
-    // A thread that is being torn down has no stack any more.
-    STACK.try_with(|stack| stack.borrow().last().copied()).ok().flatten().filter(|context| context.0 != 0)
+    STACK.with(|stack| stack.borrow().last().copied()).filter(|context| context.0 != 0)
 }
 
 /// Pushes `context` on the thread's stack.
 pub fn push(context: Context) {
-    let _ = STACK.try_with(|stack| stack.borrow_mut().push(context));
+    STACK.with(|stack| stack.borrow_mut().push(context));
 }
 
 /// Pops the thread's current context.
 pub fn pop() -> Option<Context> {
-    STACK.try_with(|stack| stack.borrow_mut().pop()).ok().flatten()
+    STACK.with(|stack| stack.borrow_mut().pop())
 }
 
 /// Replaces the top of the thread's stack (`None` empties the top).
 pub fn set_current(context: Option<Context>) {
-    let _ = STACK.try_with(|stack| {
+    STACK.with(|stack| {
         let mut stack = stack.borrow_mut();
         stack.pop();
         if let Some(context) = context {

@@ -102,13 +102,6 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
     format!("GPU-{}", cuda_abi::export_tables::uuid_text(uuid))
 }
 
-/// Domain, bus and device of a PCI address like `0000:01:00.0`.
-pub fn pci_numbers(address: &str) -> Option<(i32, i32, i32)> {
-    let mut parts = address.split([':', '.']);
-    let mut number = || i32::from_str_radix(parts.next()?, 16).ok();
-    Some((number()?, number()?, number()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +125,5 @@ mod tests {
     #[test]
     fn identifiers_are_spelled_as_nvidia_spells_them() {
         assert_eq!(uuid_text(&[0xab; 16]), "GPU-abababab-abab-abab-abab-abababababab");
-        assert_eq!(pci_numbers("0000:c1:00.0"), Some((0, 0xc1, 0)));
-        assert_eq!(pci_numbers("nonsense"), None);
     }
 }

@@ -13,6 +13,7 @@ mod context;
 mod convert;
 mod coverage;
 mod credit;
+mod descriptor;
 mod device;
 mod entry;
 mod event;

@@ -5,11 +5,11 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use cuda_abi::export_tables::{self, ExportHost};
 use cuda_abi::integrity::DeviceIdentity;
+use cuda_abi::pci::pci_numbers;
 use wire::handle::Handle;
 
 use crate::client::Client;
 use crate::context;
-use crate::device::pci_numbers;
 use crate::entry::Answer;
 use crate::exports::{self};
 use crate::jit::JitOptions;

@@ -1,30 +1,42 @@
 //! Where this process stands: before `cuInit`, connected, in a forked child, or already exiting.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use cuda_abi::CUresult;
+use cuda_abi::phase::{Phase, PhaseWord};
 
 use crate::client::Client;
 use crate::{connect, coverage, report};
 
-const RUNNING: u8 = 0;
-const FORKED: u8 = 1;
-const EXITING: u8 = 2;
-
-static PHASE: AtomicU8 = AtomicU8::new(RUNNING);
+static PHASE: PhaseWord = PhaseWord::new();
 static CLIENT: OnceLock<Client> = OnceLock::new();
-static INITIALISING: Mutex<()> = Mutex::new(());
+
+/// The descriptor of the connection, for children: -1 for none.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+/// The inode that it leads to: a program may have closed it and given its number to a file of its own.
+static INODE: AtomicU64 = AtomicU64::new(0);
+
+/// How long a thread waits before it looks again whether another one's `cuInit` is done.
+const OTHER_START: Duration = Duration::from_millis(1);
 
 /// The client of this process, once `cuInit` succeeded.
 ///
 /// Errors: `NOT_INITIALIZED` before `cuInit` and in the forked child of a process that had called it,
 /// `DEINITIALIZED` once the process is exiting.
 pub fn client() -> Result<&'static Client, CUresult> {
-    match PHASE.load(Ordering::Relaxed) {
-        RUNNING => CLIENT.get().ok_or(CUresult::NOT_INITIALIZED),
-        FORKED => Err(CUresult::NOT_INITIALIZED),
-        _ => Err(CUresult::DEINITIALIZED),
+    if PHASE.is_running() {
+        return CLIENT.get().ok_or(CUresult::NOT_INITIALIZED);
+    }
+    match PHASE.get() {
+        Phase::Exiting => Err(CUresult::DEINITIALIZED),
+        Phase::Forked => {
+            close_parents_connection();
+            Err(CUresult::NOT_INITIALIZED)
+        }
+        Phase::Idle | Phase::Starting | Phase::Running => Err(CUresult::NOT_INITIALIZED),
     }
 }
 
@@ -35,51 +47,86 @@ pub fn client_if_any() -> Option<&'static Client> {
 
 /// `cuInit`: connects to a worker. A failure is not remembered, the next call tries again.
 pub fn initialise() -> Result<(), CUresult> {
-    match PHASE.load(Ordering::Relaxed) {
-        RUNNING => {}
-        FORKED => return Err(CUresult::NOT_INITIALIZED),
-        _ => return Err(CUresult::DEINITIALIZED),
+    watch_children();
+    loop {
+        match PHASE.get() {
+            Phase::Running => return Ok(()),
+            Phase::Exiting => return Err(CUresult::DEINITIALIZED),
+            Phase::Forked => {
+                close_parents_connection();
+                return Err(CUresult::NOT_INITIALIZED);
+            }
+            // No lock: a child that is made meanwhile would find it held by a thread that it does not have.
+            Phase::Starting => std::thread::sleep(OTHER_START),
+            Phase::Idle => {
+                if PHASE.start() {
+                    let started = start();
+                    PHASE.end_start(started.is_ok());
+                    return started;
+                }
+            }
+        }
     }
-    if CLIENT.get().is_some() {
-        return Ok(());
-    }
-    let _one_at_a_time = INITIALISING.lock().unwrap_or_else(PoisonError::into_inner);
-    if CLIENT.get().is_some() {
-        return Ok(());
-    }
+}
+
+fn start() -> Result<(), CUresult> {
     coverage::start();
     // Our copy of the standard library has a hook of its own: the program's is not touched, and a panic of ours
     // is reported by our rules instead of on the program's stderr.
     std::panic::set_hook(Box::new(|panic| report::once(&panic.to_string())));
-    let client = connect::connect()?;
+    let connected = std::panic::catch_unwind(connect::connect).unwrap_or(Err(CUresult::UNKNOWN));
+    let client = connected.inspect_err(|_| DESCRIPTOR.store(-1, Ordering::Relaxed))?;
     if CLIENT.set(client).is_ok() {
-        // SAFETY: both handlers are plain functions that live as long as the library, which is never
-        // unloaded (`-z nodelete`).
-        unsafe {
-            libc::pthread_atfork(None, None, Some(in_forked_child));
-            libc::atexit(at_exit);
-        }
+        // SAFETY: the handler is a plain function that lives as long as the library, which is never unloaded
+        // (`-z nodelete`).
+        unsafe { libc::atexit(at_exit) };
     }
     Ok(())
 }
 
-/// In the child of a fork: only async-signal-safe calls. The socket belongs to the parent.
-///
-/// A child that forks again comes here again: the descriptor is closed already, and its number may mean a file of
-/// the program's by now.
-extern "C" fn in_forked_child() {
-    if PHASE.swap(FORKED, Ordering::Relaxed) == FORKED {
-        return;
-    }
-    if let Some(client) = CLIENT.get() {
-        // SAFETY: the descriptor belongs to the client, which nothing in this process uses any more: every
-        // call answers NOT_INITIALIZED from here on, and the client's threads do not exist in the child.
-        unsafe { libc::close(client.descriptor()) };
+/// Notes the descriptor that the connection is being made on: a child must not keep it.
+pub fn note_descriptor(descriptor: &OwnedFd) {
+    INODE.store(inode(descriptor.as_raw_fd()).unwrap_or(0), Ordering::Relaxed);
+    DESCRIPTOR.store(descriptor.as_raw_fd(), Ordering::Relaxed);
+}
+
+/// Arranges for children, once: before anything exists that a child must not have.
+fn watch_children() {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if !WATCHED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the handler is a plain function that lives as long as the library.
+        unsafe { libc::pthread_atfork(None, None, Some(in_forked_child)) };
     }
 }
 
+/// In the child of a fork: only async-signal-safe calls.
+extern "C" fn in_forked_child() {
+    PHASE.forked();
+    if PHASE.get() == Phase::Forked {
+        coverage::stop();
+        close_parents_connection();
+    }
+}
+
+/// The socket belongs to the parent, whose end must be seen at the other end. Closed once: its number may mean a
+/// file of the program's afterwards.
+fn close_parents_connection() {
+    let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
+    if descriptor >= 0 && inode(descriptor) == Some(INODE.load(Ordering::Relaxed)) {
+        // SAFETY: the descriptor is the connection's, which nothing in this process uses: every call answers
+        // NOT_INITIALIZED, and the client's threads do not exist in a child.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+fn inode(descriptor: RawFd) -> Option<u64> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the place is valid, and read only when it was filled.
+    unsafe { (libc::fstat(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init().st_ino) }
+}
+
 extern "C" fn at_exit() {
-    if PHASE.compare_exchange(RUNNING, EXITING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    if PHASE.exit()
         && let Some(client) = CLIENT.get()
     {
         let _ = std::panic::catch_unwind(|| {
@@ -94,34 +141,48 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    use transport::Socket;
-    use wire::handshake::Welcome;
-
-    #[test]
-    fn a_grandchild_does_not_close_what_took_the_connections_number() {
-        let (ours, _theirs) = UnixStream::pair().expect("a pair");
-        let connection =
-            crate::connection::Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
-        assert!(CLIENT.set(Client::new(connection, "s".into(), Welcome::default())).is_ok());
-        let number = CLIENT.get().expect("set just now").descriptor();
-        // SAFETY: the child makes async-signal-safe calls only, and leaves by `_exit`.
-        let status = unsafe {
+    /// Asks in a forked child, which leaves by `_exit`.
+    fn in_child(question: impl Fn() -> bool) -> bool {
+        // SAFETY: the child makes async-signal-safe calls only.
+        unsafe {
             match libc::fork() {
-                0 => {
-                    in_forked_child();
-                    let was_closed = libc::fcntl(number, libc::F_GETFD) == -1;
-                    let taken = libc::dup2(2, number) == number;
-                    in_forked_child();
-                    let stays = libc::fcntl(number, libc::F_GETFD) != -1;
-                    libc::_exit(i32::from(!(was_closed && taken && stays)))
-                }
+                0 => libc::_exit(i32::from(question())),
                 child => {
                     let mut status = -1;
                     assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-                    status
+                    libc::WEXITSTATUS(status) == 1
                 }
             }
-        };
-        assert_eq!(status, 0);
+        }
+    }
+
+    fn is_open(number: RawFd) -> bool {
+        // SAFETY: asks about a number.
+        unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+    }
+
+    #[test]
+    fn a_child_closes_the_connection_once_and_nothing_that_took_its_number() {
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let ours = OwnedFd::from(ours);
+        let number = ours.as_raw_fd();
+        assert!(PHASE.start());
+        note_descriptor(&ours);
+        PHASE.end_start(true);
+        assert!(in_child(|| {
+            in_forked_child();
+            let was_closed = !is_open(number);
+            // SAFETY: 2 is open, and nobody needs what `number` means here.
+            let taken = unsafe { libc::dup2(2, number) } == number;
+            in_forked_child();
+            was_closed && taken && is_open(number)
+        }));
+        assert!(in_child(|| {
+            // A parent whose program gave the number to a file of its own.
+            // SAFETY: as above.
+            let taken = unsafe { libc::dup2(2, number) } == number;
+            in_forked_child();
+            taken && is_open(number)
+        }));
     }
 }

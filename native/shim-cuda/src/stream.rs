@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
+use cuda_abi::per_thread::PerThread;
 use wire::handle::{Context, Handle, Stream};
 
 use crate::client::Client;
@@ -38,9 +39,24 @@ pub struct Streams {
     alive: Mutex<HashMap<Stream, StreamState>>,
 }
 
-thread_local! {
-    /// The stream that stands for `CU_STREAM_PER_THREAD` in each context this thread used.
-    static OWN: RefCell<Vec<(Context, Stream)>> = const { RefCell::new(Vec::new()) };
+/// The streams that stand for `CU_STREAM_PER_THREAD`, one in each context that the thread used. They end with it.
+static OWN: PerThread<OwnStreams> = PerThread::new();
+
+#[derive(Default)]
+struct OwnStreams(RefCell<Vec<(Context, Stream)>>);
+
+impl Drop for OwnStreams {
+    fn drop(&mut self) {
+        let Ok(client) = crate::state::client() else { return };
+        for (context, stream) in self.0.take() {
+            // One that is not known any more went with its context.
+            if client.streams.remove(stream) {
+                // The work that it has is done all the same. A lost connection took the stream with it.
+                let request = wire::cuda::CuStreamDestroyV2 { hStream: stream };
+                let _ = client.connection().post(&request, crate::client::index_of(context));
+            }
+        }
+    }
 }
 
 impl Streams {
@@ -54,9 +70,9 @@ impl Streams {
         self.table().insert(stream, StreamState { flags, priority, context, id });
     }
 
-    /// Forgets a destroyed stream.
-    pub fn remove(&self, stream: Stream) {
-        self.table().remove(&stream);
+    /// Forgets a destroyed stream; whether it was known.
+    pub fn remove(&self, stream: Stream) -> bool {
+        self.table().remove(&stream).is_some()
     }
 
     /// Forgets the streams of a destroyed context.
@@ -89,16 +105,20 @@ pub fn resolve(client: &Client, raw: u64) -> Answer<Stream> {
 /// blocking stream: it synchronises with the legacy stream.
 fn own(client: &Client) -> Answer<Stream> {
     let (context, _) = client.contexts.current()?;
-    let known = OWN
-        .try_with(|own| own.borrow().iter().find(|(owner, _)| *owner == context).map(|(_, stream)| *stream))
-        .ok()
-        .flatten();
-    if let Some(stream) = known.filter(|stream| client.streams.state(*stream).is_ok()) {
-        return Ok(stream);
-    }
-    let stream: Stream = client.new_handle();
-    client.post(&wire::cuda::CuStreamCreate { phStream: stream, Flags: 0 })?;
-    client.streams.insert(stream, 0, 0, context);
-    let _ = OWN.try_with(|own| own.borrow_mut().push((context, stream)));
-    Ok(stream)
+    OWN.with(|own| {
+        let mut streams = own.0.borrow_mut();
+        let known = streams.iter().position(|(owner, _)| *owner == context);
+        if let Some(position) = known {
+            let stream = streams[position].1;
+            if client.streams.state(stream).is_ok() {
+                return Ok(stream);
+            }
+            streams.swap_remove(position);
+        }
+        let stream: Stream = client.new_handle();
+        client.post(&wire::cuda::CuStreamCreate { phStream: stream, Flags: 0 })?;
+        client.streams.insert(stream, 0, 0, context);
+        streams.push((context, stream));
+        Ok(stream)
+    })
 }

@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use cuda_abi::per_thread::PerThread;
 use cuda_abi::{CUcontext, CUresult};
 
 use crate::accounting;
 use crate::config::config;
 use crate::device::{Device, devices, lock};
+use crate::event::EVENTS;
 use crate::guard::Answer;
 use crate::library;
 use crate::memory;
@@ -35,8 +37,10 @@ pub struct Context {
     pub output: Output,
     /// Bytes given out by the device-side `malloc`.
     pub device_heap_used: AtomicU64,
-    legacy: OnceLock<Arc<Stream>>,
-    per_thread: Mutex<HashMap<std::thread::ThreadId, Arc<Stream>>>,
+    /// The legacy default stream, once it was used and until the context ends.
+    legacy: RwLock<Option<Arc<Stream>>>,
+    /// The threads' own default streams, by thread.
+    per_thread: Mutex<HashMap<u64, Arc<Stream>>>,
     /// All streams but the legacy one.
     streams: Mutex<Vec<Arc<Stream>>>,
 }
@@ -44,8 +48,27 @@ pub struct Context {
 /// All live contexts.
 pub static CONTEXTS: Registry<Context> = Registry::new();
 
-thread_local! {
-    static STACK: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+/// What belongs to a thread: a program's handlers of `exit` still find it.
+struct Thread {
+    id: u64,
+    stack: RefCell<Vec<Entry>>,
+}
+
+static THREAD: PerThread<Thread> = PerThread::new();
+
+impl Default for Thread {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), stack: RefCell::default() }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        for context in CONTEXTS.all() {
+            context.thread_ended(self.id);
+        }
+    }
 }
 
 impl Context {
@@ -78,7 +101,7 @@ impl Context {
             shared_config: AtomicI32::new(1),
             output: Output::default(),
             device_heap_used: AtomicU64::new(0),
-            legacy: OnceLock::new(),
+            legacy: RwLock::default(),
             per_thread: Mutex::default(),
             streams: Mutex::default(),
         });
@@ -123,23 +146,35 @@ impl Context {
 
     /// The legacy default stream.
     pub fn legacy(self: &Arc<Self>) -> Arc<Stream> {
-        Arc::clone(self.legacy.get_or_init(|| Stream::new(self, crate::stream::Role::Legacy, 0, 0)))
+        if let Some(legacy) = self.legacy_if_used() {
+            return legacy;
+        }
+        let mut legacy = self.legacy.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(legacy.get_or_insert_with(|| Stream::new(self, crate::stream::Role::Legacy, 0, 0)))
     }
 
     /// The legacy default stream if anything ever used it.
-    pub fn legacy_if_used(&self) -> Option<&Arc<Stream>> {
-        self.legacy.get()
+    pub fn legacy_if_used(&self) -> Option<Arc<Stream>> {
+        self.legacy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The calling thread's own default stream.
     pub fn per_thread(self: &Arc<Self>) -> Arc<Stream> {
         let mut streams = lock(&self.per_thread);
-        let stream = streams.entry(std::thread::current().id()).or_insert_with(|| {
+        let stream = streams.entry(THREAD.with(|thread| thread.id)).or_insert_with(|| {
             let stream = Stream::new(self, crate::stream::Role::PerThread, 0, 0);
             lock(&self.streams).push(Arc::clone(&stream));
             stream
         });
         Arc::clone(stream)
+    }
+
+    /// Lets go of a thread's own default stream: the thread has ended. Its work is still done.
+    fn thread_ended(&self, thread: u64) {
+        let ended = lock(&self.per_thread).remove(&thread);
+        if let Some(stream) = ended {
+            stream.retire();
+        }
     }
 
     /// Makes a stream of the program's own.
@@ -172,7 +207,7 @@ impl Context {
     }
 
     fn drain(&self) {
-        if let Some(legacy) = self.legacy.get() {
+        if let Some(legacy) = self.legacy_if_used() {
             legacy.wait_idle();
         }
         let streams: Vec<_> = lock(&self.streams).clone();
@@ -202,12 +237,13 @@ impl Context {
         }
         CONTEXTS.remove(self.handle());
         let mut streams = std::mem::take(&mut *lock(&self.streams));
-        streams.extend(self.legacy.get().cloned());
+        streams.extend(self.legacy.write().unwrap_or_else(PoisonError::into_inner).take());
         lock(&self.per_thread).clear();
         for stream in streams {
             STREAMS.remove(handle(&stream));
             stream.close();
         }
+        EVENTS.remove_where(|event| event.context.id == self.id);
         library::context_gone(self.id);
         FUNCTIONS.remove_where(|function| function.context_id() == self.id);
         MODULES.remove_where(|module| module.context.id == self.id);
@@ -267,7 +303,7 @@ impl Entry {
 
 /// The top of the calling thread's stack.
 pub fn top() -> Option<Entry> {
-    STACK.with_borrow(|stack| stack.last().cloned())
+    THREAD.with(|thread| thread.stack.borrow().last().cloned())
 }
 
 /// The calling thread's current context, fit for work.
@@ -294,17 +330,18 @@ pub fn context(handle: CUcontext) -> Answer<Arc<Context>> {
 
 /// Puts a context on the calling thread's stack.
 pub fn push(entry: Entry) {
-    STACK.with_borrow_mut(|stack| stack.push(entry));
+    THREAD.with(|thread| thread.stack.borrow_mut().push(entry));
 }
 
 /// Takes the current context off the calling thread's stack.
 pub fn pop() -> Option<Entry> {
-    STACK.with_borrow_mut(Vec::pop)
+    THREAD.with(|thread| thread.stack.borrow_mut().pop())
 }
 
 /// Replaces the top of the calling thread's stack; `None` only takes it off.
 pub fn set_current(entry: Option<Entry>) {
-    STACK.with_borrow_mut(|stack| {
+    THREAD.with(|thread| {
+        let mut stack = thread.stack.borrow_mut();
         stack.pop();
         stack.extend(entry);
     });

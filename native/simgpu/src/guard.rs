@@ -2,21 +2,18 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cuda_abi::CUresult;
+use cuda_abi::phase::{Phase, PhaseWord};
 
 use crate::config::{config, log};
 
 /// What a call's body answers.
 pub type Answer<T = ()> = Result<T, CUresult>;
 
-const FRESH: u8 = 0;
-const READY: u8 = 1;
-const FORKED: u8 = 2;
-const EXITING: u8 = 3;
-
-static STATE: AtomicU8 = AtomicU8::new(FRESH);
+static PHASE: PhaseWord = PhaseWord::new();
 
 thread_local! {
     static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
@@ -24,34 +21,55 @@ thread_local! {
 
 extern "C" fn after_fork_in_child() {
     // In the child of a process that had initialised CUDA nothing works, as with NVIDIA's driver.
-    let _ = STATE.compare_exchange(READY, FORKED, Ordering::SeqCst, Ordering::SeqCst);
+    PHASE.forked();
 }
 
 extern "C" fn at_exit() {
-    let _ = STATE.compare_exchange(READY, EXITING, Ordering::SeqCst, Ordering::SeqCst);
+    PHASE.exit();
 }
 
-/// Marks the library as initialised. The first call also arranges for fork and exit.
-pub fn set_ready() {
-    if STATE.compare_exchange(FRESH, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-        // SAFETY: the handlers are plain functions of a library that is never unloaded.
-        unsafe {
-            libc::pthread_atfork(None, None, Some(after_fork_in_child));
-            libc::atexit(at_exit);
+/// Runs the first `cuInit`; every later one finds it done. It also arranges for fork and exit.
+///
+/// # Errors
+/// Those of `body`, or that of a process in which it cannot succeed.
+pub fn initialise(body: impl FnOnce() -> Answer) -> Answer {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if !WATCHED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the handler is a plain function of a library that is never unloaded.
+        unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+    }
+    loop {
+        match PHASE.get() {
+            Phase::Running => return Ok(()),
+            Phase::Forked => return Err(CUresult::NOT_INITIALIZED),
+            Phase::Exiting => return Err(CUresult::DEINITIALIZED),
+            // No lock: a child that is made meanwhile would find it held by a thread that it does not have.
+            Phase::Starting => std::thread::sleep(Duration::from_millis(1)),
+            Phase::Idle => {
+                if PHASE.start() {
+                    let done = catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(CUresult::UNKNOWN));
+                    if done.is_ok() {
+                        // SAFETY: as above.
+                        unsafe { libc::atexit(at_exit) };
+                    }
+                    PHASE.end_start(done.is_ok());
+                    return done;
+                }
+            }
         }
     }
 }
 
 /// Whether the process has begun to end; executors then stop.
 pub fn is_exiting() -> bool {
-    STATE.load(Ordering::Relaxed) == EXITING
+    PHASE.get() == Phase::Exiting
 }
 
 fn readiness() -> Answer {
-    match STATE.load(Ordering::Acquire) {
-        READY => Ok(()),
-        EXITING => Err(CUresult::DEINITIALIZED),
-        _ => Err(CUresult::NOT_INITIALIZED),
+    match PHASE.get() {
+        Phase::Running => Ok(()),
+        Phase::Exiting => Err(CUresult::DEINITIALIZED),
+        Phase::Idle | Phase::Starting | Phase::Forked => Err(CUresult::NOT_INITIALIZED),
     }
 }
 
@@ -76,15 +94,6 @@ pub fn call_any_time(body: impl FnOnce() -> Answer) -> CUresult {
         Ok(Ok(())) => CUresult::SUCCESS,
         Ok(Err(error)) => error,
         Err(_) => CUresult::UNKNOWN,
-    }
-}
-
-/// What `cuInit` answers in a state where it cannot succeed.
-pub fn refuse_initialisation() -> Answer {
-    match STATE.load(Ordering::Acquire) {
-        FORKED => Err(CUresult::NOT_INITIALIZED),
-        EXITING => Err(CUresult::DEINITIALIZED),
-        _ => Ok(()),
     }
 }
 

@@ -332,6 +332,17 @@ impl Stream {
         self.context.check()
     }
 
+    /// Lets the stream go: work that is queued still runs, and its thread ends after it.
+    pub fn retire(self: &Arc<Self>) {
+        if self.is_idle() {
+            self.context.drop_stream(self);
+        } else {
+            let gone = Arc::clone(self);
+            self.submit(Work::Callback(Box::new(move |_| gone.context.drop_stream(&gone))));
+        }
+        self.close();
+    }
+
     /// Lets the executor end once the queue is empty.
     pub fn close(&self) {
         let mut queue = lock(&self.queue);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::duration::parse_duration;
 use crate::socket::Socket;
 
 /// Sleeping ends late by this much (timer slack and waking), so the rest before a deadline is spun.
@@ -49,19 +50,11 @@ impl FromStr for EmulatedRtt {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         /// More is a mistake in the unit.
-        const LONGEST_SECONDS: f64 = 60.0;
-        let refused = || EmulatedRttError { given: text.to_owned() };
-        let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
-        let (number, unit) = units
-            .iter()
-            .find_map(|(name, seconds)| Some((text.strip_suffix(name)?, seconds)))
-            .or((text == "0").then_some(("0", &1.0)))
-            .ok_or_else(refused)?;
-        let seconds = number.parse::<f64>().map_err(|_| refused())? * unit;
-        if !(0.0..=LONGEST_SECONDS).contains(&seconds) {
-            return Err(refused());
+        const LONGEST: Duration = Duration::from_secs(60);
+        match parse_duration(text) {
+            Some(time) if time <= LONGEST => Ok(EmulatedRtt(time)),
+            _ => Err(EmulatedRttError { given: text.to_owned() }),
         }
-        Ok(EmulatedRtt(Duration::from_secs_f64(seconds)))
     }
 }
 

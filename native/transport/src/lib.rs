@@ -5,10 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod connect;
 mod delay;
+mod duration;
 mod endpoint;
 mod socket;
 
 pub use delay::{EmulatedRtt, EmulatedRttError};
+pub use duration::parse_duration;
 pub use endpoint::{Endpoint, EndpointError};
 pub use socket::Socket;

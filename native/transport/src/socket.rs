@@ -1,20 +1,16 @@
 //! One connected stream socket, TCP or Unix.
 
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
 
+use crate::connect::connect;
 use crate::delay::{Delay, EmulatedRtt};
 use crate::endpoint::Endpoint;
-
-/// How long a TCP connection may take to come up before the next address is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Parts that Linux takes in one call (`IOV_MAX`).
 const MOST_PARTS: usize = 1024;
@@ -37,17 +33,16 @@ impl Drop for Delayed {
 }
 
 impl Socket {
-    /// Connects to `endpoint`; the descriptor is closed on exec.
-    pub fn connect(endpoint: &Endpoint) -> io::Result<Socket> {
-        match endpoint {
-            Endpoint::Unix(path) => Ok(Socket { descriptor: UnixStream::connect(path)?.into(), delay: None }),
-            Endpoint::Tcp(address) => {
-                let stream = connect_any(address)?;
-                let socket = Socket { descriptor: stream.into(), delay: None };
-                socket.tune_tcp();
-                Ok(socket)
-            }
-        }
+    /// Connects to `endpoint` within `time`; the descriptor is closed on exec. `place` may put it elsewhere before
+    /// anything is sent.
+    pub fn connect(
+        endpoint: &Endpoint,
+        time: Duration,
+        place: impl Fn(OwnedFd) -> OwnedFd,
+    ) -> io::Result<Socket> {
+        let socket = Socket { descriptor: connect(endpoint, time, &place)?, delay: None };
+        socket.tune_tcp();
+        Ok(socket)
     }
 
     /// Takes over a connected socket that another process accepted.
@@ -198,6 +193,14 @@ impl Socket {
         let _ = sockopt::set_socket_timeout(&self.descriptor, sockopt::Timeout::Send, Some(time));
     }
 
+    /// From now on a receive that gets nothing for `time` is an error of kind `WouldBlock`; `None` for no limit. (With
+    /// an emulated delay, which is for tests, nothing is limited.)
+    pub fn limit_receiving(&self, time: Option<Duration>) {
+        if self.delay.is_none() {
+            let _ = sockopt::set_socket_timeout(&self.descriptor, sockopt::Timeout::Recv, time);
+        }
+    }
+
     /// Ends both directions; threads blocked in the socket return.
     pub fn shutdown(&self) {
         if let Some(Delayed(delay)) = &self.delay {
@@ -213,23 +216,16 @@ impl AsFd for Socket {
     }
 }
 
-fn connect_any(address: &str) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+
+    fn connected(endpoint: &Endpoint) -> Socket {
+        Socket::connect(endpoint, Duration::from_secs(10), |descriptor| descriptor).expect("connect")
+    }
 
     #[test]
     fn parts_arrive_in_order_over_tcp_even_when_they_exceed_the_send_buffer() {
@@ -241,7 +237,7 @@ mod tests {
             stream.read_to_end(&mut all).expect("read");
             all
         });
-        let socket = Socket::connect(&endpoint).expect("connect");
+        let socket = connected(&endpoint);
         let large: Vec<u8> = (0..5_000_000u32).map(|index| index.to_le_bytes()[0]).collect();
         socket.send_all(&[b"head", &[], &large, b"tail"]).expect("send");
         drop(socket);
@@ -266,7 +262,7 @@ mod tests {
     fn a_peer_that_vanished_is_noticed_within_a_minute() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
-        let socket = Socket::connect(&Endpoint::Tcp(address)).expect("connect");
+        let socket = connected(&Endpoint::Tcp(address));
         assert!(sockopt::socket_keepalive(&socket).expect("keepalive"));
         let idle = sockopt::tcp_keepidle(&socket).expect("idle time");
         let interval = sockopt::tcp_keepintvl(&socket).expect("interval");
@@ -293,5 +289,13 @@ mod tests {
             socket.receive_exact(&mut buffer).expect_err("must fail").kind(),
             io::ErrorKind::UnexpectedEof
         );
+    }
+
+    #[test]
+    fn a_limited_receive_ends_with_an_error() {
+        let (ours, _theirs) = UnixStream::pair().expect("pair");
+        let socket = Socket::from_descriptor(ours.into());
+        socket.limit_receiving(Some(Duration::from_millis(1)));
+        assert_eq!(socket.receive(&mut [0]).expect_err("must fail").kind(), io::ErrorKind::WouldBlock);
     }
 }

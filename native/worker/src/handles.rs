@@ -20,23 +20,34 @@ pub enum HandleError {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Entry {
+enum State {
     Object(u64),
     Poisoned(CUresult),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    state: State,
+    /// Index of the context that it goes with; 0 for none.
+    context: u32,
 }
 
 /// All handles of the client, of every kind: the kind is part of a handle's number.
 #[derive(Debug, Default)]
 pub struct Handles {
     entries: HashMap<u64, Entry>,
+    /// What goes with an object: functions with their module, kernels and modules with their library.
+    parts: HashMap<u64, Vec<u64>>,
+    /// Index of the context that objects are being made in.
+    context: u32,
 }
 
 impl Handles {
     /// The driver's object behind `handle`, as the number that its pointer is.
     pub fn get<H: Handle>(&self, call: CallId, handle: H) -> Result<u64, HandleError> {
-        match self.entries.get(&handle.raw()) {
-            Some(Entry::Object(raw)) if handle.has_kind() => Ok(*raw),
-            Some(Entry::Poisoned(code)) if handle.has_kind() => Err(HandleError::Poisoned(*code)),
+        match self.entries.get(&handle.raw()).map(|entry| entry.state) {
+            Some(State::Object(raw)) if handle.has_kind() => Ok(raw),
+            Some(State::Poisoned(code)) if handle.has_kind() => Err(HandleError::Poisoned(code)),
             // Two threads of a program: one destroyed what the other was about to use.
             None if handle.has_kind() => Err(HandleError::Poisoned(CUresult::INVALID_HANDLE)),
             _ => Err(HandleError::Wire(unknown(call, H::KIND, handle.raw()))),
@@ -48,27 +59,74 @@ impl Handles {
         if !handle.has_kind() {
             return Err(unknown(call, H::KIND, handle.raw()));
         }
-        match self.entries.get(&handle.raw()) {
-            None | Some(Entry::Poisoned(_)) => Ok(()),
-            Some(Entry::Object(_)) => {
+        match self.entries.get(&handle.raw()).map(|entry| entry.state) {
+            None | Some(State::Poisoned(_)) => Ok(()),
+            Some(State::Object(_)) => {
                 Err(WireError::HandleTaken { call, kind: H::KIND.cuda_name(), id: handle.raw() })
             }
         }
     }
 
-    /// Puts the driver's object behind `handle`, or the error of its creation.
-    pub fn put<H: Handle>(&mut self, handle: H, created: Result<u64, CUresult>) {
-        let entry = match created {
-            Ok(raw) => Entry::Object(raw),
-            Err(code) => Entry::Poisoned(code),
-        };
-        self.entries.insert(handle.raw(), entry);
+    /// Objects are made in the context with this index from here on; 0 for none.
+    pub fn enter_context(&mut self, index: u32) {
+        self.context = index;
     }
 
-    /// Forgets `handle`: its object was destroyed.
-    pub fn remove<H: Handle>(&mut self, handle: H) {
-        self.entries.remove(&handle.raw());
+    /// Puts the driver's object behind `handle`, or the error of its creation.
+    pub fn put<H: Handle>(&mut self, handle: H, created: Result<u64, CUresult>) {
+        let state = match created {
+            Ok(raw) => State::Object(raw),
+            Err(code) => State::Poisoned(code),
+        };
+        let context = if goes_with_context(H::KIND) { self.context } else { 0 };
+        self.entries.insert(handle.raw(), Entry { state, context });
     }
+
+    /// Index of the context that `handle` goes with; 0 for none.
+    pub fn context_of<H: Handle>(&self, handle: H) -> u32 {
+        self.entries.get(&handle.raw()).map_or(0, |entry| entry.context)
+    }
+
+    /// Like [`Handles::put`] for an object that goes with `whole`.
+    pub fn put_part<H: Handle, W: Handle>(&mut self, handle: H, whole: W, created: Result<u64, CUresult>) {
+        self.put(handle, created);
+        self.parts.entry(whole.raw()).or_default().push(handle.raw());
+    }
+
+    /// Forgets `handle` and what goes with it: its object was destroyed.
+    pub fn remove<H: Handle>(&mut self, handle: H) {
+        self.remove_raw(handle.raw());
+    }
+
+    /// Forgets everything that went with the context `index`.
+    pub fn forget_context(&mut self, index: u32) {
+        let gone: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.context == index)
+            .map(|(handle, _)| *handle)
+            .collect();
+        for handle in gone {
+            self.remove_raw(handle);
+        }
+        let entries = &self.entries;
+        self.parts.retain(|_, parts| {
+            parts.retain(|part| entries.contains_key(part));
+            !parts.is_empty()
+        });
+    }
+
+    fn remove_raw(&mut self, handle: u64) {
+        self.entries.remove(&handle);
+        for part in self.parts.remove(&handle).unwrap_or_default() {
+            self.remove_raw(part);
+        }
+    }
+}
+
+/// Objects that CUDA destroys with their context; the others outlive it.
+fn goes_with_context(kind: Kind) -> bool {
+    matches!(kind, Kind::Stream | Kind::Event | Kind::Module | Kind::Function | Kind::Array)
 }
 
 fn unknown(call: CallId, kind: Kind, id: u64) -> WireError {
@@ -78,7 +136,7 @@ fn unknown(call: CallId, kind: Kind, id: u64) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::handle::{Event, Stream};
+    use wire::handle::{Context, Event, Function, Kernel, Library, Module, Stream};
 
     const CALL: CallId = CallId(99);
 
@@ -105,5 +163,41 @@ mod tests {
         assert!(matches!(handles.check_free(CALL, stream), Err(WireError::HandleTaken { .. })));
         handles.remove(stream);
         assert_eq!(handles.get(CALL, stream), Err(HandleError::Poisoned(CUresult::INVALID_HANDLE)));
+    }
+
+    #[test]
+    fn what_went_with_a_context_is_forgotten_and_nothing_else() {
+        let mut handles = Handles::default();
+        let (context, library, kernel) =
+            (Context::from_index(1), Library::from_index(2), Kernel::from_index(3));
+        handles.put(context, Ok(1));
+        handles.enter_context(1);
+        handles.put(library, Ok(2));
+        handles.put_part(kernel, library, Ok(3));
+        handles.put_part(Function::from_index(4), kernel, Ok(4));
+        handles.put(Stream::from_index(5), Ok(5));
+        handles.put(Event::from_index(6), Err(CUresult::OUT_OF_MEMORY));
+        handles.enter_context(7);
+        handles.put(Stream::from_index(8), Ok(8));
+        handles.forget_context(1);
+        let mut left: Vec<u64> = handles.entries.keys().copied().collect();
+        left.sort_unstable();
+        let mut expected = vec![context.raw(), library.raw(), kernel.raw(), Stream::from_index(8).raw()];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+        assert_eq!(handles.parts.len(), 1, "the kernel has no function any more");
+    }
+
+    #[test]
+    fn parts_go_with_their_whole() {
+        let mut handles = Handles::default();
+        let (library, kernel) = (Library::from_index(1), Kernel::from_index(2));
+        handles.put(library, Ok(1));
+        handles.put_part(kernel, library, Ok(2));
+        handles.put_part(Function::from_index(3), kernel, Ok(3));
+        handles.put_part(Module::from_index(4), library, Ok(4));
+        handles.put_part(Function::from_index(5), Module::from_index(4), Ok(5));
+        handles.remove(library);
+        assert!(handles.entries.is_empty() && handles.parts.is_empty());
     }
 }

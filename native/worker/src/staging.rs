@@ -1,5 +1,6 @@
 //! Pinned host memory of the worker: what the GPU copies from and to while the issuing thread goes on.
 
+use std::collections::HashSet;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +38,8 @@ pub struct Staging {
 struct State {
     free: Vec<Buffer>,
     in_use: usize,
-    /// Contexts that are gone took their buffers with them.
-    gone: Vec<u32>,
+    /// Contexts that exist; those that are gone took their buffers with them.
+    alive: HashSet<u32>,
 }
 
 impl Buffer {
@@ -100,7 +101,7 @@ impl Staging {
     pub fn give(&self, buffer: Buffer) {
         let mut state = self.state();
         state.in_use -= buffer.size;
-        if !state.gone.contains(&buffer.context) {
+        if state.alive.contains(&buffer.context) {
             state.free.push(buffer);
         }
     }
@@ -109,11 +110,11 @@ impl Staging {
     pub fn context_gone(&self, context: u32) {
         let mut state = self.state();
         state.free.retain(|buffer| buffer.context != context);
-        state.gone.push(context);
+        state.alive.remove(&context);
     }
 
-    /// A context with this index exists again (a primary context that was reset).
+    /// A context with this index exists.
     pub fn context_made(&self, context: u32) {
-        self.state().gone.retain(|gone| *gone != context);
+        self.state().alive.insert(context);
     }
 }

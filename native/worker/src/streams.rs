@@ -72,6 +72,16 @@ impl Streams {
         self.busy.remove(&context);
     }
 
+    /// Whether anything in `context` is not known to be finished.
+    pub fn has_work(&self, context: u32) -> bool {
+        self.busy.get(&context).is_some_and(|busy| !busy.is_empty())
+    }
+
+    /// Whether anything in another context than `context` is not known to be finished.
+    pub fn has_work_beside(&self, context: u32) -> bool {
+        self.busy.iter().any(|(other, busy)| *other != context && !busy.is_empty())
+    }
+
     /// Whether nothing that `stream` waits for is under way; `query` asks the driver.
     pub fn is_idle(&mut self, context: u32, stream: CUstream, query: impl Fn(CUstream) -> CUresult) -> bool {
         let Some(busy) = self.busy.get_mut(&context) else { return true };

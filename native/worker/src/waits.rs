@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
+use cuda_abi::{CUcontext, CUevent, CUlibrary, CUmodule, CUresult, CUstream};
 use driver::Driver;
 use wire::CallId;
 
@@ -76,6 +76,22 @@ pub enum Then {
         /// The call.
         call: CallId,
     },
+    /// Code is unloaded that the GPU may have been running.
+    Unload {
+        /// Whose code.
+        unit: Unit,
+        /// The call.
+        call: CallId,
+    },
+}
+
+/// Something loaded.
+#[derive(Debug, Clone, Copy)]
+pub enum Unit {
+    /// A module.
+    Module(CUmodule),
+    /// A library.
+    Library(CUlibrary),
 }
 
 /// What the client is told when several waits have all ended.
@@ -143,8 +159,8 @@ struct Shared {
     memory: Arc<Memory>,
     output: Arc<Output>,
     wake: Arc<Wake>,
-    /// Waits that were handed over and have not ended.
-    open: AtomicUsize,
+    /// Waits that were handed over and have not ended, by the address of their context.
+    open: Mutex<HashMap<usize, usize>>,
     /// Frees among them.
     frees: AtomicUsize,
     /// Frees of pools' memory among them.
@@ -175,7 +191,7 @@ impl Waits {
             memory,
             output,
             wake,
-            open: AtomicUsize::new(0),
+            open: Mutex::default(),
             frees: AtomicUsize::new(0),
             settling: AtomicUsize::new(0),
             downloads: Mutex::default(),
@@ -211,9 +227,9 @@ impl Waits {
         if self.lanes.len() > MANY_LANES {
             self.lanes.retain(|_, lane| lock(&lane.queue).running);
         }
-        self.shared.open.fetch_add(1, Ordering::AcqRel);
+        *lock(&self.shared.open).entry(context.0).or_default() += 1;
         match then {
-            Then::Free { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
+            Then::Free { .. } | Then::Unload { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
             Then::Settle(_) => self.shared.settling.fetch_add(1, Ordering::AcqRel),
             _ => 0,
         };
@@ -282,11 +298,9 @@ impl Waits {
         self.shared.give_event(context, event);
     }
 
-    /// Waits until every lane is done. Used before a context is destroyed, which waits for its work anyway.
-    pub fn finish_all(&self) {
-        while self.shared.open.load(Ordering::Acquire) > 0 {
-            std::thread::sleep(Duration::from_micros(200));
-        }
+    /// Whether anything is waited for in `context`.
+    pub fn is_waiting_in(&self, context: CUcontext) -> bool {
+        lock(&self.shared.open).contains_key(&context.0)
     }
 
     /// Forgets the events of a context that is being destroyed.
@@ -377,11 +391,24 @@ impl Shared {
                 }
                 self.frees.fetch_sub(1, Ordering::AcqRel);
             }
+            Then::Unload { unit, call } => {
+                // SAFETY: the unit is alive, and its handle was taken from the client when this was asked for.
+                let unloaded = unsafe {
+                    match unit {
+                        Unit::Module(module) => self.driver.cuModuleUnload(module),
+                        Unit::Library(library) => self.driver.cuLibraryUnload(library),
+                    }
+                };
+                if !unloaded.is_success() {
+                    self.outbox.failed(call, unloaded.0);
+                }
+                self.frees.fetch_sub(1, Ordering::AcqRel);
+            }
         }
         if let Until::Own(event) = wait.until {
             self.give_event(wait.context, event);
         }
-        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.ended(wait.context);
         self.wake.wake();
     }
 
@@ -391,6 +418,16 @@ impl Shared {
             self.send_finished();
             let notice = wire::notice::Fence { number: fence.number };
             self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
+        }
+    }
+
+    fn ended(&self, context: CUcontext) {
+        let mut open = lock(&self.open);
+        if let Some(count) = open.get_mut(&context.0) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&context.0);
+            }
         }
     }
 

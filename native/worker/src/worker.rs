@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
@@ -76,6 +77,8 @@ pub struct Worker {
     /// The context that the driver has current on this thread.
     current: CUcontext,
     contexts: HashMap<u32, MadeContext>,
+    /// Contexts that are to be destroyed when their last work is done: 0 says that it is.
+    ending: HashMap<u32, Arc<AtomicU32>>,
 }
 
 /// A buffer that a copy under way reads.
@@ -138,6 +141,7 @@ impl Worker {
             context: 0,
             current: CUcontext::NULL,
             contexts: HashMap::new(),
+            ending: HashMap::new(),
         })
     }
 
@@ -171,6 +175,7 @@ impl Worker {
             self.current = wanted;
         }
         self.context = index;
+        self.handles.enter_context(index);
         body(self)
     }
 
@@ -262,9 +267,29 @@ impl Worker {
         self.forget_current();
     }
 
-    /// Before the client's context `index` is destroyed: nothing of it may be waited for any more.
+    /// Whether the client's context `index` can be destroyed without a wait. If not, a lane waits for its work: the
+    /// work may need the client (host functions, bytes that it still has to send), so this thread must go on.
+    pub fn context_is_quiet(&mut self, index: u32, context: CUcontext) -> bool {
+        let is_quiet = match self.ending.get(&index) {
+            Some(unfinished) => unfinished.load(Ordering::Acquire) == 0,
+            None if self.streams.has_work(index) => {
+                let unfinished = Arc::new(AtomicU32::new(1));
+                self.ending.insert(index, Arc::clone(&unfinished));
+                self.waits.push(LaneKey::Context(index), context, Until::Context, Then::Marker(unfinished));
+                false
+            }
+            None => true,
+        };
+        if is_quiet && !self.waits.is_waiting_in(context) {
+            self.ending.remove(&index);
+            return true;
+        }
+        self.later = Later::TryAgain;
+        false
+    }
+
+    /// Before the client's context `index`, which is quiet, is destroyed.
     pub fn context_ends(&mut self, index: u32, context: CUcontext) {
-        self.waits.finish_all();
         self.staging.context_gone(index);
         for upload in std::mem::take(&mut self.uploads) {
             if upload.context == index {
@@ -281,6 +306,7 @@ impl Worker {
     /// Gives back what the client's context `index` held; the driver has destroyed it.
     pub fn context_gone(&mut self, index: u32) {
         self.memory.freed_all(index);
+        self.handles.forget_context(index);
         self.contexts.remove(&index);
         self.forget_current();
     }

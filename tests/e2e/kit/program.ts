@@ -12,6 +12,8 @@ export interface ProgramResult {
 export interface ProgramOptions {
   readonly environment?: Readonly<Record<string, string>>;
   readonly input?: string;
+  /** The test writes the program's input itself, and ends it. */
+  readonly keepInput?: boolean;
   readonly folder?: string;
 }
 
@@ -43,7 +45,7 @@ export function start(words: readonly string[], options: ProgramOptions = {}): R
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (output.stderr += text));
   child.stdin.on("error", () => undefined);
-  child.stdin.end(options.input ?? "");
+  if (options.keepInput !== true) child.stdin.end(options.input ?? "");
   const ended = new Promise<ProgramResult>((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (code, signal) => {

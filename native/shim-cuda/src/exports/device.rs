@@ -2,13 +2,14 @@
 
 use std::ffi::{c_char, c_int};
 
+use cuda_abi::pci::pci_numbers;
 use cuda_abi::{
     CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, CUdevice,
     CUdevice_P2PAttribute, CUdevice_attribute, CUdevprop, CUresult, CUuuid,
 };
 
 use crate::convert::{out, text};
-use crate::device::{Device, pci_numbers};
+use crate::device::Device;
 use crate::entry::Answer;
 
 /// `CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED`.

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use cuda_abi::pci::pci_numbers;
 use cuda_abi::{
     CUarray_format, CUdevice, CUdevice_attribute, CUdevprop, CUexecAffinityType, CUresult, CUuuid,
 };
@@ -89,9 +90,8 @@ exports! {
         if pciBusId.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        let text = CStr::from_ptr(pciBusId).to_string_lossy().to_ascii_lowercase();
-        let wanted = text.trim_start_matches("0000").trim_start_matches(':').trim_end_matches(".0").to_owned();
-        let found = devices().iter().find(|device| format!("{:02x}:00", device.pci_bus()) == wanted);
+        let wanted = CStr::from_ptr(pciBusId).to_str().ok().and_then(pci_numbers);
+        let found = devices().iter().find(|device| wanted.is_some() && pci_numbers(&device.pci_text()) == wanted);
         put(dev, found.ok_or(CUresult::INVALID_DEVICE)?.ordinal)
     }
 

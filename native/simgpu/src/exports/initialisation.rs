@@ -8,7 +8,7 @@ use cuda_abi::{CUdriverProcAddressQueryResult, CUresult, CUuuid};
 
 use crate::config::log;
 use crate::device::{self, DRIVER_VERSION};
-use crate::guard::{Answer, call_any_time, put, put_optional, refuse_initialisation, set_ready};
+use crate::guard::{Answer, call_any_time, initialise, put, put_optional};
 use crate::jit::Logs;
 use crate::module::{Code, MODULES, Module};
 use crate::{attributes, context};
@@ -21,15 +21,15 @@ const VERSION_NOT_SUFFICIENT: CUdriverProcAddressQueryResult = 2;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuInit(Flags: u32) -> CUresult {
     call_any_time(|| {
-        refuse_initialisation()?;
         if Flags != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        device::initialise()?;
-        install_export_host();
-        quiet_panics();
-        set_ready();
-        Ok(())
+        initialise(|| {
+            device::initialise()?;
+            install_export_host();
+            quiet_panics();
+            Ok(())
+        })
     })
 }
 

@@ -53,16 +53,9 @@ exports! {
     }
 
     fn cuStreamDestroy_v2(hStream: CUstream) {
-        // Work that is queued still runs; the thread ends after it.
         let stream = STREAMS.remove(hStream.0).ok_or(CUresult::INVALID_HANDLE)?;
         capture::stream_gone(&stream);
-        if stream.is_idle() {
-            stream.context.drop_stream(&stream);
-        } else {
-            let gone = Arc::clone(&stream);
-            stream.submit(Work::Callback(Box::new(move |_| gone.context.drop_stream(&gone))));
-        }
-        stream.close();
+        stream.retire();
         Ok(())
     }
 

@@ -72,9 +72,13 @@ pub fn cuCtxDestroy_v2(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuCtxDestroyV2::CALL, request.context)?;
-    worker.context_ends(request.context.index(), CUcontext(address(raw)));
+    let context = CUcontext(address(raw));
+    if !worker.context_is_quiet(request.context.index(), context) {
+        return Ok(CUresult::SUCCESS);
+    }
+    worker.context_ends(request.context.index(), context);
     // SAFETY: the context is alive: it is behind a live handle.
-    let code = unsafe { worker.driver.cuCtxDestroy_v2(CUcontext(address(raw))) };
+    let code = unsafe { worker.driver.cuCtxDestroy_v2(context) };
     worker.handles.remove(request.context);
     worker.context_gone(request.context.index());
     Ok(code)
@@ -126,6 +130,9 @@ fn end_primary(worker: &mut Worker, device: i32, end: impl FnOnce(&mut Worker) -
     let Some(index) = worker.primary_context(ordinal) else { return Ok(CUresult::INVALID_CONTEXT) };
     let context = Context::from_index(u64::from(index));
     let raw = worker.handles.get(cuda::CuDevicePrimaryCtxReleaseV2::CALL, context)?;
+    if !worker.context_is_quiet(index, CUcontext(address(raw))) {
+        return Ok(CUresult::SUCCESS);
+    }
     worker.context_ends(index, CUcontext(address(raw)));
     let code = end(worker);
     worker.handles.remove(Context::from_index(u64::from(index)));

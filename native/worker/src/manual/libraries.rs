@@ -6,9 +6,10 @@ use cuda_abi::{CUfunction, CUkernel, CUlibrary, CUmodule, CUresult};
 use wire::cuda::{self, AttributeValue, ParameterInfo};
 use wire::{Reply as _, Request, Writer};
 
-use super::modules::{DriverOptions, describe, parameters};
+use super::modules::{DriverOptions, describe, parameters, unload};
 use super::{Answer, code_tables};
 use crate::handles::HandleError;
+use crate::waits::Unit;
 use crate::worker::{Worker, address};
 
 /// `CUfunction_attribute` numbers end below this in CUDA 13.0.
@@ -53,10 +54,9 @@ pub fn cuLibraryUnload(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuLibraryUnload::CALL, request.library)?;
-    // SAFETY: the library is alive: it is behind a live handle.
-    let code = unsafe { worker.driver.cuLibraryUnload(CUlibrary(address(raw))) };
     worker.handles.remove(request.library);
-    Ok(code)
+    let place = (worker.context, worker.current());
+    Ok(unload(worker, cuda::CuLibraryUnload::CALL, place, Unit::Library(CUlibrary(address(raw)))))
 }
 
 /// `cuLibraryGetKernel`
@@ -72,7 +72,8 @@ pub fn cuLibraryGetKernel(
     let mut kernel = CUkernel::NULL;
     // SAFETY: the library is alive, the name NUL-terminated, the place valid.
     let code = unsafe { worker.driver.cuLibraryGetKernel(&raw mut kernel, library, name.as_ptr()) };
-    worker.handles.put(request.kernel, if code.is_success() { Ok(kernel.0 as u64) } else { Err(code) });
+    let made = if code.is_success() { Ok(kernel.0 as u64) } else { Err(code) };
+    worker.handles.put_part(request.kernel, request.library, made);
     // A client that has the library's code table waits for nothing.
     if code.is_success() && worker.reply_to.is_some() {
         let (attributes, parameters) = describe_kernel(worker, kernel);
@@ -92,7 +93,8 @@ pub fn cuLibraryGetModule(
     let mut module = CUmodule::NULL;
     // SAFETY: the library is alive, the place valid.
     let code = unsafe { worker.driver.cuLibraryGetModule(&raw mut module, CUlibrary(address(raw))) };
-    worker.handles.put(request.module, if code.is_success() { Ok(module.0 as u64) } else { Err(code) });
+    let made = if code.is_success() { Ok(module.0 as u64) } else { Err(code) };
+    worker.handles.put_part(request.module, request.library, made);
     Ok(code)
 }
 
@@ -132,7 +134,8 @@ pub fn cuKernelGetFunction(
     let mut function = CUfunction::NULL;
     // SAFETY: the kernel is alive, the place valid.
     let code = unsafe { worker.driver.cuKernelGetFunction(&raw mut function, CUkernel(address(raw))) };
-    worker.handles.put(request.function, if code.is_success() { Ok(function.0 as u64) } else { Err(code) });
+    let made = if code.is_success() { Ok(function.0 as u64) } else { Err(code) };
+    worker.handles.put_part(request.function, request.kernel, made);
     if code.is_success() && worker.reply_to.is_some() {
         let (attributes, parameters) = describe(worker, function);
         cuda::CuKernelGetFunctionReply { attributes, parameters }.encode(reply);

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 
 use cuda_abi as abi;
-use cuda_abi::{CUfunction, CUjit_option, CUmodule, CUresult};
+use cuda_abi::{CUcontext, CUfunction, CUjit_option, CUmodule, CUresult};
 use wire::cuda::{self, AttributeValue, OptionValue, ParameterInfo};
-use wire::{Reply as _, Request, Writer};
+use wire::handle::{Context, Handle};
+use wire::{CallId, Reply as _, Request, Writer};
 
 use super::{Answer, code_tables};
 use crate::handles::HandleError;
+use crate::waits::{LaneKey, Then, Unit, Until};
 use crate::worker::{Worker, address};
 
 /// `CUfunction_attribute` numbers end below this in CUDA 13.0.
@@ -87,11 +89,30 @@ pub fn cuModuleLoadDataEx(
 
 /// `cuModuleUnload`
 pub fn cuModuleUnload(worker: &mut Worker, request: cuda::CuModuleUnload, _reply: &mut Writer<'_>) -> Answer {
-    let raw = worker.handles.get(cuda::CuModuleUnload::CALL, request.module)?;
-    // SAFETY: the module is alive: it is behind a live handle.
-    let code = unsafe { worker.driver.cuModuleUnload(CUmodule(address(raw))) };
+    const CALL: CallId = cuda::CuModuleUnload::CALL;
+    let raw = worker.handles.get(CALL, request.module)?;
+    let index = worker.handles.context_of(request.module);
+    let context = worker.handles.get(CALL, Context::from_index(u64::from(index)))?;
     worker.handles.remove(request.module);
-    Ok(code)
+    let place = (index, CUcontext(address(context)));
+    Ok(unload(worker, CALL, place, Unit::Module(CUmodule(address(raw)))))
+}
+
+/// Unloads code: at once when no GPU has work, else when what the context `place` does now is done. The driver waits
+/// for that, and the work may need the client.
+pub fn unload(worker: &mut Worker, call: CallId, place: (u32, CUcontext), unit: Unit) -> CUresult {
+    let (index, context) = place;
+    if worker.waits.has_frees() || !worker.is_all_idle() || worker.streams.has_work_beside(worker.context) {
+        worker.waits.push(LaneKey::Context(index), context, Until::Context, Then::Unload { unit, call });
+        return CUresult::SUCCESS;
+    }
+    // SAFETY: the unit is alive: it was behind a live handle just now.
+    unsafe {
+        match unit {
+            Unit::Module(module) => worker.driver.cuModuleUnload(module),
+            Unit::Library(library) => worker.driver.cuLibraryUnload(library),
+        }
+    }
 }
 
 /// `cuModuleGetFunction`
@@ -107,7 +128,8 @@ pub fn cuModuleGetFunction(
     let mut function = CUfunction::NULL;
     // SAFETY: the module is alive, the name NUL-terminated, the place valid.
     let code = unsafe { worker.driver.cuModuleGetFunction(&raw mut function, module, name.as_ptr()) };
-    worker.handles.put(request.function, if code.is_success() { Ok(function.0 as u64) } else { Err(code) });
+    let made = if code.is_success() { Ok(function.0 as u64) } else { Err(code) };
+    worker.handles.put_part(request.function, request.module, made);
     // A client that has the module's code table waits for nothing.
     if code.is_success() && worker.reply_to.is_some() {
         let (attributes, parameters) = describe(worker, function);
