@@ -65,6 +65,10 @@ export interface CallOptions {
   readonly alias?: string;
   /** Call of a function in the shim's `crate::hooks` that refuses, before anything is sent, what CUDA refuses at once. */
   readonly check?: string;
+  /** Call of a function in the shim's `crate::capture` that refuses what captures of streams forbid. */
+  readonly refused?: string;
+  /** Call of a function in the shim's `crate::capture` that makes a node of it where the stream captures, and says so. */
+  readonly captured?: string;
   /** Function of the shim's `crate::hooks` that is told about a success, with handle and inputs. */
   readonly hook?: string;
   /** The answer to a `sync` call with the same arguments stays the same until a call that `forgets`: asked for once. */

@@ -15,6 +15,18 @@ export const records: Readonly<Record<string, { readonly doc: string; readonly f
     doc: "One attribute of a function.",
     fields: { attribute: "i32", value: "i32" },
   },
+  GraphEdge: {
+    doc: "A node of a graph that another one waits for.",
+    fields: { from: "u32" },
+  },
+  GraphEvent: {
+    doc: "An event that a graph records or waits for.",
+    fields: { event: "u64" },
+  },
+  GraphSlot: {
+    doc: "Bytes of the worker's memory that stand for the client's while a graph runs.",
+    fields: { size: "u64" },
+  },
   LaunchAttribute: {
     doc: "One attribute of a launch; the value is CUDA's 64-byte union.",
     fields: { id: "i32", value: "[u64; 8]" },
@@ -46,4 +58,53 @@ export const protocolCalls: readonly ProtocolCall[] = [
   { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },
   // The pool that a program knows as a device's default pool.
   { name: "farpoolDefaultPool", id: 0x0014, request: { pool: "new MemoryPool", device: "i32" } },
+  // Graphs are built in the client; an instantiation sends this, then the nodes in order, then asks for the graph.
+  { name: "farpoolGraphBegin", id: 0x0015, request: { graph: "u64", slots: "list GraphSlot" } },
+  {
+    name: "farpoolGraphNode",
+    id: 0x0016,
+    request: {
+      graph: "u64",
+      context: "u32",
+      kind: "u32",
+      target: "u64",
+      numbers: "[u64; 16]",
+      after: "list GraphEdge",
+      attributes: "list LaunchAttribute",
+      data: "rest",
+    },
+  },
+  // Other parameters for a node of an executable graph.
+  {
+    name: "farpoolGraphNodeSet",
+    id: 0x0017,
+    request: {
+      exec: "GraphExec",
+      node: "u32",
+      context: "u32",
+      kind: "u32",
+      target: "u64",
+      numbers: "[u64; 16]",
+      attributes: "list LaunchAttribute",
+      data: "rest",
+    },
+  },
+  // What a launch needs of the client's memory and functions comes before it, under the launch's number.
+  {
+    name: "farpoolGraphInput",
+    id: 0x0018,
+    request: { launch: "u64", slot: "u32", offset: "u64", data: "bytes" },
+  },
+  {
+    name: "farpoolGraphPull",
+    id: 0x0019,
+    request: { launch: "u64", slot: "u32", offset: "u64", token: "u64" },
+  },
+  { name: "farpoolGraphCall", id: 0x001a, request: { launch: "u64", slot: "u32", token: "u64" } },
+  {
+    name: "farpoolGraphOutput",
+    id: 0x001b,
+    request: { launch: "u64", slot: "u32", offset: "u64", size: "u64" },
+    reply: { data: "rest" },
+  },
 ];

@@ -1,7 +1,7 @@
-import { inout, input, local, noun, output, unsupported, type Noun } from "../model.ts";
+import { inout, input, local, noun, output, type Noun } from "../model.ts";
 
 export const capture: Noun = noun("capture", [
-  unsupported(
+  local(
     "cuStreamBeginCapture",
     {
       id: 0x1000,
@@ -10,7 +10,7 @@ export const capture: Noun = noun("capture", [
     },
     [input("hStream", "CUstream", { nullable: true })],
   ),
-  unsupported(
+  local(
     "cuStreamBeginCapture_v2",
     {
       id: 0x1001,
@@ -19,7 +19,7 @@ export const capture: Noun = noun("capture", [
     },
     [input("hStream", "CUstream", { nullable: true }), input("mode", "CUstreamCaptureMode")],
   ),
-  unsupported(
+  local(
     "cuStreamBeginCaptureToGraph",
     {
       id: 0x1002,
@@ -35,11 +35,10 @@ export const capture: Noun = noun("capture", [
       input("mode", "CUstreamCaptureMode"),
     ],
   ),
-  unsupported(
-    "cuStreamEndCapture",
-    { id: 0x1003, since: 10000, perThread: { suffix: "ptsz", since: 10000 } },
-    [input("hStream", "CUstream", { nullable: true }), output("phGraph", "CUgraph *")],
-  ),
+  local("cuStreamEndCapture", { id: 0x1003, since: 10000, perThread: { suffix: "ptsz", since: 10000 } }, [
+    input("hStream", "CUstream", { nullable: true }),
+    output("phGraph", "CUgraph *"),
+  ]),
   local("cuStreamGetCaptureInfo", { id: 0x1004, since: 10010, perThread: { suffix: "ptsz", since: 10010 } }, [
     input("hStream", "CUstream", { nullable: true }),
     output("captureStatus_out", "CUstreamCaptureStatus *", { nullable: true }),
@@ -82,7 +81,7 @@ export const capture: Noun = noun("capture", [
     input("hStream", "CUstream", { nullable: true }),
     output("captureStatus", "CUstreamCaptureStatus *"),
   ]),
-  unsupported(
+  local(
     "cuStreamUpdateCaptureDependencies",
     {
       id: 0x1008,
@@ -96,7 +95,7 @@ export const capture: Noun = noun("capture", [
       input("flags", "unsigned int"),
     ],
   ),
-  unsupported(
+  local(
     "cuStreamUpdateCaptureDependencies_v2",
     {
       id: 0x1009,

@@ -89,7 +89,7 @@ export const context: Noun = noun("context", [
     input("ctx", "CUcontext"),
   ]),
   local("cuCtxPushCurrent_v2", { id: 0x0416, since: 4000 }, [input("ctx", "CUcontext")]),
-  oneWay("cuCtxRecordEvent", { id: 0x0417, since: 12050 }, [
+  oneWay("cuCtxRecordEvent", { refused: "wait_for_context(client, Some(hCtx))", id: 0x0417, since: 12050 }, [
     input("hCtx", "CUcontext"),
     input("hEvent", "CUevent"),
   ]),
@@ -106,11 +106,13 @@ export const context: Noun = noun("context", [
   oneWay("cuCtxSetSharedMemConfig", { id: 0x041d, since: 4020, forgets: true }, [
     input("config", "CUsharedconfig"),
   ]),
-  waiting("cuCtxSynchronize", { id: 0x041e, since: 2000 }, []),
-  waiting("cuCtxSynchronize_v2", { id: 0x041f, since: 13000 }, [
-    input("ctx", "CUcontext", { nullable: true }),
-  ]),
-  oneWay("cuCtxWaitEvent", { id: 0x0420, since: 12050 }, [
+  waiting("cuCtxSynchronize", { refused: "wait_for_context(client, None)", id: 0x041e, since: 2000 }, []),
+  waiting(
+    "cuCtxSynchronize_v2",
+    { refused: "wait_for_context(client, Some(ctx))", id: 0x041f, since: 13000 },
+    [input("ctx", "CUcontext", { nullable: true })],
+  ),
+  oneWay("cuCtxWaitEvent", { refused: "wait_for_context(client, Some(hCtx))", id: 0x0420, since: 12050 }, [
     input("hCtx", "CUcontext"),
     input("hEvent", "CUevent"),
   ]),

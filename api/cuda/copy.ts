@@ -177,6 +177,7 @@ export const copy: Noun = noun("copy", [
   oneWay(
     "cuMemcpyDtoD_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0913,
       since: 3020,
       check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
@@ -193,6 +194,7 @@ export const copy: Noun = noun("copy", [
   oneWay(
     "cuMemcpyDtoDAsync_v2",
     {
+      captured: "copy(client, hStream, dstDevice, srcDevice, ByteCount)",
       id: 0x0915,
       since: 3020,
       check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
@@ -288,6 +290,7 @@ export const copy: Noun = noun("copy", [
   oneWay(
     "cuMemcpyPeer",
     {
+      refused: "synchronous(client)",
       id: 0x091e,
       since: 4000,
       check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",
@@ -304,6 +307,7 @@ export const copy: Noun = noun("copy", [
   oneWay(
     "cuMemcpyPeerAsync",
     {
+      captured: "copy(client, hStream, dstDevice, srcDevice, ByteCount)",
       id: 0x091f,
       since: 4000,
       check: "copy_on_devices(client, dstDevice, srcDevice, ByteCount)",

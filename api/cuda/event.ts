@@ -11,20 +11,23 @@ export const event: Noun = noun("event", [
   oneWay("cuEventDestroy_v2", { id: 0x0c02, since: 4000, hook: "event_destroyed" }, [
     destroys("hEvent", "CUevent"),
   ]),
-  waiting("cuEventElapsedTime", { id: 0x0c03, since: 2000 }, [
-    output("pMilliseconds", "float *"),
-    input("hStart", "CUevent"),
-    input("hEnd", "CUevent"),
+  waiting(
+    "cuEventElapsedTime",
+    { refused: "both_uncaptured(client, hStart, hEnd)", id: 0x0c03, since: 2000 },
+    [output("pMilliseconds", "float *"), input("hStart", "CUevent"), input("hEnd", "CUevent")],
+  ),
+  waiting(
+    "cuEventElapsedTime_v2",
+    { refused: "both_uncaptured(client, hStart, hEnd)", id: 0x0c04, since: 12080 },
+    [output("pMilliseconds", "float *"), input("hStart", "CUevent"), input("hEnd", "CUevent")],
+  ),
+  waiting("cuEventQuery", { refused: "event_waited(client, hEvent)", id: 0x0c05, since: 2000 }, [
+    input("hEvent", "CUevent"),
   ]),
-  waiting("cuEventElapsedTime_v2", { id: 0x0c04, since: 12080 }, [
-    output("pMilliseconds", "float *"),
-    input("hStart", "CUevent"),
-    input("hEnd", "CUevent"),
-  ]),
-  waiting("cuEventQuery", { id: 0x0c05, since: 2000 }, [input("hEvent", "CUevent")]),
   oneWay(
     "cuEventRecord",
     {
+      captured: "record_event(client, hStream, hEvent, 0)",
       id: 0x0c06,
       since: 2000,
       check: "recordable(client, hEvent, hStream)",
@@ -35,6 +38,7 @@ export const event: Noun = noun("event", [
   oneWay(
     "cuEventRecordWithFlags",
     {
+      captured: "record_event(client, hStream, hEvent, flags)",
       id: 0x0c07,
       since: 11010,
       check: "recordable(client, hEvent, hStream)",
@@ -46,5 +50,7 @@ export const event: Noun = noun("event", [
       input("flags", "unsigned int"),
     ],
   ),
-  waiting("cuEventSynchronize", { id: 0x0c08, since: 2000 }, [input("hEvent", "CUevent")]),
+  waiting("cuEventSynchronize", { refused: "event_waited(client, hEvent)", id: 0x0c08, since: 2000 }, [
+    input("hEvent", "CUevent"),
+  ]),
 ]);

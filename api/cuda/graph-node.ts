@@ -1,114 +1,114 @@
-import { creates, inout, input, noun, output, unsupported, type Noun } from "../model.ts";
+import { inout, input, local, manual, noun, output, unsupported, type Noun } from "../model.ts";
 
 export const graphNode: Noun = noun("graph-node", [
   unsupported("cuGraphAddBatchMemOpNode", { id: 0x1603, since: 11070 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("nodeParams", "const CUDA_BATCH_MEM_OP_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphAddChildGraphNode", { id: 0x1604, since: 10000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddChildGraphNode", { id: 0x1604, since: 10000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("childGraph", "CUgraph"),
   ]),
-  unsupported("cuGraphAddEmptyNode", { id: 0x1607, since: 10000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddEmptyNode", { id: 0x1607, since: 10000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
   ]),
-  unsupported("cuGraphAddEventRecordNode", { id: 0x1608, since: 11010 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddEventRecordNode", { id: 0x1608, since: 11010 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("event", "CUevent"),
   ]),
-  unsupported("cuGraphAddEventWaitNode", { id: 0x1609, since: 11010 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddEventWaitNode", { id: 0x1609, since: 11010 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("event", "CUevent"),
   ]),
   unsupported("cuGraphAddExternalSemaphoresSignalNode", { id: 0x160a, since: 11020 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("nodeParams", "const CUDA_EXT_SEM_SIGNAL_NODE_PARAMS *"),
   ]),
   unsupported("cuGraphAddExternalSemaphoresWaitNode", { id: 0x160b, since: 11020 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("nodeParams", "const CUDA_EXT_SEM_WAIT_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphAddHostNode", { id: 0x160c, since: 10000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddHostNode", { id: 0x160c, since: 10000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("nodeParams", "const CUDA_HOST_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphAddKernelNode", { id: 0x160d, since: 10000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddKernelNode", { id: 0x160d, since: 10000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("nodeParams", "const CUDA_KERNEL_NODE_PARAMS_v1 *"),
   ]),
-  unsupported("cuGraphAddKernelNode_v2", { id: 0x160e, since: 12000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddKernelNode_v2", { id: 0x160e, since: 12000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("nodeParams", "const CUDA_KERNEL_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphAddMemAllocNode", { id: 0x160f, since: 11040 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  manual("cuGraphAddMemAllocNode", { id: 0x160f, since: 11040 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     inout("nodeParams", "CUDA_MEM_ALLOC_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphAddMemFreeNode", { id: 0x1610, since: 11040 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddMemFreeNode", { id: 0x1610, since: 11040 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("dptr", "CUdeviceptr"),
   ]),
-  unsupported("cuGraphAddMemcpyNode", { id: 0x1611, since: 10000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddMemcpyNode", { id: 0x1611, since: 10000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("copyParams", "const CUDA_MEMCPY3D *"),
     input("ctx", "CUcontext"),
   ]),
-  unsupported("cuGraphAddMemsetNode", { id: 0x1612, since: 10000 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  local("cuGraphAddMemsetNode", { id: 0x1612, since: 10000 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     input("memsetParams", "const CUDA_MEMSET_NODE_PARAMS *"),
     input("ctx", "CUcontext"),
   ]),
-  unsupported("cuGraphAddNode", { id: 0x1613, since: 12020 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  manual("cuGraphAddNode", { id: 0x1613, since: 12020 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("numDependencies", "size_t"),
     inout("nodeParams", "CUgraphNodeParams *"),
   ]),
-  unsupported("cuGraphAddNode_v2", { id: 0x1614, since: 12030 }, [
-    creates("phGraphNode", "CUgraphNode *"),
+  manual("cuGraphAddNode_v2", { id: 0x1614, since: 12030 }, [
+    output("phGraphNode", "CUgraphNode *"),
     input("hGraph", "CUgraph"),
     input("dependencies", "const CUgraphNode *", { length: "numDependencies" }),
     input("dependencyData", "const CUgraphEdgeData *", { nullable: true, length: "numDependencies" }),
@@ -123,24 +123,24 @@ export const graphNode: Noun = noun("graph-node", [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_BATCH_MEM_OP_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphChildGraphNodeGetGraph", { id: 0x1617, since: 10000 }, [
+  local("cuGraphChildGraphNodeGetGraph", { id: 0x1617, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("phGraph", "CUgraph *"),
   ]),
-  unsupported("cuGraphDestroyNode", { id: 0x161d, since: 10000 }, [input("hNode", "CUgraphNode")]),
-  unsupported("cuGraphEventRecordNodeGetEvent", { id: 0x161e, since: 11010 }, [
+  local("cuGraphDestroyNode", { id: 0x161d, since: 10000 }, [input("hNode", "CUgraphNode")]),
+  local("cuGraphEventRecordNodeGetEvent", { id: 0x161e, since: 11010 }, [
     input("hNode", "CUgraphNode"),
     output("event_out", "CUevent *"),
   ]),
-  unsupported("cuGraphEventRecordNodeSetEvent", { id: 0x161f, since: 11010 }, [
+  local("cuGraphEventRecordNodeSetEvent", { id: 0x161f, since: 11010 }, [
     input("hNode", "CUgraphNode"),
     input("event", "CUevent"),
   ]),
-  unsupported("cuGraphEventWaitNodeGetEvent", { id: 0x1620, since: 11010 }, [
+  local("cuGraphEventWaitNodeGetEvent", { id: 0x1620, since: 11010 }, [
     input("hNode", "CUgraphNode"),
     output("event_out", "CUevent *"),
   ]),
-  unsupported("cuGraphEventWaitNodeSetEvent", { id: 0x1621, since: 11010 }, [
+  local("cuGraphEventWaitNodeSetEvent", { id: 0x1621, since: 11010 }, [
     input("hNode", "CUgraphNode"),
     input("event", "CUevent"),
   ]),
@@ -149,17 +149,17 @@ export const graphNode: Noun = noun("graph-node", [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_BATCH_MEM_OP_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphExecChildGraphNodeSetParams", { id: 0x1623, since: 11010 }, [
+  manual("cuGraphExecChildGraphNodeSetParams", { id: 0x1623, since: 11010 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("childGraph", "CUgraph"),
   ]),
-  unsupported("cuGraphExecEventRecordNodeSetEvent", { id: 0x1625, since: 11010 }, [
+  manual("cuGraphExecEventRecordNodeSetEvent", { id: 0x1625, since: 11010 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("event", "CUevent"),
   ]),
-  unsupported("cuGraphExecEventWaitNodeSetEvent", { id: 0x1626, since: 11010 }, [
+  manual("cuGraphExecEventWaitNodeSetEvent", { id: 0x1626, since: 11010 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("event", "CUevent"),
@@ -174,34 +174,34 @@ export const graphNode: Noun = noun("graph-node", [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_EXT_SEM_WAIT_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphExecHostNodeSetParams", { id: 0x162a, since: 10020 }, [
+  manual("cuGraphExecHostNodeSetParams", { id: 0x162a, since: 10020 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_HOST_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphExecKernelNodeSetParams", { id: 0x162b, since: 10010 }, [
+  manual("cuGraphExecKernelNodeSetParams", { id: 0x162b, since: 10010 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_KERNEL_NODE_PARAMS_v1 *"),
   ]),
-  unsupported("cuGraphExecKernelNodeSetParams_v2", { id: 0x162c, since: 12000 }, [
+  manual("cuGraphExecKernelNodeSetParams_v2", { id: 0x162c, since: 12000 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_KERNEL_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphExecMemcpyNodeSetParams", { id: 0x162d, since: 10020 }, [
+  manual("cuGraphExecMemcpyNodeSetParams", { id: 0x162d, since: 10020 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("copyParams", "const CUDA_MEMCPY3D *"),
     input("ctx", "CUcontext"),
   ]),
-  unsupported("cuGraphExecMemsetNodeSetParams", { id: 0x162e, since: 10020 }, [
+  manual("cuGraphExecMemsetNodeSetParams", { id: 0x162e, since: 10020 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("memsetParams", "const CUDA_MEMSET_NODE_PARAMS *"),
     input("ctx", "CUcontext"),
   ]),
-  unsupported("cuGraphExecNodeSetParams", { id: 0x162f, since: 12020 }, [
+  manual("cuGraphExecNodeSetParams", { id: 0x162f, since: 12020 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     input("nodeParams", "CUgraphNodeParams *"),
@@ -222,120 +222,120 @@ export const graphNode: Noun = noun("graph-node", [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_EXT_SEM_WAIT_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphGetNodes", { id: 0x1638, since: 10000 }, [
+  local("cuGraphGetNodes", { id: 0x1638, since: 10000 }, [
     input("hGraph", "CUgraph"),
     output("nodes", "CUgraphNode *", { length: "numNodes" }),
     inout("numNodes", "size_t *"),
   ]),
-  unsupported("cuGraphGetRootNodes", { id: 0x1639, since: 10000 }, [
+  local("cuGraphGetRootNodes", { id: 0x1639, since: 10000 }, [
     input("hGraph", "CUgraph"),
     output("rootNodes", "CUgraphNode *", { length: "numRootNodes" }),
     inout("numRootNodes", "size_t *"),
   ]),
-  unsupported("cuGraphHostNodeGetParams", { id: 0x163a, since: 10000 }, [
+  local("cuGraphHostNodeGetParams", { id: 0x163a, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("nodeParams", "CUDA_HOST_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphHostNodeSetParams", { id: 0x163b, since: 10000 }, [
+  local("cuGraphHostNodeSetParams", { id: 0x163b, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_HOST_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphKernelNodeCopyAttributes", { id: 0x1640, since: 11000 }, [
+  local("cuGraphKernelNodeCopyAttributes", { id: 0x1640, since: 11000 }, [
     input("dst", "CUgraphNode"),
     input("src", "CUgraphNode"),
   ]),
-  unsupported("cuGraphKernelNodeGetAttribute", { id: 0x1641, since: 11000 }, [
+  local("cuGraphKernelNodeGetAttribute", { id: 0x1641, since: 11000 }, [
     input("hNode", "CUgraphNode"),
     input("attr", "CUkernelNodeAttrID"),
     output("value_out", "CUkernelNodeAttrValue *"),
   ]),
-  unsupported("cuGraphKernelNodeGetParams", { id: 0x1642, since: 10000 }, [
+  local("cuGraphKernelNodeGetParams", { id: 0x1642, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("nodeParams", "CUDA_KERNEL_NODE_PARAMS_v1 *"),
   ]),
-  unsupported("cuGraphKernelNodeGetParams_v2", { id: 0x1643, since: 12000 }, [
+  local("cuGraphKernelNodeGetParams_v2", { id: 0x1643, since: 12000 }, [
     input("hNode", "CUgraphNode"),
     output("nodeParams", "CUDA_KERNEL_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphKernelNodeSetAttribute", { id: 0x1644, since: 11000 }, [
+  local("cuGraphKernelNodeSetAttribute", { id: 0x1644, since: 11000 }, [
     input("hNode", "CUgraphNode"),
     input("attr", "CUkernelNodeAttrID"),
     input("value", "const CUkernelNodeAttrValue *"),
   ]),
-  unsupported("cuGraphKernelNodeSetParams", { id: 0x1645, since: 10000 }, [
+  local("cuGraphKernelNodeSetParams", { id: 0x1645, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_KERNEL_NODE_PARAMS_v1 *"),
   ]),
-  unsupported("cuGraphKernelNodeSetParams_v2", { id: 0x1646, since: 12000 }, [
+  local("cuGraphKernelNodeSetParams_v2", { id: 0x1646, since: 12000 }, [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_KERNEL_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphMemAllocNodeGetParams", { id: 0x1648, since: 11040 }, [
+  local("cuGraphMemAllocNodeGetParams", { id: 0x1648, since: 11040 }, [
     input("hNode", "CUgraphNode"),
     output("params_out", "CUDA_MEM_ALLOC_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphMemFreeNodeGetParams", { id: 0x1649, since: 11040 }, [
+  local("cuGraphMemFreeNodeGetParams", { id: 0x1649, since: 11040 }, [
     input("hNode", "CUgraphNode"),
     output("dptr_out", "CUdeviceptr *"),
   ]),
-  unsupported("cuGraphMemcpyNodeGetParams", { id: 0x164a, since: 10000 }, [
+  local("cuGraphMemcpyNodeGetParams", { id: 0x164a, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("nodeParams", "CUDA_MEMCPY3D *"),
   ]),
-  unsupported("cuGraphMemcpyNodeSetParams", { id: 0x164b, since: 10000 }, [
+  local("cuGraphMemcpyNodeSetParams", { id: 0x164b, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_MEMCPY3D *"),
   ]),
-  unsupported("cuGraphMemsetNodeGetParams", { id: 0x164c, since: 10000 }, [
+  local("cuGraphMemsetNodeGetParams", { id: 0x164c, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("nodeParams", "CUDA_MEMSET_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphMemsetNodeSetParams", { id: 0x164d, since: 10000 }, [
+  local("cuGraphMemsetNodeSetParams", { id: 0x164d, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "const CUDA_MEMSET_NODE_PARAMS *"),
   ]),
-  unsupported("cuGraphNodeFindInClone", { id: 0x164e, since: 10000 }, [
+  local("cuGraphNodeFindInClone", { id: 0x164e, since: 10000 }, [
     output("phNode", "CUgraphNode *"),
     input("hOriginalNode", "CUgraphNode"),
     input("hClonedGraph", "CUgraph"),
   ]),
-  unsupported("cuGraphNodeGetDependencies", { id: 0x164f, since: 10000 }, [
+  local("cuGraphNodeGetDependencies", { id: 0x164f, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("dependencies", "CUgraphNode *", { length: "numDependencies" }),
     inout("numDependencies", "size_t *"),
   ]),
-  unsupported("cuGraphNodeGetDependencies_v2", { id: 0x1650, since: 12030 }, [
+  local("cuGraphNodeGetDependencies_v2", { id: 0x1650, since: 12030 }, [
     input("hNode", "CUgraphNode"),
     output("dependencies", "CUgraphNode *", { length: "numDependencies" }),
     output("edgeData", "CUgraphEdgeData *", { nullable: true, length: "numDependencies" }),
     inout("numDependencies", "size_t *"),
   ]),
-  unsupported("cuGraphNodeGetDependentNodes", { id: 0x1651, since: 10000 }, [
+  local("cuGraphNodeGetDependentNodes", { id: 0x1651, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("dependentNodes", "CUgraphNode *", { length: "numDependentNodes" }),
     inout("numDependentNodes", "size_t *"),
   ]),
-  unsupported("cuGraphNodeGetDependentNodes_v2", { id: 0x1652, since: 12030 }, [
+  local("cuGraphNodeGetDependentNodes_v2", { id: 0x1652, since: 12030 }, [
     input("hNode", "CUgraphNode"),
     output("dependentNodes", "CUgraphNode *", { length: "numDependentNodes" }),
     output("edgeData", "CUgraphEdgeData *", { nullable: true, length: "numDependentNodes" }),
     inout("numDependentNodes", "size_t *"),
   ]),
-  unsupported("cuGraphNodeGetEnabled", { id: 0x1653, since: 11060 }, [
+  local("cuGraphNodeGetEnabled", { id: 0x1653, since: 11060 }, [
     input("hGraphExec", "CUgraphExec"),
     input("hNode", "CUgraphNode"),
     output("isEnabled", "unsigned int *"),
   ]),
-  unsupported("cuGraphNodeGetType", { id: 0x1654, since: 10000 }, [
+  local("cuGraphNodeGetType", { id: 0x1654, since: 10000 }, [
     input("hNode", "CUgraphNode"),
     output("type", "CUgraphNodeType *"),
   ]),
-  unsupported("cuGraphNodeSetEnabled", { id: 0x1655, since: 11060 }, [
-    input("hGraphExec", "CUgraphExec"),
-    input("hNode", "CUgraphNode"),
-    input("isEnabled", "unsigned int"),
-  ]),
-  unsupported("cuGraphNodeSetParams", { id: 0x1656, since: 12020 }, [
+  manual(
+    "cuGraphNodeSetEnabled",
+    { id: 0x1655, since: 11060, wire: { request: { exec: "GraphExec", node: "u32", enabled: "u32" } } },
+    [input("hGraphExec", "CUgraphExec"), input("hNode", "CUgraphNode"), input("isEnabled", "unsigned int")],
+  ),
+  local("cuGraphNodeSetParams", { id: 0x1656, since: 12020 }, [
     input("hNode", "CUgraphNode"),
     input("nodeParams", "CUgraphNodeParams *"),
   ]),

@@ -9,6 +9,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD16_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0a01,
       since: 3020,
       check: "fill(client, dstDevice, N, 2)",
@@ -19,6 +20,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD16Async",
     {
+      captured: "fill(client, hStream, [dstDevice, 0, us.into(), 2, N as u64, 1])",
       id: 0x0a02,
       since: 3020,
       check: "fill(client, dstDevice, N, 2)",
@@ -41,6 +43,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD2D16_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0a04,
       since: 3020,
       check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 2)",
@@ -57,6 +60,8 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD2D16Async",
     {
+      captured:
+        "fill(client, hStream, [dstDevice, dstPitch as u64, us.into(), 2, Width as u64, Height as u64])",
       id: 0x0a05,
       since: 3020,
       check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 2)",
@@ -81,6 +86,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD2D32_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0a07,
       since: 3020,
       check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 4)",
@@ -97,6 +103,8 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD2D32Async",
     {
+      captured:
+        "fill(client, hStream, [dstDevice, dstPitch as u64, ui.into(), 4, Width as u64, Height as u64])",
       id: 0x0a08,
       since: 3020,
       check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 4)",
@@ -121,6 +129,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD2D8_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0a0a,
       since: 3020,
       check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 1)",
@@ -137,6 +146,8 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD2D8Async",
     {
+      captured:
+        "fill(client, hStream, [dstDevice, dstPitch as u64, uc.into(), 1, Width as u64, Height as u64])",
       id: 0x0a0b,
       since: 3020,
       check: "fill_rows(client, dstDevice, dstPitch, Width, Height, 1)",
@@ -159,6 +170,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD32_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0a0d,
       since: 3020,
       check: "fill(client, dstDevice, N, 4)",
@@ -169,6 +181,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD32Async",
     {
+      captured: "fill(client, hStream, [dstDevice, 0, ui.into(), 4, N as u64, 1])",
       id: 0x0a0e,
       since: 3020,
       check: "fill(client, dstDevice, N, 4)",
@@ -189,6 +202,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD8_v2",
     {
+      refused: "synchronous(client)",
       id: 0x0a10,
       since: 3020,
       check: "fill(client, dstDevice, N, 1)",
@@ -199,6 +213,7 @@ export const memset: Noun = noun("memset", [
   oneWay(
     "cuMemsetD8Async",
     {
+      captured: "fill(client, hStream, [dstDevice, 0, uc.into(), 1, N as u64, 1])",
       id: 0x0a11,
       since: 3020,
       check: "fill(client, dstDevice, N, 1)",

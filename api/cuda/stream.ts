@@ -78,9 +78,16 @@ export const stream: Noun = noun("stream", [
     input("hStream", "CUstream", { nullable: true }),
     output("priority", "int *"),
   ]),
-  waiting("cuStreamQuery", { id: 0x0b0d, since: 2000, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  waiting(
+    "cuStreamQuery",
+    {
+      refused: "waited(client, hStream)",
+      id: 0x0b0d,
+      since: 2000,
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [input("hStream", "CUstream", { nullable: true })],
+  ),
   unsupported(
     "cuStreamSetAttribute",
     {
@@ -94,12 +101,25 @@ export const stream: Noun = noun("stream", [
       input("value", "const CUstreamAttrValue *"),
     ],
   ),
-  waiting("cuStreamSynchronize", { id: 0x0b0f, since: 2000, perThread: { suffix: "ptsz", since: 7000 } }, [
-    input("hStream", "CUstream", { nullable: true }),
-  ]),
+  waiting(
+    "cuStreamSynchronize",
+    {
+      refused: "waited(client, hStream)",
+      id: 0x0b0f,
+      since: 2000,
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
+    [input("hStream", "CUstream", { nullable: true })],
+  ),
   oneWay(
     "cuStreamWaitEvent",
-    { id: 0x0b10, since: 3020, check: "wait_flags(Flags)", perThread: { suffix: "ptsz", since: 7000 } },
+    {
+      captured: "wait_event(client, hStream, hEvent, Flags)",
+      id: 0x0b10,
+      since: 3020,
+      check: "wait_flags(Flags)",
+      perThread: { suffix: "ptsz", since: 7000 },
+    },
     [
       input("hStream", "CUstream", { nullable: true }),
       input("hEvent", "CUevent"),

@@ -30,6 +30,7 @@ export const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>
   },
   "out-of-memory": {},
   pools: {},
+  capture: {},
   contexts: {
     [destroyed]: [
       "stream of a destroyed context: cuStreamSynchronize",
@@ -52,6 +53,3 @@ export const scenarios: Readonly<Record<string, Readonly<Record<string, Known>>>
     [destroysAfterFault]: ["after: cuStreamDestroy_v2", "after: cuEventDestroy_v2", "after: cuModuleUnload"],
   },
 };
-
-/** Scenarios that need what is not remoted yet: graphs. */
-export const later = ["capture"];

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, lstatSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
-import { later, notRemoted, scenarios } from "./known-differences.ts";
+import { notRemoted, scenarios } from "./known-differences.ts";
 import { buildEverything } from "../build/everything.ts";
 import { placeLink } from "../build/place.ts";
 import { runOrFail } from "../process.ts";
@@ -74,7 +74,7 @@ function knownDifferences(): string {
       known.map((line) => `${scenario}\t${reason === notRemoted ? "everywhere" : "simulated"}\t${line}\n`),
     ),
   );
-  return [...lines, ...later.map((scenario) => `${scenario}\tlater\t\n`)].join("");
+  return lines.join("");
 }
 
 function commit(): string {

@@ -16,8 +16,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 kit=${FARPOOL_GPU_KIT:-$root/target/gpu-verify}
 transports=(unix tcp)
-# Graphs do not go through a pool yet: where these fail there, they are skipped. Taken out when they pass.
-not_remoted=(graph-capture graph-nodes)
 
 fail() { echo "verify.sh: $1" >&2; exit "${2:-69}"; }
 
@@ -119,10 +117,6 @@ job() {
 
 for program in "$kit"/examples/*; do job "example-$(basename "$program")" 20 "'$program'"; done
 parity=$kit/programs/error-parity
-# Scenarios that need what is not remoted yet.
-while IFS=$'\t' read -r scenario where _; do
-  [[ $where == later ]] && not_remoted+=("$scenario")
-done <"$parity.known"
 scenarios=$("$parity" --list) || fail "$parity --list failed"
 for scenario in $scenarios; do job "errors-$scenario" 10 "'$parity' $scenario"; done
 torch_missing=''
@@ -232,9 +226,6 @@ for name in "${names[@]}"; do
   row+=" $native |"
   for way in "${transports[@]}"; do
     if [[ $native == pass ]]; then compare "$name" "$way"; else outcome=skip why="it has no native result"; fi
-    if [[ $outcome == fail && " ${not_remoted[*]} " == *" ${name#*-} "* ]]; then
-      outcome=skip why="graphs are not remoted yet"
-    fi
     verdict "$way" "$name" "$outcome" "$why" "${shown:-}"
     row+=" $outcome |"
     ms=$(of "$way" "$name.ms")

@@ -46,6 +46,8 @@ const programs = [
   "device-printf",
   "dynamic-shared",
   "event-polling",
+  "graph-capture",
+  "graph-nodes",
   "host-function",
   "host-threads",
   "launch-queue",

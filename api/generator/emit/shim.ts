@@ -73,13 +73,19 @@ function stub(call: Call): readonly string[] {
     lines.push("client.contexts.current()?;");
   }
   for (const parameter of call.parameters) {
-    const line = prepare(parameter);
+    const line = prepare(parameter, call);
     if (line !== undefined) {
       lines.push(...line);
     }
   }
+  if (call.refused !== undefined) {
+    lines.push(`crate::capture::${call.refused}?;`);
+  }
   if (call.check !== undefined) {
     lines.push(`hooks::${call.check}?;`);
+  }
+  if (call.captured !== undefined) {
+    lines.push(`if crate::capture::${call.captured}? { return Ok(()); }`);
   }
   if (created !== undefined) {
     lines.push(`let created: handle::${handleKind(pointee(created.type))} = client.new_handle();`);
@@ -115,17 +121,18 @@ function stub(call: Call): readonly string[] {
 }
 
 /** Checks a parameter before anything is sent. */
-function prepare(parameter: Parameter): readonly string[] | undefined {
+function prepare(parameter: Parameter, call: Call): readonly string[] | undefined {
   const name = rustName(parameter.name);
   const safety = "// SAFETY: null or writable, as CUDA's interface demands.";
   if (parameter.direction === "create" || parameter.direction === "out") {
     return parameter.nullable === true ? undefined : [safety, `let ${name} = unsafe { out(${name}) }?;`];
   }
   if (parameter.type === "CUstream") {
+    const knowsCaptures = call.captured !== undefined || call.refused !== undefined;
     const resolved =
       parameter.direction === "destroy"
         ? `live(client, ${name})?`
-        : `crate::stream::resolve(client, ${name}.0 as u64)?`;
+        : `crate::stream::${knowsCaptures ? "find" : "resolve"}(client, ${name}.0 as u64)?`;
     return [`let ${name} = ${resolved};`];
   }
   if (parameter.type === "CUdevice") {

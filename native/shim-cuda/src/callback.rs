@@ -11,13 +11,15 @@ use wire::cuda;
 
 use crate::client::Client;
 use crate::entry::Answer;
+use crate::graph::action::HostCall;
+use crate::rectangle::Copy3d;
 use crate::{report, state};
 
 type HostFunction = unsafe extern "C" fn(*mut c_void);
 type StreamCallback = unsafe extern "C" fn(CUstream, CUresult, *mut c_void);
 
 /// Something to do when a stream gets there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Action {
     /// `cuLaunchHostFunc`
     Host(HostFunction, *mut c_void),
@@ -25,6 +27,10 @@ pub enum Action {
     Stream(StreamCallback, CUstream, *mut c_void),
     /// The bytes of a copy.
     Pull(*const u8, usize),
+    /// The bytes of several pieces of memory, one behind the other.
+    Gather(Vec<(*const u8, usize)>),
+    /// A copy inside this process.
+    Move(Copy3d),
 }
 
 // SAFETY: the program gave function and pointer to be used on another thread: CUDA's contract for callbacks, and
@@ -79,6 +85,7 @@ pub fn ask(client: &'static Client, action: Action, request: impl FnOnce(u64) ->
 fn serve(client: &'static Client) {
     while let Some(callback) = client.connection().next_callback() {
         let action = client.actions.table().remove(&callback.token);
+        let gathered;
         let data: &[u8] = match action {
             Some(Action::Host(function, user)) => {
                 // SAFETY: the program gave both for this call.
@@ -92,6 +99,18 @@ fn serve(client: &'static Client) {
             }
             // SAFETY: the source of an asynchronous copy stays readable until the copy is complete.
             Some(Action::Pull(source, length)) => unsafe { std::slice::from_raw_parts(source, length) },
+            Some(Action::Gather(pieces)) => {
+                let piece = |(source, length)| {
+                    // SAFETY: as for a pull.
+                    unsafe { std::slice::from_raw_parts(source, length) }
+                };
+                gathered = pieces.into_iter().map(piece).collect::<Vec<&[u8]>>().concat();
+                &gathered
+            }
+            Some(Action::Move(copy)) => {
+                copy.move_here();
+                &[]
+            }
             None => &[],
         };
         let done = client.connection().post_with_data(
@@ -105,6 +124,12 @@ fn serve(client: &'static Client) {
             return;
         }
     }
+}
+
+/// Runs a function of the program's as a callback, on this thread.
+pub fn run(call: HostCall) {
+    // SAFETY: the program gave function and pointer for this call.
+    in_callback(|| unsafe { (call.function)(call.data) });
 }
 
 fn in_callback(body: impl FnOnce()) {

@@ -10,6 +10,7 @@ use wire::handshake::{Goodbye, Welcome};
 use wire::{CallId, Reader, Reply, Request, Writer};
 
 use crate::callback::Actions;
+use crate::capture::Captures;
 use crate::connection::{Connection, Destination, Loss, ReplyRecord};
 use crate::context::{self, Contexts};
 use crate::device::Devices;
@@ -51,6 +52,8 @@ pub struct Client {
     pub remembered: Remembered,
     /// Memory pools.
     pub pools: Pools,
+    /// Captures of streams.
+    pub captures: Captures,
     /// Streams.
     pub streams: Streams,
     /// Events.
@@ -78,6 +81,7 @@ impl Client {
             modules: Modules::default(),
             remembered: Remembered::default(),
             pools: Pools::default(),
+            captures: Captures::default(),
             streams: Streams::default(),
             events: Events::default(),
             actions: Actions::default(),

@@ -142,6 +142,7 @@ pub fn event_created(client: &Client, event: Event, _flags: u32) {
 /// After `cuEventDestroy`.
 pub fn event_destroyed(client: &Client, event: Event) {
     client.events.remove(event);
+    crate::capture::event_gone(client, event);
 }
 
 /// After `cuStreamCreate`.
@@ -158,6 +159,7 @@ pub fn stream_created_with_priority(client: &Client, stream: Stream, flags: u32,
 
 /// After `cuStreamDestroy`.
 pub fn stream_destroyed(client: &Client, stream: Stream) {
+    crate::capture::stream_gone(client, stream);
     client.streams.remove(stream);
 }
 

@@ -8,10 +8,12 @@ use cuda_abi::{CUfunction, CUlaunchConfig, CUresult, CUstream};
 use wire::cuda::LaunchAttribute;
 use wire::handle::{Handle, Kernel, Stream};
 
+use crate::capture;
 use crate::client::Client;
 use crate::convert::handle;
 use crate::device::Device;
 use crate::entry::Answer;
+use crate::graph::action::{Action, KernelCall};
 use crate::module::Code;
 use crate::stream;
 
@@ -25,13 +27,16 @@ const MAX_PARAMETER_BYTES: usize = 32 << 10;
 
 /// Launch attributes that hold nothing but numbers: 2 cooperative, 4 cluster dimensions, 5 its policy, 6 and 7
 /// programmatic completion (7 holds an event), 8 priority, 14 carve-out. Those with handles are refused by name.
-const PLAIN_ATTRIBUTES: [i32; 6] = [2, 4, 5, 6, 8, 14];
+pub const PLAIN_ATTRIBUTES: [i32; 6] = [2, 4, 5, 6, 8, 14];
+
+/// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`.
+pub const COOPERATIVE: i32 = 2;
 
 /// `CU_LAUNCH_ATTRIBUTE_IGNORE`.
 const ATTRIBUTE_IGNORE: i32 = 0;
 
 /// Shape of a launch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
@@ -74,17 +79,24 @@ pub fn prepare(
     geometry: Geometry,
     stream: CUstream,
 ) -> Answer<Launch> {
-    let (context, state) = client.contexts.current()?;
-    let (function, code) = code_of(client, function)?;
-    let device = client.devices.get(i32::try_from(state.device).map_err(|_| CUresult::INVALID_DEVICE)?)?;
-    check_geometry(device, &code, geometry)?;
-    let stream = stream::resolve(client, stream.0 as u64)?;
+    let (context, _) = client.contexts.current()?;
+    let (function, code) = checked(client, function, geometry)?;
+    let stream = stream::find(client, stream.0 as u64)?;
     // A default stream belongs to the current context.
     let place = client.streams.state(stream).map_or(context, |state| state.context);
     if code.module.and_then(|module| client.modules.context_of(module)).is_some_and(|owner| owner != place) {
         return Err(CUresult::INVALID_HANDLE);
     }
     Ok(Launch { function, code, stream })
+}
+
+/// What is known about a function, whose launch in the current context is checked as far as CUDA does at once.
+pub fn checked(client: &Client, function: CUfunction, geometry: Geometry) -> Answer<(u64, Arc<Code>)> {
+    let (_, state) = client.contexts.current()?;
+    let (function, code) = code_of(client, function)?;
+    let device = client.devices.get(i32::try_from(state.device).map_err(|_| CUresult::INVALID_DEVICE)?)?;
+    check_geometry(device, &code, geometry)?;
+    Ok((function, code))
 }
 
 fn check_geometry(device: &Device, code: &Code, geometry: Geometry) -> Answer {
@@ -110,6 +122,21 @@ fn check_geometry(device: &Device, code: &Code, geometry: Geometry) -> Answer {
         return Err(CUresult::INVALID_VALUE);
     }
     Ok(())
+}
+
+/// Whether a launch became a node because its stream captures.
+pub fn captured(
+    client: &Client,
+    launch: &Launch,
+    geometry: Geometry,
+    attributes: Vec<LaunchAttribute>,
+    parameters: &[u8],
+) -> Answer<bool> {
+    capture::record(client, launch.stream, || {
+        let context = capture::context_of(client, launch.stream)?;
+        let code = (launch.function, Arc::clone(&launch.code));
+        Ok(Action::Kernel(KernelCall::new(code, context, geometry, attributes, parameters.to_vec())))
+    })
 }
 
 /// The packed parameters of a launch.

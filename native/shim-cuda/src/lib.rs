@@ -6,6 +6,7 @@
 
 mod broker;
 mod callback;
+mod capture;
 mod client;
 mod connect;
 mod connection;
@@ -19,6 +20,7 @@ mod entry;
 mod event;
 mod exports;
 mod generated;
+mod graph;
 mod hooks;
 mod jit;
 mod launch;

@@ -18,6 +18,8 @@ pub enum RangeKind {
     Pooled(MemoryPool),
     /// The same, as a piece of a slab.
     Piece,
+    /// Memory of a graph's node, which frees it.
+    Graph,
     /// A variable of a loaded module.
     Global,
     /// Host memory from `cuMemHostAlloc` and its kin; the value is its flags.
@@ -29,7 +31,7 @@ pub enum RangeKind {
 impl RangeKind {
     /// Whether the bytes are on a device.
     pub fn is_device(self) -> bool {
-        matches!(self, RangeKind::Global) || self.is_freeable()
+        matches!(self, RangeKind::Global | RangeKind::Graph) || self.is_freeable()
     }
 
     /// Whether the program frees it.
@@ -112,6 +114,13 @@ impl Ranges {
             return None;
         }
         table.by_start.remove(&start)
+    }
+
+    /// Notes that the range that starts at `start` is of another kind from now on.
+    pub fn change_kind(&self, start: u64, kind: RangeKind) {
+        if let Some(range) = self.write().by_start.get_mut(&start) {
+            range.kind = kind;
+        }
     }
 
     /// Forgets what belonged to a destroyed context; host memory stays readable until it is freed.

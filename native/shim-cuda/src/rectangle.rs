@@ -4,8 +4,10 @@ use cuda_abi::CUresult;
 use wire::cuda::CuMemcpy3DAsyncV2;
 use wire::handle::Stream;
 
+use crate::capture;
 use crate::client::Client;
 use crate::entry::Answer;
+use crate::graph::action::Action;
 
 /// Bytes of a piece that crosses the wire.
 const PIECE: usize = 4 << 20;
@@ -16,13 +18,19 @@ const TO_HOST: u32 = 1;
 const ON_DEVICE: u32 = 2;
 
 /// Where one side of a copy lies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In this process.
     Host(*mut u8),
     /// On a device.
     Device(u64),
 }
+
+// SAFETY: the program vouches for the memory of its copies until they are done; whoever follows the pointer relies on
+// that, on whatever thread.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
 
 /// One side of a copy: a memory of rows, and where the box begins in it.
 #[derive(Debug, Clone, Copy)]
@@ -67,16 +75,53 @@ struct Piece {
 }
 
 impl Copy3d {
+    /// Whether there is nothing to copy.
+    pub fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0 || self.depth == 0
+    }
+
+    /// Checks that both sides hold the box.
+    ///
+    /// Errors: `INVALID_VALUE` when one does not.
+    pub fn check(&self, client: &Client) -> Answer {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.source.check(client, self)?;
+        self.destination.check(client, self)
+    }
+
+    /// The rows of the side at `place`, which is in this process.
+    pub fn host_rows(&self, place: Place) -> Vec<*mut u8> {
+        let side = if self.source.place == place { &self.source } else { &self.destination };
+        let whole = Piece { x: 0, y: 0, z: 0, width: self.width, height: self.height, depth: self.depth };
+        match side.place {
+            Place::Host(_) => side.rows(whole).collect(),
+            Place::Device(_) => Vec::new(),
+        }
+    }
+
+    /// Copies inside this process.
+    pub fn move_here(&self) {
+        for piece in self.pieces() {
+            let bytes = self.source.gather(piece);
+            self.destination.scatter(piece, &bytes);
+        }
+    }
+
     /// Makes the copy. Bytes to the host are there when this returns.
     ///
     /// Errors: `INVALID_VALUE` when a side does not hold the box.
     pub fn run(&self, client: &Client, stream: Stream) -> Answer {
         client.contexts.current()?;
-        if self.width == 0 || self.height == 0 || self.depth == 0 {
+        if self.is_empty() {
             return Ok(());
         }
-        self.source.check(client, self)?;
-        self.destination.check(client, self)?;
+        self.check(client)?;
+        if capture::record(client, stream, || Ok(Action::Copy(*self, capture::context_of(client, stream)?)))?
+        {
+            return Ok(());
+        }
         if client.connection().has_callbacks() || client.connection().has_any_downloads() {
             // Something under way may write host memory that this copy reads or writes.
             client.call(&wire::cuda::CuStreamSynchronize { hStream: stream })?;
@@ -90,10 +135,7 @@ impl Copy3d {
                 client.post(&self.request(whole, stream, ON_DEVICE, &[]))
             }
             (Place::Host(_), Place::Host(_)) => {
-                for piece in self.pieces() {
-                    let bytes = self.source.gather(piece);
-                    self.destination.scatter(piece, &bytes);
-                }
+                self.move_here();
                 Ok(())
             }
         }

@@ -8,6 +8,7 @@ use cuda_abi::CUresult;
 use cuda_abi::per_thread::PerThread;
 use wire::handle::{Context, Handle, Stream};
 
+use crate::capture;
 use crate::client::Client;
 use crate::entry::Answer;
 
@@ -49,6 +50,7 @@ impl Drop for OwnStreams {
     fn drop(&mut self) {
         let Ok(client) = crate::state::client() else { return };
         for (context, stream) in self.0.take() {
+            capture::stream_gone(client, stream);
             // One that is not known any more went with its context.
             if client.streams.remove(stream) {
                 // The work that it has is done all the same. A lost connection took the stream with it.
@@ -90,6 +92,26 @@ impl Streams {
 ///
 /// Errors: `INVALID_HANDLE` for a stream that does not exist.
 pub fn resolve(client: &Client, raw: u64) -> Answer<Stream> {
+    let stream = find(client, raw)?;
+    capture::refuse(client, stream)?;
+    Ok(stream)
+}
+
+/// The same for calls that know what to do when the stream captures.
+///
+/// Errors: `INVALID_HANDLE` for a stream that does not exist, `STREAM_CAPTURE_IMPLICIT` for the legacy stream where it
+/// would wait for one that captures.
+pub fn find(client: &Client, raw: u64) -> Answer<Stream> {
+    if matches!(raw, 0 | LEGACY) {
+        capture::legacy_used(client)?;
+    }
+    find_at_any_time(client, raw)
+}
+
+/// The same for questions about captures.
+///
+/// Errors: `INVALID_HANDLE` for a stream that does not exist.
+pub fn find_at_any_time(client: &Client, raw: u64) -> Answer<Stream> {
     match raw {
         0 | LEGACY => Ok(Stream::from_raw(0)),
         PER_THREAD => own(client),
@@ -99,6 +121,12 @@ pub fn resolve(client: &Client, raw: u64) -> Answer<Stream> {
             Ok(stream)
         }
     }
+}
+
+/// Whether the calling thread has used its own stream in its current context.
+pub fn has_own(client: &Client) -> bool {
+    let Ok((context, _)) = client.contexts.current() else { return false };
+    OWN.with(|own| own.0.borrow().iter().any(|(owner, _)| *owner == context))
 }
 
 /// The calling thread's own stream in its current context, made at its first use. Like CUDA's it is a

@@ -70,7 +70,8 @@ impl Callbacks {
         drop(unsafe { Box::from_raw(hold.cast::<Hold>()) });
     }
 
-    fn perform(&self, token: u64) -> Vec<u8> {
+    /// Has the client do what callback `token` asks for, and waits until it is done: what it answered.
+    pub fn perform(&self, token: u64) -> Vec<u8> {
         if self.reached.send(token).is_err() {
             return Vec::new();
         }

@@ -11,6 +11,7 @@ mod footprint;
 
 mod gauge;
 mod generated;
+mod graphs;
 mod handles;
 mod inventory;
 mod manual;

@@ -8,7 +8,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use wire::cuda::{self};
-use wire::{CallId, Header, Request as _};
+use wire::{CallId, Header, Reader, Request as _};
 
 use crate::generated::touched::touched;
 
@@ -71,7 +71,7 @@ impl Touches {
         let legacy = on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
         Touches {
             streams: streams.iter().map(|stream| stream.0).filter(|stream| *stream != 0).collect(),
-            events: events.iter().map(|event| event.0).collect(),
+            events: events.iter().map(|event| event.0).chain(graph_objects(call, payload)).collect(),
             legacy,
             context: of_whole_context(call),
             frees: call == cuda::CuMemFreeV2::CALL,
@@ -162,6 +162,25 @@ fn on_legacy_stream(call: CallId) -> bool {
         cuda::CuMemsetD2D32V2::CALL,
     ]
     .contains(&call)
+}
+
+/// The executable graph that a record names, and the events that its launch uses: like an event, each orders the
+/// records that name it.
+fn graph_objects(call: CallId, payload: &[u8]) -> Vec<u64> {
+    let mut reader = Reader::new(payload);
+    match call {
+        cuda::CuGraphLaunch::CALL => {
+            let request = cuda::CuGraphLaunch::decode(&mut reader);
+            request.events.iter().map(|event| event.event).chain([request.exec.0]).collect()
+        }
+        <cuda::FarpoolGraphNodeSet<'_>>::CALL => {
+            vec![cuda::FarpoolGraphNodeSet::decode(&mut reader).exec.0]
+        }
+        cuda::CuGraphNodeSetEnabled::CALL => vec![cuda::CuGraphNodeSetEnabled::decode(&mut reader).exec.0],
+        cuda::CuGraphUpload::CALL => vec![cuda::CuGraphUpload::decode(&mut reader).exec.0],
+        cuda::CuGraphExecDestroy::CALL => vec![cuda::CuGraphExecDestroy::decode(&mut reader).exec.0],
+        _ => Vec::new(),
+    }
 }
 
 /// Calls whose answer depends on what was freed before.

@@ -17,6 +17,7 @@ use cuda_abi::{CUcontext, CUevent, CUlibrary, CUmodule, CUresult, CUstream};
 use driver::Driver;
 use wire::CallId;
 
+use crate::graphs::{Owed, Slot};
 use crate::memory::{Allocation, Memory};
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
@@ -65,6 +66,10 @@ pub enum Then {
     Recycle(Buffer),
     /// A stream may take launches again.
     Marker(Arc<AtomicU32>),
+    /// Answers to the client, where an error kept a graph from giving them.
+    Answer(Vec<Arc<Owed>>),
+    /// No launch of a destroyed graph is left.
+    Drop(Vec<Arc<Slot>>),
     /// Memory of a pool was freed.
     Settle(Allocation),
     /// A fence has one thing less to wait for.
@@ -374,6 +379,12 @@ impl Shared {
             Then::Marker(outstanding) => {
                 outstanding.fetch_sub(1, Ordering::AcqRel);
             }
+            Then::Answer(owed) => {
+                let code = if code.is_success() { CUresult::UNKNOWN } else { code };
+                owed.iter().for_each(|owed| owed.answer(&self.outbox, code, &[]));
+                self.outbox.flush();
+            }
+            Then::Drop(slots) => drop(slots),
             Then::Settle(allocation) => {
                 self.memory.settle(allocation);
                 self.settling.fetch_sub(1, Ordering::AcqRel);

@@ -16,6 +16,7 @@ use crate::callbacks::Callbacks;
 use crate::counters::Counters;
 use crate::footprint::Footprint;
 use crate::gauge::Gauges;
+use crate::graphs::Graphs;
 use crate::handles::{HandleError, Handles};
 use crate::manual::modules::Modules;
 use crate::memory::Memory;
@@ -66,6 +67,8 @@ pub struct Worker {
     pub footprint: Footprint,
     /// Memory accounting.
     pub memory: Arc<Memory>,
+    /// Executable graphs.
+    pub graphs: Graphs,
     /// Memory pools.
     pub pools: Pools,
     /// Counts.
@@ -135,6 +138,7 @@ impl Worker {
             uploads: VecDeque::new(),
             handles: Handles::default(),
             memory,
+            graphs: Graphs::default(),
             pools: Pools::default(),
             counters,
             modules: Modules::default(),
@@ -290,6 +294,9 @@ impl Worker {
 
     /// Before the client's context `index`, which is quiet, is destroyed.
     pub fn context_ends(&mut self, index: u32, context: CUcontext) {
+        for exec in self.graphs.of_context(index) {
+            let _ = crate::manual::destroy(self, &exec);
+        }
         self.staging.context_gone(index);
         for upload in std::mem::take(&mut self.uploads) {
             if upload.context == index {

@@ -178,10 +178,16 @@ pub struct Functions {
         Option<PFN_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags>,
     cuProfilerStart: Option<PFN_cuProfilerStart>,
     cuProfilerStop: Option<PFN_cuProfilerStop>,
+    cuStreamBeginCapture: Option<PFN_cuStreamBeginCapture>,
+    cuStreamBeginCapture_v2: Option<PFN_cuStreamBeginCapture_v2>,
+    cuStreamBeginCaptureToGraph: Option<PFN_cuStreamBeginCaptureToGraph>,
+    cuStreamEndCapture: Option<PFN_cuStreamEndCapture>,
     cuStreamGetCaptureInfo: Option<PFN_cuStreamGetCaptureInfo>,
     cuStreamGetCaptureInfo_v2: Option<PFN_cuStreamGetCaptureInfo_v2>,
     cuStreamGetCaptureInfo_v3: Option<PFN_cuStreamGetCaptureInfo_v3>,
     cuStreamIsCapturing: Option<PFN_cuStreamIsCapturing>,
+    cuStreamUpdateCaptureDependencies: Option<PFN_cuStreamUpdateCaptureDependencies>,
+    cuStreamUpdateCaptureDependencies_v2: Option<PFN_cuStreamUpdateCaptureDependencies_v2>,
     cuThreadExchangeStreamCaptureMode: Option<PFN_cuThreadExchangeStreamCaptureMode>,
     cuDeviceGetDefaultMemPool: Option<PFN_cuDeviceGetDefaultMemPool>,
     cuDeviceGetMemPool: Option<PFN_cuDeviceGetMemPool>,
@@ -200,6 +206,88 @@ pub struct Functions {
     cuMemPoolTrimTo: Option<PFN_cuMemPoolTrimTo>,
     cuMemSetMemPool: Option<PFN_cuMemSetMemPool>,
     cuDeviceGetTexture1DLinearMaxWidth: Option<PFN_cuDeviceGetTexture1DLinearMaxWidth>,
+    cuDeviceGetGraphMemAttribute: Option<PFN_cuDeviceGetGraphMemAttribute>,
+    cuDeviceGraphMemTrim: Option<PFN_cuDeviceGraphMemTrim>,
+    cuDeviceSetGraphMemAttribute: Option<PFN_cuDeviceSetGraphMemAttribute>,
+    cuGraphAddDependencies: Option<PFN_cuGraphAddDependencies>,
+    cuGraphAddDependencies_v2: Option<PFN_cuGraphAddDependencies_v2>,
+    cuGraphClone: Option<PFN_cuGraphClone>,
+    cuGraphCreate: Option<PFN_cuGraphCreate>,
+    cuGraphDebugDotPrint: Option<PFN_cuGraphDebugDotPrint>,
+    cuGraphDestroy: Option<PFN_cuGraphDestroy>,
+    cuGraphExecDestroy: Option<PFN_cuGraphExecDestroy>,
+    cuGraphExecGetFlags: Option<PFN_cuGraphExecGetFlags>,
+    cuGraphExecUpdate: Option<PFN_cuGraphExecUpdate>,
+    cuGraphExecUpdate_v2: Option<PFN_cuGraphExecUpdate_v2>,
+    cuGraphGetEdges: Option<PFN_cuGraphGetEdges>,
+    cuGraphGetEdges_v2: Option<PFN_cuGraphGetEdges_v2>,
+    cuGraphInstantiate: Option<PFN_cuGraphInstantiate>,
+    cuGraphInstantiate_v2: Option<PFN_cuGraphInstantiate_v2>,
+    cuGraphInstantiateWithFlags: Option<PFN_cuGraphInstantiateWithFlags>,
+    cuGraphInstantiateWithParams: Option<PFN_cuGraphInstantiateWithParams>,
+    cuGraphLaunch: Option<PFN_cuGraphLaunch>,
+    cuGraphReleaseUserObject: Option<PFN_cuGraphReleaseUserObject>,
+    cuGraphRemoveDependencies: Option<PFN_cuGraphRemoveDependencies>,
+    cuGraphRemoveDependencies_v2: Option<PFN_cuGraphRemoveDependencies_v2>,
+    cuGraphRetainUserObject: Option<PFN_cuGraphRetainUserObject>,
+    cuGraphUpload: Option<PFN_cuGraphUpload>,
+    cuUserObjectCreate: Option<PFN_cuUserObjectCreate>,
+    cuUserObjectRelease: Option<PFN_cuUserObjectRelease>,
+    cuUserObjectRetain: Option<PFN_cuUserObjectRetain>,
+    cuGraphAddChildGraphNode: Option<PFN_cuGraphAddChildGraphNode>,
+    cuGraphAddEmptyNode: Option<PFN_cuGraphAddEmptyNode>,
+    cuGraphAddEventRecordNode: Option<PFN_cuGraphAddEventRecordNode>,
+    cuGraphAddEventWaitNode: Option<PFN_cuGraphAddEventWaitNode>,
+    cuGraphAddHostNode: Option<PFN_cuGraphAddHostNode>,
+    cuGraphAddKernelNode: Option<PFN_cuGraphAddKernelNode>,
+    cuGraphAddKernelNode_v2: Option<PFN_cuGraphAddKernelNode_v2>,
+    cuGraphAddMemAllocNode: Option<PFN_cuGraphAddMemAllocNode>,
+    cuGraphAddMemFreeNode: Option<PFN_cuGraphAddMemFreeNode>,
+    cuGraphAddMemcpyNode: Option<PFN_cuGraphAddMemcpyNode>,
+    cuGraphAddMemsetNode: Option<PFN_cuGraphAddMemsetNode>,
+    cuGraphAddNode: Option<PFN_cuGraphAddNode>,
+    cuGraphAddNode_v2: Option<PFN_cuGraphAddNode_v2>,
+    cuGraphChildGraphNodeGetGraph: Option<PFN_cuGraphChildGraphNodeGetGraph>,
+    cuGraphDestroyNode: Option<PFN_cuGraphDestroyNode>,
+    cuGraphEventRecordNodeGetEvent: Option<PFN_cuGraphEventRecordNodeGetEvent>,
+    cuGraphEventRecordNodeSetEvent: Option<PFN_cuGraphEventRecordNodeSetEvent>,
+    cuGraphEventWaitNodeGetEvent: Option<PFN_cuGraphEventWaitNodeGetEvent>,
+    cuGraphEventWaitNodeSetEvent: Option<PFN_cuGraphEventWaitNodeSetEvent>,
+    cuGraphExecChildGraphNodeSetParams: Option<PFN_cuGraphExecChildGraphNodeSetParams>,
+    cuGraphExecEventRecordNodeSetEvent: Option<PFN_cuGraphExecEventRecordNodeSetEvent>,
+    cuGraphExecEventWaitNodeSetEvent: Option<PFN_cuGraphExecEventWaitNodeSetEvent>,
+    cuGraphExecHostNodeSetParams: Option<PFN_cuGraphExecHostNodeSetParams>,
+    cuGraphExecKernelNodeSetParams: Option<PFN_cuGraphExecKernelNodeSetParams>,
+    cuGraphExecKernelNodeSetParams_v2: Option<PFN_cuGraphExecKernelNodeSetParams_v2>,
+    cuGraphExecMemcpyNodeSetParams: Option<PFN_cuGraphExecMemcpyNodeSetParams>,
+    cuGraphExecMemsetNodeSetParams: Option<PFN_cuGraphExecMemsetNodeSetParams>,
+    cuGraphExecNodeSetParams: Option<PFN_cuGraphExecNodeSetParams>,
+    cuGraphGetNodes: Option<PFN_cuGraphGetNodes>,
+    cuGraphGetRootNodes: Option<PFN_cuGraphGetRootNodes>,
+    cuGraphHostNodeGetParams: Option<PFN_cuGraphHostNodeGetParams>,
+    cuGraphHostNodeSetParams: Option<PFN_cuGraphHostNodeSetParams>,
+    cuGraphKernelNodeCopyAttributes: Option<PFN_cuGraphKernelNodeCopyAttributes>,
+    cuGraphKernelNodeGetAttribute: Option<PFN_cuGraphKernelNodeGetAttribute>,
+    cuGraphKernelNodeGetParams: Option<PFN_cuGraphKernelNodeGetParams>,
+    cuGraphKernelNodeGetParams_v2: Option<PFN_cuGraphKernelNodeGetParams_v2>,
+    cuGraphKernelNodeSetAttribute: Option<PFN_cuGraphKernelNodeSetAttribute>,
+    cuGraphKernelNodeSetParams: Option<PFN_cuGraphKernelNodeSetParams>,
+    cuGraphKernelNodeSetParams_v2: Option<PFN_cuGraphKernelNodeSetParams_v2>,
+    cuGraphMemAllocNodeGetParams: Option<PFN_cuGraphMemAllocNodeGetParams>,
+    cuGraphMemFreeNodeGetParams: Option<PFN_cuGraphMemFreeNodeGetParams>,
+    cuGraphMemcpyNodeGetParams: Option<PFN_cuGraphMemcpyNodeGetParams>,
+    cuGraphMemcpyNodeSetParams: Option<PFN_cuGraphMemcpyNodeSetParams>,
+    cuGraphMemsetNodeGetParams: Option<PFN_cuGraphMemsetNodeGetParams>,
+    cuGraphMemsetNodeSetParams: Option<PFN_cuGraphMemsetNodeSetParams>,
+    cuGraphNodeFindInClone: Option<PFN_cuGraphNodeFindInClone>,
+    cuGraphNodeGetDependencies: Option<PFN_cuGraphNodeGetDependencies>,
+    cuGraphNodeGetDependencies_v2: Option<PFN_cuGraphNodeGetDependencies_v2>,
+    cuGraphNodeGetDependentNodes: Option<PFN_cuGraphNodeGetDependentNodes>,
+    cuGraphNodeGetDependentNodes_v2: Option<PFN_cuGraphNodeGetDependentNodes_v2>,
+    cuGraphNodeGetEnabled: Option<PFN_cuGraphNodeGetEnabled>,
+    cuGraphNodeGetType: Option<PFN_cuGraphNodeGetType>,
+    cuGraphNodeSetEnabled: Option<PFN_cuGraphNodeSetEnabled>,
+    cuGraphNodeSetParams: Option<PFN_cuGraphNodeSetParams>,
 }
 
 impl Functions {
@@ -776,6 +864,22 @@ impl Functions {
                     .get::<PFN_cuProfilerStop>(b"cuProfilerStop\0")
                     .ok()
                     .map(|found| *found),
+                cuStreamBeginCapture: library
+                    .get::<PFN_cuStreamBeginCapture>(b"cuStreamBeginCapture\0")
+                    .ok()
+                    .map(|found| *found),
+                cuStreamBeginCapture_v2: library
+                    .get::<PFN_cuStreamBeginCapture_v2>(b"cuStreamBeginCapture_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuStreamBeginCaptureToGraph: library
+                    .get::<PFN_cuStreamBeginCaptureToGraph>(b"cuStreamBeginCaptureToGraph\0")
+                    .ok()
+                    .map(|found| *found),
+                cuStreamEndCapture: library
+                    .get::<PFN_cuStreamEndCapture>(b"cuStreamEndCapture\0")
+                    .ok()
+                    .map(|found| *found),
                 cuStreamGetCaptureInfo: library
                     .get::<PFN_cuStreamGetCaptureInfo>(b"cuStreamGetCaptureInfo\0")
                     .ok()
@@ -790,6 +894,16 @@ impl Functions {
                     .map(|found| *found),
                 cuStreamIsCapturing: library
                     .get::<PFN_cuStreamIsCapturing>(b"cuStreamIsCapturing\0")
+                    .ok()
+                    .map(|found| *found),
+                cuStreamUpdateCaptureDependencies: library
+                    .get::<PFN_cuStreamUpdateCaptureDependencies>(b"cuStreamUpdateCaptureDependencies\0")
+                    .ok()
+                    .map(|found| *found),
+                cuStreamUpdateCaptureDependencies_v2: library
+                    .get::<PFN_cuStreamUpdateCaptureDependencies_v2>(
+                        b"cuStreamUpdateCaptureDependencies_v2\0",
+                    )
                     .ok()
                     .map(|found| *found),
                 cuThreadExchangeStreamCaptureMode: library
@@ -862,6 +976,322 @@ impl Functions {
                     .map(|found| *found),
                 cuDeviceGetTexture1DLinearMaxWidth: library
                     .get::<PFN_cuDeviceGetTexture1DLinearMaxWidth>(b"cuDeviceGetTexture1DLinearMaxWidth\0")
+                    .ok()
+                    .map(|found| *found),
+                cuDeviceGetGraphMemAttribute: library
+                    .get::<PFN_cuDeviceGetGraphMemAttribute>(b"cuDeviceGetGraphMemAttribute\0")
+                    .ok()
+                    .map(|found| *found),
+                cuDeviceGraphMemTrim: library
+                    .get::<PFN_cuDeviceGraphMemTrim>(b"cuDeviceGraphMemTrim\0")
+                    .ok()
+                    .map(|found| *found),
+                cuDeviceSetGraphMemAttribute: library
+                    .get::<PFN_cuDeviceSetGraphMemAttribute>(b"cuDeviceSetGraphMemAttribute\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddDependencies: library
+                    .get::<PFN_cuGraphAddDependencies>(b"cuGraphAddDependencies\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddDependencies_v2: library
+                    .get::<PFN_cuGraphAddDependencies_v2>(b"cuGraphAddDependencies_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphClone: library.get::<PFN_cuGraphClone>(b"cuGraphClone\0").ok().map(|found| *found),
+                cuGraphCreate: library.get::<PFN_cuGraphCreate>(b"cuGraphCreate\0").ok().map(|found| *found),
+                cuGraphDebugDotPrint: library
+                    .get::<PFN_cuGraphDebugDotPrint>(b"cuGraphDebugDotPrint\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphDestroy: library
+                    .get::<PFN_cuGraphDestroy>(b"cuGraphDestroy\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecDestroy: library
+                    .get::<PFN_cuGraphExecDestroy>(b"cuGraphExecDestroy\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecGetFlags: library
+                    .get::<PFN_cuGraphExecGetFlags>(b"cuGraphExecGetFlags\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecUpdate: library
+                    .get::<PFN_cuGraphExecUpdate>(b"cuGraphExecUpdate\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecUpdate_v2: library
+                    .get::<PFN_cuGraphExecUpdate_v2>(b"cuGraphExecUpdate_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphGetEdges: library
+                    .get::<PFN_cuGraphGetEdges>(b"cuGraphGetEdges\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphGetEdges_v2: library
+                    .get::<PFN_cuGraphGetEdges_v2>(b"cuGraphGetEdges_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphInstantiate: library
+                    .get::<PFN_cuGraphInstantiate>(b"cuGraphInstantiate\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphInstantiate_v2: library
+                    .get::<PFN_cuGraphInstantiate_v2>(b"cuGraphInstantiate_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphInstantiateWithFlags: library
+                    .get::<PFN_cuGraphInstantiateWithFlags>(b"cuGraphInstantiateWithFlags\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphInstantiateWithParams: library
+                    .get::<PFN_cuGraphInstantiateWithParams>(b"cuGraphInstantiateWithParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphLaunch: library.get::<PFN_cuGraphLaunch>(b"cuGraphLaunch\0").ok().map(|found| *found),
+                cuGraphReleaseUserObject: library
+                    .get::<PFN_cuGraphReleaseUserObject>(b"cuGraphReleaseUserObject\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphRemoveDependencies: library
+                    .get::<PFN_cuGraphRemoveDependencies>(b"cuGraphRemoveDependencies\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphRemoveDependencies_v2: library
+                    .get::<PFN_cuGraphRemoveDependencies_v2>(b"cuGraphRemoveDependencies_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphRetainUserObject: library
+                    .get::<PFN_cuGraphRetainUserObject>(b"cuGraphRetainUserObject\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphUpload: library.get::<PFN_cuGraphUpload>(b"cuGraphUpload\0").ok().map(|found| *found),
+                cuUserObjectCreate: library
+                    .get::<PFN_cuUserObjectCreate>(b"cuUserObjectCreate\0")
+                    .ok()
+                    .map(|found| *found),
+                cuUserObjectRelease: library
+                    .get::<PFN_cuUserObjectRelease>(b"cuUserObjectRelease\0")
+                    .ok()
+                    .map(|found| *found),
+                cuUserObjectRetain: library
+                    .get::<PFN_cuUserObjectRetain>(b"cuUserObjectRetain\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddChildGraphNode: library
+                    .get::<PFN_cuGraphAddChildGraphNode>(b"cuGraphAddChildGraphNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddEmptyNode: library
+                    .get::<PFN_cuGraphAddEmptyNode>(b"cuGraphAddEmptyNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddEventRecordNode: library
+                    .get::<PFN_cuGraphAddEventRecordNode>(b"cuGraphAddEventRecordNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddEventWaitNode: library
+                    .get::<PFN_cuGraphAddEventWaitNode>(b"cuGraphAddEventWaitNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddHostNode: library
+                    .get::<PFN_cuGraphAddHostNode>(b"cuGraphAddHostNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddKernelNode: library
+                    .get::<PFN_cuGraphAddKernelNode>(b"cuGraphAddKernelNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddKernelNode_v2: library
+                    .get::<PFN_cuGraphAddKernelNode_v2>(b"cuGraphAddKernelNode_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddMemAllocNode: library
+                    .get::<PFN_cuGraphAddMemAllocNode>(b"cuGraphAddMemAllocNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddMemFreeNode: library
+                    .get::<PFN_cuGraphAddMemFreeNode>(b"cuGraphAddMemFreeNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddMemcpyNode: library
+                    .get::<PFN_cuGraphAddMemcpyNode>(b"cuGraphAddMemcpyNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddMemsetNode: library
+                    .get::<PFN_cuGraphAddMemsetNode>(b"cuGraphAddMemsetNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddNode: library
+                    .get::<PFN_cuGraphAddNode>(b"cuGraphAddNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphAddNode_v2: library
+                    .get::<PFN_cuGraphAddNode_v2>(b"cuGraphAddNode_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphChildGraphNodeGetGraph: library
+                    .get::<PFN_cuGraphChildGraphNodeGetGraph>(b"cuGraphChildGraphNodeGetGraph\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphDestroyNode: library
+                    .get::<PFN_cuGraphDestroyNode>(b"cuGraphDestroyNode\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphEventRecordNodeGetEvent: library
+                    .get::<PFN_cuGraphEventRecordNodeGetEvent>(b"cuGraphEventRecordNodeGetEvent\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphEventRecordNodeSetEvent: library
+                    .get::<PFN_cuGraphEventRecordNodeSetEvent>(b"cuGraphEventRecordNodeSetEvent\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphEventWaitNodeGetEvent: library
+                    .get::<PFN_cuGraphEventWaitNodeGetEvent>(b"cuGraphEventWaitNodeGetEvent\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphEventWaitNodeSetEvent: library
+                    .get::<PFN_cuGraphEventWaitNodeSetEvent>(b"cuGraphEventWaitNodeSetEvent\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecChildGraphNodeSetParams: library
+                    .get::<PFN_cuGraphExecChildGraphNodeSetParams>(b"cuGraphExecChildGraphNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecEventRecordNodeSetEvent: library
+                    .get::<PFN_cuGraphExecEventRecordNodeSetEvent>(b"cuGraphExecEventRecordNodeSetEvent\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecEventWaitNodeSetEvent: library
+                    .get::<PFN_cuGraphExecEventWaitNodeSetEvent>(b"cuGraphExecEventWaitNodeSetEvent\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecHostNodeSetParams: library
+                    .get::<PFN_cuGraphExecHostNodeSetParams>(b"cuGraphExecHostNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecKernelNodeSetParams: library
+                    .get::<PFN_cuGraphExecKernelNodeSetParams>(b"cuGraphExecKernelNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecKernelNodeSetParams_v2: library
+                    .get::<PFN_cuGraphExecKernelNodeSetParams_v2>(b"cuGraphExecKernelNodeSetParams_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecMemcpyNodeSetParams: library
+                    .get::<PFN_cuGraphExecMemcpyNodeSetParams>(b"cuGraphExecMemcpyNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecMemsetNodeSetParams: library
+                    .get::<PFN_cuGraphExecMemsetNodeSetParams>(b"cuGraphExecMemsetNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphExecNodeSetParams: library
+                    .get::<PFN_cuGraphExecNodeSetParams>(b"cuGraphExecNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphGetNodes: library
+                    .get::<PFN_cuGraphGetNodes>(b"cuGraphGetNodes\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphGetRootNodes: library
+                    .get::<PFN_cuGraphGetRootNodes>(b"cuGraphGetRootNodes\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphHostNodeGetParams: library
+                    .get::<PFN_cuGraphHostNodeGetParams>(b"cuGraphHostNodeGetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphHostNodeSetParams: library
+                    .get::<PFN_cuGraphHostNodeSetParams>(b"cuGraphHostNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeCopyAttributes: library
+                    .get::<PFN_cuGraphKernelNodeCopyAttributes>(b"cuGraphKernelNodeCopyAttributes\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeGetAttribute: library
+                    .get::<PFN_cuGraphKernelNodeGetAttribute>(b"cuGraphKernelNodeGetAttribute\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeGetParams: library
+                    .get::<PFN_cuGraphKernelNodeGetParams>(b"cuGraphKernelNodeGetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeGetParams_v2: library
+                    .get::<PFN_cuGraphKernelNodeGetParams_v2>(b"cuGraphKernelNodeGetParams_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeSetAttribute: library
+                    .get::<PFN_cuGraphKernelNodeSetAttribute>(b"cuGraphKernelNodeSetAttribute\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeSetParams: library
+                    .get::<PFN_cuGraphKernelNodeSetParams>(b"cuGraphKernelNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphKernelNodeSetParams_v2: library
+                    .get::<PFN_cuGraphKernelNodeSetParams_v2>(b"cuGraphKernelNodeSetParams_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphMemAllocNodeGetParams: library
+                    .get::<PFN_cuGraphMemAllocNodeGetParams>(b"cuGraphMemAllocNodeGetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphMemFreeNodeGetParams: library
+                    .get::<PFN_cuGraphMemFreeNodeGetParams>(b"cuGraphMemFreeNodeGetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphMemcpyNodeGetParams: library
+                    .get::<PFN_cuGraphMemcpyNodeGetParams>(b"cuGraphMemcpyNodeGetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphMemcpyNodeSetParams: library
+                    .get::<PFN_cuGraphMemcpyNodeSetParams>(b"cuGraphMemcpyNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphMemsetNodeGetParams: library
+                    .get::<PFN_cuGraphMemsetNodeGetParams>(b"cuGraphMemsetNodeGetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphMemsetNodeSetParams: library
+                    .get::<PFN_cuGraphMemsetNodeSetParams>(b"cuGraphMemsetNodeSetParams\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeFindInClone: library
+                    .get::<PFN_cuGraphNodeFindInClone>(b"cuGraphNodeFindInClone\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeGetDependencies: library
+                    .get::<PFN_cuGraphNodeGetDependencies>(b"cuGraphNodeGetDependencies\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeGetDependencies_v2: library
+                    .get::<PFN_cuGraphNodeGetDependencies_v2>(b"cuGraphNodeGetDependencies_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeGetDependentNodes: library
+                    .get::<PFN_cuGraphNodeGetDependentNodes>(b"cuGraphNodeGetDependentNodes\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeGetDependentNodes_v2: library
+                    .get::<PFN_cuGraphNodeGetDependentNodes_v2>(b"cuGraphNodeGetDependentNodes_v2\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeGetEnabled: library
+                    .get::<PFN_cuGraphNodeGetEnabled>(b"cuGraphNodeGetEnabled\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeGetType: library
+                    .get::<PFN_cuGraphNodeGetType>(b"cuGraphNodeGetType\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeSetEnabled: library
+                    .get::<PFN_cuGraphNodeSetEnabled>(b"cuGraphNodeSetEnabled\0")
+                    .ok()
+                    .map(|found| *found),
+                cuGraphNodeSetParams: library
+                    .get::<PFN_cuGraphNodeSetParams>(b"cuGraphNodeSetParams\0")
                     .ok()
                     .map(|found| *found),
             }
@@ -2584,6 +3014,48 @@ impl Functions {
         }
     }
 
+    pub unsafe fn cuStreamBeginCapture(&self, hStream: CUstream) -> CUresult {
+        match self.cuStreamBeginCapture {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hStream) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuStreamBeginCapture_v2(&self, hStream: CUstream, mode: CUstreamCaptureMode) -> CUresult {
+        match self.cuStreamBeginCapture_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hStream, mode) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuStreamBeginCaptureToGraph(
+        &self,
+        hStream: CUstream,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        dependencyData: *const CUgraphEdgeData,
+        numDependencies: usize,
+        mode: CUstreamCaptureMode,
+    ) -> CUresult {
+        match self.cuStreamBeginCaptureToGraph {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(hStream, hGraph, dependencies, dependencyData, numDependencies, mode)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuStreamEndCapture(&self, hStream: CUstream, phGraph: *mut CUgraph) -> CUresult {
+        match self.cuStreamEndCapture {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hStream, phGraph) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
     pub unsafe fn cuStreamGetCaptureInfo(
         &self,
         hStream: CUstream,
@@ -2657,6 +3129,39 @@ impl Functions {
         match self.cuStreamIsCapturing {
             // SAFETY: the caller keeps the contract of this call.
             Some(driver_function) => unsafe { driver_function(hStream, captureStatus) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuStreamUpdateCaptureDependencies(
+        &self,
+        hStream: CUstream,
+        dependencies: *mut CUgraphNode,
+        numDependencies: usize,
+        flags: u32,
+    ) -> CUresult {
+        match self.cuStreamUpdateCaptureDependencies {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(hStream, dependencies, numDependencies, flags)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuStreamUpdateCaptureDependencies_v2(
+        &self,
+        hStream: CUstream,
+        dependencies: *mut CUgraphNode,
+        dependencyData: *const CUgraphEdgeData,
+        numDependencies: usize,
+        flags: u32,
+    ) -> CUresult {
+        match self.cuStreamUpdateCaptureDependencies_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(hStream, dependencies, dependencyData, numDependencies, flags)
+            },
             None => CUresult::NOT_FOUND,
         }
     }
@@ -2857,6 +3362,1070 @@ impl Functions {
         match self.cuDeviceGetTexture1DLinearMaxWidth {
             // SAFETY: the caller keeps the contract of this call.
             Some(driver_function) => unsafe { driver_function(maxWidthInElements, format, numChannels, dev) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuDeviceGetGraphMemAttribute(
+        &self,
+        device: CUdevice,
+        attr: CUgraphMem_attribute,
+        value: *mut c_void,
+    ) -> CUresult {
+        match self.cuDeviceGetGraphMemAttribute {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(device, attr, value) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuDeviceGraphMemTrim(&self, device: CUdevice) -> CUresult {
+        match self.cuDeviceGraphMemTrim {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(device) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuDeviceSetGraphMemAttribute(
+        &self,
+        device: CUdevice,
+        attr: CUgraphMem_attribute,
+        value: *mut c_void,
+    ) -> CUresult {
+        match self.cuDeviceSetGraphMemAttribute {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(device, attr, value) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddDependencies(
+        &self,
+        hGraph: CUgraph,
+        from: *const CUgraphNode,
+        to: *const CUgraphNode,
+        numDependencies: usize,
+    ) -> CUresult {
+        match self.cuGraphAddDependencies {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, from, to, numDependencies) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddDependencies_v2(
+        &self,
+        hGraph: CUgraph,
+        from: *const CUgraphNode,
+        to: *const CUgraphNode,
+        edgeData: *const CUgraphEdgeData,
+        numDependencies: usize,
+    ) -> CUresult {
+        match self.cuGraphAddDependencies_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, from, to, edgeData, numDependencies) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphClone(&self, phGraphClone: *mut CUgraph, originalGraph: CUgraph) -> CUresult {
+        match self.cuGraphClone {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(phGraphClone, originalGraph) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphCreate(&self, phGraph: *mut CUgraph, flags: u32) -> CUresult {
+        match self.cuGraphCreate {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(phGraph, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphDebugDotPrint(&self, hGraph: CUgraph, path: *const c_char, flags: u32) -> CUresult {
+        match self.cuGraphDebugDotPrint {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, path, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphDestroy(&self, hGraph: CUgraph) -> CUresult {
+        match self.cuGraphDestroy {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecDestroy(&self, hGraphExec: CUgraphExec) -> CUresult {
+        match self.cuGraphExecDestroy {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecGetFlags(&self, hGraphExec: CUgraphExec, flags: *mut u64) -> CUresult {
+        match self.cuGraphExecGetFlags {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecUpdate(
+        &self,
+        hGraphExec: CUgraphExec,
+        hGraph: CUgraph,
+        hErrorNode_out: *mut CUgraphNode,
+        updateResult_out: *mut CUgraphExecUpdateResult,
+    ) -> CUresult {
+        match self.cuGraphExecUpdate {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(hGraphExec, hGraph, hErrorNode_out, updateResult_out)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecUpdate_v2(
+        &self,
+        hGraphExec: CUgraphExec,
+        hGraph: CUgraph,
+        resultInfo: *mut CUgraphExecUpdateResultInfo,
+    ) -> CUresult {
+        match self.cuGraphExecUpdate_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hGraph, resultInfo) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphGetEdges(
+        &self,
+        hGraph: CUgraph,
+        from: *mut CUgraphNode,
+        to: *mut CUgraphNode,
+        numEdges: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphGetEdges {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, from, to, numEdges) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphGetEdges_v2(
+        &self,
+        hGraph: CUgraph,
+        from: *mut CUgraphNode,
+        to: *mut CUgraphNode,
+        edgeData: *mut CUgraphEdgeData,
+        numEdges: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphGetEdges_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, from, to, edgeData, numEdges) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphInstantiate(
+        &self,
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        phErrorNode: *mut CUgraphNode,
+        logBuffer: *mut c_char,
+        bufferSize: usize,
+    ) -> CUresult {
+        match self.cuGraphInstantiate {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphExec, hGraph, phErrorNode, logBuffer, bufferSize)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphInstantiate_v2(
+        &self,
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        phErrorNode: *mut CUgraphNode,
+        logBuffer: *mut c_char,
+        bufferSize: usize,
+    ) -> CUresult {
+        match self.cuGraphInstantiate_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphExec, hGraph, phErrorNode, logBuffer, bufferSize)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphInstantiateWithFlags(
+        &self,
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        flags: u64,
+    ) -> CUresult {
+        match self.cuGraphInstantiateWithFlags {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(phGraphExec, hGraph, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphInstantiateWithParams(
+        &self,
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphInstantiateWithParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(phGraphExec, hGraph, instantiateParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphLaunch(&self, hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
+        match self.cuGraphLaunch {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hStream) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphReleaseUserObject(
+        &self,
+        graph: CUgraph,
+        object: CUuserObject,
+        count: u32,
+    ) -> CUresult {
+        match self.cuGraphReleaseUserObject {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(graph, object, count) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphRemoveDependencies(
+        &self,
+        hGraph: CUgraph,
+        from: *const CUgraphNode,
+        to: *const CUgraphNode,
+        numDependencies: usize,
+    ) -> CUresult {
+        match self.cuGraphRemoveDependencies {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, from, to, numDependencies) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphRemoveDependencies_v2(
+        &self,
+        hGraph: CUgraph,
+        from: *const CUgraphNode,
+        to: *const CUgraphNode,
+        edgeData: *const CUgraphEdgeData,
+        numDependencies: usize,
+    ) -> CUresult {
+        match self.cuGraphRemoveDependencies_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, from, to, edgeData, numDependencies) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphRetainUserObject(
+        &self,
+        graph: CUgraph,
+        object: CUuserObject,
+        count: u32,
+        flags: u32,
+    ) -> CUresult {
+        match self.cuGraphRetainUserObject {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(graph, object, count, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphUpload(&self, hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
+        match self.cuGraphUpload {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hStream) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuUserObjectCreate(
+        &self,
+        object_out: *mut CUuserObject,
+        ptr: *mut c_void,
+        destroy: CUhostFn,
+        initialRefcount: u32,
+        flags: u32,
+    ) -> CUresult {
+        match self.cuUserObjectCreate {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(object_out, ptr, destroy, initialRefcount, flags)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuUserObjectRelease(&self, object: CUuserObject, count: u32) -> CUresult {
+        match self.cuUserObjectRelease {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(object, count) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuUserObjectRetain(&self, object: CUuserObject, count: u32) -> CUresult {
+        match self.cuUserObjectRetain {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(object, count) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddChildGraphNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        childGraph: CUgraph,
+    ) -> CUresult {
+        match self.cuGraphAddChildGraphNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, childGraph)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddEmptyNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+    ) -> CUresult {
+        match self.cuGraphAddEmptyNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddEventRecordNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        event: CUevent,
+    ) -> CUresult {
+        match self.cuGraphAddEventRecordNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, event)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddEventWaitNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        event: CUevent,
+    ) -> CUresult {
+        match self.cuGraphAddEventWaitNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, event)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddHostNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        nodeParams: *const CUDA_HOST_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphAddHostNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, nodeParams)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddKernelNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        nodeParams: *const CUDA_KERNEL_NODE_PARAMS_v1,
+    ) -> CUresult {
+        match self.cuGraphAddKernelNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, nodeParams)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddKernelNode_v2(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        nodeParams: *const CUDA_KERNEL_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphAddKernelNode_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, nodeParams)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddMemAllocNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        nodeParams: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphAddMemAllocNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, nodeParams)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddMemFreeNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        dptr: CUdeviceptr,
+    ) -> CUresult {
+        match self.cuGraphAddMemFreeNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, dptr)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddMemcpyNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        copyParams: *const CUDA_MEMCPY3D,
+        ctx: CUcontext,
+    ) -> CUresult {
+        match self.cuGraphAddMemcpyNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, copyParams, ctx)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddMemsetNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        memsetParams: *const CUDA_MEMSET_NODE_PARAMS,
+        ctx: CUcontext,
+    ) -> CUresult {
+        match self.cuGraphAddMemsetNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, memsetParams, ctx)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddNode(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        numDependencies: usize,
+        nodeParams: *mut CUgraphNodeParams,
+    ) -> CUresult {
+        match self.cuGraphAddNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(phGraphNode, hGraph, dependencies, numDependencies, nodeParams)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphAddNode_v2(
+        &self,
+        phGraphNode: *mut CUgraphNode,
+        hGraph: CUgraph,
+        dependencies: *const CUgraphNode,
+        dependencyData: *const CUgraphEdgeData,
+        numDependencies: usize,
+        nodeParams: *mut CUgraphNodeParams,
+    ) -> CUresult {
+        match self.cuGraphAddNode_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(
+                    phGraphNode,
+                    hGraph,
+                    dependencies,
+                    dependencyData,
+                    numDependencies,
+                    nodeParams,
+                )
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphChildGraphNodeGetGraph(
+        &self,
+        hNode: CUgraphNode,
+        phGraph: *mut CUgraph,
+    ) -> CUresult {
+        match self.cuGraphChildGraphNodeGetGraph {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, phGraph) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphDestroyNode(&self, hNode: CUgraphNode) -> CUresult {
+        match self.cuGraphDestroyNode {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphEventRecordNodeGetEvent(
+        &self,
+        hNode: CUgraphNode,
+        event_out: *mut CUevent,
+    ) -> CUresult {
+        match self.cuGraphEventRecordNodeGetEvent {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, event_out) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphEventRecordNodeSetEvent(&self, hNode: CUgraphNode, event: CUevent) -> CUresult {
+        match self.cuGraphEventRecordNodeSetEvent {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, event) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphEventWaitNodeGetEvent(
+        &self,
+        hNode: CUgraphNode,
+        event_out: *mut CUevent,
+    ) -> CUresult {
+        match self.cuGraphEventWaitNodeGetEvent {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, event_out) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphEventWaitNodeSetEvent(&self, hNode: CUgraphNode, event: CUevent) -> CUresult {
+        match self.cuGraphEventWaitNodeSetEvent {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, event) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecChildGraphNodeSetParams(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        childGraph: CUgraph,
+    ) -> CUresult {
+        match self.cuGraphExecChildGraphNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, childGraph) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecEventRecordNodeSetEvent(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        event: CUevent,
+    ) -> CUresult {
+        match self.cuGraphExecEventRecordNodeSetEvent {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, event) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecEventWaitNodeSetEvent(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        event: CUevent,
+    ) -> CUresult {
+        match self.cuGraphExecEventWaitNodeSetEvent {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, event) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecHostNodeSetParams(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_HOST_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphExecHostNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecKernelNodeSetParams(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_KERNEL_NODE_PARAMS_v1,
+    ) -> CUresult {
+        match self.cuGraphExecKernelNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecKernelNodeSetParams_v2(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_KERNEL_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphExecKernelNodeSetParams_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecMemcpyNodeSetParams(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        copyParams: *const CUDA_MEMCPY3D,
+        ctx: CUcontext,
+    ) -> CUresult {
+        match self.cuGraphExecMemcpyNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, copyParams, ctx) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecMemsetNodeSetParams(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        memsetParams: *const CUDA_MEMSET_NODE_PARAMS,
+        ctx: CUcontext,
+    ) -> CUresult {
+        match self.cuGraphExecMemsetNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, memsetParams, ctx) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphExecNodeSetParams(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUgraphNodeParams,
+    ) -> CUresult {
+        match self.cuGraphExecNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphGetNodes(
+        &self,
+        hGraph: CUgraph,
+        nodes: *mut CUgraphNode,
+        numNodes: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphGetNodes {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, nodes, numNodes) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphGetRootNodes(
+        &self,
+        hGraph: CUgraph,
+        rootNodes: *mut CUgraphNode,
+        numRootNodes: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphGetRootNodes {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraph, rootNodes, numRootNodes) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphHostNodeGetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUDA_HOST_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphHostNodeGetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphHostNodeSetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_HOST_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphHostNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeCopyAttributes(&self, dst: CUgraphNode, src: CUgraphNode) -> CUresult {
+        match self.cuGraphKernelNodeCopyAttributes {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(dst, src) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeGetAttribute(
+        &self,
+        hNode: CUgraphNode,
+        attr: CUkernelNodeAttrID,
+        value_out: *mut CUkernelNodeAttrValue,
+    ) -> CUresult {
+        match self.cuGraphKernelNodeGetAttribute {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, attr, value_out) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeGetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUDA_KERNEL_NODE_PARAMS_v1,
+    ) -> CUresult {
+        match self.cuGraphKernelNodeGetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeGetParams_v2(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUDA_KERNEL_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphKernelNodeGetParams_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeSetAttribute(
+        &self,
+        hNode: CUgraphNode,
+        attr: CUkernelNodeAttrID,
+        value: *const CUkernelNodeAttrValue,
+    ) -> CUresult {
+        match self.cuGraphKernelNodeSetAttribute {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, attr, value) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeSetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_KERNEL_NODE_PARAMS_v1,
+    ) -> CUresult {
+        match self.cuGraphKernelNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphKernelNodeSetParams_v2(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_KERNEL_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphKernelNodeSetParams_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphMemAllocNodeGetParams(
+        &self,
+        hNode: CUgraphNode,
+        params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphMemAllocNodeGetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, params_out) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphMemFreeNodeGetParams(
+        &self,
+        hNode: CUgraphNode,
+        dptr_out: *mut CUdeviceptr,
+    ) -> CUresult {
+        match self.cuGraphMemFreeNodeGetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, dptr_out) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphMemcpyNodeGetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUDA_MEMCPY3D,
+    ) -> CUresult {
+        match self.cuGraphMemcpyNodeGetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphMemcpyNodeSetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_MEMCPY3D,
+    ) -> CUresult {
+        match self.cuGraphMemcpyNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphMemsetNodeGetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUDA_MEMSET_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphMemsetNodeGetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphMemsetNodeSetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *const CUDA_MEMSET_NODE_PARAMS,
+    ) -> CUresult {
+        match self.cuGraphMemsetNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeFindInClone(
+        &self,
+        phNode: *mut CUgraphNode,
+        hOriginalNode: CUgraphNode,
+        hClonedGraph: CUgraph,
+    ) -> CUresult {
+        match self.cuGraphNodeFindInClone {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(phNode, hOriginalNode, hClonedGraph) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeGetDependencies(
+        &self,
+        hNode: CUgraphNode,
+        dependencies: *mut CUgraphNode,
+        numDependencies: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphNodeGetDependencies {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, dependencies, numDependencies) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeGetDependencies_v2(
+        &self,
+        hNode: CUgraphNode,
+        dependencies: *mut CUgraphNode,
+        edgeData: *mut CUgraphEdgeData,
+        numDependencies: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphNodeGetDependencies_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(hNode, dependencies, edgeData, numDependencies)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeGetDependentNodes(
+        &self,
+        hNode: CUgraphNode,
+        dependentNodes: *mut CUgraphNode,
+        numDependentNodes: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphNodeGetDependentNodes {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, dependentNodes, numDependentNodes) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeGetDependentNodes_v2(
+        &self,
+        hNode: CUgraphNode,
+        dependentNodes: *mut CUgraphNode,
+        edgeData: *mut CUgraphEdgeData,
+        numDependentNodes: *mut usize,
+    ) -> CUresult {
+        match self.cuGraphNodeGetDependentNodes_v2 {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe {
+                driver_function(hNode, dependentNodes, edgeData, numDependentNodes)
+            },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeGetEnabled(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        isEnabled: *mut u32,
+    ) -> CUresult {
+        match self.cuGraphNodeGetEnabled {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, isEnabled) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeGetType(&self, hNode: CUgraphNode, r#type: *mut CUgraphNodeType) -> CUresult {
+        match self.cuGraphNodeGetType {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, r#type) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeSetEnabled(
+        &self,
+        hGraphExec: CUgraphExec,
+        hNode: CUgraphNode,
+        isEnabled: u32,
+    ) -> CUresult {
+        match self.cuGraphNodeSetEnabled {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hGraphExec, hNode, isEnabled) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuGraphNodeSetParams(
+        &self,
+        hNode: CUgraphNode,
+        nodeParams: *mut CUgraphNodeParams,
+    ) -> CUresult {
+        match self.cuGraphNodeSetParams {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(hNode, nodeParams) },
             None => CUresult::NOT_FOUND,
         }
     }

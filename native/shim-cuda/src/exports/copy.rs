@@ -14,9 +14,11 @@ use wire::handle::Stream;
 use wire::{Request, cuda};
 
 use crate::callback::{self, Action};
+use crate::capture;
 use crate::client::Client;
 use crate::connection::Destination;
 use crate::entry::Answer;
+use crate::rectangle::Place;
 use crate::stream;
 
 /// Pieces of a copy: long enough for the wire's full speed, short enough to overlap both ends.
@@ -33,7 +35,7 @@ exports! {
         ByteCount: usize,
         hStream: CUstream,
     ) enter |client| {
-        let stream = stream::resolve(client, hStream.0 as u64)?;
+        let stream = stream::find(client, hStream.0 as u64)?;
         to_device(client, dstDevice, srcHost, ByteCount, Some(stream))
     }
 
@@ -47,7 +49,7 @@ exports! {
         ByteCount: usize,
         hStream: CUstream,
     ) enter |client| {
-        let stream = stream::resolve(client, hStream.0 as u64)?;
+        let stream = stream::find(client, hStream.0 as u64)?;
         to_host(client, dstHost, srcDevice, ByteCount, Some(stream))
     }
 
@@ -56,8 +58,17 @@ exports! {
     }
 
     fn cuMemcpyAsync(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize, hStream: CUstream) enter |client| {
-        let stream = stream::resolve(client, hStream.0 as u64)?;
+        let stream = stream::find(client, hStream.0 as u64)?;
         by_address(client, dst, src, ByteCount, Some(stream))
+    }
+}
+
+/// Whether a copy became a node because its stream captures. Those without a stream are refused where the legacy stream
+/// would wait for one that captures.
+fn captured(client: &Client, stream: Option<Stream>, sides: (Place, Place), length: usize) -> Answer<bool> {
+    match stream {
+        Some(stream) => capture::linear_copy(client, stream, sides.0, sides.1, length),
+        None => capture::synchronous(client).map(|()| false),
     }
 }
 
@@ -78,6 +89,10 @@ unsafe fn to_device(
         return Err(CUresult::INVALID_VALUE);
     }
     client.ranges.device_range(destination, length as u64)?;
+    let sides = (Place::Device(destination), Place::Host(source.cast::<u8>().cast_mut()));
+    if captured(client, stream, sides, length)? {
+        return Ok(());
+    }
     let may_change =
         client.connection().has_callbacks() || client.connection().has_downloads(source.addr(), length);
     if may_change {
@@ -154,6 +169,9 @@ unsafe fn to_host(
         return Err(CUresult::INVALID_VALUE);
     }
     client.ranges.device_range(source, length as u64)?;
+    if captured(client, stream, (Place::Host(destination.cast()), Place::Device(source)), length)? {
+        return Ok(());
+    }
     let pieces = (0..length).step_by(PIECE).map(|offset| {
         let size = PIECE.min(length - offset);
         // SAFETY: `offset + size` stays within the program's `length` writable bytes, and the call below
@@ -209,6 +227,10 @@ unsafe fn by_address(
                 if destination == 0 || source == 0 {
                     return Err(CUresult::INVALID_VALUE);
                 }
+                let sides = (Place::Host(host(destination)?.cast()), Place::Host(host(source)?.cast()));
+                if captured(client, stream, sides, length)? {
+                    return Ok(());
+                }
                 let (to, from) = (host(destination)?.addr(), host(source)?.addr());
                 let connection = client.connection();
                 if connection.has_callbacks()
@@ -232,9 +254,12 @@ fn on_one_device(
     length: usize,
     stream: Option<Stream>,
 ) -> Answer {
+    client.ranges.device_range(destination, length as u64)?;
+    client.ranges.device_range(source, length as u64)?;
+    if captured(client, stream, (Place::Device(destination), Place::Device(source)), length)? {
+        return Ok(());
+    }
     let length = length as u64;
-    client.ranges.device_range(destination, length)?;
-    client.ranges.device_range(source, length)?;
     match stream {
         None => client.post(&cuda::CuMemcpyDtoDV2 {
             dstDevice: destination,

@@ -6,11 +6,14 @@ use cuda_abi::{
     CUfunction, CUfunction_attribute, CUhostFn, CUlaunchConfig, CUmodule, CUresult, CUstream,
     CUstreamCallback,
 };
-use wire::cuda;
+use wire::cuda::{self, LaunchAttribute};
 
 use crate::callback::{self, Action};
+use crate::capture;
 use crate::convert::{opaque, out};
 use crate::exports::library::parameter_info;
+use crate::graph;
+use crate::graph::action::HostCall;
 use crate::launch::{self, Geometry, code_of};
 use crate::stream;
 
@@ -62,6 +65,9 @@ exports! {
         };
         let launch = launch::prepare(client, f, geometry, hStream)?;
         let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
+        if launch::captured(client, &launch, geometry, Vec::new(), &parameters)? {
+            return Ok(());
+        }
         client.post(&cuda::CuLaunchKernel {
             function: launch.function,
             grid_x: gridDimX,
@@ -78,7 +84,11 @@ exports! {
 
     fn cuLaunchHostFunc(hStream: CUstream, function: CUhostFn, userData: *mut c_void) enter |client| {
         let function = function.ok_or(CUresult::INVALID_VALUE)?;
-        let stream = stream::resolve(client, hStream.0 as u64)?;
+        let stream = stream::find(client, hStream.0 as u64)?;
+        let call = HostCall { function, data: userData };
+        if capture::record(client, stream, || Ok(graph::action::Action::Host(call)))? {
+            return Ok(());
+        }
         callback::ask(client, Action::Host(function, userData), |token| {
             client.post(&cuda::FarpoolHostFunction { stream, token })
         })
@@ -116,6 +126,10 @@ exports! {
         };
         let launch = launch::prepare(client, f, geometry, hStream)?;
         let parameters = launch::parameters(&launch.code, kernelParams, std::ptr::null_mut())?;
+        let cooperative = LaunchAttribute { id: launch::COOPERATIVE, value: [1, 0, 0, 0, 0, 0, 0, 0] };
+        if launch::captured(client, &launch, geometry, vec![cooperative], &parameters)? {
+            return Ok(());
+        }
         // Whether all blocks fit at once only the driver knows, and CUDA says so at once: this launch waits.
         client.call(&cuda::CuLaunchCooperativeKernel {
             function: launch.function,
@@ -146,6 +160,9 @@ exports! {
         let launch = launch::prepare(client, f, geometry, config.hStream)?;
         let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
         let attributes = launch::attributes(config)?;
+        if launch::captured(client, &launch, geometry, attributes.clone(), &parameters)? {
+            return Ok(());
+        }
         let request = cuda::CuLaunchKernelEx {
             function: launch.function,
             grid_x: config.gridDimX,

@@ -6,6 +6,7 @@ use std::ffi::{c_uint, c_void};
 use cuda_abi::{CUdeviceptr, CUresult};
 use wire::handle::Context;
 
+use crate::capture;
 use crate::client::Client;
 use crate::convert::out;
 use crate::entry::Answer;
@@ -38,6 +39,7 @@ exports! {
         if p.is_null() {
             return Ok(());
         }
+        capture::unsafe_call(client)?;
         settle(client, p)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostAllocated(_)));
         let range = known.ok_or(CUresult::INVALID_VALUE)?;
@@ -54,6 +56,7 @@ exports! {
             crate::report::once("cuMemHostRegister of IO memory is not supported by Farpool");
             return Err(CUresult::NOT_SUPPORTED);
         }
+        capture::unsafe_call(client)?;
         let start = p.addr() as u64;
         if client.ranges.find(start).is_some() {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
@@ -64,6 +67,7 @@ exports! {
 
     fn cuMemHostUnregister(p: *mut c_void) enter_local |client| {
         owner(client)?;
+        capture::unsafe_call(client)?;
         settle(client, p)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostRegistered(_)));
         known.map(drop).ok_or(CUresult::HOST_MEMORY_NOT_REGISTERED)
@@ -113,6 +117,7 @@ fn settle(client: &Client, p: *mut c_void) -> Answer {
 fn allocate(client: &Client, length: usize, flags: c_uint) -> Answer<*mut c_void> {
     use rustix::mm::{MapFlags, ProtFlags};
     let (context, device) = owner(client)?;
+    capture::unsafe_call(client)?;
     if length == 0 {
         return Err(CUresult::INVALID_VALUE);
     }

@@ -5,9 +5,11 @@ use std::ffi::c_uint;
 use cuda_abi::{CUdeviceptr, CUresult};
 use wire::cuda;
 
+use crate::capture;
 use crate::convert::{out, write_if};
 use crate::credit;
 use crate::entry::Answer;
+use crate::graph::memory as graph_memory;
 
 /// Rows of pitched memory begin at multiples of this.
 const PITCH: u64 = 512;
@@ -19,6 +21,7 @@ exports! {
         if bytesize == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
+        capture::unsafe_call(client)?;
         *place = credit::allocate(client, context, state.device, bytesize as u64)?;
         Ok(())
     }
@@ -35,6 +38,7 @@ exports! {
         if WidthInBytes == 0 || Height == 0 || !matches!(ElementSizeBytes, 4 | 8 | 16) {
             return Err(CUresult::INVALID_VALUE);
         }
+        capture::unsafe_call(client)?;
         // Memory of this process is its own to lay out; this is also the pitch of NVIDIA's drivers.
         let row = (WidthInBytes as u64).checked_next_multiple_of(PITCH).ok_or(CUresult::INVALID_VALUE)?;
         let length = row.checked_mul(Height as u64).ok_or(CUresult::INVALID_VALUE)?;
@@ -47,6 +51,11 @@ exports! {
         client.contexts.current()?;
         if dptr == 0 {
             return Ok(());
+        }
+        capture::unsafe_call(client)?;
+        if let Some(memory) = graph_memory::find(dptr) {
+            client.call(&cuda::CuCtxSynchronize)?;
+            return if memory.set_outstanding(false) { Ok(()) } else { Err(CUresult::INVALID_VALUE) };
         }
         let known = client.ranges.remove(dptr, |range| range.kind.is_freeable());
         credit::free(client, &known.ok_or(CUresult::INVALID_VALUE)?)

@@ -10,9 +10,12 @@ use cuda_abi::{
 use wire::cuda;
 use wire::handle::{Handle, MemoryPool, Stream};
 
+use crate::capture;
 use crate::client::Client;
 use crate::convert::{opaque, out};
 use crate::entry::Answer;
+use crate::graph::action::Action;
+use crate::graph::memory::{self, GraphMemory};
 use crate::memory::RangeKind;
 use crate::{credit, reserve, stream};
 
@@ -20,6 +23,10 @@ exports! {
     fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) enter |client| {
         let place = out(dptr)?;
         let (stream, device) = target(client, hStream)?;
+        if let Some(address) = captured(client, stream, bytesize)? {
+            *place = address;
+            return Ok(());
+        }
         *place = from_pool(client, bytesize, client.pools.current_of(client, device)?, stream)?;
         Ok(())
     }
@@ -33,6 +40,10 @@ exports! {
         let place = out(dptr)?;
         let (stream, device) = target(client, hStream)?;
         let pool = known(client, pool)?;
+        if let Some(address) = captured(client, stream, bytesize)? {
+            *place = address;
+            return Ok(());
+        }
         if client.pools.state(pool)?.device != device {
             return Err(CUresult::INVALID_VALUE);
         }
@@ -42,6 +53,13 @@ exports! {
 
     fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) enter |client| {
         let (stream, _) = target(client, hStream)?;
+        let node = || memory::find(dptr).map(|_| Action::Free(dptr)).ok_or(CUresult::INVALID_VALUE);
+        if capture::record(client, stream, node)? {
+            return Ok(());
+        }
+        if let Some(memory) = memory::find(dptr) {
+            return if memory.set_outstanding(false) { Ok(()) } else { Err(CUresult::INVALID_VALUE) };
+        }
         let known = client.ranges.remove(dptr, |range| range.kind.is_freeable());
         let range = known.ok_or(CUresult::INVALID_VALUE)?;
         match range.kind {
@@ -220,13 +238,29 @@ fn known(client: &Client, pool: CUmemoryPool) -> Answer<MemoryPool> {
 /// The stream of an allocation, and the device that it is on.
 fn target(client: &Client, stream: CUstream) -> Answer<(Stream, usize)> {
     let (_, current) = client.contexts.current()?;
-    let stream = stream::resolve(client, stream.0 as u64)?;
+    let stream = stream::find(client, stream.0 as u64)?;
     let device = match client.streams.state(stream) {
         Ok(state) => client.contexts.state(state.context)?.device,
         // A default stream.
         Err(_) => current.device,
     };
     Ok((stream, device))
+}
+
+/// The address of an allocation node, where the stream captures.
+fn captured(client: &Client, stream: Stream, size: usize) -> Answer<Option<CUdeviceptr>> {
+    let mut address = None;
+    capture::record(client, stream, || {
+        if size == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let context = capture::context_of(client, stream)?;
+        let device = client.contexts.state(context)?.device;
+        let memory = GraphMemory::create(client, context, device, size as u64)?;
+        address = Some(memory.address());
+        Ok(Action::Allocate(memory))
+    })?;
+    Ok(address)
 }
 
 fn from_pool(client: &Client, size: usize, pool: MemoryPool, stream: Stream) -> Answer<CUdeviceptr> {

@@ -7,6 +7,7 @@ use cuda_abi::{
     CUDA_MEMCPY3D, CUdeviceptr, CUmemorytype, CUresult, CUstream,
 };
 
+use crate::capture;
 use crate::client::Client;
 use crate::convert::out;
 use crate::entry::Answer;
@@ -15,20 +16,22 @@ use crate::stream;
 
 exports! {
     fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) enter |client| {
-        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream::resolve(client, 0)?)
+        capture::synchronous(client)?;
+        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?)
     }
 
     fn cuMemcpy2DAsync_v2(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) enter |client| {
-        let stream = stream::resolve(client, hStream.0 as u64)?;
+        let stream = stream::find(client, hStream.0 as u64)?;
         flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream)
     }
 
     fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) enter |client| {
-        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream::resolve(client, 0)?)
+        capture::synchronous(client)?;
+        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?)
     }
 
     fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) enter |client| {
-        let stream = stream::resolve(client, hStream.0 as u64)?;
+        let stream = stream::find(client, hStream.0 as u64)?;
         solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream)
     }
 }
@@ -58,7 +61,7 @@ fn flat(client: &Client, copy: &CUDA_MEMCPY2D) -> Answer<Copy3d> {
     })
 }
 
-fn solid(client: &Client, copy: &CUDA_MEMCPY3D) -> Answer<Copy3d> {
+pub(super) fn solid(client: &Client, copy: &CUDA_MEMCPY3D) -> Answer<Copy3d> {
     let (width, height) = (copy.WidthInBytes, copy.Height);
     Ok(Copy3d {
         source: Side {

@@ -120,6 +120,7 @@ pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> C
         client.contexts.current()?;
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
+        crate::capture::wait_for_context(client, Some(hCtx))?;
         client.post(&cuda::CuCtxRecordEvent { hCtx, hEvent })
     })
 }
@@ -163,13 +164,17 @@ pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUre
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
-    enter("cuCtxSynchronize", |client| client.call(&cuda::CuCtxSynchronize))
+    enter("cuCtxSynchronize", |client| {
+        crate::capture::wait_for_context(client, None)?;
+        client.call(&cuda::CuCtxSynchronize)
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     enter("cuCtxSynchronize_v2", |client| {
         let ctx = live_or_null(client, ctx)?;
+        crate::capture::wait_for_context(client, Some(ctx))?;
         client.call(&cuda::CuCtxSynchronizeV2 { ctx })
     })
 }
@@ -180,6 +185,7 @@ pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUr
         client.contexts.current()?;
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
+        crate::capture::wait_for_context(client, Some(hCtx))?;
         client.post(&cuda::CuCtxWaitEvent { hCtx, hEvent })
     })
 }
@@ -255,6 +261,7 @@ pub unsafe extern "C" fn cuEventElapsedTime(
         let pMilliseconds = unsafe { out(pMilliseconds) }?;
         let hStart = live(client, hStart)?;
         let hEnd = live(client, hEnd)?;
+        crate::capture::both_uncaptured(client, hStart, hEnd)?;
         let reply = client.call(&cuda::CuEventElapsedTime { hStart, hEnd })?;
         *pMilliseconds = reply.pMilliseconds;
         Ok(())
@@ -272,6 +279,7 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
         let pMilliseconds = unsafe { out(pMilliseconds) }?;
         let hStart = live(client, hStart)?;
         let hEnd = live(client, hEnd)?;
+        crate::capture::both_uncaptured(client, hStart, hEnd)?;
         let reply = client.call(&cuda::CuEventElapsedTimeV2 { hStart, hEnd })?;
         *pMilliseconds = reply.pMilliseconds;
         Ok(())
@@ -282,6 +290,7 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
 pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
     enter("cuEventQuery", |client| {
         let hEvent = live(client, hEvent)?;
+        crate::capture::event_waited(client, hEvent)?;
         client.call(&cuda::CuEventQuery { hEvent })
     })
 }
@@ -291,8 +300,11 @@ pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CU
     enter("cuEventRecord", |client| {
         client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::recordable(client, hEvent, hStream)?;
+        if crate::capture::record_event(client, hStream, hEvent, 0)? {
+            return Ok(());
+        }
         client.post(&cuda::CuEventRecord { hEvent, hStream })
     })
 }
@@ -302,8 +314,11 @@ pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstre
     enter("cuEventRecordWithFlags", |client| {
         client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::recordable(client, hEvent, hStream)?;
+        if crate::capture::record_event(client, hStream, hEvent, flags)? {
+            return Ok(());
+        }
         client.post(&cuda::CuEventRecordWithFlags { hEvent, hStream, flags })
     })
 }
@@ -312,6 +327,7 @@ pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstre
 pub unsafe extern "C" fn cuEventSynchronize(hEvent: CUevent) -> CUresult {
     enter("cuEventSynchronize", |client| {
         let hEvent = live(client, hEvent)?;
+        crate::capture::event_waited(client, hEvent)?;
         client.call(&cuda::CuEventSynchronize { hEvent })
     })
 }
@@ -434,8 +450,11 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
 ) -> CUresult {
     enter("cuMemcpyDtoDAsync_v2", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
+        if crate::capture::copy(client, hStream, dstDevice, srcDevice, ByteCount)? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemcpyDtoDAsyncV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64, hStream })
     })
 }
@@ -448,6 +467,7 @@ pub unsafe extern "C" fn cuMemcpyDtoD_v2(
 ) -> CUresult {
     enter("cuMemcpyDtoD_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
         client.post(&cuda::CuMemcpyDtoDV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64 })
     })
@@ -465,6 +485,7 @@ pub unsafe extern "C" fn cuMemcpyPeer(
         client.contexts.current()?;
         let dstContext = live(client, dstContext)?;
         let srcContext = live(client, srcContext)?;
+        crate::capture::synchronous(client)?;
         hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
         client.post(&cuda::CuMemcpyPeer {
             dstDevice,
@@ -489,8 +510,11 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
         client.contexts.current()?;
         let dstContext = live(client, dstContext)?;
         let srcContext = live(client, srcContext)?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
+        if crate::capture::copy(client, hStream, dstDevice, srcDevice, ByteCount)? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemcpyPeerAsync {
             dstDevice,
             dstContext,
@@ -511,8 +535,11 @@ pub unsafe extern "C" fn cuMemsetD16Async(
 ) -> CUresult {
     enter("cuMemsetD16Async", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill(client, dstDevice, N, 2)?;
+        if crate::capture::fill(client, hStream, [dstDevice, 0, us.into(), 2, N as u64, 1])? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemsetD16Async { dstDevice, us, N: N as u64, hStream })
     })
 }
@@ -521,6 +548,7 @@ pub unsafe extern "C" fn cuMemsetD16Async(
 pub unsafe extern "C" fn cuMemsetD16_v2(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
     enter("cuMemsetD16_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::fill(client, dstDevice, N, 2)?;
         client.post(&cuda::CuMemsetD16V2 { dstDevice, us, N: N as u64 })
     })
@@ -537,8 +565,15 @@ pub unsafe extern "C" fn cuMemsetD2D16Async(
 ) -> CUresult {
     enter("cuMemsetD2D16Async", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 2)?;
+        if crate::capture::fill(
+            client,
+            hStream,
+            [dstDevice, dstPitch as u64, us.into(), 2, Width as u64, Height as u64],
+        )? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemsetD2D16Async {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -560,6 +595,7 @@ pub unsafe extern "C" fn cuMemsetD2D16_v2(
 ) -> CUresult {
     enter("cuMemsetD2D16_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 2)?;
         client.post(&cuda::CuMemsetD2D16V2 {
             dstDevice,
@@ -582,8 +618,15 @@ pub unsafe extern "C" fn cuMemsetD2D32Async(
 ) -> CUresult {
     enter("cuMemsetD2D32Async", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 4)?;
+        if crate::capture::fill(
+            client,
+            hStream,
+            [dstDevice, dstPitch as u64, ui.into(), 4, Width as u64, Height as u64],
+        )? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemsetD2D32Async {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -605,6 +648,7 @@ pub unsafe extern "C" fn cuMemsetD2D32_v2(
 ) -> CUresult {
     enter("cuMemsetD2D32_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 4)?;
         client.post(&cuda::CuMemsetD2D32V2 {
             dstDevice,
@@ -627,8 +671,15 @@ pub unsafe extern "C" fn cuMemsetD2D8Async(
 ) -> CUresult {
     enter("cuMemsetD2D8Async", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 1)?;
+        if crate::capture::fill(
+            client,
+            hStream,
+            [dstDevice, dstPitch as u64, uc.into(), 1, Width as u64, Height as u64],
+        )? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemsetD2D8Async {
             dstDevice,
             dstPitch: dstPitch as u64,
@@ -650,6 +701,7 @@ pub unsafe extern "C" fn cuMemsetD2D8_v2(
 ) -> CUresult {
     enter("cuMemsetD2D8_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 1)?;
         client.post(&cuda::CuMemsetD2D8V2 {
             dstDevice,
@@ -670,8 +722,11 @@ pub unsafe extern "C" fn cuMemsetD32Async(
 ) -> CUresult {
     enter("cuMemsetD32Async", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill(client, dstDevice, N, 4)?;
+        if crate::capture::fill(client, hStream, [dstDevice, 0, ui.into(), 4, N as u64, 1])? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemsetD32Async { dstDevice, ui, N: N as u64, hStream })
     })
 }
@@ -680,6 +735,7 @@ pub unsafe extern "C" fn cuMemsetD32Async(
 pub unsafe extern "C" fn cuMemsetD32_v2(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
     enter("cuMemsetD32_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::fill(client, dstDevice, N, 4)?;
         client.post(&cuda::CuMemsetD32V2 { dstDevice, ui, N: N as u64 })
     })
@@ -694,8 +750,11 @@ pub unsafe extern "C" fn cuMemsetD8Async(
 ) -> CUresult {
     enter("cuMemsetD8Async", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill(client, dstDevice, N, 1)?;
+        if crate::capture::fill(client, hStream, [dstDevice, 0, uc.into(), 1, N as u64, 1])? {
+            return Ok(());
+        }
         client.post(&cuda::CuMemsetD8Async { dstDevice, uc, N: N as u64, hStream })
     })
 }
@@ -704,6 +763,7 @@ pub unsafe extern "C" fn cuMemsetD8Async(
 pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
     enter("cuMemsetD8_v2", |client| {
         client.contexts.current()?;
+        crate::capture::synchronous(client)?;
         hooks::fill(client, dstDevice, N, 1)?;
         client.post(&cuda::CuMemsetD8V2 { dstDevice, uc, N: N as u64 })
     })
@@ -844,7 +904,8 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
     enter("cuStreamQuery", |client| {
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
+        crate::capture::waited(client, hStream)?;
         client.call(&cuda::CuStreamQuery { hStream })
     })
 }
@@ -852,7 +913,8 @@ pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
     enter("cuStreamSynchronize", |client| {
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
+        crate::capture::waited(client, hStream)?;
         client.call(&cuda::CuStreamSynchronize { hStream })
     })
 }
@@ -861,9 +923,12 @@ pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
 pub unsafe extern "C" fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
     enter("cuStreamWaitEvent", |client| {
         client.contexts.current()?;
-        let hStream = crate::stream::resolve(client, hStream.0 as u64)?;
+        let hStream = crate::stream::find(client, hStream.0 as u64)?;
         let hEvent = live(client, hEvent)?;
         hooks::wait_flags(Flags)?;
+        if crate::capture::wait_event(client, hStream, hEvent, Flags)? {
+            return Ok(());
+        }
         client.post(&cuda::CuStreamWaitEvent { hStream, hEvent, Flags })
     })
 }

@@ -161,10 +161,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceGetExecAffinitySupport",
         Address(crate::generated::remoted::cuDeviceGetExecAffinitySupport as *const c_void),
     ),
-    (
-        "cuDeviceGetGraphMemAttribute",
-        Address(crate::generated::unsupported::cuDeviceGetGraphMemAttribute as *const c_void),
-    ),
+    ("cuDeviceGetGraphMemAttribute", Address(crate::exports::cuDeviceGetGraphMemAttribute as *const c_void)),
     (
         "cuDeviceGetHostAtomicCapabilities",
         Address(crate::generated::unsupported::cuDeviceGetHostAtomicCapabilities as *const c_void),
@@ -189,7 +186,7 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     ("cuDeviceGetUuid", Address(crate::generated::variants::cuDeviceGetUuid as *const c_void)),
     ("cuDeviceGetUuid_v2", Address(crate::exports::cuDeviceGetUuid_v2 as *const c_void)),
-    ("cuDeviceGraphMemTrim", Address(crate::generated::unsupported::cuDeviceGraphMemTrim as *const c_void)),
+    ("cuDeviceGraphMemTrim", Address(crate::exports::cuDeviceGraphMemTrim as *const c_void)),
     ("cuDevicePrimaryCtxGetState", Address(crate::exports::cuDevicePrimaryCtxGetState as *const c_void)),
     (
         "cuDevicePrimaryCtxRelease",
@@ -214,10 +211,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuDeviceRegisterAsyncNotification",
         Address(crate::generated::unsupported::cuDeviceRegisterAsyncNotification as *const c_void),
     ),
-    (
-        "cuDeviceSetGraphMemAttribute",
-        Address(crate::generated::unsupported::cuDeviceSetGraphMemAttribute as *const c_void),
-    ),
+    ("cuDeviceSetGraphMemAttribute", Address(crate::exports::cuDeviceSetGraphMemAttribute as *const c_void)),
     ("cuDeviceSetMemPool", Address(crate::exports::cuDeviceSetMemPool as *const c_void)),
     ("cuDeviceTotalMem", Address(crate::generated::unsupported::cuDeviceTotalMem as *const c_void)),
     ("cuDeviceTotalMem_v2", Address(crate::exports::cuDeviceTotalMem_v2 as *const c_void)),
@@ -275,27 +269,12 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuGraphAddBatchMemOpNode",
         Address(crate::generated::unsupported::cuGraphAddBatchMemOpNode as *const c_void),
     ),
-    (
-        "cuGraphAddChildGraphNode",
-        Address(crate::generated::unsupported::cuGraphAddChildGraphNode as *const c_void),
-    ),
-    (
-        "cuGraphAddDependencies",
-        Address(crate::generated::unsupported::cuGraphAddDependencies as *const c_void),
-    ),
-    (
-        "cuGraphAddDependencies_v2",
-        Address(crate::generated::unsupported::cuGraphAddDependencies_v2 as *const c_void),
-    ),
-    ("cuGraphAddEmptyNode", Address(crate::generated::unsupported::cuGraphAddEmptyNode as *const c_void)),
-    (
-        "cuGraphAddEventRecordNode",
-        Address(crate::generated::unsupported::cuGraphAddEventRecordNode as *const c_void),
-    ),
-    (
-        "cuGraphAddEventWaitNode",
-        Address(crate::generated::unsupported::cuGraphAddEventWaitNode as *const c_void),
-    ),
+    ("cuGraphAddChildGraphNode", Address(crate::exports::cuGraphAddChildGraphNode as *const c_void)),
+    ("cuGraphAddDependencies", Address(crate::exports::cuGraphAddDependencies as *const c_void)),
+    ("cuGraphAddDependencies_v2", Address(crate::exports::cuGraphAddDependencies_v2 as *const c_void)),
+    ("cuGraphAddEmptyNode", Address(crate::exports::cuGraphAddEmptyNode as *const c_void)),
+    ("cuGraphAddEventRecordNode", Address(crate::exports::cuGraphAddEventRecordNode as *const c_void)),
+    ("cuGraphAddEventWaitNode", Address(crate::exports::cuGraphAddEventWaitNode as *const c_void)),
     (
         "cuGraphAddExternalSemaphoresSignalNode",
         Address(crate::generated::unsupported::cuGraphAddExternalSemaphoresSignalNode as *const c_void),
@@ -304,21 +283,15 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuGraphAddExternalSemaphoresWaitNode",
         Address(crate::generated::unsupported::cuGraphAddExternalSemaphoresWaitNode as *const c_void),
     ),
-    ("cuGraphAddHostNode", Address(crate::generated::unsupported::cuGraphAddHostNode as *const c_void)),
-    ("cuGraphAddKernelNode", Address(crate::generated::unsupported::cuGraphAddKernelNode as *const c_void)),
-    (
-        "cuGraphAddKernelNode_v2",
-        Address(crate::generated::unsupported::cuGraphAddKernelNode_v2 as *const c_void),
-    ),
-    (
-        "cuGraphAddMemAllocNode",
-        Address(crate::generated::unsupported::cuGraphAddMemAllocNode as *const c_void),
-    ),
-    ("cuGraphAddMemFreeNode", Address(crate::generated::unsupported::cuGraphAddMemFreeNode as *const c_void)),
-    ("cuGraphAddMemcpyNode", Address(crate::generated::unsupported::cuGraphAddMemcpyNode as *const c_void)),
-    ("cuGraphAddMemsetNode", Address(crate::generated::unsupported::cuGraphAddMemsetNode as *const c_void)),
-    ("cuGraphAddNode", Address(crate::generated::unsupported::cuGraphAddNode as *const c_void)),
-    ("cuGraphAddNode_v2", Address(crate::generated::unsupported::cuGraphAddNode_v2 as *const c_void)),
+    ("cuGraphAddHostNode", Address(crate::exports::cuGraphAddHostNode as *const c_void)),
+    ("cuGraphAddKernelNode", Address(crate::exports::cuGraphAddKernelNode as *const c_void)),
+    ("cuGraphAddKernelNode_v2", Address(crate::exports::cuGraphAddKernelNode_v2 as *const c_void)),
+    ("cuGraphAddMemAllocNode", Address(crate::exports::cuGraphAddMemAllocNode as *const c_void)),
+    ("cuGraphAddMemFreeNode", Address(crate::exports::cuGraphAddMemFreeNode as *const c_void)),
+    ("cuGraphAddMemcpyNode", Address(crate::exports::cuGraphAddMemcpyNode as *const c_void)),
+    ("cuGraphAddMemsetNode", Address(crate::exports::cuGraphAddMemsetNode as *const c_void)),
+    ("cuGraphAddNode", Address(crate::exports::cuGraphAddNode as *const c_void)),
+    ("cuGraphAddNode_v2", Address(crate::exports::cuGraphAddNode_v2 as *const c_void)),
     (
         "cuGraphBatchMemOpNodeGetParams",
         Address(crate::generated::unsupported::cuGraphBatchMemOpNodeGetParams as *const c_void),
@@ -329,49 +302,43 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuGraphChildGraphNodeGetGraph",
-        Address(crate::generated::unsupported::cuGraphChildGraphNodeGetGraph as *const c_void),
+        Address(crate::exports::cuGraphChildGraphNodeGetGraph as *const c_void),
     ),
-    ("cuGraphClone", Address(crate::generated::unsupported::cuGraphClone as *const c_void)),
+    ("cuGraphClone", Address(crate::exports::cuGraphClone as *const c_void)),
     (
         "cuGraphConditionalHandleCreate",
         Address(crate::generated::unsupported::cuGraphConditionalHandleCreate as *const c_void),
     ),
-    ("cuGraphCreate", Address(crate::generated::unsupported::cuGraphCreate as *const c_void)),
-    ("cuGraphDebugDotPrint", Address(crate::generated::unsupported::cuGraphDebugDotPrint as *const c_void)),
-    ("cuGraphDestroy", Address(crate::generated::unsupported::cuGraphDestroy as *const c_void)),
-    ("cuGraphDestroyNode", Address(crate::generated::unsupported::cuGraphDestroyNode as *const c_void)),
+    ("cuGraphCreate", Address(crate::exports::cuGraphCreate as *const c_void)),
+    ("cuGraphDebugDotPrint", Address(crate::exports::cuGraphDebugDotPrint as *const c_void)),
+    ("cuGraphDestroy", Address(crate::exports::cuGraphDestroy as *const c_void)),
+    ("cuGraphDestroyNode", Address(crate::exports::cuGraphDestroyNode as *const c_void)),
     (
         "cuGraphEventRecordNodeGetEvent",
-        Address(crate::generated::unsupported::cuGraphEventRecordNodeGetEvent as *const c_void),
+        Address(crate::exports::cuGraphEventRecordNodeGetEvent as *const c_void),
     ),
     (
         "cuGraphEventRecordNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphEventRecordNodeSetEvent as *const c_void),
+        Address(crate::exports::cuGraphEventRecordNodeSetEvent as *const c_void),
     ),
-    (
-        "cuGraphEventWaitNodeGetEvent",
-        Address(crate::generated::unsupported::cuGraphEventWaitNodeGetEvent as *const c_void),
-    ),
-    (
-        "cuGraphEventWaitNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphEventWaitNodeSetEvent as *const c_void),
-    ),
+    ("cuGraphEventWaitNodeGetEvent", Address(crate::exports::cuGraphEventWaitNodeGetEvent as *const c_void)),
+    ("cuGraphEventWaitNodeSetEvent", Address(crate::exports::cuGraphEventWaitNodeSetEvent as *const c_void)),
     (
         "cuGraphExecBatchMemOpNodeSetParams",
         Address(crate::generated::unsupported::cuGraphExecBatchMemOpNodeSetParams as *const c_void),
     ),
     (
         "cuGraphExecChildGraphNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecChildGraphNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecChildGraphNodeSetParams as *const c_void),
     ),
-    ("cuGraphExecDestroy", Address(crate::generated::unsupported::cuGraphExecDestroy as *const c_void)),
+    ("cuGraphExecDestroy", Address(crate::exports::cuGraphExecDestroy as *const c_void)),
     (
         "cuGraphExecEventRecordNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphExecEventRecordNodeSetEvent as *const c_void),
+        Address(crate::exports::cuGraphExecEventRecordNodeSetEvent as *const c_void),
     ),
     (
         "cuGraphExecEventWaitNodeSetEvent",
-        Address(crate::generated::unsupported::cuGraphExecEventWaitNodeSetEvent as *const c_void),
+        Address(crate::exports::cuGraphExecEventWaitNodeSetEvent as *const c_void),
     ),
     (
         "cuGraphExecExternalSemaphoresSignalNodeSetParams",
@@ -385,33 +352,27 @@ static SYMBOLS: [(&str, Address); 637] = [
             crate::generated::unsupported::cuGraphExecExternalSemaphoresWaitNodeSetParams as *const c_void,
         ),
     ),
-    ("cuGraphExecGetFlags", Address(crate::generated::unsupported::cuGraphExecGetFlags as *const c_void)),
-    (
-        "cuGraphExecHostNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecHostNodeSetParams as *const c_void),
-    ),
+    ("cuGraphExecGetFlags", Address(crate::exports::cuGraphExecGetFlags as *const c_void)),
+    ("cuGraphExecHostNodeSetParams", Address(crate::exports::cuGraphExecHostNodeSetParams as *const c_void)),
     (
         "cuGraphExecKernelNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecKernelNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecKernelNodeSetParams as *const c_void),
     ),
     (
         "cuGraphExecKernelNodeSetParams_v2",
-        Address(crate::generated::unsupported::cuGraphExecKernelNodeSetParams_v2 as *const c_void),
+        Address(crate::exports::cuGraphExecKernelNodeSetParams_v2 as *const c_void),
     ),
     (
         "cuGraphExecMemcpyNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecMemcpyNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecMemcpyNodeSetParams as *const c_void),
     ),
     (
         "cuGraphExecMemsetNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecMemsetNodeSetParams as *const c_void),
+        Address(crate::exports::cuGraphExecMemsetNodeSetParams as *const c_void),
     ),
-    (
-        "cuGraphExecNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphExecNodeSetParams as *const c_void),
-    ),
-    ("cuGraphExecUpdate", Address(crate::generated::unsupported::cuGraphExecUpdate as *const c_void)),
-    ("cuGraphExecUpdate_v2", Address(crate::generated::unsupported::cuGraphExecUpdate_v2 as *const c_void)),
+    ("cuGraphExecNodeSetParams", Address(crate::exports::cuGraphExecNodeSetParams as *const c_void)),
+    ("cuGraphExecUpdate", Address(crate::exports::cuGraphExecUpdate as *const c_void)),
+    ("cuGraphExecUpdate_v2", Address(crate::exports::cuGraphExecUpdate_v2 as *const c_void)),
     (
         "cuGraphExternalSemaphoresSignalNodeGetParams",
         Address(crate::generated::unsupported::cuGraphExternalSemaphoresSignalNodeGetParams as *const c_void),
@@ -428,128 +389,71 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuGraphExternalSemaphoresWaitNodeSetParams",
         Address(crate::generated::unsupported::cuGraphExternalSemaphoresWaitNodeSetParams as *const c_void),
     ),
-    ("cuGraphGetEdges", Address(crate::generated::unsupported::cuGraphGetEdges as *const c_void)),
-    ("cuGraphGetEdges_v2", Address(crate::generated::unsupported::cuGraphGetEdges_v2 as *const c_void)),
-    ("cuGraphGetNodes", Address(crate::generated::unsupported::cuGraphGetNodes as *const c_void)),
-    ("cuGraphGetRootNodes", Address(crate::generated::unsupported::cuGraphGetRootNodes as *const c_void)),
-    (
-        "cuGraphHostNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphHostNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphHostNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphHostNodeSetParams as *const c_void),
-    ),
-    ("cuGraphInstantiate", Address(crate::generated::unsupported::cuGraphInstantiate as *const c_void)),
-    (
-        "cuGraphInstantiateWithFlags",
-        Address(crate::generated::unsupported::cuGraphInstantiateWithFlags as *const c_void),
-    ),
-    (
-        "cuGraphInstantiateWithParams",
-        Address(crate::generated::unsupported::cuGraphInstantiateWithParams as *const c_void),
-    ),
+    ("cuGraphGetEdges", Address(crate::exports::cuGraphGetEdges as *const c_void)),
+    ("cuGraphGetEdges_v2", Address(crate::exports::cuGraphGetEdges_v2 as *const c_void)),
+    ("cuGraphGetNodes", Address(crate::exports::cuGraphGetNodes as *const c_void)),
+    ("cuGraphGetRootNodes", Address(crate::exports::cuGraphGetRootNodes as *const c_void)),
+    ("cuGraphHostNodeGetParams", Address(crate::exports::cuGraphHostNodeGetParams as *const c_void)),
+    ("cuGraphHostNodeSetParams", Address(crate::exports::cuGraphHostNodeSetParams as *const c_void)),
+    ("cuGraphInstantiate", Address(crate::exports::cuGraphInstantiate as *const c_void)),
+    ("cuGraphInstantiateWithFlags", Address(crate::exports::cuGraphInstantiateWithFlags as *const c_void)),
+    ("cuGraphInstantiateWithParams", Address(crate::exports::cuGraphInstantiateWithParams as *const c_void)),
     (
         "cuGraphInstantiateWithParams_ptsz",
-        Address(crate::generated::unsupported::cuGraphInstantiateWithParams_ptsz as *const c_void),
+        Address(crate::generated::variants::cuGraphInstantiateWithParams_ptsz as *const c_void),
     ),
-    ("cuGraphInstantiate_v2", Address(crate::generated::unsupported::cuGraphInstantiate_v2 as *const c_void)),
+    ("cuGraphInstantiate_v2", Address(crate::exports::cuGraphInstantiate_v2 as *const c_void)),
     (
         "cuGraphKernelNodeCopyAttributes",
-        Address(crate::generated::unsupported::cuGraphKernelNodeCopyAttributes as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeCopyAttributes as *const c_void),
     ),
     (
         "cuGraphKernelNodeGetAttribute",
-        Address(crate::generated::unsupported::cuGraphKernelNodeGetAttribute as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeGetAttribute as *const c_void),
     ),
-    (
-        "cuGraphKernelNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphKernelNodeGetParams as *const c_void),
-    ),
+    ("cuGraphKernelNodeGetParams", Address(crate::exports::cuGraphKernelNodeGetParams as *const c_void)),
     (
         "cuGraphKernelNodeGetParams_v2",
-        Address(crate::generated::unsupported::cuGraphKernelNodeGetParams_v2 as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeGetParams_v2 as *const c_void),
     ),
     (
         "cuGraphKernelNodeSetAttribute",
-        Address(crate::generated::unsupported::cuGraphKernelNodeSetAttribute as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeSetAttribute as *const c_void),
     ),
-    (
-        "cuGraphKernelNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphKernelNodeSetParams as *const c_void),
-    ),
+    ("cuGraphKernelNodeSetParams", Address(crate::exports::cuGraphKernelNodeSetParams as *const c_void)),
     (
         "cuGraphKernelNodeSetParams_v2",
-        Address(crate::generated::unsupported::cuGraphKernelNodeSetParams_v2 as *const c_void),
+        Address(crate::exports::cuGraphKernelNodeSetParams_v2 as *const c_void),
     ),
-    ("cuGraphLaunch", Address(crate::generated::unsupported::cuGraphLaunch as *const c_void)),
-    ("cuGraphLaunch_ptsz", Address(crate::generated::unsupported::cuGraphLaunch_ptsz as *const c_void)),
-    (
-        "cuGraphMemAllocNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemAllocNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemFreeNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemFreeNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemcpyNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemcpyNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemcpyNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphMemcpyNodeSetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemsetNodeGetParams",
-        Address(crate::generated::unsupported::cuGraphMemsetNodeGetParams as *const c_void),
-    ),
-    (
-        "cuGraphMemsetNodeSetParams",
-        Address(crate::generated::unsupported::cuGraphMemsetNodeSetParams as *const c_void),
-    ),
-    (
-        "cuGraphNodeFindInClone",
-        Address(crate::generated::unsupported::cuGraphNodeFindInClone as *const c_void),
-    ),
-    (
-        "cuGraphNodeGetDependencies",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependencies as *const c_void),
-    ),
+    ("cuGraphLaunch", Address(crate::exports::cuGraphLaunch as *const c_void)),
+    ("cuGraphLaunch_ptsz", Address(crate::generated::variants::cuGraphLaunch_ptsz as *const c_void)),
+    ("cuGraphMemAllocNodeGetParams", Address(crate::exports::cuGraphMemAllocNodeGetParams as *const c_void)),
+    ("cuGraphMemFreeNodeGetParams", Address(crate::exports::cuGraphMemFreeNodeGetParams as *const c_void)),
+    ("cuGraphMemcpyNodeGetParams", Address(crate::exports::cuGraphMemcpyNodeGetParams as *const c_void)),
+    ("cuGraphMemcpyNodeSetParams", Address(crate::exports::cuGraphMemcpyNodeSetParams as *const c_void)),
+    ("cuGraphMemsetNodeGetParams", Address(crate::exports::cuGraphMemsetNodeGetParams as *const c_void)),
+    ("cuGraphMemsetNodeSetParams", Address(crate::exports::cuGraphMemsetNodeSetParams as *const c_void)),
+    ("cuGraphNodeFindInClone", Address(crate::exports::cuGraphNodeFindInClone as *const c_void)),
+    ("cuGraphNodeGetDependencies", Address(crate::exports::cuGraphNodeGetDependencies as *const c_void)),
     (
         "cuGraphNodeGetDependencies_v2",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependencies_v2 as *const c_void),
+        Address(crate::exports::cuGraphNodeGetDependencies_v2 as *const c_void),
     ),
-    (
-        "cuGraphNodeGetDependentNodes",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependentNodes as *const c_void),
-    ),
+    ("cuGraphNodeGetDependentNodes", Address(crate::exports::cuGraphNodeGetDependentNodes as *const c_void)),
     (
         "cuGraphNodeGetDependentNodes_v2",
-        Address(crate::generated::unsupported::cuGraphNodeGetDependentNodes_v2 as *const c_void),
+        Address(crate::exports::cuGraphNodeGetDependentNodes_v2 as *const c_void),
     ),
-    ("cuGraphNodeGetEnabled", Address(crate::generated::unsupported::cuGraphNodeGetEnabled as *const c_void)),
-    ("cuGraphNodeGetType", Address(crate::generated::unsupported::cuGraphNodeGetType as *const c_void)),
-    ("cuGraphNodeSetEnabled", Address(crate::generated::unsupported::cuGraphNodeSetEnabled as *const c_void)),
-    ("cuGraphNodeSetParams", Address(crate::generated::unsupported::cuGraphNodeSetParams as *const c_void)),
-    (
-        "cuGraphReleaseUserObject",
-        Address(crate::generated::unsupported::cuGraphReleaseUserObject as *const c_void),
-    ),
-    (
-        "cuGraphRemoveDependencies",
-        Address(crate::generated::unsupported::cuGraphRemoveDependencies as *const c_void),
-    ),
-    (
-        "cuGraphRemoveDependencies_v2",
-        Address(crate::generated::unsupported::cuGraphRemoveDependencies_v2 as *const c_void),
-    ),
-    (
-        "cuGraphRetainUserObject",
-        Address(crate::generated::unsupported::cuGraphRetainUserObject as *const c_void),
-    ),
-    ("cuGraphUpload", Address(crate::generated::unsupported::cuGraphUpload as *const c_void)),
-    ("cuGraphUpload_ptsz", Address(crate::generated::unsupported::cuGraphUpload_ptsz as *const c_void)),
+    ("cuGraphNodeGetEnabled", Address(crate::exports::cuGraphNodeGetEnabled as *const c_void)),
+    ("cuGraphNodeGetType", Address(crate::exports::cuGraphNodeGetType as *const c_void)),
+    ("cuGraphNodeSetEnabled", Address(crate::exports::cuGraphNodeSetEnabled as *const c_void)),
+    ("cuGraphNodeSetParams", Address(crate::exports::cuGraphNodeSetParams as *const c_void)),
+    ("cuGraphReleaseUserObject", Address(crate::exports::cuGraphReleaseUserObject as *const c_void)),
+    ("cuGraphRemoveDependencies", Address(crate::exports::cuGraphRemoveDependencies as *const c_void)),
+    ("cuGraphRemoveDependencies_v2", Address(crate::exports::cuGraphRemoveDependencies_v2 as *const c_void)),
+    ("cuGraphRetainUserObject", Address(crate::exports::cuGraphRetainUserObject as *const c_void)),
+    ("cuGraphUpload", Address(crate::exports::cuGraphUpload as *const c_void)),
+    ("cuGraphUpload_ptsz", Address(crate::generated::variants::cuGraphUpload_ptsz as *const c_void)),
     (
         "cuGraphicsMapResources",
         Address(crate::generated::unsupported::cuGraphicsMapResources as *const c_void),
@@ -1096,26 +1000,20 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuStreamBatchMemOp_v2_ptsz",
         Address(crate::generated::unsupported::cuStreamBatchMemOp_v2_ptsz as *const c_void),
     ),
-    ("cuStreamBeginCapture", Address(crate::generated::unsupported::cuStreamBeginCapture as *const c_void)),
-    (
-        "cuStreamBeginCaptureToGraph",
-        Address(crate::generated::unsupported::cuStreamBeginCaptureToGraph as *const c_void),
-    ),
+    ("cuStreamBeginCapture", Address(crate::exports::cuStreamBeginCapture as *const c_void)),
+    ("cuStreamBeginCaptureToGraph", Address(crate::exports::cuStreamBeginCaptureToGraph as *const c_void)),
     (
         "cuStreamBeginCaptureToGraph_ptsz",
-        Address(crate::generated::unsupported::cuStreamBeginCaptureToGraph_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamBeginCaptureToGraph_ptsz as *const c_void),
     ),
     (
         "cuStreamBeginCapture_ptsz",
-        Address(crate::generated::unsupported::cuStreamBeginCapture_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamBeginCapture_ptsz as *const c_void),
     ),
-    (
-        "cuStreamBeginCapture_v2",
-        Address(crate::generated::unsupported::cuStreamBeginCapture_v2 as *const c_void),
-    ),
+    ("cuStreamBeginCapture_v2", Address(crate::exports::cuStreamBeginCapture_v2 as *const c_void)),
     (
         "cuStreamBeginCapture_v2_ptsz",
-        Address(crate::generated::unsupported::cuStreamBeginCapture_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamBeginCapture_v2_ptsz as *const c_void),
     ),
     ("cuStreamCopyAttributes", Address(crate::generated::remoted::cuStreamCopyAttributes as *const c_void)),
     (
@@ -1129,10 +1027,10 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     ("cuStreamDestroy", Address(crate::generated::variants::cuStreamDestroy as *const c_void)),
     ("cuStreamDestroy_v2", Address(crate::generated::remoted::cuStreamDestroy_v2 as *const c_void)),
-    ("cuStreamEndCapture", Address(crate::generated::unsupported::cuStreamEndCapture as *const c_void)),
+    ("cuStreamEndCapture", Address(crate::exports::cuStreamEndCapture as *const c_void)),
     (
         "cuStreamEndCapture_ptsz",
-        Address(crate::generated::unsupported::cuStreamEndCapture_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamEndCapture_ptsz as *const c_void),
     ),
     ("cuStreamGetAttribute", Address(crate::generated::unsupported::cuStreamGetAttribute as *const c_void)),
     (
@@ -1189,19 +1087,19 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuStreamUpdateCaptureDependencies",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies as *const c_void),
+        Address(crate::exports::cuStreamUpdateCaptureDependencies as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies_ptsz",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamUpdateCaptureDependencies_ptsz as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies_v2",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_v2 as *const c_void),
+        Address(crate::exports::cuStreamUpdateCaptureDependencies_v2 as *const c_void),
     ),
     (
         "cuStreamUpdateCaptureDependencies_v2_ptsz",
-        Address(crate::generated::unsupported::cuStreamUpdateCaptureDependencies_v2_ptsz as *const c_void),
+        Address(crate::generated::variants::cuStreamUpdateCaptureDependencies_v2_ptsz as *const c_void),
     ),
     ("cuStreamWaitEvent", Address(crate::generated::remoted::cuStreamWaitEvent as *const c_void)),
     ("cuStreamWaitEvent_ptsz", Address(crate::generated::variants::cuStreamWaitEvent_ptsz as *const c_void)),
@@ -1378,9 +1276,9 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuThreadExchangeStreamCaptureMode",
         Address(crate::exports::cuThreadExchangeStreamCaptureMode as *const c_void),
     ),
-    ("cuUserObjectCreate", Address(crate::generated::unsupported::cuUserObjectCreate as *const c_void)),
-    ("cuUserObjectRelease", Address(crate::generated::unsupported::cuUserObjectRelease as *const c_void)),
-    ("cuUserObjectRetain", Address(crate::generated::unsupported::cuUserObjectRetain as *const c_void)),
+    ("cuUserObjectCreate", Address(crate::exports::cuUserObjectCreate as *const c_void)),
+    ("cuUserObjectRelease", Address(crate::exports::cuUserObjectRelease as *const c_void)),
+    ("cuUserObjectRetain", Address(crate::exports::cuUserObjectRetain as *const c_void)),
     (
         "cuWaitExternalSemaphoresAsync",
         Address(crate::generated::unsupported::cuWaitExternalSemaphoresAsync as *const c_void),
@@ -1411,17 +1309,20 @@ const _: cuda_abi::PFN_cuDeviceGetAttribute = crate::exports::cuDeviceGetAttribu
 const _: cuda_abi::PFN_cuDeviceGetByPCIBusId = crate::exports::cuDeviceGetByPCIBusId;
 const _: cuda_abi::PFN_cuDeviceGetCount = crate::exports::cuDeviceGetCount;
 const _: cuda_abi::PFN_cuDeviceGetDefaultMemPool = crate::exports::cuDeviceGetDefaultMemPool;
+const _: cuda_abi::PFN_cuDeviceGetGraphMemAttribute = crate::exports::cuDeviceGetGraphMemAttribute;
 const _: cuda_abi::PFN_cuDeviceGetMemPool = crate::exports::cuDeviceGetMemPool;
 const _: cuda_abi::PFN_cuDeviceGetName = crate::exports::cuDeviceGetName;
 const _: cuda_abi::PFN_cuDeviceGetP2PAttribute = crate::exports::cuDeviceGetP2PAttribute;
 const _: cuda_abi::PFN_cuDeviceGetPCIBusId = crate::exports::cuDeviceGetPCIBusId;
 const _: cuda_abi::PFN_cuDeviceGetProperties = crate::exports::cuDeviceGetProperties;
 const _: cuda_abi::PFN_cuDeviceGetUuid_v2 = crate::exports::cuDeviceGetUuid_v2;
+const _: cuda_abi::PFN_cuDeviceGraphMemTrim = crate::exports::cuDeviceGraphMemTrim;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxGetState = crate::exports::cuDevicePrimaryCtxGetState;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxRelease_v2 = crate::exports::cuDevicePrimaryCtxRelease_v2;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxReset_v2 = crate::exports::cuDevicePrimaryCtxReset_v2;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxRetain = crate::exports::cuDevicePrimaryCtxRetain;
 const _: cuda_abi::PFN_cuDevicePrimaryCtxSetFlags_v2 = crate::exports::cuDevicePrimaryCtxSetFlags_v2;
+const _: cuda_abi::PFN_cuDeviceSetGraphMemAttribute = crate::exports::cuDeviceSetGraphMemAttribute;
 const _: cuda_abi::PFN_cuDeviceSetMemPool = crate::exports::cuDeviceSetMemPool;
 const _: cuda_abi::PFN_cuDeviceTotalMem_v2 = crate::exports::cuDeviceTotalMem_v2;
 const _: cuda_abi::PFN_cuDriverGetVersion = crate::exports::cuDriverGetVersion;
@@ -1434,6 +1335,84 @@ const _: cuda_abi::PFN_cuGetErrorString = crate::exports::cuGetErrorString;
 const _: cuda_abi::PFN_cuGetExportTable = crate::exports::cuGetExportTable;
 const _: cuda_abi::PFN_cuGetProcAddress = crate::exports::cuGetProcAddress;
 const _: cuda_abi::PFN_cuGetProcAddress_v2 = crate::exports::cuGetProcAddress_v2;
+const _: cuda_abi::PFN_cuGraphAddChildGraphNode = crate::exports::cuGraphAddChildGraphNode;
+const _: cuda_abi::PFN_cuGraphAddDependencies = crate::exports::cuGraphAddDependencies;
+const _: cuda_abi::PFN_cuGraphAddDependencies_v2 = crate::exports::cuGraphAddDependencies_v2;
+const _: cuda_abi::PFN_cuGraphAddEmptyNode = crate::exports::cuGraphAddEmptyNode;
+const _: cuda_abi::PFN_cuGraphAddEventRecordNode = crate::exports::cuGraphAddEventRecordNode;
+const _: cuda_abi::PFN_cuGraphAddEventWaitNode = crate::exports::cuGraphAddEventWaitNode;
+const _: cuda_abi::PFN_cuGraphAddHostNode = crate::exports::cuGraphAddHostNode;
+const _: cuda_abi::PFN_cuGraphAddKernelNode = crate::exports::cuGraphAddKernelNode;
+const _: cuda_abi::PFN_cuGraphAddKernelNode_v2 = crate::exports::cuGraphAddKernelNode_v2;
+const _: cuda_abi::PFN_cuGraphAddMemAllocNode = crate::exports::cuGraphAddMemAllocNode;
+const _: cuda_abi::PFN_cuGraphAddMemFreeNode = crate::exports::cuGraphAddMemFreeNode;
+const _: cuda_abi::PFN_cuGraphAddMemcpyNode = crate::exports::cuGraphAddMemcpyNode;
+const _: cuda_abi::PFN_cuGraphAddMemsetNode = crate::exports::cuGraphAddMemsetNode;
+const _: cuda_abi::PFN_cuGraphAddNode = crate::exports::cuGraphAddNode;
+const _: cuda_abi::PFN_cuGraphAddNode_v2 = crate::exports::cuGraphAddNode_v2;
+const _: cuda_abi::PFN_cuGraphChildGraphNodeGetGraph = crate::exports::cuGraphChildGraphNodeGetGraph;
+const _: cuda_abi::PFN_cuGraphClone = crate::exports::cuGraphClone;
+const _: cuda_abi::PFN_cuGraphCreate = crate::exports::cuGraphCreate;
+const _: cuda_abi::PFN_cuGraphDebugDotPrint = crate::exports::cuGraphDebugDotPrint;
+const _: cuda_abi::PFN_cuGraphDestroy = crate::exports::cuGraphDestroy;
+const _: cuda_abi::PFN_cuGraphDestroyNode = crate::exports::cuGraphDestroyNode;
+const _: cuda_abi::PFN_cuGraphEventRecordNodeGetEvent = crate::exports::cuGraphEventRecordNodeGetEvent;
+const _: cuda_abi::PFN_cuGraphEventRecordNodeSetEvent = crate::exports::cuGraphEventRecordNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphEventWaitNodeGetEvent = crate::exports::cuGraphEventWaitNodeGetEvent;
+const _: cuda_abi::PFN_cuGraphEventWaitNodeSetEvent = crate::exports::cuGraphEventWaitNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphExecChildGraphNodeSetParams =
+    crate::exports::cuGraphExecChildGraphNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecDestroy = crate::exports::cuGraphExecDestroy;
+const _: cuda_abi::PFN_cuGraphExecEventRecordNodeSetEvent =
+    crate::exports::cuGraphExecEventRecordNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphExecEventWaitNodeSetEvent = crate::exports::cuGraphExecEventWaitNodeSetEvent;
+const _: cuda_abi::PFN_cuGraphExecGetFlags = crate::exports::cuGraphExecGetFlags;
+const _: cuda_abi::PFN_cuGraphExecHostNodeSetParams = crate::exports::cuGraphExecHostNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecKernelNodeSetParams = crate::exports::cuGraphExecKernelNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecKernelNodeSetParams_v2 = crate::exports::cuGraphExecKernelNodeSetParams_v2;
+const _: cuda_abi::PFN_cuGraphExecMemcpyNodeSetParams = crate::exports::cuGraphExecMemcpyNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecMemsetNodeSetParams = crate::exports::cuGraphExecMemsetNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecNodeSetParams = crate::exports::cuGraphExecNodeSetParams;
+const _: cuda_abi::PFN_cuGraphExecUpdate = crate::exports::cuGraphExecUpdate;
+const _: cuda_abi::PFN_cuGraphExecUpdate_v2 = crate::exports::cuGraphExecUpdate_v2;
+const _: cuda_abi::PFN_cuGraphGetEdges = crate::exports::cuGraphGetEdges;
+const _: cuda_abi::PFN_cuGraphGetEdges_v2 = crate::exports::cuGraphGetEdges_v2;
+const _: cuda_abi::PFN_cuGraphGetNodes = crate::exports::cuGraphGetNodes;
+const _: cuda_abi::PFN_cuGraphGetRootNodes = crate::exports::cuGraphGetRootNodes;
+const _: cuda_abi::PFN_cuGraphHostNodeGetParams = crate::exports::cuGraphHostNodeGetParams;
+const _: cuda_abi::PFN_cuGraphHostNodeSetParams = crate::exports::cuGraphHostNodeSetParams;
+const _: cuda_abi::PFN_cuGraphInstantiate = crate::exports::cuGraphInstantiate;
+const _: cuda_abi::PFN_cuGraphInstantiateWithFlags = crate::exports::cuGraphInstantiateWithFlags;
+const _: cuda_abi::PFN_cuGraphInstantiateWithParams = crate::exports::cuGraphInstantiateWithParams;
+const _: cuda_abi::PFN_cuGraphInstantiate_v2 = crate::exports::cuGraphInstantiate_v2;
+const _: cuda_abi::PFN_cuGraphKernelNodeCopyAttributes = crate::exports::cuGraphKernelNodeCopyAttributes;
+const _: cuda_abi::PFN_cuGraphKernelNodeGetAttribute = crate::exports::cuGraphKernelNodeGetAttribute;
+const _: cuda_abi::PFN_cuGraphKernelNodeGetParams = crate::exports::cuGraphKernelNodeGetParams;
+const _: cuda_abi::PFN_cuGraphKernelNodeGetParams_v2 = crate::exports::cuGraphKernelNodeGetParams_v2;
+const _: cuda_abi::PFN_cuGraphKernelNodeSetAttribute = crate::exports::cuGraphKernelNodeSetAttribute;
+const _: cuda_abi::PFN_cuGraphKernelNodeSetParams = crate::exports::cuGraphKernelNodeSetParams;
+const _: cuda_abi::PFN_cuGraphKernelNodeSetParams_v2 = crate::exports::cuGraphKernelNodeSetParams_v2;
+const _: cuda_abi::PFN_cuGraphLaunch = crate::exports::cuGraphLaunch;
+const _: cuda_abi::PFN_cuGraphMemAllocNodeGetParams = crate::exports::cuGraphMemAllocNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemFreeNodeGetParams = crate::exports::cuGraphMemFreeNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemcpyNodeGetParams = crate::exports::cuGraphMemcpyNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemcpyNodeSetParams = crate::exports::cuGraphMemcpyNodeSetParams;
+const _: cuda_abi::PFN_cuGraphMemsetNodeGetParams = crate::exports::cuGraphMemsetNodeGetParams;
+const _: cuda_abi::PFN_cuGraphMemsetNodeSetParams = crate::exports::cuGraphMemsetNodeSetParams;
+const _: cuda_abi::PFN_cuGraphNodeFindInClone = crate::exports::cuGraphNodeFindInClone;
+const _: cuda_abi::PFN_cuGraphNodeGetDependencies = crate::exports::cuGraphNodeGetDependencies;
+const _: cuda_abi::PFN_cuGraphNodeGetDependencies_v2 = crate::exports::cuGraphNodeGetDependencies_v2;
+const _: cuda_abi::PFN_cuGraphNodeGetDependentNodes = crate::exports::cuGraphNodeGetDependentNodes;
+const _: cuda_abi::PFN_cuGraphNodeGetDependentNodes_v2 = crate::exports::cuGraphNodeGetDependentNodes_v2;
+const _: cuda_abi::PFN_cuGraphNodeGetEnabled = crate::exports::cuGraphNodeGetEnabled;
+const _: cuda_abi::PFN_cuGraphNodeGetType = crate::exports::cuGraphNodeGetType;
+const _: cuda_abi::PFN_cuGraphNodeSetEnabled = crate::exports::cuGraphNodeSetEnabled;
+const _: cuda_abi::PFN_cuGraphNodeSetParams = crate::exports::cuGraphNodeSetParams;
+const _: cuda_abi::PFN_cuGraphReleaseUserObject = crate::exports::cuGraphReleaseUserObject;
+const _: cuda_abi::PFN_cuGraphRemoveDependencies = crate::exports::cuGraphRemoveDependencies;
+const _: cuda_abi::PFN_cuGraphRemoveDependencies_v2 = crate::exports::cuGraphRemoveDependencies_v2;
+const _: cuda_abi::PFN_cuGraphRetainUserObject = crate::exports::cuGraphRetainUserObject;
+const _: cuda_abi::PFN_cuGraphUpload = crate::exports::cuGraphUpload;
 const _: cuda_abi::PFN_cuInit = crate::exports::cuInit;
 const _: cuda_abi::PFN_cuKernelGetAttribute = crate::exports::cuKernelGetAttribute;
 const _: cuda_abi::PFN_cuKernelGetFunction = crate::exports::cuKernelGetFunction;
@@ -1498,6 +1477,10 @@ const _: cuda_abi::PFN_cuModuleUnload = crate::exports::cuModuleUnload;
 const _: cuda_abi::PFN_cuPointerGetAttribute = crate::exports::cuPointerGetAttribute;
 const _: cuda_abi::PFN_cuPointerGetAttributes = crate::exports::cuPointerGetAttributes;
 const _: cuda_abi::PFN_cuStreamAddCallback = crate::exports::cuStreamAddCallback;
+const _: cuda_abi::PFN_cuStreamBeginCapture = crate::exports::cuStreamBeginCapture;
+const _: cuda_abi::PFN_cuStreamBeginCaptureToGraph = crate::exports::cuStreamBeginCaptureToGraph;
+const _: cuda_abi::PFN_cuStreamBeginCapture_v2 = crate::exports::cuStreamBeginCapture_v2;
+const _: cuda_abi::PFN_cuStreamEndCapture = crate::exports::cuStreamEndCapture;
 const _: cuda_abi::PFN_cuStreamGetCaptureInfo = crate::exports::cuStreamGetCaptureInfo;
 const _: cuda_abi::PFN_cuStreamGetCaptureInfo_v2 = crate::exports::cuStreamGetCaptureInfo_v2;
 const _: cuda_abi::PFN_cuStreamGetCaptureInfo_v3 = crate::exports::cuStreamGetCaptureInfo_v3;
@@ -1508,7 +1491,13 @@ const _: cuda_abi::PFN_cuStreamGetFlags = crate::exports::cuStreamGetFlags;
 const _: cuda_abi::PFN_cuStreamGetId = crate::exports::cuStreamGetId;
 const _: cuda_abi::PFN_cuStreamGetPriority = crate::exports::cuStreamGetPriority;
 const _: cuda_abi::PFN_cuStreamIsCapturing = crate::exports::cuStreamIsCapturing;
+const _: cuda_abi::PFN_cuStreamUpdateCaptureDependencies = crate::exports::cuStreamUpdateCaptureDependencies;
+const _: cuda_abi::PFN_cuStreamUpdateCaptureDependencies_v2 =
+    crate::exports::cuStreamUpdateCaptureDependencies_v2;
 const _: cuda_abi::PFN_cuThreadExchangeStreamCaptureMode = crate::exports::cuThreadExchangeStreamCaptureMode;
+const _: cuda_abi::PFN_cuUserObjectCreate = crate::exports::cuUserObjectCreate;
+const _: cuda_abi::PFN_cuUserObjectRelease = crate::exports::cuUserObjectRelease;
+const _: cuda_abi::PFN_cuUserObjectRetain = crate::exports::cuUserObjectRetain;
 
 #[cfg(test)]
 mod tests {

@@ -88,6 +88,28 @@ pub unsafe extern "C" fn cuEventRecord_ptsz(hEvent: CUevent, hStream: CUstream) 
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
+    phGraphExec: *mut CUgraphExec,
+    hGraph: CUgraph,
+    instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuGraphInstantiateWithParams(phGraphExec, hGraph, instantiateParams) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphLaunch_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuGraphLaunch(hGraphExec, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGraphUpload_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuGraphUpload(hGraphExec, per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
     f: CUfunction,
     gridDimX: u32,
@@ -607,6 +629,43 @@ pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
 }
 
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
+    hStream: CUstream,
+    hGraph: CUgraph,
+    dependencies: *const CUgraphNode,
+    dependencyData: *const CUgraphEdgeData,
+    numDependencies: usize,
+    mode: CUstreamCaptureMode,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamBeginCaptureToGraph(
+            per_thread(hStream),
+            hGraph,
+            dependencies,
+            dependencyData,
+            numDependencies,
+            mode,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(hStream: CUstream) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamBeginCapture(per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(
+    hStream: CUstream,
+    mode: CUstreamCaptureMode,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamBeginCapture_v2(per_thread(hStream), mode) }
+}
+
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(dst: CUstream, src: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamCopyAttributes(per_thread(dst), per_thread(src)) }
@@ -616,6 +675,12 @@ pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(dst: CUstream, src: CUstrea
 pub unsafe extern "C" fn cuStreamDestroy(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamDestroy_v2(hStream) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamEndCapture_ptsz(hStream: CUstream, phGraph: *mut CUgraph) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe { crate::exports::cuStreamEndCapture(per_thread(hStream), phGraph) }
 }
 
 #[unsafe(no_mangle)]
@@ -733,6 +798,44 @@ pub unsafe extern "C" fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult {
 pub unsafe extern "C" fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamSynchronize(per_thread(hStream)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
+    hStream: CUstream,
+    dependencies: *mut CUgraphNode,
+    numDependencies: usize,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamUpdateCaptureDependencies(
+            per_thread(hStream),
+            dependencies,
+            numDependencies,
+            flags,
+        )
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
+    hStream: CUstream,
+    dependencies: *mut CUgraphNode,
+    dependencyData: *const CUgraphEdgeData,
+    numDependencies: usize,
+    flags: u32,
+) -> CUresult {
+    // SAFETY: the caller keeps the contract of this call, which the other one shares.
+    unsafe {
+        crate::exports::cuStreamUpdateCaptureDependencies_v2(
+            per_thread(hStream),
+            dependencies,
+            dependencyData,
+            numDependencies,
+            flags,
+        )
+    }
 }
 
 #[unsafe(no_mangle)]

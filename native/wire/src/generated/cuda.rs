@@ -28,6 +28,13 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         18 => "farpoolPullToDevice",
         19 => "farpoolCallbackDone",
         20 => "farpoolDefaultPool",
+        21 => "farpoolGraphBegin",
+        22 => "farpoolGraphNode",
+        23 => "farpoolGraphNodeSet",
+        24 => "farpoolGraphInput",
+        25 => "farpoolGraphPull",
+        26 => "farpoolGraphCall",
+        27 => "farpoolGraphOutput",
         32 => "farpoolFence",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
@@ -598,6 +605,60 @@ impl AttributeValue {
     }
 }
 
+/// A node of a graph that another one waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphEdge {
+    pub from: u32,
+}
+impl GraphEdge {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 4;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u32(self.from);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { from: reader.take_u32() }
+    }
+}
+
+/// An event that a graph records or waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphEvent {
+    pub event: u64,
+}
+impl GraphEvent {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 8;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.event);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { event: reader.take_u64() }
+    }
+}
+
+/// Bytes of the worker's memory that stand for the client's while a graph runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GraphSlot {
+    pub size: u64,
+}
+impl GraphSlot {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 8;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.size);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { size: reader.take_u64() }
+    }
+}
+
 /// One attribute of a launch; the value is CUDA's 64-byte union.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LaunchAttribute {
@@ -771,6 +832,263 @@ impl<'a> Request<'a> for FarpoolDefaultPool {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { pool: MemoryPool::from_raw(reader.take_u64()), device: reader.take_i32() }
+    }
+}
+
+/// Request of `farpoolGraphBegin`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphBegin {
+    pub graph: u64,
+    pub slots: Vec<GraphSlot>,
+}
+
+impl<'a> Request<'a> for FarpoolGraphBegin {
+    const CALL: CallId = CallId(21);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.graph);
+        writer.put_u32(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        for item in &self.slots {
+            item.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            graph: reader.take_u64(),
+            slots: (0..reader.take_count(GraphSlot::SIZE)).map(|_| GraphSlot::decode(reader)).collect(),
+        }
+    }
+}
+
+/// Request of `farpoolGraphNode`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphNode<'a> {
+    pub graph: u64,
+    pub context: u32,
+    pub kind: u32,
+    pub target: u64,
+    pub numbers: [u64; 16],
+    pub after: Vec<GraphEdge>,
+    pub attributes: Vec<LaunchAttribute>,
+    pub data: &'a [u8],
+}
+
+impl<'a> Request<'a> for FarpoolGraphNode<'a> {
+    const CALL: CallId = CallId(22);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.graph);
+        writer.put_u32(self.context);
+        writer.put_u32(self.kind);
+        writer.put_u64(self.target);
+        for item in self.numbers {
+            writer.put_u64(item);
+        }
+        writer.put_u32(u32::try_from(self.after.len()).unwrap_or(u32::MAX));
+        for item in &self.after {
+            item.encode(writer);
+        }
+        writer.put_u32(u32::try_from(self.attributes.len()).unwrap_or(u32::MAX));
+        for item in &self.attributes {
+            item.encode(writer);
+        }
+        writer.put_raw(self.data);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            graph: reader.take_u64(),
+            context: reader.take_u32(),
+            kind: reader.take_u32(),
+            target: reader.take_u64(),
+            numbers: std::array::from_fn(|_| reader.take_u64()),
+            after: (0..reader.take_count(GraphEdge::SIZE)).map(|_| GraphEdge::decode(reader)).collect(),
+            attributes: (0..reader.take_count(LaunchAttribute::SIZE))
+                .map(|_| LaunchAttribute::decode(reader))
+                .collect(),
+            data: take_rest(reader),
+        }
+    }
+}
+
+/// Request of `farpoolGraphNodeSet`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphNodeSet<'a> {
+    pub exec: GraphExec,
+    pub node: u32,
+    pub context: u32,
+    pub kind: u32,
+    pub target: u64,
+    pub numbers: [u64; 16],
+    pub attributes: Vec<LaunchAttribute>,
+    pub data: &'a [u8],
+}
+
+impl<'a> Request<'a> for FarpoolGraphNodeSet<'a> {
+    const CALL: CallId = CallId(23);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.exec.raw());
+        writer.put_u32(self.node);
+        writer.put_u32(self.context);
+        writer.put_u32(self.kind);
+        writer.put_u64(self.target);
+        for item in self.numbers {
+            writer.put_u64(item);
+        }
+        writer.put_u32(u32::try_from(self.attributes.len()).unwrap_or(u32::MAX));
+        for item in &self.attributes {
+            item.encode(writer);
+        }
+        writer.put_raw(self.data);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            exec: GraphExec::from_raw(reader.take_u64()),
+            node: reader.take_u32(),
+            context: reader.take_u32(),
+            kind: reader.take_u32(),
+            target: reader.take_u64(),
+            numbers: std::array::from_fn(|_| reader.take_u64()),
+            attributes: (0..reader.take_count(LaunchAttribute::SIZE))
+                .map(|_| LaunchAttribute::decode(reader))
+                .collect(),
+            data: take_rest(reader),
+        }
+    }
+}
+
+/// Request of `farpoolGraphInput`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphInput<'a> {
+    pub launch: u64,
+    pub slot: u32,
+    pub offset: u64,
+    pub data: &'a [u8],
+}
+
+impl<'a> Request<'a> for FarpoolGraphInput<'a> {
+    const CALL: CallId = CallId(24);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.launch);
+        writer.put_u32(self.slot);
+        writer.put_u64(self.offset);
+        writer.put_bytes(self.data);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            launch: reader.take_u64(),
+            slot: reader.take_u32(),
+            offset: reader.take_u64(),
+            data: reader.take_bytes(),
+        }
+    }
+}
+
+/// Request of `farpoolGraphPull`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphPull {
+    pub launch: u64,
+    pub slot: u32,
+    pub offset: u64,
+    pub token: u64,
+}
+
+impl<'a> Request<'a> for FarpoolGraphPull {
+    const CALL: CallId = CallId(25);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.launch);
+        writer.put_u32(self.slot);
+        writer.put_u64(self.offset);
+        writer.put_u64(self.token);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            launch: reader.take_u64(),
+            slot: reader.take_u32(),
+            offset: reader.take_u64(),
+            token: reader.take_u64(),
+        }
+    }
+}
+
+/// Request of `farpoolGraphCall`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphCall {
+    pub launch: u64,
+    pub slot: u32,
+    pub token: u64,
+}
+
+impl<'a> Request<'a> for FarpoolGraphCall {
+    const CALL: CallId = CallId(26);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.launch);
+        writer.put_u32(self.slot);
+        writer.put_u64(self.token);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { launch: reader.take_u64(), slot: reader.take_u32(), token: reader.take_u64() }
+    }
+}
+
+/// Request of `farpoolGraphOutput`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphOutput {
+    pub launch: u64,
+    pub slot: u32,
+    pub offset: u64,
+    pub size: u64,
+}
+
+impl<'a> Request<'a> for FarpoolGraphOutput {
+    const CALL: CallId = CallId(27);
+    type Reply = FarpoolGraphOutputReply;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.launch);
+        writer.put_u32(self.slot);
+        writer.put_u64(self.offset);
+        writer.put_u64(self.size);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            launch: reader.take_u64(),
+            slot: reader.take_u32(),
+            offset: reader.take_u64(),
+            size: reader.take_u64(),
+        }
+    }
+}
+
+/// Reply to `farpoolGraphOutput`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGraphOutputReply {
+    pub data: Vec<u8>,
+}
+
+impl Reply for FarpoolGraphOutputReply {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_raw(&self.data);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { data: take_rest(reader).to_vec() }
     }
 }
 
@@ -3606,5 +3924,132 @@ impl Reply for CuDeviceGetTexture1DLinearMaxWidthReply {
 
     fn decode(reader: &mut Reader<'_>) -> Self {
         Self { maxWidthInElements: reader.take_u64() }
+    }
+}
+
+/// Request of `cuGraphExecDestroy`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuGraphExecDestroy {
+    pub exec: GraphExec,
+}
+
+impl<'a> Request<'a> for CuGraphExecDestroy {
+    const CALL: CallId = CallId(5668);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.exec.raw());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { exec: GraphExec::from_raw(reader.take_u64()) }
+    }
+}
+
+/// Request of `cuGraphInstantiateWithFlags`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuGraphInstantiateWithFlags {
+    pub exec: GraphExec,
+    pub graph: u64,
+    pub flags: u64,
+}
+
+impl<'a> Request<'a> for CuGraphInstantiateWithFlags {
+    const CALL: CallId = CallId(5694);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.exec.raw());
+        writer.put_u64(self.graph);
+        writer.put_u64(self.flags);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            exec: GraphExec::from_raw(reader.take_u64()),
+            graph: reader.take_u64(),
+            flags: reader.take_u64(),
+        }
+    }
+}
+
+/// Request of `cuGraphLaunch`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuGraphLaunch {
+    pub exec: GraphExec,
+    pub launch: u64,
+    pub stream: Stream,
+    pub events: Vec<GraphEvent>,
+}
+
+impl<'a> Request<'a> for CuGraphLaunch {
+    const CALL: CallId = CallId(5703);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.exec.raw());
+        writer.put_u64(self.launch);
+        writer.put_u64(self.stream.raw());
+        writer.put_u32(u32::try_from(self.events.len()).unwrap_or(u32::MAX));
+        for item in &self.events {
+            item.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            exec: GraphExec::from_raw(reader.take_u64()),
+            launch: reader.take_u64(),
+            stream: Stream::from_raw(reader.take_u64()),
+            events: (0..reader.take_count(GraphEvent::SIZE)).map(|_| GraphEvent::decode(reader)).collect(),
+        }
+    }
+}
+
+/// Request of `cuGraphNodeSetEnabled`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuGraphNodeSetEnabled {
+    pub exec: GraphExec,
+    pub node: u32,
+    pub enabled: u32,
+}
+
+impl<'a> Request<'a> for CuGraphNodeSetEnabled {
+    const CALL: CallId = CallId(5717);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.exec.raw());
+        writer.put_u32(self.node);
+        writer.put_u32(self.enabled);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            exec: GraphExec::from_raw(reader.take_u64()),
+            node: reader.take_u32(),
+            enabled: reader.take_u32(),
+        }
+    }
+}
+
+/// Request of `cuGraphUpload`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuGraphUpload {
+    pub exec: GraphExec,
+    pub stream: Stream,
+}
+
+impl<'a> Request<'a> for CuGraphUpload {
+    const CALL: CallId = CallId(5723);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.exec.raw());
+        writer.put_u64(self.stream.raw());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { exec: GraphExec::from_raw(reader.take_u64()), stream: Stream::from_raw(reader.take_u64()) }
     }
 }

@@ -56,6 +56,42 @@ fn FarpoolDefaultPool_round_trips() {
 }
 
 #[test]
+fn FarpoolGraphBegin_round_trips() {
+    check!(FarpoolGraphBegin, FarpoolGraphBegin::CALL, FarpoolGraphBegin { graph: 1, slots: vec![GraphSlot { size: 1 }, GraphSlot { size: 1 }] }, open_end: 0);
+}
+
+#[test]
+fn FarpoolGraphNode_round_trips() {
+    check!(FarpoolGraphNode, FarpoolGraphNode::CALL, FarpoolGraphNode { graph: 1, context: 2, kind: 3, target: 4, numbers: [5; 16], after: vec![GraphEdge { from: 1 }, GraphEdge { from: 1 }], attributes: vec![LaunchAttribute { id: 1, value: [2; 8] }, LaunchAttribute { id: 1, value: [2; 8] }], data: &[7, 8, 9] }, open_end: 3);
+}
+
+#[test]
+fn FarpoolGraphNodeSet_round_trips() {
+    check!(FarpoolGraphNodeSet, FarpoolGraphNodeSet::CALL, FarpoolGraphNodeSet { exec: GraphExec::from_index(1), node: 2, context: 3, kind: 4, target: 5, numbers: [6; 16], attributes: vec![LaunchAttribute { id: 1, value: [2; 8] }, LaunchAttribute { id: 1, value: [2; 8] }], data: &[7, 8, 9] }, open_end: 3);
+}
+
+#[test]
+fn FarpoolGraphInput_round_trips() {
+    check!(FarpoolGraphInput, FarpoolGraphInput::CALL, FarpoolGraphInput { launch: 1, slot: 2, offset: 3, data: &[7, 8, 9] }, open_end: 0);
+}
+
+#[test]
+fn FarpoolGraphPull_round_trips() {
+    check!(FarpoolGraphPull, FarpoolGraphPull::CALL, FarpoolGraphPull { launch: 1, slot: 2, offset: 3, token: 4 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolGraphCall_round_trips() {
+    check!(FarpoolGraphCall, FarpoolGraphCall::CALL, FarpoolGraphCall { launch: 1, slot: 2, token: 3 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolGraphOutput_round_trips() {
+    check!(FarpoolGraphOutput, FarpoolGraphOutput::CALL, FarpoolGraphOutput { launch: 1, slot: 2, offset: 3, size: 4 }, open_end: 0);
+    check!(FarpoolGraphOutputReply, FarpoolGraphOutput::CALL, FarpoolGraphOutputReply { data: vec![7, 8, 9] }, open_end: 3);
+}
+
+#[test]
 fn FarpoolFence_round_trips() {
     check!(FarpoolFence, FarpoolFence::CALL, FarpoolFence { number: 1 }, open_end: 0);
 }
@@ -551,4 +587,29 @@ fn CuMemPoolTrimTo_round_trips() {
 fn CuDeviceGetTexture1DLinearMaxWidth_round_trips() {
     check!(CuDeviceGetTexture1DLinearMaxWidth, CuDeviceGetTexture1DLinearMaxWidth::CALL, CuDeviceGetTexture1DLinearMaxWidth { format: 1, numChannels: 2, dev: 3 }, open_end: 0);
     check!(CuDeviceGetTexture1DLinearMaxWidthReply, CuDeviceGetTexture1DLinearMaxWidth::CALL, CuDeviceGetTexture1DLinearMaxWidthReply { maxWidthInElements: 1 }, open_end: 0);
+}
+
+#[test]
+fn CuGraphExecDestroy_round_trips() {
+    check!(CuGraphExecDestroy, CuGraphExecDestroy::CALL, CuGraphExecDestroy { exec: GraphExec::from_index(1) }, open_end: 0);
+}
+
+#[test]
+fn CuGraphInstantiateWithFlags_round_trips() {
+    check!(CuGraphInstantiateWithFlags, CuGraphInstantiateWithFlags::CALL, CuGraphInstantiateWithFlags { exec: GraphExec::from_index(1), graph: 2, flags: 3 }, open_end: 0);
+}
+
+#[test]
+fn CuGraphLaunch_round_trips() {
+    check!(CuGraphLaunch, CuGraphLaunch::CALL, CuGraphLaunch { exec: GraphExec::from_index(1), launch: 2, stream: Stream::from_index(3), events: vec![GraphEvent { event: 1 }, GraphEvent { event: 1 }] }, open_end: 0);
+}
+
+#[test]
+fn CuGraphNodeSetEnabled_round_trips() {
+    check!(CuGraphNodeSetEnabled, CuGraphNodeSetEnabled::CALL, CuGraphNodeSetEnabled { exec: GraphExec::from_index(1), node: 2, enabled: 3 }, open_end: 0);
+}
+
+#[test]
+fn CuGraphUpload_round_trips() {
+    check!(CuGraphUpload, CuGraphUpload::CALL, CuGraphUpload { exec: GraphExec::from_index(1), stream: Stream::from_index(2) }, open_end: 0);
 }

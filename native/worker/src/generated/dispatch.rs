@@ -48,6 +48,30 @@ pub fn dispatch(
         cuda::FarpoolDefaultPool::CALL => {
             by_hand::<cuda::FarpoolDefaultPool>(worker, reader, writer, crate::manual::farpoolDefaultPool)
         }
+        cuda::FarpoolGraphBegin::CALL => {
+            by_hand::<cuda::FarpoolGraphBegin>(worker, reader, writer, crate::manual::farpoolGraphBegin)
+        }
+        cuda::FarpoolGraphNode::CALL => {
+            by_hand::<cuda::FarpoolGraphNode<'_>>(worker, reader, writer, crate::manual::farpoolGraphNode)
+        }
+        cuda::FarpoolGraphNodeSet::CALL => by_hand::<cuda::FarpoolGraphNodeSet<'_>>(
+            worker,
+            reader,
+            writer,
+            crate::manual::farpoolGraphNodeSet,
+        ),
+        cuda::FarpoolGraphInput::CALL => {
+            by_hand::<cuda::FarpoolGraphInput<'_>>(worker, reader, writer, crate::manual::farpoolGraphInput)
+        }
+        cuda::FarpoolGraphPull::CALL => {
+            by_hand::<cuda::FarpoolGraphPull>(worker, reader, writer, crate::manual::farpoolGraphPull)
+        }
+        cuda::FarpoolGraphCall::CALL => {
+            by_hand::<cuda::FarpoolGraphCall>(worker, reader, writer, crate::manual::farpoolGraphCall)
+        }
+        cuda::FarpoolGraphOutput::CALL => {
+            by_hand::<cuda::FarpoolGraphOutput>(worker, reader, writer, crate::manual::farpoolGraphOutput)
+        }
         cuda::FarpoolFence::CALL => {
             by_hand::<cuda::FarpoolFence>(worker, reader, writer, crate::manual::farpoolFence)
         }
@@ -255,6 +279,27 @@ pub fn dispatch(
         }
         cuda::CuDeviceGetTexture1DLinearMaxWidth::CALL => {
             execute(worker, reader, writer, cuDeviceGetTexture1DLinearMaxWidth)
+        }
+        cuda::CuGraphExecDestroy::CALL => {
+            by_hand::<cuda::CuGraphExecDestroy>(worker, reader, writer, crate::manual::cuGraphExecDestroy)
+        }
+        cuda::CuGraphInstantiateWithFlags::CALL => by_hand::<cuda::CuGraphInstantiateWithFlags>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuGraphInstantiateWithFlags,
+        ),
+        cuda::CuGraphLaunch::CALL => {
+            by_hand::<cuda::CuGraphLaunch>(worker, reader, writer, crate::manual::cuGraphLaunch)
+        }
+        cuda::CuGraphNodeSetEnabled::CALL => by_hand::<cuda::CuGraphNodeSetEnabled>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuGraphNodeSetEnabled,
+        ),
+        cuda::CuGraphUpload::CALL => {
+            by_hand::<cuda::CuGraphUpload>(worker, reader, writer, crate::manual::cuGraphUpload)
         }
         _ => Err(WireError::UnknownCall { call }),
     }

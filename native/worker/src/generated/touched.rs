@@ -147,6 +147,14 @@ pub fn touched(call: CallId, payload: &[u8]) -> (Vec<Stream>, Vec<Event>) {
             let request = cuda::CuMemFreeAsync::decode(&mut reader);
             (vec![request.stream], vec![])
         }
+        cuda::CuGraphLaunch::CALL => {
+            let request = cuda::CuGraphLaunch::decode(&mut reader);
+            (vec![request.stream], vec![])
+        }
+        cuda::CuGraphUpload::CALL => {
+            let request = cuda::CuGraphUpload::decode(&mut reader);
+            (vec![request.stream], vec![])
+        }
         _ => (Vec::new(), Vec::new()),
     }
 }

@@ -17,7 +17,7 @@ use crate::worker::{Later, Worker, address};
 const MOST: u64 = MAX_PAYLOAD as u64 - 4096;
 
 /// Bytes for the client from which on no more downloads begin until it has taken some.
-const UNSENT_LIMIT: usize = 256 << 20;
+pub(super) const UNSENT_LIMIT: usize = 256 << 20;
 
 /// Numbers of `direction` on the wire.
 const TO_DEVICE: u32 = 0;

@@ -18,6 +18,9 @@ const PARAM_END: usize = 0;
 const PARAM_BUFFER_POINTER: usize = 1;
 const PARAM_BUFFER_SIZE: usize = 2;
 
+/// Attributes that hold nothing but numbers; the others hold handles or addresses of the driver.
+pub(super) const PLAIN_ATTRIBUTES: [i32; 6] = [2, 4, 5, 6, 8, 14];
+
 /// `cuLaunchKernel`
 pub fn cuLaunchKernel(
     worker: &mut Worker,
@@ -83,15 +86,13 @@ pub fn cuLaunchKernelEx(
     request: cuda::CuLaunchKernelEx<'_>,
     _reply: &mut Writer<'_>,
 ) -> Answer {
-    /// Attributes that hold nothing but numbers; the others hold handles or addresses of the driver.
-    const PLAIN: [i32; 6] = [2, 4, 5, 6, 8, 14];
     let call = <cuda::CuLaunchKernelEx<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
     if !worker.gauges.is_open(worker.context, stream.0) {
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
-    if request.attributes.iter().any(|attribute| !PLAIN.contains(&attribute.id)) {
+    if request.attributes.iter().any(|attribute| !PLAIN_ATTRIBUTES.contains(&attribute.id)) {
         return Ok(CUresult::NOT_SUPPORTED);
     }
     let mut attributes: Vec<CUlaunchAttribute> = request.attributes.iter().map(attribute).collect();
@@ -150,7 +151,7 @@ pub fn farpoolCallbackDone(
 }
 
 /// Counts a launch, and puts a marker behind it when it is time for one.
-fn launched(worker: &mut Worker, stream: CUstream, code: CUresult) -> CUresult {
+pub(super) fn launched(worker: &mut Worker, stream: CUstream, code: CUresult) -> CUresult {
     worker.streams.used(worker.context, stream);
     if !code.is_success() {
         return code;
@@ -170,7 +171,7 @@ fn launched(worker: &mut Worker, stream: CUstream, code: CUresult) -> CUresult {
     code
 }
 
-fn attribute(given: &cuda::LaunchAttribute) -> CUlaunchAttribute {
+pub(super) fn attribute(given: &cuda::LaunchAttribute) -> CUlaunchAttribute {
     CUlaunchAttribute {
         id: given.id,
         pad: [0; 4],
@@ -186,13 +187,22 @@ fn resolve(
     function: u64,
     stream: Stream,
 ) -> Result<(CUfunction, CUstream), HandleError> {
+    Ok((resolve_function(worker, call, function)?, stream_of(worker, call, stream)?))
+}
+
+/// The driver's function, or kernel, which it takes as well.
+pub(super) fn resolve_function(
+    worker: &Worker,
+    call: CallId,
+    function: u64,
+) -> Result<CUfunction, HandleError> {
     let kernel = Kernel::from_raw(function);
     let raw = if kernel.has_kind() {
         worker.handles.get(call, kernel)?
     } else {
         worker.handles.get(call, Function::from_raw(function))?
     };
-    Ok((CUfunction(address(raw)), stream_of(worker, call, stream)?))
+    Ok(CUfunction(address(raw)))
 }
 
 /// The driver's stream; 0 is the legacy stream.
@@ -204,7 +214,7 @@ pub fn stream_of(worker: &Worker, call: CallId, stream: Stream) -> Result<CUstre
 }
 
 /// Packed parameters in the form of the `extra` argument.
-struct Packed {
+pub(super) struct Packed {
     /// 16-byte aligned: the widest type of a kernel parameter.
     buffer: Vec<u128>,
     length: usize,
@@ -212,7 +222,7 @@ struct Packed {
 }
 
 impl Packed {
-    fn new(parameters: &[u8]) -> Packed {
+    pub(super) fn new(parameters: &[u8]) -> Packed {
         let mut buffer = vec![0u128; parameters.len().div_ceil(16)];
         for (place, bytes) in buffer.iter_mut().zip(parameters.chunks(16)) {
             let mut whole = [0; 16];
@@ -223,7 +233,7 @@ impl Packed {
     }
 
     /// The list; it points into `self`, which must stay where it is until the call returned.
-    fn extra(&mut self) -> &mut [*mut c_void] {
+    pub(super) fn extra(&mut self) -> &mut [*mut c_void] {
         if self.length == 0 {
             self.extra[0] = std::ptr::without_provenance_mut(PARAM_END);
             return &mut self.extra;

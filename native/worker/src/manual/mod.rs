@@ -5,6 +5,7 @@
 mod code_tables;
 mod contexts;
 mod copies;
+mod graphs;
 mod launches;
 mod libraries;
 mod memory;
@@ -14,6 +15,7 @@ pub mod waiting;
 
 pub use contexts::*;
 pub use copies::*;
+pub use graphs::*;
 pub use launches::*;
 pub use libraries::*;
 pub use memory::*;
