@@ -47,6 +47,7 @@ const programs = [
   "dynamic-shared",
   "event-polling",
   "graph-capture",
+  "graph-host-memory",
   "graph-nodes",
   "host-function",
   "host-threads",
