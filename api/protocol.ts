@@ -15,6 +15,10 @@ export const records: Readonly<Record<string, { readonly doc: string; readonly f
     doc: "One attribute of a function.",
     fields: { attribute: "i32", value: "i32" },
   },
+  BlockOccupancy: {
+    doc: "How many blocks of a size fit on a multiprocessor.",
+    fields: { threads: "i32", blocks: "i32" },
+  },
   GraphEdge: {
     doc: "A node of a graph that another one waits for.",
     fields: { from: "u32" },
@@ -51,6 +55,13 @@ export const protocolCalls: readonly ProtocolCall[] = [
     name: "farpoolPullToDevice",
     id: 0x0012,
     request: { destination: "u64", size: "u64", stream: "Stream", token: "u64" },
+  },
+  // Blocks of a function that fit on a multiprocessor, for one block size and for the usual ones: programs try them all.
+  {
+    name: "farpoolOccupancy",
+    id: 0x0021,
+    request: { function: "u64", threads: "i32", dynamicShared: "u64", flags: "u32" },
+    reply: { blocks: "i32", others: "list BlockOccupancy" },
   },
   // A notice with this number comes back when everything that was queued before is done, in all contexts.
   { name: "farpoolFence", id: 0x0020, request: { number: "u64" } },

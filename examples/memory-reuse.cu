@@ -43,18 +43,21 @@ int main() {
     std::vector<unsigned> room(words);
     for (unsigned round = 0; round < 320; round++) {
         unsigned *block = nullptr;
-        CHECK(cudaMalloc(&block, bytes));
         // Half of the time the stream is gone before its work is done.
         const bool destroyed = round / 40 % 2 == 1;
         cudaStream_t stream = slow;
         if (destroyed) CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+        // Every third block comes and goes in the order of the stream.
+        const bool ordered = round % 3 == 2;
+        CHECK(ordered ? cudaMallocAsync(&block, bytes, stream) : cudaMalloc(&block, bytes));
         writeLate<<<1, 32, 0, stream>>>(block, words, turns, one);
         CHECK(cudaGetLastError());
+        if (ordered) CHECK(cudaFreeAsync(block, stream));
         if (destroyed) CHECK(cudaStreamDestroy(stream));
-        CHECK(cudaFree(block));
+        if (!ordered) CHECK(cudaFree(block));
 
         Kept next{nullptr, round};
-        CHECK(cudaMalloc(&next.block, bytes));
+        CHECK(ordered ? cudaMallocAsync(&next.block, bytes, quick) : cudaMalloc(&next.block, bytes));
         room.assign(words, round);
         CHECK(cudaMemcpyAsync(next.block, room.data(), bytes, cudaMemcpyHostToDevice, quick));
         // Whoever hands memory out may learn here what is finished.

@@ -63,7 +63,18 @@ int main() {
 
     // cudaFree takes it as well.
     CHECK(cudaStreamSynchronize(stream));
+    cudaMemPool_t standard;
+    unsigned long long inUse = 0, most = 0;
+    CHECK(cudaDeviceGetDefaultMemPool(&standard, 0));
+    CHECK(cudaMemPoolGetAttribute(standard, cudaMemPoolAttrUsedMemCurrent, &inUse));
+    EXPECT(inUse >= bytes);
     CHECK(cudaFree(sum));
+    CHECK(cudaMemPoolGetAttribute(standard, cudaMemPoolAttrUsedMemCurrent, &inUse));
+    CHECK(cudaMemPoolGetAttribute(standard, cudaMemPoolAttrUsedMemHigh, &most));
+    EXPECT(inUse == 0 && most >= 2 * bytes);
+    CHECK(cudaMemPoolSetAttribute(standard, cudaMemPoolAttrUsedMemHigh, &inUse));
+    CHECK(cudaMemPoolGetAttribute(standard, cudaMemPoolAttrUsedMemHigh, &most));
+    EXPECT(most == 0);
 
     cudaMemPoolProps properties = {};
     properties.allocType = cudaMemAllocationTypePinned;

@@ -1,4 +1,4 @@
-import { input, noun, output, unsupported, waiting, type Noun } from "../model.ts";
+import { input, manual, noun, output, unsupported, waiting, type Noun } from "../model.ts";
 
 export const occupancy: Noun = noun("occupancy", [
   waiting("cuOccupancyAvailableDynamicSMemPerBlock", { id: 0x0e00, since: 10020, remembered: true }, [
@@ -7,23 +7,19 @@ export const occupancy: Noun = noun("occupancy", [
     input("numBlocks", "int"),
     input("blockSize", "int"),
   ]),
-  waiting("cuOccupancyMaxActiveBlocksPerMultiprocessor", { id: 0x0e01, since: 6050, remembered: true }, [
+  manual("cuOccupancyMaxActiveBlocksPerMultiprocessor", { id: 0x0e01, since: 6050 }, [
     output("numBlocks", "int *"),
     input("func", "CUfunction"),
     input("blockSize", "int"),
     input("dynamicSMemSize", "size_t"),
   ]),
-  waiting(
-    "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
-    { id: 0x0e02, since: 7000, remembered: true },
-    [
-      output("numBlocks", "int *"),
-      input("func", "CUfunction"),
-      input("blockSize", "int"),
-      input("dynamicSMemSize", "size_t"),
-      input("flags", "unsigned int"),
-    ],
-  ),
+  manual("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", { id: 0x0e02, since: 7000 }, [
+    output("numBlocks", "int *"),
+    input("func", "CUfunction"),
+    input("blockSize", "int"),
+    input("dynamicSMemSize", "size_t"),
+    input("flags", "unsigned int"),
+  ]),
   unsupported("cuOccupancyMaxActiveClusters", { id: 0x0e03, since: 11070 }, [
     output("numClusters", "int *"),
     input("func", "CUfunction"),

@@ -22,7 +22,7 @@ use crate::pool::Pools;
 use crate::remembered::Remembered;
 use crate::report;
 use crate::reserve;
-use crate::slab::Slabs;
+use crate::slab::{self, Slabs};
 use crate::stream::Streams;
 
 /// Everything this process knows about its worker.
@@ -132,7 +132,9 @@ impl Client {
 
     /// Forgets everything that belonged to a context that is being destroyed.
     pub fn forget_context(&self, context: handle::Context) {
-        self.ranges.forget_context(context);
+        for (pool, length) in self.ranges.forget_context(context) {
+            self.pools.unused(pool, length.next_multiple_of(slab::GRANULE));
+        }
         for slab in self.slabs.forget_context(context) {
             reserve::give(slab.start, slab.length);
         }

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use cuda_abi::CUresult;
 use wire::cuda;
-use wire::handle::Context;
+use wire::handle::{Context, MemoryPool};
 
 use crate::client::Client;
 use crate::entry::Answer;
@@ -38,28 +38,68 @@ pub fn allocate(client: &Client, context: Context, device: usize, size: u64) -> 
     let length = size.checked_next_multiple_of(GRANULE).filter(|length| *length <= total);
     let length = length.ok_or(CUresult::OUT_OF_MEMORY)?;
     let (address, kind) = match small(client, context, device, length)? {
-        Some(address) => (address, RangeKind::Piece),
+        Some(address) => (address, RangeKind::Piece(None)),
         None => (secure(client, device, length, || ask(client, length))?, RangeKind::Device),
     };
     client.ranges.insert(address, size, kind, context, device);
     Ok(address)
 }
 
+/// Allocates `size` bytes of a device's default pool, if they fit into a slab. They are there at once, which is earlier
+/// than the order of streams asks for.
+pub fn allocate_of_pool(
+    client: &Client,
+    context: Context,
+    device: usize,
+    size: u64,
+    pool: MemoryPool,
+) -> Answer<Option<u64>> {
+    let Some(length) = size.checked_next_multiple_of(GRANULE) else { return Ok(None) };
+    let address = small(client, context, device, length)?;
+    if let Some(address) = address {
+        client.pools.used(pool, length);
+        client.ranges.insert(address, size, RangeKind::Piece(Some(pool)), context, device);
+    }
+    Ok(address)
+}
+
+/// Frees a piece in the order of a stream: it is handed out again when all streams are where they are now.
+pub fn free_in_order(client: &Client, range: &Range) -> Answer {
+    if free_piece(client, range) { send_fence(client).map(drop) } else { Ok(()) }
+}
+
+/// Notes that a piece is free; `true` when it is time for a fence.
+fn free_piece(client: &Client, range: &Range) -> bool {
+    let length = range.length.next_multiple_of(GRANULE);
+    if let RangeKind::Piece(Some(pool)) = range.kind {
+        client.pools.unused(pool, length);
+    }
+    client.slabs.free(range.context, Piece { start: range.start, length })
+}
+
 /// Frees what [`allocate`] gave; `range` is forgotten already.
 pub fn free(client: &Client, range: &Range) -> Answer {
     let mut fence = false;
-    if range.kind == RangeKind::Piece {
-        let length = range.length.next_multiple_of(GRANULE);
-        fence = client.slabs.free(range.context, Piece { start: range.start, length });
+    if matches!(range.kind, RangeKind::Piece(_)) {
+        fence = free_piece(client, range);
     } else {
         give_back(client, Piece { start: range.start, length: range.length })?;
     }
-    // CUDA's free waits for the GPU. That shows only where work under way writes this process's memory.
-    let connection = client.connection();
-    if connection.has_any_downloads() || connection.has_callbacks() {
-        return settle(client);
+    if fence && !is_seen_to_wait(client) {
+        return send_fence(client).map(drop);
     }
-    if fence { send_fence(client).map(drop) } else { Ok(()) }
+    settle_if_seen(client)
+}
+
+/// Waits where CUDA waits for the GPU and a program could tell: copies under way write memory of this process, or
+/// streams wait for its callbacks.
+pub fn settle_if_seen(client: &Client) -> Answer {
+    if is_seen_to_wait(client) { settle(client) } else { Ok(()) }
+}
+
+fn is_seen_to_wait(client: &Client) -> bool {
+    let connection = client.connection();
+    connection.has_any_downloads() || connection.has_callbacks()
 }
 
 /// Bytes on `device` that this process holds and a program may believe to be free.
@@ -68,7 +108,7 @@ pub fn unused(client: &Client, device: usize) -> u64 {
 }
 
 /// Waits until everything queued so far is done.
-pub fn settle(client: &Client) -> Answer {
+fn settle(client: &Client) -> Answer {
     let fence = send_fence(client)?;
     client.wait_for_fence(fence)
 }
@@ -164,7 +204,7 @@ fn give_back(client: &Client, memory: Piece) -> Answer {
 
 fn send_fence(client: &Client) -> Answer<u64> {
     let number = client.slabs.fence();
-    client.post(&cuda::FarpoolFence { number })?;
+    client.post_anywhere(&cuda::FarpoolFence { number })?;
     Ok(number)
 }
 

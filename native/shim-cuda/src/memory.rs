@@ -16,8 +16,8 @@ pub enum RangeKind {
     Device,
     /// The same from a pool, in the order of a stream.
     Pooled(MemoryPool),
-    /// The same, as a piece of a slab.
-    Piece,
+    /// The same as a piece of a slab, for a program that asked its device or a pool.
+    Piece(Option<MemoryPool>),
     /// Memory of a graph's node, which frees it.
     Graph,
     /// A variable of a loaded module.
@@ -36,7 +36,7 @@ impl RangeKind {
 
     /// Whether the program frees it.
     pub fn is_freeable(self) -> bool {
-        matches!(self, RangeKind::Device | RangeKind::Piece | RangeKind::Pooled(_))
+        matches!(self, RangeKind::Device | RangeKind::Piece(_) | RangeKind::Pooled(_))
     }
 }
 
@@ -123,15 +123,21 @@ impl Ranges {
         }
     }
 
-    /// Forgets what belonged to a destroyed context; host memory stays readable until it is freed.
-    pub fn forget_context(&self, context: Context) {
+    /// Forgets what belonged to a destroyed context; host memory stays readable until it is freed. Answers the pieces
+    /// that stood for memory of pools.
+    pub fn forget_context(&self, context: Context) -> Vec<(MemoryPool, u64)> {
+        let mut of_pools = Vec::new();
         self.write().by_start.retain(|_, range| {
             let gone = range.context == context && range.kind.is_device();
-            if gone && range.kind.is_freeable() && range.kind != RangeKind::Piece {
+            if gone && range.kind.is_freeable() && !matches!(range.kind, RangeKind::Piece(_)) {
                 reserve::give(range.start, range.length);
+            }
+            if let (true, RangeKind::Piece(Some(pool))) = (gone, range.kind) {
+                of_pools.push((pool, range.length));
             }
             !gone
         });
+        of_pools
     }
 
     /// Forgets the variables in `starts`: their module was unloaded.

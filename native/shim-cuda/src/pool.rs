@@ -21,6 +21,10 @@ pub struct PoolState {
     reuse: [u32; 3],
     /// Bytes that it keeps when a stream is waited for.
     release_threshold: u64,
+    /// Bytes of it that are pieces of slabs: the worker knows nothing of these.
+    pieces: u64,
+    /// The most that they were since the marks of reserved and of used memory were reset.
+    marks: [u64; 2],
     /// What other devices may do with its memory.
     access: HashMap<usize, CUmemAccess_flags>,
 }
@@ -46,8 +50,15 @@ impl Pools {
 
     /// Notes a new pool.
     pub fn insert(&self, pool: MemoryPool, device: usize, is_default: bool) {
-        let state =
-            PoolState { device, is_default, reuse: [1; 3], release_threshold: 0, access: HashMap::new() };
+        let state = PoolState {
+            device,
+            is_default,
+            reuse: [1; 3],
+            release_threshold: 0,
+            pieces: 0,
+            marks: [0; 2],
+            access: HashMap::new(),
+        };
         self.table().alive.insert(pool, state);
     }
 
@@ -93,6 +104,39 @@ impl Pools {
         table.current.retain(|_, current| *current != pool);
     }
 
+    /// Whether pieces of slabs on `device` may stand for memory of this pool: no other device reaches them for sure.
+    pub fn takes_pieces(&self, pool: MemoryPool, device: usize) -> bool {
+        let table = self.table();
+        let state = table.alive.get(&pool);
+        state.is_some_and(|state| state.is_default && state.device == device && state.access.is_empty())
+    }
+
+    /// Counts `bytes` of a piece.
+    pub fn used(&self, pool: MemoryPool, bytes: u64) {
+        if let Some(state) = self.table().alive.get_mut(&pool) {
+            state.pieces += bytes;
+            state.marks = state.marks.map(|mark| mark.max(state.pieces));
+        }
+    }
+
+    /// Counts `bytes` of a piece that was freed.
+    pub fn unused(&self, pool: MemoryPool, bytes: u64) {
+        if let Some(state) = self.table().alive.get_mut(&pool) {
+            state.pieces = state.pieces.saturating_sub(bytes);
+        }
+    }
+
+    /// What pieces add to an attribute that the worker answers. For the marks this is what both could have been at most.
+    pub fn of_pieces(&self, pool: MemoryPool, attribute: CUmemPool_attribute) -> Answer<u64> {
+        let state = self.state(pool)?;
+        Ok(match attribute {
+            abi::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT | abi::CU_MEMPOOL_ATTR_USED_MEM_CURRENT => state.pieces,
+            abi::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH => state.marks[0],
+            abi::CU_MEMPOOL_ATTR_USED_MEM_HIGH => state.marks[1],
+            _ => 0,
+        })
+    }
+
     /// An attribute that the program sets.
     pub fn attribute(&self, pool: MemoryPool, attribute: CUmemPool_attribute) -> Answer<Option<u64>> {
         let state = self.state(pool)?;
@@ -110,6 +154,10 @@ impl Pools {
             state.reuse[index] = u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
         } else if attribute == abi::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD {
             state.release_threshold = value;
+        } else if attribute == abi::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH {
+            state.marks[0] = state.pieces;
+        } else if attribute == abi::CU_MEMPOOL_ATTR_USED_MEM_HIGH {
+            state.marks[1] = state.pieces;
         }
     }
 
@@ -134,4 +182,31 @@ fn reuse_index(attribute: CUmemPool_attribute) -> Option<usize> {
     let first = abi::CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES;
     let last = abi::CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES;
     (first..=last).contains(&attribute).then(|| usize::try_from(attribute - first).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::handle::Handle;
+
+    #[test]
+    fn pieces_count_as_used_and_reserved_memory_of_a_default_pool() {
+        let pools = Pools::default();
+        let (default, own) = (MemoryPool::from_index(1), MemoryPool::from_index(2));
+        pools.insert(default, 0, true);
+        pools.insert(own, 0, false);
+        assert!(pools.takes_pieces(default, 0) && !pools.takes_pieces(default, 1));
+        assert!(!pools.takes_pieces(own, 0), "a program's own pool has a size and a life of its own");
+        pools.used(default, 1024);
+        pools.used(default, 512);
+        pools.unused(default, 1024);
+        let of = |attribute| pools.of_pieces(default, attribute);
+        assert_eq!(of(abi::CU_MEMPOOL_ATTR_USED_MEM_CURRENT), Ok(512));
+        assert_eq!(of(abi::CU_MEMPOOL_ATTR_USED_MEM_HIGH), Ok(1536));
+        pools.set_attribute(default, abi::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
+        assert_eq!(of(abi::CU_MEMPOOL_ATTR_USED_MEM_HIGH), Ok(512));
+        assert_eq!(of(abi::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH), Ok(1536), "the other mark was not reset");
+        pools.set_access(default, 1, 3);
+        assert!(!pools.takes_pieces(default, 0), "another device wants to reach it");
+    }
 }

@@ -12,6 +12,7 @@ use wire::handle::{Function, Handle, Kernel, Library, Module};
 use crate::client::Client;
 use crate::context;
 use crate::convert::{handle, opaque, out, text, write_if};
+use crate::credit;
 use crate::entry::Answer;
 use crate::exports::module::{file_image, global, image_bytes, read_file};
 use crate::jit::JitOptions;
@@ -62,7 +63,8 @@ exports! {
         let library = handle(library)?;
         client.modules.check_unit(library.raw())?;
         client.ranges.forget_globals(&client.modules.remove_unit(library.raw()));
-        client.post_anywhere(&cuda::CuLibraryUnload { library })
+        client.post_anywhere(&cuda::CuLibraryUnload { library })?;
+        credit::settle_if_seen(client)
     }
 
     fn cuLibraryGetKernel(pKernel: *mut CUkernel, library: CUlibrary, name: *const c_char) enter |client| {

@@ -67,6 +67,7 @@ exports! {
                 reserve::give(range.start, range.length);
                 client.post(&cuda::CuMemFreeAsync { address: dptr, stream })
             }
+            RangeKind::Piece(_) => credit::free_in_order(client, &range),
             _ => credit::free(client, &range),
         }
     }
@@ -184,7 +185,10 @@ exports! {
         }
         let answer = match client.pools.attribute(pool, attr)? {
             Some(answer) => answer,
-            None => client.call(&cuda::CuMemPoolGetAttribute { pool, attribute: attr })?.value,
+            None => {
+                let pieces = client.pools.of_pieces(pool, attr)?;
+                client.call(&cuda::CuMemPoolGetAttribute { pool, attribute: attr })?.value + pieces
+            }
         };
         if attr < abi::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD {
             value.cast::<u32>().write(u32::try_from(answer).unwrap_or(u32::MAX));
@@ -269,6 +273,11 @@ fn from_pool(client: &Client, size: usize, pool: MemoryPool, stream: Stream) -> 
         return Err(CUresult::INVALID_VALUE);
     }
     let length = size as u64;
+    if client.pools.takes_pieces(pool, state.device)
+        && let Some(address) = credit::allocate_of_pool(client, context, state.device, length, pool)?
+    {
+        return Ok(address);
+    }
     let address = credit::secure(client, state.device, length, || {
         let request = cuda::CuMemAllocFromPoolAsync { pool, size: length, stream };
         client.call(&request).map(|reply| reply.address)

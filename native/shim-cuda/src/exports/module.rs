@@ -10,6 +10,7 @@ use wire::handle::{Function, Handle, Module};
 
 use crate::client::Client;
 use crate::convert::{handle, opaque, out, text, write_if};
+use crate::credit;
 use crate::entry::Answer;
 use crate::jit::JitOptions;
 use crate::memory::RangeKind;
@@ -56,7 +57,8 @@ exports! {
         let module = handle(hmod)?;
         client.modules.check_unit(module.raw())?;
         client.ranges.forget_globals(&client.modules.remove_unit(module.raw()));
-        client.post_anywhere(&cuda::CuModuleUnload { module })
+        client.post_anywhere(&cuda::CuModuleUnload { module })?;
+        credit::settle_if_seen(client)
     }
 
     fn cuModuleGetFunction(hfunc: *mut CUfunction, hmod: CUmodule, name: *const c_char) enter |client| {

@@ -104,7 +104,7 @@ unsafe fn answer(
             abi::CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES => place.cast::<u64>().write(0),
             abi::CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE => {
                 let pool = match range.kind {
-                    RangeKind::Pooled(pool) => opaque(pool),
+                    RangeKind::Pooled(pool) | RangeKind::Piece(Some(pool)) => opaque(pool),
                     _ => CUmemoryPool::NULL,
                 };
                 place.cast::<CUmemoryPool>().write(pool);

@@ -803,50 +803,6 @@ pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
-    numBlocks: *mut i32,
-    func: CUfunction,
-    blockSize: i32,
-    dynamicSMemSize: usize,
-) -> CUresult {
-    enter("cuOccupancyMaxActiveBlocksPerMultiprocessor", |client| {
-        // SAFETY: null or writable, as CUDA's interface demands.
-        let numBlocks = unsafe { out(numBlocks) }?;
-        let func = callable(client, func)?;
-        let reply = client.call_once(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor {
-            func,
-            blockSize,
-            dynamicSMemSize: dynamicSMemSize as u64,
-        })?;
-        *numBlocks = reply.numBlocks;
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-    numBlocks: *mut i32,
-    func: CUfunction,
-    blockSize: i32,
-    dynamicSMemSize: usize,
-    flags: u32,
-) -> CUresult {
-    enter("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", |client| {
-        // SAFETY: null or writable, as CUDA's interface demands.
-        let numBlocks = unsafe { out(numBlocks) }?;
-        let func = callable(client, func)?;
-        let reply = client.call_once(&cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags {
-            func,
-            blockSize,
-            dynamicSMemSize: dynamicSMemSize as u64,
-            flags,
-        })?;
-        *numBlocks = reply.numBlocks;
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) -> CUresult {
     enter("cuStreamCopyAttributes", |client| {
         client.contexts.current()?;

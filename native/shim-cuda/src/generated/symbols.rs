@@ -934,13 +934,11 @@ static SYMBOLS: [(&str, Address); 637] = [
     ),
     (
         "cuOccupancyMaxActiveBlocksPerMultiprocessor",
-        Address(crate::generated::remoted::cuOccupancyMaxActiveBlocksPerMultiprocessor as *const c_void),
+        Address(crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessor as *const c_void),
     ),
     (
         "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
-        Address(
-            crate::generated::remoted::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags as *const c_void,
-        ),
+        Address(crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags as *const c_void),
     ),
     (
         "cuOccupancyMaxActiveClusters",
@@ -1474,6 +1472,10 @@ const _: cuda_abi::PFN_cuModuleLoadData = crate::exports::cuModuleLoadData;
 const _: cuda_abi::PFN_cuModuleLoadDataEx = crate::exports::cuModuleLoadDataEx;
 const _: cuda_abi::PFN_cuModuleLoadFatBinary = crate::exports::cuModuleLoadFatBinary;
 const _: cuda_abi::PFN_cuModuleUnload = crate::exports::cuModuleUnload;
+const _: cuda_abi::PFN_cuOccupancyMaxActiveBlocksPerMultiprocessor =
+    crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessor;
+const _: cuda_abi::PFN_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags =
+    crate::exports::cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags;
 const _: cuda_abi::PFN_cuPointerGetAttribute = crate::exports::cuPointerGetAttribute;
 const _: cuda_abi::PFN_cuPointerGetAttributes = crate::exports::cuPointerGetAttributes;
 const _: cuda_abi::PFN_cuStreamAddCallback = crate::exports::cuStreamAddCallback;

@@ -36,6 +36,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         26 => "farpoolGraphCall",
         27 => "farpoolGraphOutput",
         32 => "farpoolFence",
+        33 => "farpoolOccupancy",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
         258 => "cuGetErrorString",
@@ -605,6 +606,26 @@ impl AttributeValue {
     }
 }
 
+/// How many blocks of a size fit on a multiprocessor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockOccupancy {
+    pub threads: i32,
+    pub blocks: i32,
+}
+impl BlockOccupancy {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 8;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_i32(self.threads);
+        writer.put_i32(self.blocks);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { threads: reader.take_i32(), blocks: reader.take_i32() }
+    }
+}
+
 /// A node of a graph that another one waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GraphEdge {
@@ -1108,6 +1129,62 @@ impl<'a> Request<'a> for FarpoolFence {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { number: reader.take_u64() }
+    }
+}
+
+/// Request of `farpoolOccupancy`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolOccupancy {
+    pub function: u64,
+    pub threads: i32,
+    pub dynamic_shared: u64,
+    pub flags: u32,
+}
+
+impl<'a> Request<'a> for FarpoolOccupancy {
+    const CALL: CallId = CallId(33);
+    type Reply = FarpoolOccupancyReply;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.function);
+        writer.put_i32(self.threads);
+        writer.put_u64(self.dynamic_shared);
+        writer.put_u32(self.flags);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            function: reader.take_u64(),
+            threads: reader.take_i32(),
+            dynamic_shared: reader.take_u64(),
+            flags: reader.take_u32(),
+        }
+    }
+}
+
+/// Reply to `farpoolOccupancy`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolOccupancyReply {
+    pub blocks: i32,
+    pub others: Vec<BlockOccupancy>,
+}
+
+impl Reply for FarpoolOccupancyReply {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_i32(self.blocks);
+        writer.put_u32(u32::try_from(self.others.len()).unwrap_or(u32::MAX));
+        for item in &self.others {
+            item.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self {
+            blocks: reader.take_i32(),
+            others: (0..reader.take_count(BlockOccupancy::SIZE))
+                .map(|_| BlockOccupancy::decode(reader))
+                .collect(),
+        }
     }
 }
 
@@ -3578,91 +3655,6 @@ impl Reply for CuOccupancyAvailableDynamicSMemPerBlockReply {
 
     fn decode(reader: &mut Reader<'_>) -> Self {
         Self { dynamicSmemSize: reader.take_u64() }
-    }
-}
-
-/// Request of `cuOccupancyMaxActiveBlocksPerMultiprocessor`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuOccupancyMaxActiveBlocksPerMultiprocessor {
-    pub func: u64,
-    pub blockSize: i32,
-    pub dynamicSMemSize: u64,
-}
-
-impl<'a> Request<'a> for CuOccupancyMaxActiveBlocksPerMultiprocessor {
-    const CALL: CallId = CallId(3585);
-    type Reply = CuOccupancyMaxActiveBlocksPerMultiprocessorReply;
-
-    fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u64(self.func);
-        writer.put_i32(self.blockSize);
-        writer.put_u64(self.dynamicSMemSize);
-    }
-
-    fn decode(reader: &mut Reader<'a>) -> Self {
-        Self { func: reader.take_u64(), blockSize: reader.take_i32(), dynamicSMemSize: reader.take_u64() }
-    }
-}
-
-/// Reply to `cuOccupancyMaxActiveBlocksPerMultiprocessor`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuOccupancyMaxActiveBlocksPerMultiprocessorReply {
-    pub numBlocks: i32,
-}
-
-impl Reply for CuOccupancyMaxActiveBlocksPerMultiprocessorReply {
-    fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_i32(self.numBlocks);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Self {
-        Self { numBlocks: reader.take_i32() }
-    }
-}
-
-/// Request of `cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags {
-    pub func: u64,
-    pub blockSize: i32,
-    pub dynamicSMemSize: u64,
-    pub flags: u32,
-}
-
-impl<'a> Request<'a> for CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags {
-    const CALL: CallId = CallId(3586);
-    type Reply = CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply;
-
-    fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u64(self.func);
-        writer.put_i32(self.blockSize);
-        writer.put_u64(self.dynamicSMemSize);
-        writer.put_u32(self.flags);
-    }
-
-    fn decode(reader: &mut Reader<'a>) -> Self {
-        Self {
-            func: reader.take_u64(),
-            blockSize: reader.take_i32(),
-            dynamicSMemSize: reader.take_u64(),
-            flags: reader.take_u32(),
-        }
-    }
-}
-
-/// Reply to `cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags`.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply {
-    pub numBlocks: i32,
-}
-
-impl Reply for CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply {
-    fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_i32(self.numBlocks);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Self {
-        Self { numBlocks: reader.take_i32() }
     }
 }
 

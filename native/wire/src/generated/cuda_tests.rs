@@ -97,6 +97,12 @@ fn FarpoolFence_round_trips() {
 }
 
 #[test]
+fn FarpoolOccupancy_round_trips() {
+    check!(FarpoolOccupancy, FarpoolOccupancy::CALL, FarpoolOccupancy { function: 1, threads: 2, dynamic_shared: 3, flags: 4 }, open_end: 0);
+    check!(FarpoolOccupancyReply, FarpoolOccupancy::CALL, FarpoolOccupancyReply { blocks: 1, others: vec![BlockOccupancy { threads: 1, blocks: 2 }, BlockOccupancy { threads: 1, blocks: 2 }] }, open_end: 0);
+}
+
+#[test]
 fn CuDeviceGetExecAffinitySupport_round_trips() {
     check!(CuDeviceGetExecAffinitySupport, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupport { r#type: 1, dev: 2 }, open_end: 0);
     check!(CuDeviceGetExecAffinitySupportReply, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupportReply { pi: 1 }, open_end: 0);
@@ -527,18 +533,6 @@ fn CuLaunchKernelEx_round_trips() {
 fn CuOccupancyAvailableDynamicSMemPerBlock_round_trips() {
     check!(CuOccupancyAvailableDynamicSMemPerBlock, CuOccupancyAvailableDynamicSMemPerBlock::CALL, CuOccupancyAvailableDynamicSMemPerBlock { func: 1, numBlocks: 2, blockSize: 3 }, open_end: 0);
     check!(CuOccupancyAvailableDynamicSMemPerBlockReply, CuOccupancyAvailableDynamicSMemPerBlock::CALL, CuOccupancyAvailableDynamicSMemPerBlockReply { dynamicSmemSize: 1 }, open_end: 0);
-}
-
-#[test]
-fn CuOccupancyMaxActiveBlocksPerMultiprocessor_round_trips() {
-    check!(CuOccupancyMaxActiveBlocksPerMultiprocessor, CuOccupancyMaxActiveBlocksPerMultiprocessor::CALL, CuOccupancyMaxActiveBlocksPerMultiprocessor { func: 1, blockSize: 2, dynamicSMemSize: 3 }, open_end: 0);
-    check!(CuOccupancyMaxActiveBlocksPerMultiprocessorReply, CuOccupancyMaxActiveBlocksPerMultiprocessor::CALL, CuOccupancyMaxActiveBlocksPerMultiprocessorReply { numBlocks: 1 }, open_end: 0);
-}
-
-#[test]
-fn CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_round_trips() {
-    check!(CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags { func: 1, blockSize: 2, dynamicSMemSize: 3, flags: 4 }, open_end: 0);
-    check!(CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL, CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply { numBlocks: 1 }, open_end: 0);
 }
 
 #[test]

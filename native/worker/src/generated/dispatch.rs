@@ -75,6 +75,9 @@ pub fn dispatch(
         cuda::FarpoolFence::CALL => {
             by_hand::<cuda::FarpoolFence>(worker, reader, writer, crate::manual::farpoolFence)
         }
+        cuda::FarpoolOccupancy::CALL => {
+            by_hand::<cuda::FarpoolOccupancy>(worker, reader, writer, crate::manual::farpoolOccupancy)
+        }
         cuda::CuDeviceGetExecAffinitySupport::CALL => {
             execute(worker, reader, writer, cuDeviceGetExecAffinitySupport)
         }
@@ -237,12 +240,6 @@ pub fn dispatch(
         }
         cuda::CuOccupancyAvailableDynamicSMemPerBlock::CALL => {
             execute(worker, reader, writer, cuOccupancyAvailableDynamicSMemPerBlock)
-        }
-        cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor::CALL => {
-            execute(worker, reader, writer, cuOccupancyMaxActiveBlocksPerMultiprocessor)
-        }
-        cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL => {
-            execute(worker, reader, writer, cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)
         }
         cuda::CuMemAllocFromPoolAsync::CALL => by_hand::<cuda::CuMemAllocFromPoolAsync>(
             worker,
@@ -1044,54 +1041,6 @@ fn cuOccupancyAvailableDynamicSMemPerBlock(
         )
     };
     reply.dynamicSmemSize = dynamicSmemSize as u64;
-    Ok(code)
-}
-
-fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
-    worker: &mut Worker,
-    request: &cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor,
-    reply: &mut cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorReply,
-) -> Result<CUresult, HandleError> {
-    let func =
-        CUfunction(callable(worker, cuda::CuOccupancyMaxActiveBlocksPerMultiprocessor::CALL, request.func)?);
-    let dynamicSMemSize = address(request.dynamicSMemSize);
-    let mut numBlocks: i32 = Default::default();
-    // SAFETY: pointers are to locals, handles to live objects of this driver; other values it checks itself.
-    let code = unsafe {
-        worker.driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(
-            &raw mut numBlocks,
-            func,
-            request.blockSize,
-            dynamicSMemSize,
-        )
-    };
-    reply.numBlocks = numBlocks;
-    Ok(code)
-}
-
-fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-    worker: &mut Worker,
-    request: &cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags,
-    reply: &mut cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlagsReply,
-) -> Result<CUresult, HandleError> {
-    let func = CUfunction(callable(
-        worker,
-        cuda::CuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags::CALL,
-        request.func,
-    )?);
-    let dynamicSMemSize = address(request.dynamicSMemSize);
-    let mut numBlocks: i32 = Default::default();
-    // SAFETY: pointers are to locals, handles to live objects of this driver; other values it checks itself.
-    let code = unsafe {
-        worker.driver.cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-            &raw mut numBlocks,
-            func,
-            request.blockSize,
-            dynamicSMemSize,
-            request.flags,
-        )
-    };
-    reply.numBlocks = numBlocks;
     Ok(code)
 }
 

@@ -180,7 +180,7 @@ pub(super) fn attribute(given: &cuda::LaunchAttribute) -> CUlaunchAttribute {
     }
 }
 
-/// The driver's function (or kernel, which it takes as well) and stream.
+/// The driver's function and stream.
 fn resolve(
     worker: &Worker,
     call: CallId,

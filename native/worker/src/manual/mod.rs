@@ -10,6 +10,7 @@ mod launches;
 mod libraries;
 mod memory;
 pub mod modules;
+mod occupancy;
 mod pools;
 pub mod waiting;
 
@@ -20,6 +21,7 @@ pub use launches::*;
 pub use libraries::*;
 pub use memory::*;
 pub use modules::*;
+pub use occupancy::*;
 pub use pools::*;
 
 use cuda_abi::CUresult;
