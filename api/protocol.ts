@@ -118,4 +118,6 @@ export const protocolCalls: readonly ProtocolCall[] = [
     request: { launch: "u64", slot: "u32", offset: "u64", size: "u64" },
     reply: { data: "rest" },
   },
+  // The client wants to be told, without asking again, when the stream has finished its work up to a record.
+  { name: "farpoolWatch", id: 0x0030, request: { stream: "Stream", number: "u64" } },
 ];

@@ -89,10 +89,16 @@ export const context: Noun = noun("context", [
     input("ctx", "CUcontext"),
   ]),
   local("cuCtxPushCurrent_v2", { id: 0x0416, since: 4000 }, [input("ctx", "CUcontext")]),
-  oneWay("cuCtxRecordEvent", { refused: "wait_for_context(client, Some(hCtx))", id: 0x0417, since: 12050 }, [
-    input("hCtx", "CUcontext"),
-    input("hEvent", "CUevent"),
-  ]),
+  oneWay(
+    "cuCtxRecordEvent",
+    {
+      refused: "wait_for_context(client, Some(hCtx))",
+      id: 0x0417,
+      since: 12050,
+      hook: "event_recorded_on_context",
+    },
+    [input("hCtx", "CUcontext"), input("hEvent", "CUevent")],
+  ),
   waiting("cuCtxResetPersistingL2Cache", { id: 0x0418, since: 11000 }, []),
   oneWay("cuCtxSetCacheConfig", { id: 0x0419, since: 3020, check: "cache_config(config)", forgets: true }, [
     input("config", "CUfunc_cache"),
@@ -106,14 +112,31 @@ export const context: Noun = noun("context", [
   oneWay("cuCtxSetSharedMemConfig", { id: 0x041d, since: 4020, forgets: true }, [
     input("config", "CUsharedconfig"),
   ]),
-  waiting("cuCtxSynchronize", { refused: "wait_for_context(client, None)", id: 0x041e, since: 2000 }, []),
+  waiting(
+    "cuCtxSynchronize",
+    {
+      refused: "wait_for_context(client, None)",
+      id: 0x041e,
+      since: 2000,
+      known: "context_is_idle(client)",
+      hook: "context_synchronised",
+    },
+    [],
+  ),
   waiting(
     "cuCtxSynchronize_v2",
-    { refused: "wait_for_context(client, Some(ctx))", id: 0x041f, since: 13000 },
+    {
+      refused: "wait_for_context(client, Some(ctx))",
+      id: 0x041f,
+      since: 13000,
+      known: "some_context_is_idle(client, ctx)",
+      hook: "some_context_synchronised",
+    },
     [input("ctx", "CUcontext", { nullable: true })],
   ),
-  oneWay("cuCtxWaitEvent", { refused: "wait_for_context(client, Some(hCtx))", id: 0x0420, since: 12050 }, [
-    input("hCtx", "CUcontext"),
-    input("hEvent", "CUevent"),
-  ]),
+  oneWay(
+    "cuCtxWaitEvent",
+    { refused: "wait_for_context(client, Some(hCtx))", id: 0x0420, since: 12050, hook: "context_waits" },
+    [input("hCtx", "CUcontext"), input("hEvent", "CUevent")],
+  ),
 ]);

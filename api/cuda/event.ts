@@ -21,9 +21,11 @@ export const event: Noun = noun("event", [
     { refused: "both_uncaptured(client, hStart, hEnd)", id: 0x0c04, since: 12080 },
     [output("pMilliseconds", "float *"), input("hStart", "CUevent"), input("hEnd", "CUevent")],
   ),
-  waiting("cuEventQuery", { refused: "event_waited(client, hEvent)", id: 0x0c05, since: 2000 }, [
-    input("hEvent", "CUevent"),
-  ]),
+  waiting(
+    "cuEventQuery",
+    { refused: "event_waited(client, hEvent)", id: 0x0c05, since: 2000, known: "event(client, hEvent)" },
+    [input("hEvent", "CUevent")],
+  ),
   oneWay(
     "cuEventRecord",
     {
@@ -31,6 +33,7 @@ export const event: Noun = noun("event", [
       id: 0x0c06,
       since: 2000,
       check: "recordable(client, hEvent, hStream)",
+      hook: "event_recorded",
       perThread: { suffix: "ptsz", since: 7000 },
     },
     [input("hEvent", "CUevent"), input("hStream", "CUstream", { nullable: true })],
@@ -42,6 +45,7 @@ export const event: Noun = noun("event", [
       id: 0x0c07,
       since: 11010,
       check: "recordable(client, hEvent, hStream)",
+      hook: "event_recorded_with_flags",
       perThread: { suffix: "ptsz", since: 11010 },
     },
     [
@@ -50,7 +54,14 @@ export const event: Noun = noun("event", [
       input("flags", "unsigned int"),
     ],
   ),
-  waiting("cuEventSynchronize", { refused: "event_waited(client, hEvent)", id: 0x0c08, since: 2000 }, [
-    input("hEvent", "CUevent"),
-  ]),
+  waiting(
+    "cuEventSynchronize",
+    {
+      refused: "event_waited(client, hEvent)",
+      id: 0x0c08,
+      since: 2000,
+      known: "event_is_reached(client, hEvent)",
+    },
+    [input("hEvent", "CUevent")],
+  ),
 ]);

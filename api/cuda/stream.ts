@@ -83,6 +83,7 @@ export const stream: Noun = noun("stream", [
     {
       refused: "waited(client, hStream)",
       id: 0x0b0d,
+      known: "stream(client, hStream)",
       since: 2000,
       perThread: { suffix: "ptsz", since: 7000 },
     },
@@ -107,6 +108,8 @@ export const stream: Noun = noun("stream", [
       refused: "waited(client, hStream)",
       id: 0x0b0f,
       since: 2000,
+      known: "stream_is_idle(client, hStream)",
+      hook: "stream_synchronised",
       perThread: { suffix: "ptsz", since: 7000 },
     },
     [input("hStream", "CUstream", { nullable: true })],

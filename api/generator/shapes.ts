@@ -72,6 +72,39 @@ export function borrows(fields: readonly Field[]): boolean {
   return fields.some((field) => field.type === "bytes" || field.type === "rest");
 }
 
+/** Calls that name a stream without putting work on it. */
+const NO_WORK: ReadonlySet<string> = new Set([
+  "cuStreamCopyAttributes",
+  "cuStreamDestroy_v2",
+  "cuStreamQuery",
+  "cuStreamSynchronize",
+  "farpoolWatch",
+]);
+
+/** Calls that work on the legacy stream without naming it. */
+const ON_LEGACY_STREAM: ReadonlySet<string> = new Set([
+  "cuMemcpyHtoD_v2",
+  "cuMemcpyDtoH_v2",
+  "cuMemcpyDtoD_v2",
+  "cuMemcpyPeer",
+  "cuMemsetD8_v2",
+  "cuMemsetD16_v2",
+  "cuMemsetD32_v2",
+  "cuMemsetD2D8_v2",
+  "cuMemsetD2D16_v2",
+  "cuMemsetD2D32_v2",
+]);
+
+/** The field that names the stream on which the call puts work. */
+export function worksOnStream(shape: Shape): string | undefined {
+  if (NO_WORK.has(shape.symbol)) return undefined;
+  return shape.request.find((field) => field.type === "Stream")?.name;
+}
+
+export function worksOnLegacyStream(shape: Shape): boolean {
+  return ON_LEGACY_STREAM.has(shape.symbol);
+}
+
 export function handleKind(type: string): string | undefined {
   return handles[type] ?? undefined;
 }

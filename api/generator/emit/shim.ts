@@ -23,7 +23,7 @@ export function emitShim(schema: Schema): RustFile {
     "use crate::client::Client;",
     "use crate::convert::{self, opaque, out, write_if};",
     "use crate::entry::{Answer, enter};",
-    "use crate::hooks;",
+    "use crate::{hooks, queries};",
     "",
     "/// What a program passed as a function: a live function, or a kernel.",
     "fn callable(client: &Client, function: CUfunction) -> Answer<u64> {",
@@ -86,6 +86,9 @@ function stub(call: Call): readonly string[] {
   }
   if (call.captured !== undefined) {
     lines.push(`if crate::capture::${call.captured}? { return Ok(()); }`);
+  }
+  if (call.known !== undefined) {
+    lines.push(`if let Some(answer) = queries::${call.known} {`, "    return answer;", "}");
   }
   if (created !== undefined) {
     lines.push(`let created: handle::${handleKind(pointee(created.type))} = client.new_handle();`);

@@ -3,7 +3,15 @@
 import { records } from "../../protocol.ts";
 import { RustFile, VENDOR_NAMES } from "../rust-file.ts";
 import type { Schema } from "../schema.ts";
-import { borrows, recordFields, shapesOf, type Field, type Shape } from "../shapes.ts";
+import {
+  borrows,
+  recordFields,
+  shapesOf,
+  worksOnLegacyStream,
+  worksOnStream,
+  type Field,
+  type Shape,
+} from "../shapes.ts";
 
 export function emitWire(schema: Schema): RustFile {
   const file = new RustFile("native/wire/src/generated/cuda.rs", {
@@ -81,6 +89,7 @@ function printShape(file: RustFile, shape: Shape): void {
     `    fn decode(${unused}reader: &mut Reader<'a>) -> Self {`,
     `        Self { ${shape.request.map((field) => `${field.name}: ${take(field, false)}`).join(", ")} }`,
     "    }",
+    ...streamMethod(shape),
     "}",
   );
   if (shape.reply.length === 0) {
@@ -100,6 +109,13 @@ function printShape(file: RustFile, shape: Shape): void {
     "    }",
     "}",
   );
+}
+
+function streamMethod(shape: Shape): readonly string[] {
+  const named = worksOnStream(shape);
+  const stream = named === undefined ? "Stream::from_raw(0)" : `self.${named}`;
+  if (named === undefined && !worksOnLegacyStream(shape)) return [];
+  return ["", "    fn stream(&self) -> Option<Stream> {", `        Some(${stream})`, "    }"];
 }
 
 interface Struct {

@@ -4,7 +4,7 @@ import type { Call, Parameter } from "../../model.ts";
 import { pointee, rustType } from "../c-types.ts";
 import { RustFile, VENDOR_NAMES } from "../rust-file.ts";
 import type { Schema } from "../schema.ts";
-import { borrows, handleKind, shapesOf, type Shape } from "../shapes.ts";
+import { borrows, handleKind, shapesOf, worksOnLegacyStream, type Shape } from "../shapes.ts";
 import { rustName } from "./abi-signatures.ts";
 
 export function emitWorker(schema: Schema): RustFile {
@@ -91,6 +91,16 @@ export function emitTouched(schema: Schema): RustFile {
     );
   }
   file.print("        _ => (Vec::new(), Vec::new()),", "    }", "}");
+  const legacy = shapesOf(schema).filter(worksOnLegacyStream);
+  file.print(
+    "",
+    "/// Calls that work on the legacy stream without naming it.",
+    "pub fn is_on_legacy_stream(call: CallId) -> bool {",
+    "    matches!(call,",
+    legacy.map((shape) => `        cuda::${shape.name}::CALL`).join(" |\n"),
+    "    )",
+    "}",
+  );
   return file;
 }
 
@@ -111,6 +121,7 @@ function printRunners(file: RustFile): void {
     "    let request = decode::<Q>(reader)?;",
     "    let mut reply = Q::Reply::default();",
     "    let code = body(worker, &request, &mut reply).or_else(code_of_poison)?;",
+    "    worker.note_work(Q::CALL, request.stream());",
     "    reply.encode(writer);",
     "    Ok(code)",
     "}",
@@ -120,8 +131,12 @@ function printRunners(file: RustFile): void {
     "    body: impl FnOnce(&mut Worker, Q, &mut Writer<'_>) -> Result<CUresult, HandleError>)",
     "-> Result<CUresult, WireError> where Q: Request<'a>, Q::Reply: Default {",
     "    let request = decode::<Q>(reader)?;",
+    "    let stream = request.stream();",
     "    match body(worker, request, writer) {",
-    "        Ok(code) => Ok(code),",
+    "        Ok(code) => {",
+    "            worker.note_work(Q::CALL, stream);",
+    "            Ok(code)",
+    "        }",
     "        Err(error) => {",
     "            let code = code_of_poison(error)?;",
     "            Q::Reply::default().encode(writer);",

@@ -46,6 +46,11 @@ impl Requests {
         sequence
     }
 
+    /// The number given last.
+    pub fn last(&self) -> u64 {
+        self.next - 1
+    }
+
     /// Appends the header of a record whose payload, `length` bytes, is sent by other means right after it.
     pub fn encode_header(
         &mut self,

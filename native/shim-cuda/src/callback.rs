@@ -115,7 +115,7 @@ fn serve(client: &'static Client) {
         };
         let done = client.connection().post_with_data(
             <cuda::FarpoolCallbackDone<'_> as wire::Request<'_>>::CALL,
-            0,
+            (0, None),
             |writer| writer.put_u64(callback.token),
             data,
         );

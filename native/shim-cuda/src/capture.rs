@@ -109,7 +109,8 @@ impl Captures {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn any(&self) -> bool {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 

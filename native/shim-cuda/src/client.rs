@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use cuda_abi::CUresult;
 use session::{DeferredError, ReplyHead};
-use wire::handle::{self, Handle};
+use wire::handle::{self, Handle, Stream};
 use wire::handshake::{Goodbye, Welcome};
 use wire::{CallId, Reader, Reply, Request, Writer};
 
@@ -19,6 +19,8 @@ use crate::event::Events;
 use crate::memory::Ranges;
 use crate::module::Modules;
 use crate::pool::Pools;
+use crate::prepared;
+use crate::progress::Progress;
 use crate::remembered::Remembered;
 use crate::report;
 use crate::reserve;
@@ -88,6 +90,11 @@ impl Client {
         }
     }
 
+    /// Whether every call waits for the worker.
+    pub fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
     /// What `cuDriverGetVersion` answers.
     pub fn driver_version(&self) -> i32 {
         self.driver_version
@@ -132,6 +139,7 @@ impl Client {
 
     /// Forgets everything that belonged to a context that is being destroyed.
     pub fn forget_context(&self, context: handle::Context) {
+        prepared::forget();
         for (pool, length) in self.ranges.forget_context(context) {
             self.pools.unused(pool, length.next_multiple_of(slab::GRANULE));
         }
@@ -142,14 +150,26 @@ impl Client {
         self.remembered.forget();
         self.streams.forget_context(context);
         self.events.forget_context(context);
+        self.connection.timelines.forget_context(context.index());
         let pointer = std::ptr::without_provenance_mut(usize::try_from(context.raw()).unwrap_or(0));
         // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
         // to run when the context goes.
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
     }
 
+    /// Whether an error of an earlier call is waiting to be told.
+    pub fn has_late_errors(&self) -> bool {
+        self.late.load(Ordering::Relaxed) != 0 || self.connection.detached.is_some()
+    }
+
     /// The sticky error of the current context, or of the process once its connection is lost.
     pub fn check(&self) -> Answer {
+        for (context, code) in self.connection.timelines.take_failures() {
+            let code = CUresult(code);
+            if is_sticky(code) {
+                self.contexts.poison(context, code);
+            }
+        }
         match self.lost.load(Ordering::Relaxed) {
             0 => self.contexts.check_sticky(),
             code => Err(CUresult(code)),
@@ -208,6 +228,8 @@ impl Client {
         const UNDER_WAY: usize = 4;
         let mut waiting = std::collections::VecDeque::with_capacity(UNDER_WAY);
         let mut answer = Ok(());
+        // However many pieces there are, the program waits once.
+        self.connection.count_wait(R::CALL);
         for (request, destination) in requests {
             if waiting.len() == UNDER_WAY
                 && let Some(sequence) = waiting.pop_front()
@@ -237,6 +259,11 @@ impl Client {
         self.send(request, current()?)
     }
 
+    /// Sends a launch, whose payload `body` writes, on a stream whose work is `progress`.
+    pub fn post_launch(&self, context: u32, progress: &Progress, body: impl FnOnce(&mut Vec<u8>)) -> Answer {
+        self.connection.post_launch(context, progress, body).map_err(|loss| self.lost(&loss))
+    }
+
     /// Like [`Client::post`] for calls that need no current context.
     pub fn post_anywhere<'a, R: Request<'a>>(&self, request: &R) -> Answer {
         self.send(request, context::current_index())
@@ -247,14 +274,21 @@ impl Client {
         self.connection.wait_for_fence(number).map_err(|loss| self.lost(&loss))
     }
 
-    /// Sends a request made of `head` and `data` that nobody waits for; `data` may be reused afterwards.
-    pub fn post_with_data(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
-        self.send_with_data(call, current()?, head, data)
+    /// Sends a request made of `head` and `data`, which puts work on `stream` if that is given, and which nobody waits for; `data` may be
+    /// reused afterwards.
+    pub fn post_with_data(
+        &self,
+        call: CallId,
+        stream: Option<Stream>,
+        head: impl Fn(&mut Writer<'_>),
+        data: &[u8],
+    ) -> Answer {
+        self.send_with_data(call, (current()?, stream), head, data)
     }
 
     /// Sends an image in pieces that need no context.
     pub fn upload(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
-        self.send_with_data(call, context::current_index(), head, data)
+        self.send_with_data(call, (context::current_index(), None), head, data)
     }
 
     /// In strict mode the caller waits until the worker has made the call; for the GPU nobody waits here.
@@ -268,14 +302,14 @@ impl Client {
     fn send_with_data(
         &self,
         call: CallId,
-        context: u32,
+        place: (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
         data: &[u8],
     ) -> Answer {
         if self.is_strict {
-            return self.finish(self.connection.call_with_data(call, context, head, data)).map(drop);
+            return self.finish(self.connection.call_with_data(call, place, head, data)).map(drop);
         }
-        self.connection.post_with_data(call, context, head, data).map_err(|loss| self.lost(&loss))
+        self.connection.post_with_data(call, place, head, data).map_err(|loss| self.lost(&loss))
     }
 
     /// The last record of this process: what only the client could count.

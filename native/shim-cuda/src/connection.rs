@@ -5,17 +5,22 @@
 //! busy: the next send carries all). At most one thread sends at a time (`sending`), so records keep
 //! their order. Receiving: of the threads that wait for a reply one reads the socket for all of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use session::{Completion, PendingCalls, ReplyHead, Requests};
+use session::{Completion, DeferredError, PendingCalls, ReplyHead, Requests};
 use transport::Socket;
-use wire::notice::{self, Callback};
+use wire::cuda::CuLaunchKernel;
+use wire::handle::Stream;
+use wire::notice::{self, Callback, Finished};
 use wire::record::{HEADER_BYTES, flags};
 use wire::{CallId, Header, Request, WireError, Writer};
+
+use crate::progress::{Progress, Timelines};
 
 /// Bytes that may wait for the sender before a caller is held back.
 const OUTGOING_LIMIT: usize = 4 << 20;
@@ -25,6 +30,19 @@ const DIRECT_FROM: usize = 64 << 10;
 
 /// Bytes asked from the socket at once when no payload is known to be larger.
 const RECEIVE_BYTES: usize = 64 << 10;
+
+/// How long a waiting thread looks for its answer before it sleeps: about what waking it costs.
+const PATIENCE: Duration = Duration::from_micros(50);
+
+thread_local! {
+    /// Number of the last record that this thread has sent.
+    static LAST_NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Number of the last record that this thread has sent.
+pub fn last_number() -> u64 {
+    LAST_NUMBER.get()
+}
 
 /// How long an exiting process waits for its last records to leave.
 const LAST_SEND: Duration = Duration::from_secs(1);
@@ -101,6 +119,8 @@ pub struct ReplyRecord {
 pub struct Counters {
     /// Calls for which a thread waited for the worker.
     pub round_trips: AtomicU64,
+    /// The same by call.
+    pub waits: Mutex<BTreeMap<CallId, u64>>,
 }
 
 /// The connection; see the module's text.
@@ -114,6 +134,8 @@ pub struct Connection {
     reply_arrived: Condvar,
     stream: Mutex<ReceiveBuffer>,
     lost: OnceLock<Loss>,
+    /// How far the streams have got.
+    pub timelines: Timelines,
     /// Errors of replies that nobody waited for.
     pub detached: Detached,
     /// What was counted so far.
@@ -149,12 +171,15 @@ enum Arrived {
     Callback(Callback),
     Output(Vec<u8>),
     Fence(u64),
+    Finished(Finished),
 }
 
+/// Received bytes that nobody has looked at yet.
 #[derive(Debug)]
 struct ReceiveBuffer {
-    bytes: VecDeque<u8>,
-    scratch: Vec<u8>,
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -177,8 +202,9 @@ impl Connection {
             sender_done: Condvar::new(),
             incoming: Mutex::default(),
             reply_arrived: Condvar::new(),
-            stream: Mutex::new(ReceiveBuffer { bytes: VecDeque::new(), scratch: vec![0; RECEIVE_BYTES] }),
+            stream: Mutex::new(ReceiveBuffer { bytes: vec![0; RECEIVE_BYTES], start: 0, end: 0 }),
             lost: OnceLock::new(),
+            timelines: Timelines::default(),
             detached: Detached::default(),
             counters: Counters::default(),
             reached_fence: AtomicU64::new(0),
@@ -196,9 +222,50 @@ impl Connection {
     /// Sends a request that nobody waits for.
     pub fn post<'a, R: Request<'a>>(&self, request: &R, context: u32) -> Result<(), Loss> {
         let mut outgoing = self.outgoing_with_room()?;
-        outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, false, context));
+        let number =
+            outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, false, context));
         self.hand_to_writer(&outgoing);
+        drop(outgoing);
+        self.posted(request.stream(), context, number);
         Ok(())
+    }
+
+    /// Sends a launch, whose payload `body` writes, on a stream whose work is `progress`.
+    pub fn post_launch(
+        &self,
+        context: u32,
+        progress: &Progress,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Loss> {
+        let mut outgoing = self.outgoing_with_room()?;
+        let number = outgoing.with_buffer(|requests, buffer| {
+            requests.encode_with(
+                buffer,
+                <CuLaunchKernel<'_> as Request<'_>>::CALL,
+                false,
+                context,
+                |writer| {
+                    writer.with_buffer(body);
+                },
+            )
+        });
+        self.hand_to_writer(&outgoing);
+        drop(outgoing);
+        progress.put(number);
+        Ok(())
+    }
+
+    /// Number of the last record that this process has sent.
+    pub fn last_sent(&self) -> u64 {
+        lock(&self.outgoing).requests.last()
+    }
+
+    /// Notes what record `number` has put on a stream.
+    fn posted(&self, stream: Option<Stream>, context: u32, number: u64) {
+        if let Some(stream) = stream {
+            self.timelines.put(context, stream, number);
+        }
+        LAST_NUMBER.set(number);
     }
 
     /// Sends a request made of `head` and `data`, which nobody waits for. When this returns, `data` may be
@@ -206,29 +273,30 @@ impl Connection {
     pub fn post_with_data(
         &self,
         call: CallId,
-        context: u32,
+        place: (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
         data: &[u8],
     ) -> Result<(), Loss> {
-        self.send_with_data(call, context, head, data, false).map(drop)
+        self.send_with_data(call, place, head, data, false).map(drop)
     }
 
     /// Like [`Connection::post_with_data`], but waits for the reply.
     pub fn call_with_data(
         &self,
         call: CallId,
-        context: u32,
+        place: (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
         data: &[u8],
     ) -> Result<ReplyRecord, Loss> {
-        let sequence = self.send_with_data(call, context, head, data, true)?;
+        self.count_wait(call);
+        let sequence = self.send_with_data(call, place, head, data, true)?;
         self.wait(sequence)
     }
 
     fn send_with_data(
         &self,
         call: CallId,
-        context: u32,
+        (context, stream): (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
         data: &[u8],
         wants_reply: bool,
@@ -248,6 +316,8 @@ impl Connection {
                 })
             }));
             self.hand_to_writer(&outgoing);
+            drop(outgoing);
+            self.posted(stream, context, sequence);
             return Ok(sequence);
         }
         while outgoing.sending {
@@ -264,6 +334,7 @@ impl Connection {
         }));
         let mut batch = outgoing.take_batch();
         drop(outgoing);
+        self.posted(stream, context, sequence);
         let sent = self.socket.send_all(&[&batch, &front, data]);
         batch.clear();
         self.end_of_sending(batch, sent)?;
@@ -277,8 +348,15 @@ impl Connection {
         context: u32,
         destination: Option<Destination>,
     ) -> Result<ReplyRecord, Loss> {
+        self.count_wait(R::CALL);
         let sequence = self.send_call(request, context, destination)?;
         self.wait(sequence)
+    }
+
+    /// Counts a call for which a thread waits.
+    pub fn count_wait(&self, call: CallId) {
+        self.counters.round_trips.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.counters.waits).entry(call).or_default() += 1;
     }
 
     /// Sends a request whose reply is fetched by [`Connection::wait`]. Every sequence number must be waited for.
@@ -293,11 +371,14 @@ impl Connection {
             outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, true, context));
         lock(&self.incoming).pending.expect(sequence, R::CALL, destination);
         if outgoing.sending {
+            drop(outgoing);
+            self.posted(request.stream(), context, sequence);
             return Ok(sequence);
         }
         outgoing.sending = true;
         let mut batch = outgoing.take_batch();
         drop(outgoing);
+        self.posted(request.stream(), context, sequence);
         let sent = self.socket.send_all(&[&batch]);
         batch.clear();
         self.end_of_sending(batch, sent)?;
@@ -306,7 +387,6 @@ impl Connection {
 
     /// Waits for the reply to `sequence`.
     pub fn wait(&self, sequence: u64) -> Result<ReplyRecord, Loss> {
-        self.counters.round_trips.fetch_add(1, Ordering::Relaxed);
         let mut incoming = lock(&self.incoming);
         loop {
             if let Completion::Ready(reply) = incoming.pending.take(sequence) {
@@ -354,10 +434,20 @@ impl Connection {
             Ok(Arrived::Fence(number)) => {
                 self.reached_fence.fetch_max(number, Ordering::Release);
             }
+            Ok(Arrived::Finished(finished)) => self.finished(&finished),
             Ok(Arrived::Output(_)) | Err(_) => {}
         }
         self.reply_arrived.notify_all();
         incoming
+    }
+
+    fn finished(&self, finished: &Finished) {
+        self.timelines.note(finished);
+        let (call, code) = finished.failed;
+        if code != 0 {
+            let deferred = Some(DeferredError { call: CallId(call), code });
+            self.detached.note(ReplyHead { result: 0, deferred });
+        }
     }
 
     /// Sends a request whose reply's data lands in `destination`, some time before anything tells this process that
@@ -381,6 +471,8 @@ impl Connection {
             incoming.downloads.insert(sequence, start..start + destination.length);
         }
         self.hand_to_writer(&outgoing);
+        drop(outgoing);
+        self.posted(request.stream(), context, sequence);
         Ok(())
     }
 
@@ -407,6 +499,25 @@ impl Connection {
             incoming = self.read_for_all();
         }
         Ok(())
+    }
+
+    /// Takes what has arrived, without waiting: for those who ask what they may not wait for. What another thread
+    /// reads at the moment, that thread takes.
+    pub fn look(&self) {
+        loop {
+            let mut incoming = lock(&self.incoming);
+            if incoming.reading || self.lost.get().is_some() {
+                return;
+            }
+            incoming.reading = true;
+            drop(incoming);
+            if !matches!(lock(&self.stream).has_arrived(&self.socket), Ok(true)) {
+                lock(&self.incoming).reading = false;
+                self.reply_arrived.notify_all();
+                return;
+            }
+            drop(self.read_for_all());
+        }
     }
 
     /// Whether copies under way will write into the `length` bytes at `start`.
@@ -650,6 +761,7 @@ fn notice(header: &Header, payload: &[u8]) -> Result<Arrived, Loss> {
     let arrived = match header.call {
         CallId::CALLBACK => Arrived::Callback(Callback::decode(&mut reader)),
         CallId::FENCE => Arrived::Fence(notice::Fence::decode(&mut reader).number),
+        CallId::FINISHED => Arrived::Finished(Finished::decode(&mut reader)),
         CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader).text),
         call => return Err(WireError::UnknownCall { call }.into()),
     };
@@ -670,6 +782,11 @@ impl Detached {
             lock(&self.first).get_or_insert(head);
             self.any.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        self.any.load(Ordering::Acquire)
     }
 
     /// Takes the error, if there is one.
@@ -695,27 +812,52 @@ impl ReceiveBuffer {
     /// Fills `target` from what was received before, then from the socket.
     fn read(&mut self, socket: &Socket, mut target: &mut [u8]) -> io::Result<()> {
         loop {
-            let ready = self.bytes.len().min(target.len());
-            if ready > 0 {
-                let (front, back) = self.bytes.as_slices();
-                let from_front = front.len().min(ready);
-                target[..from_front].copy_from_slice(&front[..from_front]);
-                target[from_front..ready].copy_from_slice(&back[..ready - from_front]);
-                self.bytes.drain(..ready);
-                target = &mut target[ready..];
-            }
+            let ready = (self.end - self.start).min(target.len());
+            let (now, later) = target.split_at_mut(ready);
+            now.copy_from_slice(&self.bytes[self.start..self.start + ready]);
+            self.start += ready;
+            target = later;
             if target.is_empty() {
                 return Ok(());
             }
-            if target.len() >= self.scratch.len() {
+            if target.len() >= self.bytes.len() {
                 return socket.receive_exact(target);
             }
-            let count = socket.receive(&mut self.scratch)?;
-            if count == 0 {
+            (self.start, self.end) = (0, 0);
+            self.end = receive(socket, &mut self.bytes)?;
+            if self.end == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.bytes.extend(&self.scratch[..count]);
         }
+    }
+
+    /// Whether there is anything to read, without waiting for it.
+    fn has_arrived(&mut self, socket: &Socket) -> io::Result<bool> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            // The end of the connection is there to be read, too.
+            match socket.try_receive(&mut self.bytes)? {
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(count) => self.end = count,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Receives some bytes. Before it sleeps it looks for a while: waking costs more than most answers take.
+fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<usize> {
+    let started = Instant::now();
+    loop {
+        if let Some(count) = socket.try_receive(bytes)? {
+            return Ok(count);
+        }
+        if started.elapsed() >= PATIENCE {
+            return socket.receive(bytes);
+        }
+        // Others who could run must: looking is only cheap when nobody else wants the processor.
+        std::thread::yield_now();
     }
 }
 

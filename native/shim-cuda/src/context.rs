@@ -1,12 +1,12 @@
 //! Contexts: a stack per thread and the state of the primary ones, all kept in the client.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
 use cuda_abi::per_thread::PerThread;
+use rustc_hash::FxHashMap;
 use wire::handle::Context;
 
 use crate::client::{Client, index_of};
@@ -39,10 +39,10 @@ struct Primary {
 
 #[derive(Debug, Default)]
 struct Table {
-    alive: HashMap<Context, ContextState>,
+    alive: FxHashMap<Context, ContextState>,
     /// Contexts with a sticky error: it stays until the context is gone.
-    poisoned: HashMap<Context, CUresult>,
-    primary: HashMap<usize, Primary>,
+    poisoned: FxHashMap<Context, CUresult>,
+    primary: FxHashMap<usize, Primary>,
 }
 
 /// All contexts of this process.
@@ -104,6 +104,15 @@ impl Contexts {
     pub fn poison_current(&self, code: CUresult) {
         if let Some(context) = current() {
             self.table().poisoned.entry(context).or_insert(code);
+            self.any_poisoned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a sticky error of the context with this index, if it is alive; the first one stays.
+    pub fn poison(&self, index: u32, code: CUresult) {
+        let mut table = self.table();
+        if let Some(context) = table.alive.keys().copied().find(|context| index_of(*context) == index) {
+            table.poisoned.entry(context).or_insert(code);
             self.any_poisoned.store(true, Ordering::Relaxed);
         }
     }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cuda_abi::CUresult;
 
 use crate::client::Client;
-use crate::{callback, coverage, state};
+use crate::{callback, coverage, state, statistics};
 
 /// What the body of an exported function answers; `Err` carries the code.
 pub type Answer<T = ()> = Result<T, CUresult>;
@@ -35,6 +35,7 @@ pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Ans
 /// Runs the body of a call that works before `cuInit`.
 pub fn guard(name: &'static str, body: impl FnOnce(()) -> Answer) -> CUresult {
     coverage::note(name);
+    statistics::note(name);
     match catch_unwind(AssertUnwindSafe(|| body(()))) {
         Ok(Ok(())) => CUresult::SUCCESS,
         Ok(Err(code)) => code,

@@ -7,6 +7,7 @@ use wire::handle::{Context, Event, Handle, Kernel, Kind, Stream};
 use crate::client::Client;
 use crate::context;
 use crate::entry::Answer;
+use crate::event::{Recorded, RecordedOnStream};
 
 /// Checks that a handle of the right kind is alive, as far as the client keeps account of its kind. A worker
 /// ends the connection over a handle that does not exist, so a program's mistake must stop here.
@@ -139,6 +140,39 @@ pub fn event_created(client: &Client, event: Event, _flags: u32) {
     client.events.insert(event, context::current_index());
 }
 
+pub use crate::queries::{context_synchronised, some_context_synchronised, stream_synchronised};
+
+/// After `cuEventRecord`.
+pub fn event_recorded(client: &Client, event: Event, stream: Stream) {
+    let progress = client.connection().timelines.of(context::current_index(), stream);
+    let number = crate::connection::last_number();
+    client.events.record(event, Recorded::OnStream(RecordedOnStream { stream, progress, number }));
+}
+
+/// After `cuEventRecordWithFlags`.
+pub fn event_recorded_with_flags(client: &Client, event: Event, stream: Stream, _flags: u32) {
+    event_recorded(client, event, stream);
+}
+
+/// After `cuCtxRecordEvent`.
+pub fn event_recorded_on_context(client: &Client, _context: Context, event: Event) {
+    client.events.record(event, Recorded::OnContext);
+}
+
+/// After `cuCtxWaitEvent`: every stream of the context has something to wait for.
+pub fn context_waits(client: &Client, waiting: Context, _event: Event) {
+    let Some(context) = Some(waiting).filter(|context| context.0 != 0).or_else(context::current) else {
+        return;
+    };
+    let number = crate::connection::last_number();
+    let timelines = &client.connection().timelines;
+    let index = crate::client::index_of(context);
+    timelines.put(index, Stream::default(), number);
+    for stream in client.streams.of_context(context) {
+        timelines.put(index, stream, number);
+    }
+}
+
 /// After `cuEventDestroy`.
 pub fn event_destroyed(client: &Client, event: Event) {
     client.events.remove(event);
@@ -161,12 +195,15 @@ pub fn stream_created_with_priority(client: &Client, stream: Stream, flags: u32,
 pub fn stream_destroyed(client: &Client, stream: Stream) {
     crate::capture::stream_gone(client, stream);
     client.streams.remove(stream);
+    crate::prepared::forget();
+    client.connection().timelines.forget(stream);
 }
 
 /// After `cuFuncSetAttribute`; `function` may be a kernel.
 pub fn function_attribute_set(client: &Client, function: u64, attribute: CUfunction_attribute, value: i32) {
     if let Ok(code) = client.modules.code(function) {
         code.set_attribute(attribute, value);
+        crate::prepared::forget();
     }
 }
 

@@ -72,56 +72,99 @@ pub fn code_of(client: &Client, function: CUfunction) -> Answer<(u64, Arc<Code>)
     Ok((raw, client.modules.code(raw)?))
 }
 
+/// What a launch may ask for, of its function and its device.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    grid: [u32; 3],
+    block: [u32; 3],
+    /// Threads of a block on the device.
+    threads: u64,
+    /// Threads of a block of this function.
+    function_threads: u64,
+    shared_bytes: u64,
+}
+
+impl Limits {
+    fn new(device: &Device, code: &Code) -> Limits {
+        let of_device = |attribute| {
+            device.attribute(attribute).and_then(|value| u32::try_from(value).ok()).unwrap_or(u32::MAX)
+        };
+        let of_code = |attribute| {
+            code.attribute(attribute).and_then(|value| u64::try_from(value).ok()).unwrap_or(u64::MAX)
+        };
+        Limits {
+            grid: [
+                of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X),
+                of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y),
+                of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z),
+            ],
+            block: [
+                of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X),
+                of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y),
+                of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z),
+            ],
+            threads: u64::from(of_device(abi::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)),
+            function_threads: of_code(abi::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK),
+            shared_bytes: of_code(abi::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES),
+        }
+    }
+
+    /// Whether a launch keeps within them.
+    pub fn allow(&self, geometry: Geometry) -> bool {
+        self.check(geometry).is_ok()
+    }
+
+    /// Checks a launch, as CUDA does before it returns.
+    fn check(&self, geometry: Geometry) -> Answer {
+        let within = |value: u32, limit: u32| value > 0 && value <= limit;
+        let fits = (0..3).all(|axis| {
+            within(geometry.grid[axis], self.grid[axis]) && within(geometry.block[axis], self.block[axis])
+        });
+        let threads = geometry.block.iter().map(|side| u64::from(*side)).product::<u64>();
+        if !fits || threads > self.threads {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if threads > self.function_threads {
+            return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+        }
+        if u64::from(geometry.shared_bytes) > self.shared_bytes {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Ok(())
+    }
+}
+
 /// Checks a launch against the function and the device, as CUDA does before it returns.
 pub fn prepare(
     client: &Client,
     function: CUfunction,
     geometry: Geometry,
     stream: CUstream,
-) -> Answer<Launch> {
+) -> Answer<(Launch, Limits)> {
     let (context, _) = client.contexts.current()?;
-    let (function, code) = checked(client, function, geometry)?;
+    let (function, code, limits) = limited(client, function, geometry)?;
     let stream = stream::find(client, stream.0 as u64)?;
     // A default stream belongs to the current context.
     let place = client.streams.state(stream).map_or(context, |state| state.context);
     if code.module.and_then(|module| client.modules.context_of(module)).is_some_and(|owner| owner != place) {
         return Err(CUresult::INVALID_HANDLE);
     }
-    Ok(Launch { function, code, stream })
+    Ok((Launch { function, code, stream }, limits))
 }
 
 /// What is known about a function, whose launch in the current context is checked as far as CUDA does at once.
 pub fn checked(client: &Client, function: CUfunction, geometry: Geometry) -> Answer<(u64, Arc<Code>)> {
-    let (_, state) = client.contexts.current()?;
-    let (function, code) = code_of(client, function)?;
-    let device = client.devices.get(i32::try_from(state.device).map_err(|_| CUresult::INVALID_DEVICE)?)?;
-    check_geometry(device, &code, geometry)?;
+    let (function, code, _) = limited(client, function, geometry)?;
     Ok((function, code))
 }
 
-fn check_geometry(device: &Device, code: &Code, geometry: Geometry) -> Answer {
-    let limit = |attribute| device.attribute(attribute).and_then(|value| u32::try_from(value).ok());
-    let within = |value: u32, attribute| value > 0 && limit(attribute).is_none_or(|limit| value <= limit);
-    let fits = within(geometry.grid[0], abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X)
-        && within(geometry.grid[1], abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y)
-        && within(geometry.grid[2], abi::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z)
-        && within(geometry.block[0], abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X)
-        && within(geometry.block[1], abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y)
-        && within(geometry.block[2], abi::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z);
-    let threads = geometry.block.iter().map(|side| u64::from(*side)).product::<u64>();
-    let of_code = |attribute| code.attribute(attribute).and_then(|value| u64::try_from(value).ok());
-    let device_threads = limit(abi::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK).map(u64::from);
-    if !fits || device_threads.is_some_and(|limit| threads > limit) {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    if of_code(abi::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK).is_some_and(|limit| threads > limit) {
-        return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
-    }
-    let shared_limit = of_code(abi::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
-    if shared_limit.is_some_and(|limit| u64::from(geometry.shared_bytes) > limit) {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    Ok(())
+fn limited(client: &Client, function: CUfunction, geometry: Geometry) -> Answer<(u64, Arc<Code>, Limits)> {
+    let (_, state) = client.contexts.current()?;
+    let (function, code) = code_of(client, function)?;
+    let device = client.devices.get(i32::try_from(state.device).map_err(|_| CUresult::INVALID_DEVICE)?)?;
+    let limits = Limits::new(device, &code);
+    limits.check(geometry)?;
+    Ok((function, code, limits))
 }
 
 /// Whether a launch became a node because its stream captures.

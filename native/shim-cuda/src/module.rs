@@ -1,10 +1,10 @@
 //! Modules, libraries, and what is known of their functions.
 
-use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::{CUfunction_attribute, CUresult};
+use rustc_hash::FxHashMap;
 use wire::Reader;
 use wire::code_table::{CodeTable, Description};
 use wire::cuda::{AttributeValue, ParameterInfo};
@@ -84,10 +84,10 @@ impl Code {
 #[derive(Debug, Default)]
 struct Unit {
     context: Option<Context>,
-    code: HashMap<CString, u64>,
+    code: FxHashMap<CString, u64>,
     /// Address and size of variables. Those of a library lie elsewhere in each context, so its index is part of
     /// the key; it is 0 for a module, which has one context only.
-    globals: HashMap<(CString, u32), (u64, u64)>,
+    globals: FxHashMap<(CString, u32), (u64, u64)>,
     /// What the worker said about its kernels.
     table: Option<Arc<UnitCode>>,
 }
@@ -97,7 +97,7 @@ struct Unit {
 pub struct UnitCode {
     /// Their names, in the driver's order.
     pub names: Vec<CString>,
-    described: HashMap<CString, Option<Description>>,
+    described: FxHashMap<CString, Option<Description>>,
 }
 
 impl UnitCode {
@@ -108,7 +108,7 @@ impl UnitCode {
         if reader.has_failed() {
             return None;
         }
-        let mut known = UnitCode { names: Vec::new(), described: HashMap::new() };
+        let mut known = UnitCode { names: Vec::new(), described: FxHashMap::default() };
         for kernel in table.kernels {
             let name = CString::new(kernel.name).ok()?;
             known.names.push(name.clone());
@@ -137,12 +137,12 @@ impl Unit {
 
 #[derive(Debug, Default)]
 struct Table {
-    units: HashMap<u64, Unit>,
-    code: HashMap<u64, Arc<Code>>,
+    units: FxHashMap<u64, Unit>,
+    code: FxHashMap<u64, Arc<Code>>,
     /// Functions that kernels became, by kernel and context.
-    functions: HashMap<(Kernel, u32), Function>,
+    functions: FxHashMap<(Kernel, u32), Function>,
     /// Modules that libraries became, by library and context.
-    modules: HashMap<(Library, u32), Module>,
+    modules: FxHashMap<(Library, u32), Module>,
 }
 
 /// All modules and libraries of this process.
@@ -178,6 +178,7 @@ impl Modules {
 
     /// Forgets a module or library with its functions; answers the addresses of its variables.
     pub fn remove_unit(&self, unit: u64) -> Vec<u64> {
+        crate::prepared::forget();
         let mut table = self.table();
         let Some(gone) = table.units.remove(&unit) else { return Vec::new() };
         for handle in gone.code.values() {

@@ -9,7 +9,7 @@ use cuda_abi::CUresult;
 use cuda_abi::phase::{Phase, PhaseWord};
 
 use crate::client::Client;
-use crate::{connect, coverage, report};
+use crate::{connect, coverage, report, statistics};
 
 static PHASE: PhaseWord = PhaseWord::new();
 static CLIENT: OnceLock<Client> = OnceLock::new();
@@ -71,6 +71,7 @@ pub fn initialise() -> Result<(), CUresult> {
 
 fn start() -> Result<(), CUresult> {
     coverage::start();
+    statistics::start();
     // Our copy of the standard library has a hook of its own: the program's is not touched, and a panic of ours
     // is reported by our rules instead of on the program's stderr.
     std::panic::set_hook(Box::new(|panic| report::once(&panic.to_string())));
@@ -131,6 +132,7 @@ extern "C" fn at_exit() {
     {
         let _ = std::panic::catch_unwind(|| {
             coverage::finish();
+            statistics::finish(client);
             client.say_goodbye();
         });
     }

@@ -1,11 +1,11 @@
 //! Streams: what the client remembers of them, and the stream that each host thread has for itself.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
 use cuda_abi::per_thread::PerThread;
+use rustc_hash::FxHashMap;
 use wire::handle::{Context, Handle, Stream};
 
 use crate::capture;
@@ -37,7 +37,7 @@ pub struct StreamState {
 /// All streams of this process.
 #[derive(Debug, Default)]
 pub struct Streams {
-    alive: Mutex<HashMap<Stream, StreamState>>,
+    alive: Mutex<FxHashMap<Stream, StreamState>>,
 }
 
 /// The streams that stand for `CU_STREAM_PER_THREAD`, one in each context that the thread used. They end with it.
@@ -62,7 +62,7 @@ impl Drop for OwnStreams {
 }
 
 impl Streams {
-    fn table(&self) -> MutexGuard<'_, HashMap<Stream, StreamState>> {
+    fn table(&self) -> MutexGuard<'_, FxHashMap<Stream, StreamState>> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,6 +80,17 @@ impl Streams {
     /// Forgets the streams of a destroyed context.
     pub fn forget_context(&self, context: Context) {
         self.table().retain(|_, state| state.context != context);
+    }
+
+    /// The streams of a context but for its legacy one.
+    pub fn of_context(&self, context: Context) -> impl Iterator<Item = Stream> + use<> {
+        let streams: Vec<Stream> = self
+            .table()
+            .iter()
+            .filter(|(_, state)| state.context == context)
+            .map(|(stream, _)| *stream)
+            .collect();
+        streams.into_iter()
     }
 
     /// The state of a stream that a program made.

@@ -45,7 +45,11 @@ impl Event {
         self.captured_at(None);
         let mut recorded = lock(&self.recorded);
         let generation = self.next_generation();
-        *recorded = Some(stream.submit(Work::Stamp(Arc::clone(self), generation)));
+        *recorded = Some(if stream.pass(|| self.stamp(generation, Instant::now())) {
+            stream.last()
+        } else {
+            stream.submit(Work::Stamp(Arc::clone(self), generation))
+        });
     }
 
     /// Begins a recording: its number.

@@ -221,6 +221,21 @@ impl Stream {
         self.submit(work);
     }
 
+    /// Lets work that takes no time happen at once, if nothing is before it; `false` when it must be queued.
+    pub fn pass(self: &Arc<Self>, work: impl FnOnce()) -> bool {
+        if !self.is_idle() || !self.implicit_dependencies().is_empty() || self.context.poison().is_some() {
+            return false;
+        }
+        let queue = lock(&self.queue);
+        if !queue.operations.is_empty() || queue.busy {
+            return false;
+        }
+        work();
+        self.submitted.fetch_add(1, Ordering::SeqCst);
+        self.completed.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
     /// Runs work in its turn and waits for it.
     pub fn run(self: &Arc<Self>, work: impl FnOnce(&Arc<Context>) -> Answer + Send + 'static) {
         let after = self.implicit_dependencies();

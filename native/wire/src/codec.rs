@@ -5,6 +5,7 @@
 //! slices, so that generated code decodes straight through and asks once at the end ([`Reader::finish`]).
 
 use crate::error::WireError;
+use crate::handle::Stream;
 use crate::record::CallId;
 
 /// Appends values to a byte buffer.
@@ -44,6 +45,11 @@ impl<'a> Writer<'a> {
     /// Appends a string as its UTF-8 bytes with their count.
     pub fn put_str(&mut self, text: &str) {
         self.put_bytes(text.as_bytes());
+    }
+
+    /// Lets `body` append to the buffer itself: for payloads that are written in one go.
+    pub fn with_buffer(&mut self, body: impl FnOnce(&mut Vec<u8>)) {
+        body(self.buffer);
     }
 
     /// Bytes in the buffer so far.
@@ -185,6 +191,10 @@ pub trait Request<'a>: Sized {
     fn encode(&self, writer: &mut Writer<'_>);
     /// Takes the payload; a malformed one leaves `reader` failed.
     fn decode(reader: &mut Reader<'a>) -> Self;
+    /// The stream that the call puts work on: 0 is the legacy stream of the current context.
+    fn stream(&self) -> Option<Stream> {
+        None
+    }
 }
 
 /// What a call returns besides its `CUresult`. Encoded also for failed calls (then with zeroes).

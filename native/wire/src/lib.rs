@@ -31,6 +31,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         CallId::CALLBACK => Some("callback"),
         CallId::OUTPUT => Some("output"),
         CallId::FENCE => Some("fence"),
+        CallId::FINISHED => Some("finished"),
         other => cuda::name_of(other),
     }
 }

@@ -25,6 +25,21 @@ pub struct Fence {
     pub number: u64,
 }
 
+/// Work of a stream is finished, and the bytes of its copies to the client have been sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// The stream as the client knows it; 0 for the legacy stream of the context.
+    pub stream: u64,
+    /// Index of the context.
+    pub context: u32,
+    /// Number of the record up to which its work is finished.
+    pub number: u64,
+    /// `CUresult` that it has ended with.
+    pub code: i32,
+    /// An earlier call that failed and that nobody waits for (0: none), and its `CUresult`.
+    pub failed: (u16, i32),
+}
+
 impl Callback {
     /// Appends the payload.
     pub fn encode(&self, writer: &mut Writer<'_>) {
@@ -59,5 +74,28 @@ impl Output {
     /// Takes the payload; a malformed one leaves `reader` failed.
     pub fn decode(reader: &mut Reader<'_>) -> Self {
         Output { text: reader.take_bytes().to_vec() }
+    }
+}
+
+impl Finished {
+    /// Appends the payload.
+    pub fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.stream);
+        writer.put_u32(self.context);
+        writer.put_u64(self.number);
+        writer.put_i32(self.code);
+        writer.put_u16(self.failed.0);
+        writer.put_i32(self.failed.1);
+    }
+
+    /// Takes the payload; a malformed one leaves `reader` failed.
+    pub fn decode(reader: &mut Reader<'_>) -> Self {
+        Finished {
+            stream: reader.take_u64(),
+            context: reader.take_u32(),
+            number: reader.take_u64(),
+            code: reader.take_i32(),
+            failed: (reader.take_u16(), reader.take_i32()),
+        }
     }
 }

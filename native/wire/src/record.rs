@@ -32,6 +32,8 @@ impl CallId {
     pub const OUTPUT: CallId = CallId(5);
     /// A notice: everything before a fence is done ([`crate::notice::Fence`]).
     pub const FENCE: CallId = CallId(6);
+    /// A notice: work of a stream is finished ([`crate::notice::Finished`]).
+    pub const FINISHED: CallId = CallId(7);
 }
 
 impl fmt::Display for CallId {

@@ -4,9 +4,8 @@
 //! uses it later gets the error of the creation. A handle that was destroyed answers `INVALID_HANDLE`: two threads
 //! of a program may race. One of another kind can only come from a broken or hostile client, and ends the connection.
 
-use std::collections::HashMap;
-
 use cuda_abi::CUresult;
+use rustc_hash::FxHashMap;
 use wire::handle::{Handle, Kind};
 use wire::{CallId, WireError};
 
@@ -35,11 +34,13 @@ struct Entry {
 /// All handles of the client, of every kind: the kind is part of a handle's number.
 #[derive(Debug, Default)]
 pub struct Handles {
-    entries: HashMap<u64, Entry>,
+    entries: FxHashMap<u64, Entry>,
     /// What goes with an object: functions with their module, kernels and modules with their library.
-    parts: HashMap<u64, Vec<u64>>,
+    parts: FxHashMap<u64, Vec<u64>>,
     /// Index of the context that objects are being made in.
     context: u32,
+    /// How many removals there have been.
+    removals: u64,
 }
 
 impl Handles {
@@ -70,6 +71,11 @@ impl Handles {
     /// Objects are made in the context with this index from here on; 0 for none.
     pub fn enter_context(&mut self, index: u32) {
         self.context = index;
+    }
+
+    /// Changes whenever a handle was removed: what was found before must be looked up again.
+    pub fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// Puts the driver's object behind `handle`, or the error of its creation.
@@ -117,6 +123,7 @@ impl Handles {
     }
 
     fn remove_raw(&mut self, handle: u64) {
+        self.removals += 1;
         self.entries.remove(&handle);
         for part in self.parts.remove(&handle).unwrap_or_default() {
             self.remove_raw(part);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use session::{DeferredErrors, ReplyHead};
 use transport::Socket;
+use wire::notice::Finished;
 use wire::record::{encode_record, flags};
 use wire::{CallId, Writer};
 
@@ -81,6 +82,13 @@ impl Outbox {
     /// Adds a notice; [`Outbox::flush`] sends it.
     pub fn notice(&self, call: CallId, body: impl FnOnce(&mut Writer<'_>)) {
         encode_record(&mut lock(&self.state).buffer, call, flags::NOTICE, 0, 0, body);
+    }
+
+    /// Adds what is finished; an error that nobody was told of yet goes with it.
+    pub fn finished(&self, finished: Finished) {
+        let deferred = lock(&self.deferred).take();
+        let failed = deferred.map_or((0, 0), |error| (error.call.0, error.code));
+        self.notice(CallId::FINISHED, |writer| Finished { failed, ..finished }.encode(writer));
     }
 
     /// Notes that a call that nobody waits for failed: the next reply says so.

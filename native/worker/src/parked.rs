@@ -5,12 +5,14 @@
 //! stream, one that names an event of a parked record, the legacy stream and blocking streams among each other, and
 //! records that concern a whole context.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashSet;
 
 use wire::cuda::{self};
 use wire::{CallId, Header, Reader, Request as _};
 
-use crate::generated::touched::touched;
+use crate::generated::touched::{is_on_legacy_stream, touched};
 
 /// Bytes of parked records from which on nothing more is read from the client.
 const ENOUGH_BYTES: usize = 1 << 30;
@@ -55,8 +57,8 @@ pub struct Parked {
 /// What earlier records that still wait touch, while later ones are looked at.
 #[derive(Debug, Default)]
 pub struct Held {
-    streams: HashSet<u64>,
-    events: HashSet<u64>,
+    streams: FxHashSet<u64>,
+    events: FxHashSet<u64>,
     legacy: bool,
     blocking: bool,
     context: bool,
@@ -68,7 +70,7 @@ impl Touches {
     /// What the record of `call` touches.
     pub fn of(call: CallId, payload: &[u8]) -> Touches {
         let (streams, events) = touched(call, payload);
-        let legacy = on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
+        let legacy = is_on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
         Touches {
             streams: streams.iter().map(|stream| stream.0).filter(|stream| *stream != 0).collect(),
             events: events.iter().map(|event| event.0).chain(graph_objects(call, payload)).collect(),
@@ -79,16 +81,11 @@ impl Touches {
             fence: call == cuda::FarpoolFence::CALL,
         }
     }
-
-    /// The streams, 0 for the legacy stream.
-    pub fn streams(&self) -> impl Iterator<Item = u64> + '_ {
-        self.streams.iter().copied().chain(self.legacy.then_some(0))
-    }
 }
 
 impl Held {
     /// Whether a record that touches `touches` must wait behind what is held.
-    pub fn holds_back(&self, touches: &Touches, non_blocking: &HashSet<u64>) -> bool {
+    pub fn holds_back(&self, touches: &Touches, non_blocking: &FxHashSet<u64>) -> bool {
         if !self.any {
             return false;
         }
@@ -105,7 +102,7 @@ impl Held {
     }
 
     /// Adds a record that waits.
-    pub fn add(&mut self, touches: &Touches, non_blocking: &HashSet<u64>) {
+    pub fn add(&mut self, touches: &Touches, non_blocking: &FxHashSet<u64>) {
         self.any = true;
         self.streams.extend(&touches.streams);
         self.events.extend(&touches.events);
@@ -128,7 +125,7 @@ impl Parked {
     }
 
     /// Adds a record behind all others.
-    pub fn push(&mut self, record: ParkedRecord, non_blocking: &HashSet<u64>) {
+    pub fn push(&mut self, record: ParkedRecord, non_blocking: &FxHashSet<u64>) {
         self.bytes += record.payload.len();
         self.held.add(&record.touches, non_blocking);
         self.records.push_back(record);
@@ -145,23 +142,6 @@ impl Parked {
         self.held = Held::default();
         std::mem::take(&mut self.records)
     }
-}
-
-/// Calls that work on the legacy stream without naming it.
-fn on_legacy_stream(call: CallId) -> bool {
-    [
-        <cuda::CuMemcpyHtoDV2<'_>>::CALL,
-        cuda::CuMemcpyDtoHV2::CALL,
-        cuda::CuMemcpyDtoDV2::CALL,
-        cuda::CuMemcpyPeer::CALL,
-        cuda::CuMemsetD8V2::CALL,
-        cuda::CuMemsetD16V2::CALL,
-        cuda::CuMemsetD32V2::CALL,
-        cuda::CuMemsetD2D8V2::CALL,
-        cuda::CuMemsetD2D16V2::CALL,
-        cuda::CuMemsetD2D32V2::CALL,
-    ]
-    .contains(&call)
 }
 
 /// The executable graph that a record names, and the events that its launch uses: like an event, each orders the
@@ -220,7 +200,7 @@ mod tests {
 
     #[test]
     fn only_related_records_are_held_back() {
-        let non_blocking = HashSet::from([7]);
+        let non_blocking = FxHashSet::from_iter([7]);
         let mut held = Held::default();
         assert!(!held.holds_back(&on(&[1]), &non_blocking), "nothing is held");
         held.add(&on(&[1]), &non_blocking);
@@ -238,7 +218,7 @@ mod tests {
 
     #[test]
     fn non_blocking_streams_and_the_legacy_stream_ignore_each_other() {
-        let non_blocking = HashSet::from([7]);
+        let non_blocking = FxHashSet::from_iter([7]);
         let mut held = Held::default();
         held.add(&on(&[7]), &non_blocking);
         assert!(!held.holds_back(&legacy(), &non_blocking));
@@ -249,7 +229,7 @@ mod tests {
 
     #[test]
     fn events_connect_streams() {
-        let none = HashSet::new();
+        let none = FxHashSet::default();
         let mut held = Held::default();
         held.add(&Touches { streams: vec![1], events: vec![50], ..Touches::default() }, &none);
         let wait = Touches { streams: vec![2], events: vec![50], ..Touches::default() };

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use cuda_abi::CUresult;
@@ -11,13 +11,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 use session::RequestOrder;
 use transport::Socket;
 use wire::handshake::{Goodbye, Hello, Refused};
-use wire::record::{HEADER_BYTES, encode_record, flags};
+use wire::record::{encode_record, flags};
 use wire::{CallId, Header, Reader, Reply as _, Request as _, WireError, Writer};
 
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::end;
 use crate::generated::dispatch;
+use crate::inbox::Inbox;
+use crate::launches::launch_again;
 use crate::manual::waiting;
 use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
@@ -27,8 +29,8 @@ use crate::snapshot;
 use crate::wake::Wake;
 use crate::worker::{Later, Worker};
 
-/// Bytes asked from the socket at once.
-const RECEIVE_BYTES: usize = 1 << 20;
+/// How long the issuing thread looks for records and after waits before it sleeps: about what waking it costs.
+const PATIENCE: Duration = Duration::from_micros(50);
 
 /// Replies are sent when this many bytes have gathered, or when no further request is waiting.
 const SEND_FROM: usize = 256 << 10;
@@ -112,39 +114,46 @@ struct Connection {
 
 impl Connection {
     fn serve(&mut self) -> anyhow::Result<()> {
-        let mut buffer: Vec<u8> = Vec::with_capacity(2 * RECEIVE_BYTES);
-        let mut scratch = vec![0; RECEIVE_BYTES];
+        let mut inbox = Inbox::new();
         loop {
-            let mut start = 0;
-            while let Some(record) = next_record(&buffer[start..])? {
-                let payload = start + HEADER_BYTES..start + HEADER_BYTES + record.length as usize;
-                start = payload.end;
-                self.admit(&record, &buffer[payload])?;
-                if self.outbox.waiting() >= SEND_FROM {
+            let started = Instant::now();
+            while let Some((header, payload)) = inbox.next()? {
+                if self.admit(&header, payload)? && self.outbox.waiting() >= SEND_FROM {
                     self.outbox.flush();
                 }
             }
-            buffer.drain(..start);
+            let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            Counters::add(&self.worker.counters.busy_nanoseconds, elapsed);
+            self.worker.look_after_waits(PATIENCE);
             self.outbox.flush();
             self.wait_for_something()?;
-            // A large record is received straight into its place.
-            let missing = missing_bytes(&buffer);
-            if missing > RECEIVE_BYTES {
-                let have = buffer.len();
-                buffer.resize(have + missing, 0);
-                self.socket.receive_exact(&mut buffer[have..]).context("the client died within a record")?;
-                Counters::add(&self.worker.counters.bytes_received, missing as u64);
-                continue;
-            }
-            let count = match self.socket.receive(&mut scratch) {
+            let count = match self.receive(&mut inbox) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
                 Err(error) => return Err(error).context("receive from the client"),
             };
             Counters::add(&self.worker.counters.bytes_received, count as u64);
-            buffer.extend_from_slice(&scratch[..count]);
         }
+    }
+
+    /// Receives what the client has sent. Before it sleeps it looks for a while, and after the waits of this worker.
+    fn receive(&mut self, inbox: &mut Inbox) -> std::io::Result<usize> {
+        let started = Instant::now();
+        loop {
+            if let Some(count) = inbox.receive(|room| self.socket.try_receive(room))? {
+                return Ok(count);
+            }
+            if self.worker.waits.has_fresh() {
+                self.worker.look_after_waits(PATIENCE);
+                self.outbox.flush();
+            } else if started.elapsed() >= PATIENCE {
+                break;
+            }
+            // Others who could run must: looking is only cheap when nobody else wants the processor.
+            std::thread::yield_now();
+        }
+        inbox.receive(|room| self.socket.receive(room))
     }
 
     /// Tries parked records again whenever the GPU has gone on; returns when there is something to receive.
@@ -158,6 +167,9 @@ impl Connection {
             if self.parked.is_empty() {
                 break;
             }
+            // This thread may sleep now, so others must wait.
+            self.worker.look_after_waits(Duration::ZERO);
+            self.outbox.flush();
             let mut descriptors = vec![PollFd::new(&self.wake, PollFlags::IN)];
             if !self.parked.is_full() {
                 descriptors.push(PollFd::new(&*self.socket, PollFlags::IN));
@@ -174,16 +186,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes a record that has arrived: executes it, or parks it behind what must come first.
-    fn admit(&mut self, header: &Header, payload: &[u8]) -> Result<(), WireError> {
+    /// Takes a record that has arrived: executes it, or parks it behind what must come first. Answers whether there
+    /// may be more for the client.
+    fn admit(&mut self, header: &Header, payload: &[u8]) -> Result<bool, WireError> {
         self.order.admit(header)?;
+        if is_launch(header.call)
+            && self.parked.is_empty()
+            && launch_again(&mut self.worker, header, payload)?
+        {
+            Counters::add(&self.worker.counters.calls, 1);
+            return Ok(false);
+        }
         match header.call {
             CallId::HELLO => {
                 let result = self.hello(Reader::new(payload))?;
                 self.outbox.reply(reply_to(header), result.0, &self.body);
-                return Ok(());
+                return Ok(true);
             }
-            CallId::GOODBYE => return self.goodbye(Reader::new(payload)),
+            CallId::GOODBYE => return self.goodbye(Reader::new(payload)).map(|()| false),
             _ => {}
         }
         Counters::add(&self.worker.counters.calls, 1);
@@ -197,11 +217,11 @@ impl Connection {
                 if is_query(header.call) {
                     // What is parked is not finished, and a program that asks must not wait for it.
                     self.outbox.reply(reply_to(header), CUresult::NOT_READY.0, &[]);
-                    return Ok(());
+                    return Ok(true);
                 }
                 let record = ParkedRecord { header: *header, payload: payload.to_vec(), touches };
                 self.parked.push(record, non_blocking);
-                return Ok(());
+                return Ok(false);
             }
         }
         if !self.execute(header, payload)? {
@@ -209,7 +229,7 @@ impl Connection {
             let record = ParkedRecord { header: *header, payload: payload.to_vec(), touches };
             self.parked.push(record, self.worker.streams.non_blocking_handles());
         }
-        Ok(())
+        Ok(true)
     }
 
     fn try_parked(&mut self) -> Result<(), WireError> {
@@ -227,11 +247,11 @@ impl Connection {
     fn execute(&mut self, header: &Header, payload: &[u8]) -> Result<bool, WireError> {
         let call = header.call;
         let wants_reply = header.flags & flags::WANTS_REPLY != 0;
-        let started = Instant::now();
         self.body.clear();
         let worker = &mut self.worker;
         worker.later = Later::No;
         worker.reply_to = wants_reply.then(|| reply_to(header));
+        worker.number = header.sequence;
         waiting::forget_stream(worker, call, payload);
         let body = &mut self.body;
         let result = worker.in_context(call, header.context, |worker| {
@@ -241,8 +261,6 @@ impl Connection {
                 None => dispatch::dispatch(worker, call, &mut reader, &mut Writer::new(body)),
             }
         })?;
-        let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Counters::add(&worker.counters.busy_nanoseconds, elapsed);
         match worker.later {
             Later::TryAgain => return Ok(false),
             Later::Answered => return Ok(true),
@@ -250,7 +268,7 @@ impl Connection {
         }
         if !is_launch(call) {
             waiting::note_stream_calls(worker, call, payload);
-            waiting::note_streams(worker, call, Touches::of(call, payload).streams());
+            waiting::note_events(worker, call, payload);
         }
         if wants_reply {
             worker.waits.send_finished_downloads();
@@ -294,19 +312,4 @@ fn is_query(call: CallId) -> bool {
 /// Launches note their stream themselves, being by far the most frequent records.
 fn is_launch(call: CallId) -> bool {
     call == <wire::cuda::CuLaunchKernel<'_>>::CALL
-}
-
-/// The header of the record at the start of `bytes`, if it is wholly there.
-fn next_record(bytes: &[u8]) -> Result<Option<Header>, WireError> {
-    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    let header = Header::decode(header)?;
-    Ok((bytes.len() - HEADER_BYTES >= header.length as usize).then_some(header))
-}
-
-/// Bytes that the record at the start of `bytes` still lacks (0 when not even its header is there).
-fn missing_bytes(bytes: &[u8]) -> usize {
-    bytes
-        .first_chunk::<HEADER_BYTES>()
-        .and_then(|header| Header::decode(header).ok())
-        .map_or(0, |header| (HEADER_BYTES + header.length as usize).saturating_sub(bytes.len()))
 }

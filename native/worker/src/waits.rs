@@ -2,7 +2,8 @@
 //!
 //! Whatever must wait for a stream becomes a [`Wait`]: an event behind the work, and what to do when it is reached.
 //! Waits of one stream are handled in order by one thread (a *lane*), which starts when there is something to wait
-//! for and ends when there was nothing for a while.
+//! for and ends when there was nothing for a while. The issuing thread itself looks after new waits for as long as it
+//! has nothing to issue and does not sleep ([`Waits::look_after`]): what ends soon costs no thread switch.
 //!
 //! **Downloads.** A copy to the client's memory is such a wait too. Before any other answer leaves, the downloads
 //! that the GPU has finished by then are sent ([`Waits::send_finished_downloads`]): so whatever tells the client
@@ -11,7 +12,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuda_abi::{CUcontext, CUevent, CUlibrary, CUmodule, CUresult, CUstream};
 use driver::Driver;
@@ -21,7 +22,9 @@ use crate::graphs::{Owed, Slot};
 use crate::memory::{Allocation, Memory};
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::staging::{Buffer, Staging};
+use crate::streams::StreamState;
 use crate::wake::Wake;
 
 /// How long a lane without work lives on.
@@ -51,6 +54,8 @@ pub enum Until {
     Own(CUevent),
     /// An event of the client's.
     Event(CUevent),
+    /// An event of the client's that it may destroy meanwhile.
+    Watched(CUevent),
     /// All work of the current context.
     Context,
 }
@@ -65,7 +70,7 @@ pub enum Then {
     /// A buffer is free again.
     Recycle(Buffer),
     /// A stream may take launches again.
-    Marker(Arc<AtomicU32>),
+    Marker(Arc<StreamState>),
     /// Answers to the client, where an error kept a graph from giving them.
     Answer(Vec<Arc<Owed>>),
     /// No launch of a destroyed graph is left.
@@ -74,6 +79,10 @@ pub enum Then {
     Settle(Allocation),
     /// A fence has one thing less to wait for.
     Fence(Arc<Fence>),
+    /// The client wants to know that work is finished.
+    Tell,
+    /// The work of a destroyed stream is done.
+    Orphan(Arc<AtomicU32>),
     /// Memory is freed that the GPU may have been using.
     Free {
         /// Its address.
@@ -130,6 +139,14 @@ pub struct Download {
     buffer: Mutex<Option<Buffer>>,
 }
 
+/// An event of the client's that lanes wait for.
+#[derive(Debug, Default)]
+struct Watched {
+    count: u32,
+    /// The client has destroyed it.
+    is_doomed: bool,
+}
+
 #[derive(Debug)]
 struct Wait {
     context: CUcontext,
@@ -149,11 +166,20 @@ struct LaneQueue {
     running: bool,
 }
 
+/// A wait that the issuing thread looks after.
+#[derive(Debug)]
+struct Fresh {
+    since: Instant,
+    key: LaneKey,
+    wait: Wait,
+}
+
 /// All waits of a worker.
 #[derive(Debug)]
 pub struct Waits {
     shared: Arc<Shared>,
     lanes: HashMap<LaneKey, Arc<Lane>>,
+    fresh: Vec<Fresh>,
 }
 
 #[derive(Debug)]
@@ -164,12 +190,17 @@ struct Shared {
     memory: Arc<Memory>,
     output: Arc<Output>,
     wake: Arc<Wake>,
+    progress: Arc<Progress>,
     /// Waits that were handed over and have not ended, by the address of their context.
     open: Mutex<HashMap<usize, usize>>,
     /// Frees among them.
     frees: AtomicUsize,
     /// Frees of pools' memory among them.
     settling: AtomicUsize,
+    /// Events of the client's that lanes wait for.
+    watched: Mutex<HashMap<usize, Watched>>,
+    /// Held by whoever tells the client what is finished.
+    telling: Mutex<()>,
     downloads: Mutex<Vec<Arc<Download>>>,
     /// Events to be used again, by the address of their context.
     events: Mutex<HashMap<usize, Vec<CUevent>>>,
@@ -188,6 +219,7 @@ impl Waits {
         memory: Arc<Memory>,
         output: Arc<Output>,
         wake: Arc<Wake>,
+        progress: Arc<Progress>,
     ) -> Waits {
         let shared = Shared {
             driver,
@@ -196,13 +228,16 @@ impl Waits {
             memory,
             output,
             wake,
+            progress,
             open: Mutex::default(),
             frees: AtomicUsize::new(0),
             settling: AtomicUsize::new(0),
+            watched: Mutex::default(),
+            telling: Mutex::default(),
             downloads: Mutex::default(),
             events: Mutex::default(),
         };
-        Waits { shared: Arc::new(shared), lanes: HashMap::new() }
+        Waits { shared: Arc::new(shared), lanes: HashMap::new(), fresh: Vec::new() }
     }
 
     /// Puts an event behind what `stream` of the current context `context` has so far.
@@ -226,6 +261,59 @@ impl Waits {
         Ok(event)
     }
 
+    /// Takes something to wait for that may be over soon: the issuing thread looks after it for a while.
+    pub fn push_soon(&mut self, key: LaneKey, context: CUcontext, until: Until, then: Then) {
+        self.fresh.push(Fresh { since: Instant::now(), key, wait: Wait { context, until, then } });
+    }
+
+    /// Whether there are waits that [`Waits::look_after`] looks after.
+    pub fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Ends the waits that are over; `context` answers for a whole context, by its index. What is older than
+    /// `patience` goes to its lane.
+    pub fn look_after(&mut self, patience: Duration, context: impl Fn(u32) -> CUresult) {
+        let mut index = 0;
+        while index < self.fresh.len() {
+            let code = match (&self.fresh[index].wait.until, self.fresh[index].key) {
+                (Until::Own(event) | Until::Event(event) | Until::Watched(event), _) => {
+                    // SAFETY: an event is alive while it is waited for. What is reached is synchronised with, which
+                    // takes no time then: what kernels print comes out at synchronisations.
+                    unsafe {
+                        match self.shared.driver.cuEventQuery(*event) {
+                            CUresult::SUCCESS => self.shared.driver.cuEventSynchronize(*event),
+                            code => code,
+                        }
+                    }
+                }
+                (Until::Context, LaneKey::Context(index)) if !self.has_frees() => context(index),
+                (Until::Context, _) => CUresult::NOT_READY,
+            };
+            if code != CUresult::NOT_READY {
+                let fresh = self.fresh.remove(index);
+                self.shared.end(fresh.wait, code);
+            } else if self.fresh[index].since.elapsed() >= patience {
+                let Fresh { key, wait, .. } = self.fresh.remove(index);
+                self.push(key, wait.context, wait.until, wait.then);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Before an event is destroyed: whether a lane waits for it, and destroys it afterwards.
+    pub fn destroys_later(&mut self, event: CUevent) -> bool {
+        self.fresh.retain(|fresh| !matches!(fresh.wait.until, Until::Watched(other) if other == event));
+        match lock(&self.shared.watched).get_mut(&event.0) {
+            Some(watched) => {
+                watched.is_doomed = true;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Hands something to wait for to its lane.
     pub fn push(&mut self, key: LaneKey, context: CUcontext, until: Until, then: Then) {
         // Lanes whose thread has ended are forgotten, now and then.
@@ -233,6 +321,9 @@ impl Waits {
             self.lanes.retain(|_, lane| lock(&lane.queue).running);
         }
         *lock(&self.shared.open).entry(context.0).or_default() += 1;
+        if let Until::Watched(event) = until {
+            lock(&self.shared.watched).entry(event.0).or_default().count += 1;
+        }
         match then {
             Then::Free { .. } | Then::Unload { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
             Then::Settle(_) => self.shared.settling.fetch_add(1, Ordering::AcqRel),
@@ -278,7 +369,7 @@ impl Waits {
         Downloads { shared: Arc::clone(&self.shared) }
     }
 
-    /// Sends what kernels printed, and the bytes of all downloads that are finished.
+    /// Sends what kernels printed, the bytes of all downloads that are finished, and which work is finished.
     pub fn send_finished_downloads(&self) {
         self.shared.send_finished();
     }
@@ -306,6 +397,7 @@ impl Waits {
     /// Whether anything is waited for in `context`.
     pub fn is_waiting_in(&self, context: CUcontext) -> bool {
         lock(&self.shared.open).contains_key(&context.0)
+            || self.fresh.iter().any(|fresh| fresh.wait.context == context)
     }
 
     /// Forgets the events of a context that is being destroyed.
@@ -358,12 +450,41 @@ impl Shared {
         let code = unsafe {
             match self.driver.cuCtxSetCurrent(wait.context) {
                 CUresult::SUCCESS => match wait.until {
-                    Until::Own(event) | Until::Event(event) => self.driver.cuEventSynchronize(event),
+                    Until::Own(event) | Until::Event(event) | Until::Watched(event) => {
+                        self.driver.cuEventSynchronize(event)
+                    }
                     Until::Context => self.driver.cuCtxSynchronize(),
                 },
                 code => code,
             }
         };
+        if let Until::Watched(event) = wait.until {
+            self.watch_ends(event);
+        }
+        let context = wait.context;
+        self.end(wait, code);
+        self.ended(context);
+        self.wake.wake();
+    }
+
+    fn watch_ends(&self, event: CUevent) {
+        let mut watched = lock(&self.watched);
+        let Some(entry) = watched.get_mut(&event.0) else { return };
+        entry.count -= 1;
+        if entry.count > 0 {
+            return;
+        }
+        let is_doomed = entry.is_doomed;
+        watched.remove(&event.0);
+        if is_doomed {
+            // SAFETY: the client has destroyed it, and this was the last thread that waited for it.
+            let _ = unsafe { self.driver.cuEventDestroy_v2(event) };
+        }
+    }
+
+    /// What happens when a wait is over. The caller's current context is that of the wait, or another: nothing here
+    /// depends on it.
+    fn end(&self, wait: Wait, code: CUresult) {
         match wait.then {
             Then::Reply(to) => {
                 self.send_finished();
@@ -371,13 +492,19 @@ impl Shared {
                 self.outbox.flush();
             }
             Then::Download(download) => {
+                self.send_finished();
                 self.deliver(&download, code);
                 lock(&self.downloads).retain(|other| !Arc::ptr_eq(other, &download));
                 self.outbox.flush();
             }
             Then::Recycle(buffer) => self.staging.give(buffer),
-            Then::Marker(outstanding) => {
-                outstanding.fetch_sub(1, Ordering::AcqRel);
+            Then::Marker(state) => state.gauge.reached(),
+            Then::Orphan(count) => {
+                count.fetch_sub(1, Ordering::AcqRel);
+            }
+            Then::Tell => {
+                self.send_finished();
+                self.outbox.flush();
             }
             Then::Answer(owed) => {
                 let code = if code.is_success() { CUresult::UNKNOWN } else { code };
@@ -419,8 +546,6 @@ impl Shared {
         if let Until::Own(event) = wait.until {
             self.give_event(wait.context, event);
         }
-        self.ended(wait.context);
-        self.wake.wake();
     }
 
     /// One thing less for `fence` to wait for. The client takes what it says for the end of copies, too.
@@ -454,7 +579,11 @@ impl Shared {
     }
 
     fn send_finished(&self) {
+        // Held until everything is in the outbox: nobody's answer may overtake what another thread is about to tell.
+        let _one_at_a_time = lock(&self.telling);
         self.output.send(&self.outbox);
+        // Asked before the downloads: work that is told to be finished has its bytes sent before.
+        let news = self.progress.news(&self.driver);
         let under_way: Vec<Arc<Download>> = lock(&self.downloads).clone();
         for download in under_way {
             // SAFETY: an event is given back only after its download left the list under its lock, or its buffer
@@ -463,6 +592,9 @@ impl Shared {
             if code != CUresult::NOT_READY {
                 self.deliver(&download, code);
             }
+        }
+        for finished in news {
+            self.outbox.finished(finished);
         }
     }
 

@@ -4,29 +4,35 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
-use wire::handle::{self, Handle as _};
+use wire::handle::{self, Handle as _, Stream};
 use wire::{CallId, WireError};
 
 use crate::assignment::Assignment;
 use crate::callbacks::Callbacks;
 use crate::counters::Counters;
 use crate::footprint::Footprint;
-use crate::gauge::Gauges;
 use crate::graphs::Graphs;
 use crate::handles::{HandleError, Handles};
+use crate::launches::PreparedLaunches;
 use crate::manual::modules::Modules;
+use crate::manual::stream_of;
 use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
 use crate::pools::Pools;
+use crate::progress::Progress;
 use crate::staging::{Buffer, Staging};
-use crate::streams::Streams;
+use crate::streams::{StreamState, Streams};
 use crate::waits::{LaneKey, Then, Until, Waits};
 use crate::wake::Wake;
+
+/// Stands for a current context that must be set anew.
+const UNKNOWN_CONTEXT: CUcontext = CUcontext(usize::MAX);
 
 /// What becomes of the answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,10 +58,10 @@ pub struct Worker {
     pub waits: Waits,
     /// What the client does while streams wait.
     pub callbacks: Arc<Callbacks>,
-    /// How much each stream has before it.
-    pub gauges: Gauges,
     /// Which streams have work that nobody knows to be finished.
     pub streams: Streams,
+    /// Launches that were resolved before.
+    pub prepared: PreparedLaunches,
     /// Set by a call whose result is not its answer.
     pub later: Later,
     /// Whom the call under way answers, if anybody waits.
@@ -77,6 +83,8 @@ pub struct Worker {
     pub modules: Modules,
     /// Index of the client's context that the call under way belongs to; 0 for none.
     pub context: u32,
+    /// Number of the record under way.
+    pub number: u64,
     /// The context that the driver has current on this thread.
     current: CUcontext,
     contexts: HashMap<u32, MadeContext>,
@@ -113,6 +121,7 @@ impl Worker {
     ) -> anyhow::Result<Worker> {
         let driver = Arc::new(load(&assignment.driver)?);
         let staging = Arc::new(Staging::new(Arc::clone(&driver)));
+        let progress = Arc::new(Progress::default());
         let waits = Waits::new(
             Arc::clone(&driver),
             Arc::clone(&outbox),
@@ -120,6 +129,7 @@ impl Worker {
             Arc::clone(&memory),
             output,
             wake,
+            Arc::clone(&progress),
         );
         let callbacks = Callbacks::start(Arc::clone(&outbox), waits.downloads())
             .context("start the thread for callbacks")?;
@@ -131,8 +141,8 @@ impl Worker {
             staging,
             waits,
             callbacks,
-            gauges: Gauges::default(),
-            streams: Streams::default(),
+            streams: Streams::new(progress),
+            prepared: PreparedLaunches::default(),
             later: Later::No,
             reply_to: None,
             uploads: VecDeque::new(),
@@ -143,6 +153,7 @@ impl Worker {
             counters,
             modules: Modules::default(),
             context: 0,
+            number: 0,
             current: CUcontext::NULL,
             contexts: HashMap::new(),
             ending: HashMap::new(),
@@ -183,6 +194,24 @@ impl Worker {
         body(self)
     }
 
+    /// Whether the client's context `index` is the one that is current already.
+    pub fn is_in_context(&self, index: u32) -> bool {
+        index != 0 && index == self.context && self.current != UNKNOWN_CONTEXT
+    }
+
+    /// Notes that the record under way has put work on `stream`.
+    pub fn note_work(&mut self, call: CallId, stream: Option<Stream>) {
+        let Some(handle) = stream.filter(|_| self.later != Later::TryAgain) else { return };
+        let Ok(stream) = stream_of(self, call, handle) else { return };
+        let state = Arc::clone(self.stream_state(handle, stream));
+        self.streams.used(&state, self.number);
+    }
+
+    /// The state of a stream in the current context.
+    pub fn stream_state(&mut self, handle: Stream, stream: CUstream) -> &Arc<StreamState> {
+        self.streams.state((self.context, self.current), handle.raw(), stream)
+    }
+
     /// The driver's current context.
     pub fn current(&self) -> CUcontext {
         self.current
@@ -205,6 +234,19 @@ impl Worker {
             // SAFETY: as above.
             unsafe { driver.cuStreamQuery(stream) }
         })
+    }
+
+    /// Ends the waits that are over; what is older than `patience` is left to another thread.
+    pub fn look_after_waits(&mut self, patience: Duration) {
+        let (driver, streams) = (&self.driver, &self.streams);
+        let current = if self.current == UNKNOWN_CONTEXT { 0 } else { self.context };
+        self.waits.look_after(patience, |context| {
+            // SAFETY: streams are forgotten when they are destroyed; the context is current.
+            let is_idle = context == current
+                && streams.is_all_idle(context, |stream| unsafe { driver.cuStreamQuery(stream) });
+            // SAFETY: nothing is under way in the current context, so this only reports errors.
+            if is_idle { unsafe { driver.cuCtxSynchronize() } } else { CUresult::NOT_READY }
+        });
     }
 
     /// A buffer for `size` bytes in the current context; `None` when the call must be tried again later.
@@ -279,7 +321,7 @@ impl Worker {
             None if self.streams.has_work(index) => {
                 let unfinished = Arc::new(AtomicU32::new(1));
                 self.ending.insert(index, Arc::clone(&unfinished));
-                self.waits.push(LaneKey::Context(index), context, Until::Context, Then::Marker(unfinished));
+                self.waits.push(LaneKey::Context(index), context, Until::Context, Then::Orphan(unfinished));
                 false
             }
             None => true,
@@ -306,7 +348,6 @@ impl Worker {
             }
         }
         self.waits.context_gone(context);
-        self.gauges.forget_context(index);
         self.streams.forget_context(index);
     }
 
@@ -336,7 +377,7 @@ impl Worker {
 
     /// The next call sets its context anew: the driver may give an old context's address to a new one.
     fn forget_current(&mut self) {
-        self.current = CUcontext(usize::MAX);
+        self.current = UNKNOWN_CONTEXT;
     }
 }
 

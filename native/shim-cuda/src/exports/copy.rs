@@ -16,7 +16,8 @@ use wire::{Request, cuda};
 use crate::callback::{self, Action};
 use crate::capture;
 use crate::client::Client;
-use crate::connection::Destination;
+use crate::connection::{self, Destination};
+use crate::context;
 use crate::entry::Answer;
 use crate::rectangle::Place;
 use crate::stream;
@@ -110,11 +111,15 @@ unsafe fn to_device(
     let mut address = destination;
     for piece in bytes.chunks(PIECE) {
         match stream {
-            None => {
-                client.post_with_data(cuda::CuMemcpyHtoDV2::CALL, |writer| writer.put_u64(address), piece)?
-            }
+            None => client.post_with_data(
+                cuda::CuMemcpyHtoDV2::CALL,
+                Some(Stream::default()),
+                |writer| writer.put_u64(address),
+                piece,
+            )?,
             Some(stream) => client.post_with_data(
                 cuda::CuMemcpyHtoDAsyncV2::CALL,
+                Some(stream),
                 |writer| {
                     writer.put_u64(address);
                     writer.put_u64(stream.0);
@@ -123,6 +128,11 @@ unsafe fn to_device(
             )?,
         }
         address += piece.len() as u64;
+    }
+    if stream.is_none() {
+        // CUDA waits for the legacy stream here. Nothing but a query could tell.
+        let connection = client.connection();
+        connection.timelines.skipped(context::current_index()).legacy(connection::last_number());
     }
     Ok(())
 }

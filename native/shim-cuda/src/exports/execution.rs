@@ -10,12 +10,14 @@ use wire::cuda::{self, LaunchAttribute};
 
 use crate::callback::{self, Action};
 use crate::capture;
+use crate::client::Client;
 use crate::convert::{opaque, out};
+use crate::entry::Answer;
 use crate::exports::library::parameter_info;
 use crate::graph;
 use crate::graph::action::HostCall;
 use crate::launch::{self, Geometry, code_of};
-use crate::stream;
+use crate::{prepared, stream};
 
 exports! {
     fn cuFuncGetAttribute(pi: *mut c_int, attrib: CUfunction_attribute, hfunc: CUfunction) enter_local |client| {
@@ -63,23 +65,7 @@ exports! {
             block: [blockDimX, blockDimY, blockDimZ],
             shared_bytes: sharedMemBytes,
         };
-        let launch = launch::prepare(client, f, geometry, hStream)?;
-        let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
-        if launch::captured(client, &launch, geometry, Vec::new(), &parameters)? {
-            return Ok(());
-        }
-        client.post(&cuda::CuLaunchKernel {
-            function: launch.function,
-            grid_x: gridDimX,
-            grid_y: gridDimY,
-            grid_z: gridDimZ,
-            block_x: blockDimX,
-            block_y: blockDimY,
-            block_z: blockDimZ,
-            shared_bytes: sharedMemBytes,
-            stream: launch.stream,
-            parameters: &parameters,
-        })
+        launch_kernel(client, f, geometry, hStream, kernelParams, extra)
     }
 
     fn cuLaunchHostFunc(hStream: CUstream, function: CUhostFn, userData: *mut c_void) enter |client| {
@@ -124,7 +110,7 @@ exports! {
             block: [blockDimX, blockDimY, blockDimZ],
             shared_bytes: sharedMemBytes,
         };
-        let launch = launch::prepare(client, f, geometry, hStream)?;
+        let (launch, _) = launch::prepare(client, f, geometry, hStream)?;
         let parameters = launch::parameters(&launch.code, kernelParams, std::ptr::null_mut())?;
         let cooperative = LaunchAttribute { id: launch::COOPERATIVE, value: [1, 0, 0, 0, 0, 0, 0, 0] };
         if launch::captured(client, &launch, geometry, vec![cooperative], &parameters)? {
@@ -157,9 +143,12 @@ exports! {
             block: [config.blockDimX, config.blockDimY, config.blockDimZ],
             shared_bytes: config.sharedMemBytes,
         };
-        let launch = launch::prepare(client, f, geometry, config.hStream)?;
-        let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
         let attributes = launch::attributes(config)?;
+        if attributes.is_empty() {
+            return launch_kernel(client, f, geometry, config.hStream, kernelParams, extra);
+        }
+        let (launch, _) = launch::prepare(client, f, geometry, config.hStream)?;
+        let parameters = launch::parameters(&launch.code, kernelParams, extra)?;
         if launch::captured(client, &launch, geometry, attributes.clone(), &parameters)? {
             return Ok(());
         }
@@ -177,6 +166,48 @@ exports! {
             parameters: &parameters,
         };
         // Attributes are checked by the driver, and CUDA reports a bad one at once.
-        if request.attributes.is_empty() { client.post(&request) } else { client.call(&request) }
+        client.call(&request)
     }
+}
+
+/// A launch without attributes.
+///
+/// # Safety
+/// As for `cuLaunchKernel`.
+unsafe fn launch_kernel(
+    client: &Client,
+    function: CUfunction,
+    geometry: Geometry,
+    stream: CUstream,
+    values: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Answer {
+    if extra.is_null()
+        && !client.is_strict()
+        && !client.captures.any()
+        // SAFETY: the caller's promise.
+        && let Some(answer) = unsafe { prepared::launch_again(client, function, geometry, stream, values) }
+    {
+        return answer;
+    }
+    let (launch, limits) = launch::prepare(client, function, geometry, stream)?;
+    // SAFETY: the caller's promise.
+    let parameters = unsafe { launch::parameters(&launch.code, values, extra) }?;
+    if launch::captured(client, &launch, geometry, Vec::new(), &parameters)? {
+        return Ok(());
+    }
+    client.post(&cuda::CuLaunchKernel {
+        function: launch.function,
+        grid_x: geometry.grid[0],
+        grid_y: geometry.grid[1],
+        grid_z: geometry.grid[2],
+        block_x: geometry.block[0],
+        block_y: geometry.block[1],
+        block_z: geometry.block[2],
+        shared_bytes: geometry.shared_bytes,
+        stream: launch.stream,
+        parameters: &parameters,
+    })?;
+    prepared::remember(client, function, stream, launch, limits);
+    Ok(())
 }

@@ -21,7 +21,7 @@ use wire::handle::{self, Handle};
 use crate::client::Client;
 use crate::convert::{self, opaque, out, write_if};
 use crate::entry::{Answer, enter};
-use crate::hooks;
+use crate::{hooks, queries};
 
 /// What a program passed as a function: a live function, or a kernel.
 fn callable(client: &Client, function: CUfunction) -> Answer<u64> {
@@ -121,7 +121,9 @@ pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> C
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
         crate::capture::wait_for_context(client, Some(hCtx))?;
-        client.post(&cuda::CuCtxRecordEvent { hCtx, hEvent })
+        client.post(&cuda::CuCtxRecordEvent { hCtx, hEvent })?;
+        hooks::event_recorded_on_context(client, hCtx, hEvent);
+        Ok(())
     })
 }
 
@@ -166,7 +168,12 @@ pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUre
 pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
     enter("cuCtxSynchronize", |client| {
         crate::capture::wait_for_context(client, None)?;
-        client.call(&cuda::CuCtxSynchronize)
+        if let Some(answer) = queries::context_is_idle(client) {
+            return answer;
+        }
+        client.call(&cuda::CuCtxSynchronize)?;
+        hooks::context_synchronised(client);
+        Ok(())
     })
 }
 
@@ -175,7 +182,12 @@ pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     enter("cuCtxSynchronize_v2", |client| {
         let ctx = live_or_null(client, ctx)?;
         crate::capture::wait_for_context(client, Some(ctx))?;
-        client.call(&cuda::CuCtxSynchronizeV2 { ctx })
+        if let Some(answer) = queries::some_context_is_idle(client, ctx) {
+            return answer;
+        }
+        client.call(&cuda::CuCtxSynchronizeV2 { ctx })?;
+        hooks::some_context_synchronised(client, ctx);
+        Ok(())
     })
 }
 
@@ -186,7 +198,9 @@ pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUr
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
         crate::capture::wait_for_context(client, Some(hCtx))?;
-        client.post(&cuda::CuCtxWaitEvent { hCtx, hEvent })
+        client.post(&cuda::CuCtxWaitEvent { hCtx, hEvent })?;
+        hooks::context_waits(client, hCtx, hEvent);
+        Ok(())
     })
 }
 
@@ -291,6 +305,9 @@ pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
     enter("cuEventQuery", |client| {
         let hEvent = live(client, hEvent)?;
         crate::capture::event_waited(client, hEvent)?;
+        if let Some(answer) = queries::event(client, hEvent) {
+            return answer;
+        }
         client.call(&cuda::CuEventQuery { hEvent })
     })
 }
@@ -305,7 +322,9 @@ pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CU
         if crate::capture::record_event(client, hStream, hEvent, 0)? {
             return Ok(());
         }
-        client.post(&cuda::CuEventRecord { hEvent, hStream })
+        client.post(&cuda::CuEventRecord { hEvent, hStream })?;
+        hooks::event_recorded(client, hEvent, hStream);
+        Ok(())
     })
 }
 
@@ -319,7 +338,9 @@ pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstre
         if crate::capture::record_event(client, hStream, hEvent, flags)? {
             return Ok(());
         }
-        client.post(&cuda::CuEventRecordWithFlags { hEvent, hStream, flags })
+        client.post(&cuda::CuEventRecordWithFlags { hEvent, hStream, flags })?;
+        hooks::event_recorded_with_flags(client, hEvent, hStream, flags);
+        Ok(())
     })
 }
 
@@ -328,6 +349,9 @@ pub unsafe extern "C" fn cuEventSynchronize(hEvent: CUevent) -> CUresult {
     enter("cuEventSynchronize", |client| {
         let hEvent = live(client, hEvent)?;
         crate::capture::event_waited(client, hEvent)?;
+        if let Some(answer) = queries::event_is_reached(client, hEvent) {
+            return answer;
+        }
         client.call(&cuda::CuEventSynchronize { hEvent })
     })
 }
@@ -862,6 +886,9 @@ pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
     enter("cuStreamQuery", |client| {
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         crate::capture::waited(client, hStream)?;
+        if let Some(answer) = queries::stream(client, hStream) {
+            return answer;
+        }
         client.call(&cuda::CuStreamQuery { hStream })
     })
 }
@@ -871,7 +898,12 @@ pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
     enter("cuStreamSynchronize", |client| {
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         crate::capture::waited(client, hStream)?;
-        client.call(&cuda::CuStreamSynchronize { hStream })
+        if let Some(answer) = queries::stream_is_idle(client, hStream) {
+            return answer;
+        }
+        client.call(&cuda::CuStreamSynchronize { hStream })?;
+        hooks::stream_synchronised(client, hStream);
+        Ok(())
     })
 }
 

@@ -8,7 +8,7 @@ use cuda_abi::{
     CU_GRAPH_EXEC_UPDATE_ERROR, CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED,
     CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, CUgraphExec, CUgraphExecUpdateResult, CUresult,
 };
-use wire::handle::{GraphExec, Stream};
+use wire::handle::{Event, GraphExec, Handle as _, Stream};
 use wire::{Request as _, cuda};
 
 use crate::callback::{self, Action as Callback};
@@ -16,6 +16,7 @@ use crate::capture;
 use crate::client::Client;
 use crate::connection::Destination;
 use crate::entry::Answer;
+use crate::event::Recorded;
 use crate::graph::action::Action;
 use crate::graph::memory;
 use crate::graph::plan::{Outline, Plan, PlannedNode, Run, Step, Use, flatten};
@@ -253,7 +254,12 @@ impl Exec {
             launch,
             stream,
             events: state.plan.events.clone(),
-        })
+        })?;
+        for event in &state.plan.events {
+            // Somewhere within the graph: only the worker knows when it gets there.
+            client.events.record(Event::from_raw(event.event), Recorded::OnContext);
+        }
+        Ok(())
     }
 
     /// Notes what a launch allocates and frees.
@@ -370,6 +376,7 @@ fn push(client: &Client, launch: u64, slot: u32, runs: &[Run]) -> Answer {
         let data = unsafe { std::slice::from_raw_parts(address, length) };
         client.post_with_data(
             <cuda::FarpoolGraphInput<'_>>::CALL,
+            None,
             |writer| {
                 writer.put_u64(launch);
                 writer.put_u32(slot);

@@ -37,6 +37,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         27 => "farpoolGraphOutput",
         32 => "farpoolFence",
         33 => "farpoolOccupancy",
+        48 => "farpoolWatch",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
         258 => "cuGetErrorString",
@@ -782,6 +783,10 @@ impl<'a> Request<'a> for FarpoolHostFunction {
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { stream: Stream::from_raw(reader.take_u64()), token: reader.take_u64() }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Request of `farpoolPullToDevice`.
@@ -811,6 +816,10 @@ impl<'a> Request<'a> for FarpoolPullToDevice {
             stream: Stream::from_raw(reader.take_u64()),
             token: reader.take_u64(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }
 
@@ -1185,6 +1194,27 @@ impl Reply for FarpoolOccupancyReply {
                 .map(|_| BlockOccupancy::decode(reader))
                 .collect(),
         }
+    }
+}
+
+/// Request of `farpoolWatch`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolWatch {
+    pub stream: Stream,
+    pub number: u64,
+}
+
+impl<'a> Request<'a> for FarpoolWatch {
+    const CALL: CallId = CallId(48);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.stream.raw());
+        writer.put_u64(self.number);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { stream: Stream::from_raw(reader.take_u64()), number: reader.take_u64() }
     }
 }
 
@@ -2361,6 +2391,10 @@ impl<'a> Request<'a> for CuMemcpy3DAsyncV2<'a> {
             data: reader.take_bytes(),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Reply to `cuMemcpy3DAsync_v2`.
@@ -2400,6 +2434,10 @@ impl<'a> Request<'a> for CuMemcpyDtoDV2 {
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { dstDevice: reader.take_u64(), srcDevice: reader.take_u64(), ByteCount: reader.take_u64() }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
+    }
 }
 
 /// Request of `cuMemcpyDtoDAsync_v2`.
@@ -2430,6 +2468,10 @@ impl<'a> Request<'a> for CuMemcpyDtoDAsyncV2 {
             hStream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemcpyDtoH_v2`.
@@ -2450,6 +2492,10 @@ impl<'a> Request<'a> for CuMemcpyDtoHV2 {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { source: reader.take_u64(), size: reader.take_u64() }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2494,6 +2540,10 @@ impl<'a> Request<'a> for CuMemcpyDtoHAsyncV2 {
             stream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Reply to `cuMemcpyDtoHAsync_v2`.
@@ -2531,6 +2581,10 @@ impl<'a> Request<'a> for CuMemcpyHtoDV2<'a> {
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { destination: reader.take_u64(), data: reader.take_bytes() }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
+    }
 }
 
 /// Request of `cuMemcpyHtoDAsync_v2`.
@@ -2557,6 +2611,10 @@ impl<'a> Request<'a> for CuMemcpyHtoDAsyncV2<'a> {
             stream: Stream::from_raw(reader.take_u64()),
             data: reader.take_bytes(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }
 
@@ -2590,6 +2648,10 @@ impl<'a> Request<'a> for CuMemcpyPeer {
             srcContext: Context::from_raw(reader.take_u64()),
             ByteCount: reader.take_u64(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2627,6 +2689,10 @@ impl<'a> Request<'a> for CuMemcpyPeerAsync {
             hStream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD16_v2`.
@@ -2649,6 +2715,10 @@ impl<'a> Request<'a> for CuMemsetD16V2 {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { dstDevice: reader.take_u64(), us: reader.take_u16(), N: reader.take_u64() }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2679,6 +2749,10 @@ impl<'a> Request<'a> for CuMemsetD16Async {
             N: reader.take_u64(),
             hStream: Stream::from_raw(reader.take_u64()),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
     }
 }
 
@@ -2712,6 +2786,10 @@ impl<'a> Request<'a> for CuMemsetD2D16V2 {
             Width: reader.take_u64(),
             Height: reader.take_u64(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2749,6 +2827,10 @@ impl<'a> Request<'a> for CuMemsetD2D16Async {
             hStream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD2D32_v2`.
@@ -2781,6 +2863,10 @@ impl<'a> Request<'a> for CuMemsetD2D32V2 {
             Width: reader.take_u64(),
             Height: reader.take_u64(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2818,6 +2904,10 @@ impl<'a> Request<'a> for CuMemsetD2D32Async {
             hStream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD2D8_v2`.
@@ -2850,6 +2940,10 @@ impl<'a> Request<'a> for CuMemsetD2D8V2 {
             Width: reader.take_u64(),
             Height: reader.take_u64(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2887,6 +2981,10 @@ impl<'a> Request<'a> for CuMemsetD2D8Async {
             hStream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD32_v2`.
@@ -2909,6 +3007,10 @@ impl<'a> Request<'a> for CuMemsetD32V2 {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { dstDevice: reader.take_u64(), ui: reader.take_u32(), N: reader.take_u64() }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2940,6 +3042,10 @@ impl<'a> Request<'a> for CuMemsetD32Async {
             hStream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD8_v2`.
@@ -2962,6 +3068,10 @@ impl<'a> Request<'a> for CuMemsetD8V2 {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { dstDevice: reader.take_u64(), uc: reader.take_u8(), N: reader.take_u64() }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(Stream::from_raw(0))
     }
 }
 
@@ -2992,6 +3102,10 @@ impl<'a> Request<'a> for CuMemsetD8Async {
             N: reader.take_u64(),
             hStream: Stream::from_raw(reader.take_u64()),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
     }
 }
 
@@ -3145,6 +3259,10 @@ impl<'a> Request<'a> for CuStreamWaitEvent {
             hEvent: Event::from_raw(reader.take_u64()),
             Flags: reader.take_u32(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
     }
 }
 
@@ -3300,6 +3418,10 @@ impl<'a> Request<'a> for CuEventRecord {
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { hEvent: Event::from_raw(reader.take_u64()), hStream: Stream::from_raw(reader.take_u64()) }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuEventRecordWithFlags`.
@@ -3326,6 +3448,10 @@ impl<'a> Request<'a> for CuEventRecordWithFlags {
             hStream: Stream::from_raw(reader.take_u64()),
             flags: reader.take_u32(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
     }
 }
 
@@ -3513,6 +3639,10 @@ impl<'a> Request<'a> for CuLaunchCooperativeKernel<'a> {
             parameters: reader.take_bytes(),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Request of `cuLaunchKernel`.
@@ -3560,6 +3690,10 @@ impl<'a> Request<'a> for CuLaunchKernel<'a> {
             stream: Stream::from_raw(reader.take_u64()),
             parameters: reader.take_bytes(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }
 
@@ -3616,6 +3750,10 @@ impl<'a> Request<'a> for CuLaunchKernelEx<'a> {
                 .collect(),
             parameters: reader.take_bytes(),
         }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }
 
@@ -3683,6 +3821,10 @@ impl<'a> Request<'a> for CuMemAllocFromPoolAsync {
             stream: Stream::from_raw(reader.take_u64()),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Reply to `cuMemAllocFromPoolAsync`.
@@ -3719,6 +3861,10 @@ impl<'a> Request<'a> for CuMemFreeAsync {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { address: reader.take_u64(), stream: Stream::from_raw(reader.take_u64()) }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }
 
@@ -3996,6 +4142,10 @@ impl<'a> Request<'a> for CuGraphLaunch {
             events: (0..reader.take_count(GraphEvent::SIZE)).map(|_| GraphEvent::decode(reader)).collect(),
         }
     }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Request of `cuGraphNodeSetEnabled`.
@@ -4043,5 +4193,9 @@ impl<'a> Request<'a> for CuGraphUpload {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { exec: GraphExec::from_raw(reader.take_u64()), stream: Stream::from_raw(reader.take_u64()) }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }

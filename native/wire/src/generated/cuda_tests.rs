@@ -103,6 +103,11 @@ fn FarpoolOccupancy_round_trips() {
 }
 
 #[test]
+fn FarpoolWatch_round_trips() {
+    check!(FarpoolWatch, FarpoolWatch::CALL, FarpoolWatch { stream: Stream::from_index(1), number: 2 }, open_end: 0);
+}
+
+#[test]
 fn CuDeviceGetExecAffinitySupport_round_trips() {
     check!(CuDeviceGetExecAffinitySupport, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupport { r#type: 1, dev: 2 }, open_end: 0);
     check!(CuDeviceGetExecAffinitySupportReply, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupportReply { pi: 1 }, open_end: 0);

@@ -78,6 +78,9 @@ pub fn dispatch(
         cuda::FarpoolOccupancy::CALL => {
             by_hand::<cuda::FarpoolOccupancy>(worker, reader, writer, crate::manual::farpoolOccupancy)
         }
+        cuda::FarpoolWatch::CALL => {
+            by_hand::<cuda::FarpoolWatch>(worker, reader, writer, crate::manual::farpoolWatch)
+        }
         cuda::CuDeviceGetExecAffinitySupport::CALL => {
             execute(worker, reader, writer, cuDeviceGetExecAffinitySupport)
         }
@@ -316,6 +319,7 @@ where
     let request = decode::<Q>(reader)?;
     let mut reply = Q::Reply::default();
     let code = body(worker, &request, &mut reply).or_else(code_of_poison)?;
+    worker.note_work(Q::CALL, request.stream());
     reply.encode(writer);
     Ok(code)
 }
@@ -332,8 +336,12 @@ where
     Q::Reply: Default,
 {
     let request = decode::<Q>(reader)?;
+    let stream = request.stream();
     match body(worker, request, writer) {
-        Ok(code) => Ok(code),
+        Ok(code) => {
+            worker.note_work(Q::CALL, stream);
+            Ok(code)
+        }
         Err(error) => {
             let code = code_of_poison(error)?;
             Q::Reply::default().encode(writer);

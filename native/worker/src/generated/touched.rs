@@ -27,6 +27,10 @@ pub fn touched(call: CallId, payload: &[u8]) -> (Vec<Stream>, Vec<Event>) {
             let request = cuda::FarpoolPullToDevice::decode(&mut reader);
             (vec![request.stream], vec![])
         }
+        cuda::FarpoolWatch::CALL => {
+            let request = cuda::FarpoolWatch::decode(&mut reader);
+            (vec![request.stream], vec![])
+        }
         cuda::CuCtxRecordEvent::CALL => {
             let request = cuda::CuCtxRecordEvent::decode(&mut reader);
             (vec![], vec![request.hEvent])
@@ -157,4 +161,21 @@ pub fn touched(call: CallId, payload: &[u8]) -> (Vec<Stream>, Vec<Event>) {
         }
         _ => (Vec::new(), Vec::new()),
     }
+}
+
+/// Calls that work on the legacy stream without naming it.
+pub fn is_on_legacy_stream(call: CallId) -> bool {
+    matches!(
+        call,
+        cuda::CuMemcpyDtoDV2::CALL
+            | cuda::CuMemcpyDtoHV2::CALL
+            | cuda::CuMemcpyHtoDV2::CALL
+            | cuda::CuMemcpyPeer::CALL
+            | cuda::CuMemsetD16V2::CALL
+            | cuda::CuMemsetD2D16V2::CALL
+            | cuda::CuMemsetD2D32V2::CALL
+            | cuda::CuMemsetD2D8V2::CALL
+            | cuda::CuMemsetD32V2::CALL
+            | cuda::CuMemsetD8V2::CALL
+    )
 }

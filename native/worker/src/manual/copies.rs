@@ -105,7 +105,6 @@ pub fn farpoolPullToDevice(
             }
         }
     };
-    worker.streams.used(worker.context, stream);
     let kept = worker.keep_until_read(buffer, stream);
     Ok(if code.is_success() { kept } else { code })
 }
@@ -121,7 +120,6 @@ fn upload(
     if worker.is_idle(stream) {
         // The driver has read pageable memory when it returns.
         let code = copy(&worker.driver, data.as_ptr().cast_mut().cast(), stream);
-        worker.streams.used(worker.context, stream);
         return code;
     }
     let mut buffer = match worker.buffer(data.len()) {
@@ -131,7 +129,6 @@ fn upload(
     };
     buffer.fill(data);
     let code = copy(&worker.driver, buffer.address(), stream);
-    worker.streams.used(worker.context, stream);
     let kept = worker.keep_until_read(buffer, stream);
     if code.is_success() { kept } else { code }
 }
@@ -167,7 +164,6 @@ fn download(
         Err(code) => return code,
     };
     let code = copy(&worker.driver, buffer.address(), stream);
-    worker.streams.used(worker.context, stream);
     if !code.is_success() {
         worker.staging.give(buffer);
         return code;
@@ -176,7 +172,7 @@ fn download(
         Ok(event) => {
             let download = worker.waits.download(worker.current(), event, to, length, buffer);
             let lane = LaneKey::Stream(worker.context, stream.0);
-            worker.waits.push(lane, worker.current(), Until::Own(event), Then::Download(download));
+            worker.waits.push_soon(lane, worker.current(), Until::Own(event), Then::Download(download));
             worker.later = Later::Answered;
             CUresult::SUCCESS
         }

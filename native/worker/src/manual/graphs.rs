@@ -13,7 +13,7 @@ use wire::{CallId, Request, Writer};
 
 use super::Answer;
 use super::copies::UNSENT_LIMIT;
-use super::launches::{PLAIN_ATTRIBUTES, Packed, attribute, launched, resolve_function, stream_of};
+use super::launches::{PLAIN_ATTRIBUTES, Packed, attribute, resolve_function, stream_of};
 use crate::graphs::{self, Builder, Exec, Part, Slot, slot_function};
 use crate::handles::HandleError;
 use crate::waits::{LaneKey, Then, Until};
@@ -242,8 +242,11 @@ pub fn cuGraphLaunch(worker: &mut Worker, request: cuda::CuGraphLaunch, _reply: 
     let call = cuda::CuGraphLaunch::CALL;
     let stream = stream_of(worker, call, request.stream);
     let known = worker.handles.get(call, request.exec);
-    let ready = worker.gauges.is_open(worker.context, stream.as_ref().map_or(0, |stream| stream.0))
-        && worker.outbox.waiting() <= UNSENT_LIMIT;
+    let is_open = match &stream {
+        Ok(stream) => worker.stream_state(request.stream, *stream).gauge.is_open(),
+        Err(_) => true,
+    };
+    let ready = is_open && worker.outbox.waiting() <= UNSENT_LIMIT;
     if stream.is_ok() && known.is_ok() && !ready {
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
@@ -273,8 +276,9 @@ pub fn cuGraphLaunch(worker: &mut Worker, request: cuda::CuGraphLaunch, _reply: 
         packet.owed.iter().for_each(|owed| owed.answer(&worker.outbox, code, &[]));
     }
     let (code, stream, weight) = launched?;
+    let state = Arc::clone(worker.stream_state(request.stream, stream));
     for _ in 0..weight {
-        launched_once(worker, stream, code);
+        let _ = super::launches::launched(worker, &state, code);
     }
     if code.is_success() && !packet.owed.is_empty() {
         answer_when_done(worker, stream, packet.owed);
@@ -320,10 +324,6 @@ pub fn destroy(worker: &Worker, exec: &Exec) -> CUresult {
 
 fn code(result: Result<(), CUresult>) -> CUresult {
     result.err().unwrap_or(CUresult::SUCCESS)
-}
-
-fn launched_once(worker: &mut Worker, stream: CUstream, code: CUresult) {
-    let _ = launched(worker, stream, code);
 }
 
 /// Sees to it that the client gets its answers also when an error keeps the graph from its end.
@@ -433,7 +433,9 @@ fn describe(
                 kern: if is_kernel { CUkernel(raw.0) } else { CUkernel::NULL },
                 ctx: if is_kernel { context(it.context)? } else { CUcontext::NULL },
             };
-            Node::Kernel(parameters, Packed::new(it.data))
+            let mut packed = Packed::default();
+            packed.set(it.data);
+            Node::Kernel(parameters, packed)
         }
         kind::COPY => Node::Copy(copy(&it.numbers), context(it.context)?),
         kind::UPLOAD | kind::DOWNLOAD => {

@@ -1,6 +1,7 @@
 //! Launches. Parameters come packed; the driver takes them as one buffer.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use cuda_abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream};
 use wire::handle::{Function, Handle, Kernel, Stream};
@@ -10,6 +11,7 @@ use super::Answer;
 use crate::callbacks::{Callbacks, host_function};
 use crate::counters::Counters;
 use crate::handles::HandleError;
+use crate::streams::StreamState;
 use crate::waits::{LaneKey, Then, Until};
 use crate::worker::{Later, Worker, address};
 
@@ -29,11 +31,14 @@ pub fn cuLaunchKernel(
 ) -> Answer {
     let call = <cuda::CuLaunchKernel<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
-    if !worker.gauges.is_open(worker.context, stream.0) {
+    let state = Arc::clone(worker.stream_state(request.stream, stream));
+    if !state.gauge.is_open() {
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
-    let mut packed = Packed::new(request.parameters);
+    worker.prepared.remember(&request, worker.context, worker.handles.removals(), function, &state);
+    let mut packed = Packed::default();
+    packed.set(request.parameters);
     Counters::add(&worker.counters.kernel_launches, 1);
     // SAFETY: function and stream are alive; `extra` is a well-formed list whose buffer stays through the call.
     // What the kernel does with its parameters happens on the GPU, inside this client's own context.
@@ -52,7 +57,7 @@ pub fn cuLaunchKernel(
             packed.extra().as_mut_ptr(),
         )
     };
-    Ok(launched(worker, stream, code))
+    Ok(launched(worker, &state, code))
 }
 
 /// `cuLaunchCooperativeKernel`: as a launch with the cooperative attribute, which takes packed parameters.
@@ -88,7 +93,8 @@ pub fn cuLaunchKernelEx(
 ) -> Answer {
     let call = <cuda::CuLaunchKernelEx<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
-    if !worker.gauges.is_open(worker.context, stream.0) {
+    let state = Arc::clone(worker.stream_state(request.stream, stream));
+    if !state.gauge.is_open() {
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
@@ -108,7 +114,8 @@ pub fn cuLaunchKernelEx(
         attrs: attributes.as_mut_ptr(),
         numAttrs: u32::try_from(attributes.len()).unwrap_or(0),
     };
-    let mut packed = Packed::new(request.parameters);
+    let mut packed = Packed::default();
+    packed.set(request.parameters);
     Counters::add(&worker.counters.kernel_launches, 1);
     // SAFETY: as for cuLaunchKernel; the attributes hold plain numbers and stay through the call.
     let code = unsafe {
@@ -119,7 +126,7 @@ pub fn cuLaunchKernelEx(
             packed.extra().as_mut_ptr(),
         )
     };
-    Ok(launched(worker, stream, code))
+    Ok(launched(worker, &state, code))
 }
 
 /// `cuLaunchHostFunc` and `cuStreamAddCallback`: the client runs it, the stream waits meanwhile.
@@ -136,7 +143,6 @@ pub fn farpoolHostFunction(
         // SAFETY: the driver refused the function.
         unsafe { Callbacks::take_back(hold) };
     }
-    worker.streams.used(worker.context, stream);
     Ok(code)
 }
 
@@ -151,22 +157,18 @@ pub fn farpoolCallbackDone(
 }
 
 /// Counts a launch, and puts a marker behind it when it is time for one.
-pub(super) fn launched(worker: &mut Worker, stream: CUstream, code: CUresult) -> CUresult {
-    worker.streams.used(worker.context, stream);
-    if !code.is_success() {
+pub fn launched(worker: &mut Worker, state: &Arc<StreamState>, code: CUresult) -> CUresult {
+    if !code.is_success() || !state.gauge.launched() {
         return code;
     }
-    let Some(marker) = worker.gauges.launched(worker.context, stream.0) else { return code };
-    match worker.waits.mark(worker.current(), stream) {
+    match worker.waits.mark(worker.current(), state.stream) {
         Ok(event) => worker.waits.push(
-            LaneKey::Stream(worker.context, stream.0),
+            LaneKey::Stream(state.context, state.stream.0),
             worker.current(),
             Until::Own(event),
-            Then::Marker(marker),
+            Then::Marker(Arc::clone(state)),
         ),
-        Err(_) => {
-            marker.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-        }
+        Err(_) => state.gauge.reached(),
     }
     code
 }
@@ -214,37 +216,70 @@ pub fn stream_of(worker: &Worker, call: CallId, stream: Stream) -> Result<CUstre
 }
 
 /// Packed parameters in the form of the `extra` argument.
-pub(super) struct Packed {
+#[derive(Debug, Default)]
+pub struct Packed {
     /// 16-byte aligned: the widest type of a kernel parameter.
     buffer: Vec<u128>,
     length: usize,
-    extra: [*mut c_void; 5],
+    extra: Extra,
+}
+
+/// The list of markers and values.
+#[derive(Debug)]
+struct Extra([*mut c_void; 5]);
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self([std::ptr::null_mut(); 5])
+    }
 }
 
 impl Packed {
-    pub(super) fn new(parameters: &[u8]) -> Packed {
-        let mut buffer = vec![0u128; parameters.len().div_ceil(16)];
-        for (place, bytes) in buffer.iter_mut().zip(parameters.chunks(16)) {
+    /// Takes the parameters of a launch.
+    pub fn set(&mut self, parameters: &[u8]) {
+        self.length = parameters.len();
+        self.buffer.clear();
+        self.buffer.extend(parameters.chunks(16).map(|bytes| {
             let mut whole = [0; 16];
             whole[..bytes.len()].copy_from_slice(bytes);
-            *place = u128::from_ne_bytes(whole);
-        }
-        Packed { buffer, length: parameters.len(), extra: [std::ptr::null_mut(); 5] }
+            u128::from_ne_bytes(whole)
+        }));
     }
 
     /// The list; it points into `self`, which must stay where it is until the call returned.
-    pub(super) fn extra(&mut self) -> &mut [*mut c_void] {
+    pub fn extra(&mut self) -> &mut [*mut c_void] {
+        let Extra(list) = &mut self.extra;
         if self.length == 0 {
-            self.extra[0] = std::ptr::without_provenance_mut(PARAM_END);
-            return &mut self.extra;
+            list[0] = std::ptr::without_provenance_mut(PARAM_END);
+            return list;
         }
-        self.extra = [
+        *list = [
             std::ptr::without_provenance_mut(PARAM_BUFFER_POINTER),
             self.buffer.as_mut_ptr().cast(),
             std::ptr::without_provenance_mut(PARAM_BUFFER_SIZE),
             (&raw mut self.length).cast(),
             std::ptr::without_provenance_mut(PARAM_END),
         ];
-        &mut self.extra
+        list
     }
+}
+
+/// The client wants to know when a stream has finished its work up to a record. What is finished is told before
+/// anything else leaves; for the rest somebody waits.
+pub fn farpoolWatch(worker: &mut Worker, request: cuda::FarpoolWatch, _reply: &mut Writer<'_>) -> Answer {
+    let stream = stream_of(worker, cuda::FarpoolWatch::CALL, request.stream)?;
+    let state = Arc::clone(worker.stream_state(request.stream, stream));
+    let lane = LaneKey::Stream(state.context, stream.0);
+    let known = state.events().iter().find(|recorded| recorded.number == request.number).copied();
+    match known {
+        Some(recorded) => {
+            let lane = LaneKey::Event(recorded.event.0);
+            worker.waits.push_soon(lane, worker.current(), Until::Watched(recorded.event), Then::Tell);
+        }
+        None => match worker.waits.mark(worker.current(), stream) {
+            Ok(event) => worker.waits.push_soon(lane, worker.current(), Until::Own(event), Then::Tell),
+            Err(code) => return Ok(code),
+        },
+    }
+    Ok(CUresult::SUCCESS)
 }

@@ -98,7 +98,7 @@ fn fence_context(worker: &mut Worker, fence: &Arc<Fence>) {
         match worker.waits.mark(current, stream) {
             Ok(event) => {
                 let key = LaneKey::Stream(context, stream.0);
-                worker.waits.push(key, current, Until::Own(event), Then::Fence(fence.hold()));
+                worker.waits.push_soon(key, current, Until::Own(event), Then::Fence(fence.hold()));
             }
             Err(_) => {
                 let key = LaneKey::Context(context);

@@ -1,5 +1,7 @@
 //! Calls that wait for the GPU. What is finished already is answered at once; the rest is handed to a lane.
 
+use std::sync::Arc;
+
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use wire::handle::Handle;
 use wire::{CallId, Reader, Request, WireError, cuda};
@@ -23,6 +25,10 @@ pub fn wait(worker: &mut Worker, call: CallId, reader: &Reader<'_>) -> Option<Re
         cuda::CuCtxSynchronizeV2::CALL => {
             decode::<cuda::CuCtxSynchronizeV2>(reader).and_then(|request| other_context(worker, &request))
         }
+        cuda::CuEventDestroyV2::CALL => match decode::<cuda::CuEventDestroyV2>(reader) {
+            Ok(request) => Ok(destroy_event(worker, &request)?),
+            Err(error) => Err(error),
+        },
         _ => return None,
     };
     Some(answer.or_else(|error| match error {
@@ -79,25 +85,53 @@ fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
         return unsafe { worker.driver.cuCtxSynchronize() };
     }
     let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
-    worker.waits.push(LaneKey::Context(index), context, Until::Context, Then::Reply(to));
+    worker.waits.push_soon(LaneKey::Context(index), context, Until::Context, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
 }
 
 fn later(worker: &mut Worker, lane: LaneKey, until: Until) -> CUresult {
     let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
-    worker.waits.push(lane, worker.current(), until, Then::Reply(to));
+    worker.waits.push_soon(lane, worker.current(), until, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
 }
 
-/// Notes what a record that was executed has put on streams, for the calls that do not note it themselves.
-pub fn note_streams(worker: &mut Worker, call: CallId, streams: impl Iterator<Item = u64>) {
-    for stream in streams {
-        if let Ok(stream) = stream_of(worker, call, Handle::from_raw(stream)) {
-            worker.streams.used(worker.context, stream);
+/// Notes events that were recorded, and what a wait of a whole context has put on its streams.
+pub fn note_events(worker: &mut Worker, call: CallId, payload: &[u8]) {
+    let mut reader = Reader::new(payload);
+    let (event, stream) = match call {
+        cuda::CuEventRecord::CALL => {
+            let request = cuda::CuEventRecord::decode(&mut reader);
+            (request.hEvent, request.hStream)
         }
+        cuda::CuEventRecordWithFlags::CALL => {
+            let request = cuda::CuEventRecordWithFlags::decode(&mut reader);
+            (request.hEvent, request.hStream)
+        }
+        cuda::CuCtxWaitEvent::CALL => {
+            worker.streams.all_used(worker.context, worker.number);
+            return;
+        }
+        _ => return,
+    };
+    if let (Ok(raw), Ok(driver_stream)) = (worker.handles.get(call, event), stream_of(worker, call, stream)) {
+        let state = Arc::clone(worker.stream_state(stream, driver_stream));
+        worker.streams.recorded(&state, CUevent(address(raw)), worker.number);
     }
+}
+
+/// Before an event is destroyed: it is forgotten. Somebody may still wait for it, who then destroys it: in that case
+/// this is all that happens now.
+fn destroy_event(worker: &mut Worker, request: &cuda::CuEventDestroyV2) -> Option<CUresult> {
+    let raw = worker.handles.get(cuda::CuEventDestroyV2::CALL, request.hEvent).ok()?;
+    let event = CUevent(address(raw));
+    worker.streams.forget_event(event);
+    if !worker.waits.destroys_later(event) {
+        return None;
+    }
+    worker.handles.remove(request.hEvent);
+    Some(CUresult::SUCCESS)
 }
 
 /// Notes new streams that ignore the legacy stream, and forgets destroyed ones.
@@ -129,7 +163,7 @@ fn note_orphan(worker: &mut Worker, stream: CUstream) {
         let _ = worker.in_context(cuda::CuStreamDestroyV2::CALL, context, |worker| {
             if !worker.is_idle(stream) {
                 let until = worker.waits.mark(worker.current(), stream).map_or(Until::Context, Until::Own);
-                let then = Then::Marker(worker.streams.orphaned());
+                let then = Then::Orphan(worker.streams.orphaned());
                 worker.waits.push(LaneKey::Context(context), worker.current(), until, then);
             }
             Ok(CUresult::SUCCESS)
@@ -147,7 +181,6 @@ pub fn forget_stream(worker: &mut Worker, call: CallId, payload: &[u8]) {
         && stream != CUstream::NULL
     {
         note_orphan(worker, stream);
-        worker.gauges.forget_stream(worker.context, stream.0);
         worker.streams.forget(request.hStream.raw(), stream);
     }
 }

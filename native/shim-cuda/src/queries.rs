@@ -1,0 +1,142 @@
+//! Questions about work that are answered here, and waits that are over before they begin.
+
+use std::sync::Arc;
+
+use cuda_abi::CUresult;
+use wire::cuda;
+use wire::handle::{Context, Event, Stream};
+
+use crate::client::{Client, index_of};
+use crate::entry::Answer;
+use crate::event::Recorded;
+use crate::progress::Progress;
+use crate::stream::NON_BLOCKING;
+use crate::{connection, context};
+
+/// `cuStreamQuery`; `None` in strict mode, in which the worker answers everything.
+pub fn stream(client: &Client, stream: Stream) -> Option<Answer> {
+    if client.is_strict() {
+        return None;
+    }
+    if let Err(code) = client.contexts.current() {
+        return Some(Err(code));
+    }
+    let progress = client.connection().timelines.of(context::current_index(), stream);
+    Some(finished(client, stream, &progress, progress.last()))
+}
+
+/// `cuEventQuery`; `None` when only the worker knows.
+pub fn event(client: &Client, event: Event) -> Option<Answer> {
+    if client.is_strict() {
+        return None;
+    }
+    match client.events.recorded(event) {
+        Ok(Recorded::Never) => Some(Ok(())),
+        Ok(Recorded::OnStream(recorded)) => {
+            Some(finished(client, recorded.stream, &recorded.progress, recorded.number))
+        }
+        Ok(Recorded::OnContext) => None,
+        Err(code) => Some(Err(code)),
+    }
+}
+
+/// `cuStreamSynchronize` of a stream that has done nothing since it was synchronised with; `None` when it must be
+/// waited for.
+pub fn stream_is_idle(client: &Client, stream: Stream) -> Option<Answer> {
+    let context = client.contexts.current().ok()?.0;
+    if stream.0 == 0 {
+        // The legacy stream waits for the blocking ones.
+        return some_context_is_idle(client, context);
+    }
+    let timelines = &client.connection().timelines;
+    let index = context::current_index();
+    settled(client, [stream, Stream(0)].into_iter().all(|stream| is_settled(&timelines.of(index, stream))))
+}
+
+/// After `cuStreamSynchronize`.
+pub fn stream_synchronised(client: &Client, stream: Stream) {
+    let timelines = &client.connection().timelines;
+    timelines.of(context::current_index(), stream).synchronised(connection::last_number());
+}
+
+/// `cuEventSynchronize` of an event that was synchronised with; `None` when it must be waited for.
+pub fn event_is_reached(client: &Client, event: Event) -> Option<Answer> {
+    let is_reached = match client.events.recorded(event) {
+        Ok(Recorded::Never) => true,
+        Ok(Recorded::OnStream(recorded)) => {
+            recorded.progress.has_finished(recorded.number)
+                && recorded.progress.was_synchronised(recorded.number)
+        }
+        Ok(Recorded::OnContext) => false,
+        Err(code) => return Some(Err(code)),
+    };
+    settled(client, is_reached)
+}
+
+/// `cuCtxSynchronize` of a context that has done nothing since it was synchronised with; `None` when it must be
+/// waited for.
+pub fn context_is_idle(client: &Client) -> Option<Answer> {
+    some_context_is_idle(client, Context(0))
+}
+
+/// The same for any context; 0 is the current one.
+pub fn some_context_is_idle(client: &Client, context: Context) -> Option<Answer> {
+    let context = this_or_current(client, context)?;
+    let timelines = &client.connection().timelines;
+    let is_idle =
+        streams_of(client, context).all(|stream| is_settled(&timelines.of(index_of(context), stream)));
+    settled(client, is_idle)
+}
+
+/// After `cuCtxSynchronize`.
+pub fn context_synchronised(client: &Client) {
+    some_context_synchronised(client, Context(0));
+}
+
+/// After `cuCtxSynchronize_v2`.
+pub fn some_context_synchronised(client: &Client, context: Context) {
+    let Some(context) = this_or_current(client, context) else { return };
+    let timelines = &client.connection().timelines;
+    for stream in streams_of(client, context) {
+        timelines.of(index_of(context), stream).synchronised(connection::last_number());
+    }
+}
+
+fn this_or_current(client: &Client, context: Context) -> Option<Context> {
+    if context.0 == 0 { client.contexts.current().ok().map(|current| current.0) } else { Some(context) }
+}
+
+/// The streams of a context, its legacy one among them.
+fn streams_of(client: &Client, context: Context) -> impl Iterator<Item = Stream> + use<> {
+    std::iter::once(Stream(0)).chain(client.streams.of_context(context))
+}
+
+fn is_settled(progress: &Progress) -> bool {
+    progress.is_idle() && progress.was_synchronised(progress.last())
+}
+
+/// There is nothing to wait for, unless an error of an earlier call must be told by a call that waits.
+fn settled(client: &Client, is_over: bool) -> Option<Answer> {
+    (is_over && !client.is_strict() && !client.has_late_errors()).then_some(Ok(()))
+}
+
+/// Whether the work of `stream` up to record `number` is finished.
+fn finished(client: &Client, stream: Stream, progress: &Arc<Progress>, number: u64) -> Answer {
+    if progress.has_finished(number) {
+        return client.check();
+    }
+    client.connection().look();
+    client.check()?;
+    if progress.has_finished(number) {
+        return Ok(());
+    }
+    let is_blocking = client.streams.state(stream).is_ok_and(|state| state.flags & NON_BLOCKING == 0);
+    let is_blocking = stream.0 == 0 || is_blocking;
+    if client.connection().timelines.skipped(context::current_index()).covers(number, is_blocking) {
+        return client.call(&cuda::CuStreamSynchronize { hStream: stream });
+    }
+    if progress.wants(number) {
+        client.post(&cuda::FarpoolWatch { stream, number })?;
+    }
+    Err(CUresult::NOT_READY)
+}
