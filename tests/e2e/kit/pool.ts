@@ -109,6 +109,13 @@ export async function startPool(gpus = 1, simulation: Readonly<Record<string, st
 }
 
 /** The program alone, without a pool, on the simulated GPU. */
+let directFolder: string | undefined;
+
+function directState(): string {
+  directFolder ??= mkdtempSync(join(tmpdir(), "farpool-direct-"));
+  return directFolder;
+}
+
 export function runDirectly(
   words: readonly string[],
   gpus = 1,
@@ -118,6 +125,8 @@ export function runDirectly(
     environment: {
       LD_LIBRARY_PATH: dirname(library.simgpu),
       FARPOOL_SIMGPU_DEVICES: String(gpus),
+      // Programs of other people on this machine must not take this device's memory.
+      FARPOOL_SIMGPU_STATE: directState(),
       ...simulation,
     },
   });
