@@ -112,8 +112,14 @@ export async function startPool(gpus = 1, simulation: Readonly<Record<string, st
 let directFolder: string | undefined;
 
 function directState(): string {
-  directFolder ??= mkdtempSync(join(tmpdir(), "farpool-direct-"));
-  return directFolder;
+  if (directFolder === undefined) {
+    const folder = mkdtempSync(join(tmpdir(), "farpool-direct-"));
+    process.on("exit", () => {
+      rmSync(folder, { recursive: true, force: true });
+    });
+    directFolder = folder;
+  }
+  return join(directFolder, "simgpu");
 }
 
 export function runDirectly(
