@@ -2,12 +2,10 @@
 //
 // A remote GPU could get wrong here: only the bytes of the rectangle may change, on either side; rows must not be
 // sent with their padding into the wrong place; a pinned destination is written when the stream comes to it; and a
-// copy that stands behind a kernel must not hold up the thread that would let the kernel go on.
+// copy that stands behind a kernel must not hold up whoever would let the kernel go on.
 #include "expect.h"
 
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 constexpr int width = 37, height = 23, depth = 5; // in elements
@@ -121,7 +119,7 @@ static void threeDimensions() {
     CHECK(cudaFree(box.ptr));
 }
 
-// One thread copies in a stream whose kernel waits for a flag; another thread sets the flag.
+// Copies stand behind a kernel that waits for a flag, which is set when all is queued.
 static void behindAKernel() {
     char *device;
     int *flag, *pinned;
@@ -139,23 +137,17 @@ static void behindAKernel() {
     CHECK(cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking));
     CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
 
-    std::thread first([&] {
-        waitFor<<<1, 1, 0, queue>>>(flag);
-        CHECK(cudaMemcpy2DAsync(device, pitch, pinned, line, line, height, cudaMemcpyHostToDevice, queue));
-        addOne<<<1, dim3(16, 8), 0, queue>>>(device, pitch, width, height);
-        CHECK(cudaGetLastError());
-        CHECK(cudaMemcpy2DAsync(back, line, device, pitch, line, height, cudaMemcpyDeviceToHost, queue));
-        CHECK(cudaStreamSynchronize(queue));
-    });
-    std::thread second([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-        CHECK(cudaMemcpyAsync(flag, one, sizeof(int), cudaMemcpyHostToDevice, other));
-        CHECK(cudaStreamSynchronize(other));
-    });
-    first.join();
-    second.join();
+    waitFor<<<1, 1, 0, queue>>>(flag);
+    CHECK(cudaMemcpy2DAsync(device, pitch, pinned, line, line, height, cudaMemcpyHostToDevice, queue));
+    addOne<<<1, dim3(16, 8), 0, queue>>>(device, pitch, width, height);
+    CHECK(cudaGetLastError());
+    CHECK(cudaMemcpy2DAsync(back, line, device, pitch, line, height, cudaMemcpyDeviceToHost, queue));
+    EXPECT(cudaStreamQuery(queue) == cudaErrorNotReady);
+    (void)cudaGetLastError();
+    CHECK(cudaMemcpyAsync(flag, one, sizeof(int), cudaMemcpyHostToDevice, other));
+    CHECK(cudaStreamSynchronize(queue));
     for (int i = 0; i < width * height; i++) EXPECT(back[i] == i * 5 + 1);
-    std::printf("2-D behind a kernel that another thread lets go on\n");
+    std::printf("2-D behind a kernel that waits\n");
 
     CHECK(cudaStreamDestroy(queue));
     CHECK(cudaStreamDestroy(other));

@@ -28,7 +28,12 @@ const FIRST_ID = 16;
 
 export function loadSchema(description: readonly Call[] = calls): Schema {
   const bySymbol = new Map<string, Call>();
-  const byId = new Map<number, string>(protocolCalls.map((call) => [call.id, call.name]));
+  const byId = new Map<number, string>();
+  for (const { id, name } of protocolCalls) {
+    const taken = byId.get(id);
+    if (taken !== undefined) throw new Error(`${name} has id ${id}, which ${taken} has already`);
+    byId.set(id, name);
+  }
   for (const call of description) {
     checkCall(call, byId);
     if (bySymbol.has(call.symbol)) {

@@ -84,11 +84,13 @@ impl From<WireError> for Loss {
     }
 }
 
-/// Caller memory that receives the data of a reply.
+/// Caller memory that receives the data of a reply: rows of `length` bytes, `pitch` bytes apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Destination {
     pointer: *mut u8,
     length: usize,
+    rows: usize,
+    pitch: usize,
 }
 
 // SAFETY: the thread that waits for the reply owns the memory and stays in `Connection::wait` until the
@@ -101,7 +103,20 @@ impl Destination {
     /// # Safety
     /// The memory must be writable, and used by nobody else, until the call that it is given to returns.
     pub unsafe fn new(pointer: *mut u8, length: usize) -> Self {
-        Self { pointer, length }
+        Self { pointer, length, rows: 1, pitch: length }
+    }
+
+    /// `rows` rows of `length` bytes, each `pitch` bytes behind the one before; the first at `pointer`.
+    ///
+    /// # Safety
+    /// As for [`Destination::new`], for every row.
+    pub unsafe fn with_rows(pointer: *mut u8, length: usize, rows: usize, pitch: usize) -> Self {
+        Self { pointer, length, rows, pitch }
+    }
+
+    /// Where its last row ends, counted from its first byte.
+    fn extent(&self) -> usize {
+        self.rows.saturating_sub(1) * self.pitch + self.length
     }
 }
 
@@ -468,7 +483,7 @@ impl Connection {
         {
             let mut incoming = lock(&self.incoming);
             incoming.pending.expect_detached(sequence, R::CALL, destination);
-            incoming.downloads.insert(sequence, start..start + destination.length);
+            incoming.downloads.insert(sequence, start..start + destination.extent());
         }
         self.hand_to_writer(&outgoing);
         drop(outgoing);
@@ -738,14 +753,18 @@ impl Connection {
         let mut body = Vec::new();
         match destination {
             Some(destination) if head.result == 0 => {
-                if rest != destination.length {
+                if rest != destination.length * destination.rows {
                     return Err(WireError::Malformed { call: header.call }.into());
                 }
-                // SAFETY: the caller of `Destination::new` promised writable memory that is not used until its
-                // call returns, and it returns only after this record was read or the reading failed.
-                let memory =
-                    unsafe { std::slice::from_raw_parts_mut(destination.pointer, destination.length) };
-                stream.read(&self.socket, memory)?;
+                for row in 0..destination.rows {
+                    // SAFETY: whoever made the destination promised writable memory that is not used until its call
+                    // returns, and it returns only after this record was read or the reading failed.
+                    let memory = unsafe {
+                        let start = destination.pointer.add(row * destination.pitch);
+                        std::slice::from_raw_parts_mut(start, destination.length)
+                    };
+                    stream.read(&self.socket, memory)?;
+                }
             }
             _ => {
                 body.resize(rest, 0);

@@ -6,6 +6,7 @@ use wire::handle::Stream;
 
 use crate::capture;
 use crate::client::Client;
+use crate::connection::Destination;
 use crate::entry::Answer;
 use crate::graph::action::Action;
 
@@ -103,16 +104,17 @@ impl Copy3d {
 
     /// Copies inside this process.
     pub fn move_here(&self) {
-        for piece in self.pieces() {
+        for piece in self.pieces(self.depth) {
             let bytes = self.source.gather(piece);
             self.destination.scatter(piece, &bytes);
         }
     }
 
-    /// Makes the copy. Bytes to the host are there when this returns.
+    /// Makes the copy. Bytes to the host are there when this returns, except those that an asynchronous copy brings to
+    /// pinned memory.
     ///
     /// Errors: `INVALID_VALUE` when a side does not hold the box.
-    pub fn run(&self, client: &Client, stream: Stream) -> Answer {
+    pub fn run(&self, client: &Client, stream: Stream, is_asynchronous: bool) -> Answer {
         client.contexts.current()?;
         if self.is_empty() {
             return Ok(());
@@ -121,6 +123,12 @@ impl Copy3d {
         if capture::record(client, stream, || Ok(Action::Copy(*self, capture::context_of(client, stream)?)))?
         {
             return Ok(());
+        }
+        if is_asynchronous
+            && let (Place::Device(_), Place::Host(base)) = (self.source.place, self.destination.place)
+            && self.destination.is_pinned(client, base, self)
+        {
+            return self.fetch_later(client, stream, base);
         }
         if client.connection().has_callbacks() || client.connection().has_any_downloads() {
             // Something under way may write host memory that this copy reads or writes.
@@ -142,7 +150,7 @@ impl Copy3d {
     }
 
     fn push(&self, client: &Client, stream: Stream) -> Answer {
-        for piece in self.pieces() {
+        for piece in self.pieces(self.depth) {
             let bytes = self.source.gather(piece);
             client.post(&self.request(piece, stream, TO_DEVICE, &bytes))?;
         }
@@ -150,7 +158,7 @@ impl Copy3d {
     }
 
     fn fetch(&self, client: &Client, stream: Stream) -> Answer {
-        for piece in self.pieces() {
+        for piece in self.pieces(self.depth) {
             let reply = client.call(&self.request(piece, stream, TO_HOST, &[]))?;
             if reply.data.len() != piece.width * piece.height * piece.depth {
                 return Err(CUresult::UNKNOWN);
@@ -160,10 +168,25 @@ impl Copy3d {
         Ok(())
     }
 
-    /// Pieces of at most [`PIECE`] bytes: the whole box, else slices, rows, or parts of rows.
-    fn pieces(&self) -> Vec<Piece> {
+    /// Has the bytes land in pinned memory when the stream gets there.
+    fn fetch_later(&self, client: &Client, stream: Stream, base: *mut u8) -> Answer {
+        for piece in self.pieces(1) {
+            let offset = self.destination.offset(piece.x, piece.y, piece.z).ok_or(CUresult::INVALID_VALUE)?;
+            // SAFETY: the rows lie in pinned memory (checked before), which is given back only when no download is
+            // under way.
+            unsafe {
+                let first = base.add(offset);
+                let rows = Destination::with_rows(first, piece.width, piece.height, self.destination.pitch);
+                client.download(&self.request(piece, stream, TO_HOST, &[]), rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pieces of at most [`PIECE`] bytes and `slices` slices: the whole box, else slices, rows, or parts of rows.
+    fn pieces(&self, slices: usize) -> Vec<Piece> {
         let (width, height, depth) = (self.width, self.height, self.depth);
-        if width.saturating_mul(height).saturating_mul(depth) <= PIECE {
+        if depth <= slices && width.saturating_mul(height).saturating_mul(depth) <= PIECE {
             return vec![Piece { x: 0, y: 0, z: 0, width, height, depth }];
         }
         let piece_width = width.min(PIECE);
@@ -235,6 +258,13 @@ impl Side {
             client.ranges.device_range(first, (end - start) as u64)?;
         }
         Ok(())
+    }
+
+    /// Whether the host memory at `base` that holds the box is pinned.
+    fn is_pinned(&self, client: &Client, base: *mut u8, copy: &Copy3d) -> bool {
+        let last = self.offset(copy.width, copy.height - 1, copy.depth - 1);
+        let (Some(start), Some(end)) = (self.offset(0, 0, 0), last) else { return false };
+        client.ranges.is_pinned(base.wrapping_add(start).addr() as u64, (end - start) as u64)
     }
 
     /// Byte offset of a place in the box.

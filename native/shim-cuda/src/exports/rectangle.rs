@@ -17,22 +17,22 @@ use crate::stream;
 exports! {
     fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) enter |client| {
         capture::synchronous(client)?;
-        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?)
+        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?, false)
     }
 
     fn cuMemcpy2DAsync_v2(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) enter |client| {
         let stream = stream::find(client, hStream.0 as u64)?;
-        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream)
+        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream, true)
     }
 
     fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) enter |client| {
         capture::synchronous(client)?;
-        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?)
+        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?, false)
     }
 
     fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) enter |client| {
         let stream = stream::find(client, hStream.0 as u64)?;
-        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream)
+        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream, true)
     }
 }
 
