@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use session::{Completion, DeferredError, PendingCalls, ReplyHead, Requests};
 use transport::Socket;
-use wire::cuda::CuLaunchKernel;
+use wire::cuda::{CuLaunchKernel, FarpoolFence};
 use wire::handle::Stream;
 use wire::notice::{self, Callback, Finished};
 use wire::record::{HEADER_BYTES, flags};
@@ -501,7 +501,7 @@ impl Connection {
         if self.reached_fence() >= number {
             return Ok(());
         }
-        self.counters.round_trips.fetch_add(1, Ordering::Relaxed);
+        self.count_wait(FarpoolFence::CALL);
         let mut incoming = lock(&self.incoming);
         while self.reached_fence() < number {
             self.check()?;
