@@ -166,6 +166,8 @@ struct Outgoing {
     spare: Vec<u8>,
     sending: bool,
     writer_parked: bool,
+    /// Nothing was sent since a call that waited.
+    is_calm: bool,
 }
 
 #[derive(Debug, Default)]
@@ -239,10 +241,8 @@ impl Connection {
         let mut outgoing = self.outgoing_with_room()?;
         let number =
             outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, false, context));
-        self.hand_to_writer(&outgoing);
-        drop(outgoing);
         self.posted(request.stream(), context, number);
-        Ok(())
+        self.let_leave(outgoing)
     }
 
     /// Sends a launch, whose payload `body` writes, on a stream whose work is `progress`.
@@ -264,10 +264,8 @@ impl Connection {
                 },
             )
         });
-        self.hand_to_writer(&outgoing);
-        drop(outgoing);
         progress.put(number);
-        Ok(())
+        self.let_leave(outgoing)
     }
 
     /// Number of the last record that this process has sent.
@@ -391,6 +389,7 @@ impl Connection {
             return Ok(sequence);
         }
         outgoing.sending = true;
+        outgoing.is_calm = true;
         let mut batch = outgoing.take_batch();
         drop(outgoing);
         self.posted(request.stream(), context, sequence);
@@ -653,6 +652,22 @@ impl Connection {
             }
             outgoing = wait(&self.sender_done, outgoing);
         }
+    }
+
+    /// Sees to it that a record leaves that nobody waits for. The first one after a call that waited is sent right
+    /// here: nothing else is under way, and the writer would have to wake first. Those behind it are the writer's.
+    fn let_leave(&self, mut outgoing: MutexGuard<'_, Outgoing>) -> Result<(), Loss> {
+        if !outgoing.is_calm || outgoing.sending {
+            self.hand_to_writer(&outgoing);
+            return Ok(());
+        }
+        outgoing.is_calm = false;
+        outgoing.sending = true;
+        let mut batch = outgoing.take_batch();
+        drop(outgoing);
+        let sent = self.socket.send_all(&[&batch]);
+        batch.clear();
+        self.end_of_sending(batch, sent)
     }
 
     fn hand_to_writer(&self, outgoing: &Outgoing) {
