@@ -228,6 +228,7 @@ impl Client {
         const UNDER_WAY: usize = 4;
         let mut waiting = std::collections::VecDeque::with_capacity(UNDER_WAY);
         let mut answer = Ok(());
+        let mut stream = None;
         // However many pieces there are, the program waits once.
         self.connection.count_wait(R::CALL);
         for (request, destination) in requests {
@@ -239,6 +240,7 @@ impl Client {
             if answer.is_err() {
                 break;
             }
+            stream = request.stream();
             match self.connection.send_call(&request, context::current_index(), Some(destination)) {
                 Ok(sequence) => waiting.push_back(sequence),
                 Err(loss) => {
@@ -251,7 +253,19 @@ impl Client {
         for sequence in waiting {
             answer = answer.and(self.finish(self.connection.wait(sequence)).map(drop));
         }
+        if answer.is_ok()
+            && let Some(stream) = stream
+        {
+            self.finished_here(stream);
+        }
         answer
+    }
+
+    /// Notes that the last record of this thread, a copy to this process, is finished, and so is what its stream did
+    /// before. The worker says so, too, but behind the bytes.
+    pub fn finished_here(&self, stream: Stream) {
+        let progress = self.connection.timelines.of(context::current_index(), stream);
+        progress.finished_up_to(crate::connection::last_number());
     }
 
     /// Sends a request that nobody waits for. A thread without a context gets its error at once.

@@ -31,6 +31,11 @@ impl Progress {
         self.last.load(Ordering::Acquire)
     }
 
+    /// Notes that all work up to record `number` is finished.
+    pub fn finished_up_to(&self, number: u64) {
+        self.finished.fetch_max(number, Ordering::AcqRel);
+    }
+
     /// Whether all work up to record `number` is finished.
     pub fn has_finished(&self, number: u64) -> bool {
         self.finished.load(Ordering::Acquire) >= number
@@ -133,7 +138,7 @@ impl Timelines {
     /// Takes what the worker says.
     pub fn note(&self, finished: &Finished) {
         let progress = self.of(finished.context, Stream(finished.stream));
-        progress.finished.fetch_max(finished.number, Ordering::AcqRel);
+        progress.finished_up_to(finished.number);
         if finished.code != 0 {
             self.failures().push((finished.context, finished.code));
             self.has_failures.store(true, Ordering::Release);

@@ -165,6 +165,7 @@ impl Copy3d {
             }
             self.destination.scatter(piece, &reply.data);
         }
+        client.finished_here(stream);
         Ok(())
     }
 

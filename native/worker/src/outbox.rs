@@ -4,16 +4,21 @@
 //! that does not read at the moment (it may be sending itself) so never stops the issuing thread from reading, which
 //! is what ends its sending.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use session::{DeferredErrors, ReplyHead};
 use transport::Socket;
 use wire::notice::Finished;
 use wire::record::{encode_record, flags};
-use wire::{CallId, Writer};
+use wire::{CallId, Header, Writer};
 
 use crate::counters::Counters;
+use crate::staging::Lent;
 use crate::wake::Wake;
+
+/// Bodies from here on leave from where they are.
+const LENT_FROM: usize = 16 << 10;
 
 /// Which record a reply answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +40,28 @@ pub struct Outbox {
     wake: Arc<Wake>,
 }
 
+/// What leaves in one piece.
+#[derive(Debug)]
+enum Part {
+    Bytes(Vec<u8>),
+    Lent(Lent),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Part::Bytes(bytes) => bytes,
+            Part::Lent(lent) => lent.bytes(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// What leaves before the buffer.
+    parts: VecDeque<Part>,
+    /// Bytes of the first part that have left.
+    sent: usize,
     buffer: Vec<u8>,
     /// The sender thread is at work: nobody else may send.
     is_sending: bool,
@@ -79,6 +104,26 @@ impl Outbox {
         });
     }
 
+    /// Adds a reply whose body leaves from where it is; [`Outbox::flush`] sends it.
+    pub fn reply_lent(&self, to: ReplyTo, lent: Lent) {
+        let length = lent.bytes().len();
+        if length < LENT_FROM {
+            self.reply(to, 0, lent.bytes());
+            return;
+        }
+        let head = ReplyHead { result: 0, deferred: lock(&self.deferred).take() };
+        let bytes = ReplyHead::encoded_bytes(head.flags()) + length;
+        let mut state = lock(&self.state);
+        let mut writer = Writer::new(&mut state.buffer);
+        let length = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Header { length, call: to.call, flags: head.flags(), context: 0, sequence: to.sequence }
+            .encode(&mut writer);
+        head.encode(&mut writer);
+        let front = std::mem::take(&mut state.buffer);
+        state.parts.push_back(Part::Bytes(front));
+        state.parts.push_back(Part::Lent(lent));
+    }
+
     /// Adds a notice; [`Outbox::flush`] sends it.
     pub fn notice(&self, call: CallId, body: impl FnOnce(&mut Writer<'_>)) {
         encode_record(&mut lock(&self.state).buffer, call, flags::NOTICE, 0, 0, body);
@@ -99,7 +144,8 @@ impl Outbox {
     /// Bytes that the client has not taken.
     pub fn waiting(&self) -> usize {
         let state = lock(&self.state);
-        state.buffer.len() + state.taken
+        let parts: usize = state.parts.iter().map(|part| part.bytes().len()).sum();
+        parts - state.sent + state.buffer.len() + state.taken
     }
 
     /// Sends what the socket takes without waiting; the sender thread sends the rest. A client that is gone is
@@ -107,24 +153,46 @@ impl Outbox {
     pub fn flush(&self) {
         let mut state = lock(&self.state);
         if state.is_broken {
-            state.buffer.clear();
+            state.clear();
         }
-        if state.is_sending || state.buffer.is_empty() {
+        if state.is_sending {
             return;
         }
-        match self.socket.send_now(&state.buffer) {
-            Ok(count) => {
-                Counters::add(&self.counters.bytes_sent, count as u64);
-                if count == state.buffer.len() {
-                    state.buffer.clear();
+        while let Some(part) = state.parts.front() {
+            let left = &part.bytes()[state.sent..];
+            let length = left.len();
+            match self.send_now(left) {
+                Ok(count) if count == length => {
+                    state.parts.pop_front();
+                    state.sent = 0;
+                }
+                Ok(count) => {
+                    state.sent += count;
+                    state.is_sending = true;
+                    self.left_over.notify_one();
                     return;
                 }
+                Err(error) => return self.broken(&mut state, &error),
+            }
+        }
+        if state.buffer.is_empty() {
+            return;
+        }
+        match self.send_now(&state.buffer) {
+            Ok(count) if count == state.buffer.len() => state.buffer.clear(),
+            Ok(count) => {
                 state.buffer.drain(..count);
                 state.is_sending = true;
                 self.left_over.notify_one();
             }
             Err(error) => self.broken(&mut state, &error),
         }
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.socket.send_now(bytes)?;
+        Counters::add(&self.counters.bytes_sent, count as u64);
+        Ok(count)
     }
 
     fn send_left_overs(&self) {
@@ -134,15 +202,21 @@ impl Outbox {
                 state = self.left_over.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let batch = std::mem::take(&mut state.buffer);
-            if batch.is_empty() {
+            let offset = std::mem::take(&mut state.sent);
+            let part = match state.parts.pop_front() {
+                Some(part) => part,
+                None => Part::Bytes(std::mem::take(&mut state.buffer)),
+            };
+            let left = &part.bytes()[offset..];
+            if left.is_empty() && state.parts.is_empty() && state.buffer.is_empty() {
                 state.is_sending = false;
                 continue;
             }
-            state.taken = batch.len();
+            state.taken = left.len();
             drop(state);
-            let sent = self.socket.send_all(&[&batch]);
-            Counters::add(&self.counters.bytes_sent, batch.len() as u64);
+            let sent = self.socket.send_all(&[left]);
+            Counters::add(&self.counters.bytes_sent, left.len() as u64);
+            drop(part);
             state = lock(&self.state);
             state.taken = 0;
             if let Err(error) = sent {
@@ -155,6 +229,14 @@ impl Outbox {
     fn broken(&self, state: &mut State, error: &std::io::Error) {
         tracing::debug!("the client does not take replies any more: {error}");
         state.is_broken = true;
-        state.buffer.clear();
+        state.clear();
+    }
+}
+
+impl State {
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.sent = 0;
+        self.buffer.clear();
     }
 }

@@ -1,6 +1,6 @@
 //! Pinned host memory of the worker: what the GPU copies from and to while the issuing thread goes on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +27,37 @@ pub struct Buffer {
 // SAFETY: a buffer is plain memory with one owner.
 unsafe impl Send for Buffer {}
 
+/// Bytes in a buffer that are on their way to the client. The buffer goes back when they have left.
+#[derive(Debug)]
+pub struct Lent {
+    staging: Arc<Staging>,
+    buffer: Option<Buffer>,
+    length: usize,
+}
+
+impl Lent {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| buffer.bytes(self.length))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            let context = buffer.context;
+            self.staging.give(buffer);
+            let mut state = self.staging.state();
+            if let Some(lent) = state.lent.get_mut(&context) {
+                *lent -= 1;
+                if *lent == 0 {
+                    state.lent.remove(&context);
+                }
+            }
+        }
+    }
+}
+
 /// All buffers that are not in use.
 #[derive(Debug)]
 pub struct Staging {
@@ -38,6 +69,8 @@ pub struct Staging {
 struct State {
     free: Vec<Buffer>,
     in_use: usize,
+    /// How many buffers of a context the client is being sent.
+    lent: HashMap<u32, usize>,
     /// Contexts that exist; those that are gone took their buffers with them.
     alive: HashSet<u32>,
 }
@@ -104,6 +137,17 @@ impl Staging {
         if state.alive.contains(&buffer.context) {
             state.free.push(buffer);
         }
+    }
+
+    /// Lets the first `length` bytes of `buffer` go to the client.
+    pub fn lend(self: &Arc<Self>, buffer: Buffer, length: usize) -> Lent {
+        *self.state().lent.entry(buffer.context).or_default() += 1;
+        Lent { staging: Arc::clone(self), buffer: Some(buffer), length }
+    }
+
+    /// Whether buffers of a context are on their way to the client: it must not end meanwhile.
+    pub fn has_lent(&self, context: u32) -> bool {
+        self.state().lent.contains_key(&context)
     }
 
     /// The buffers of a context went with it.

@@ -572,9 +572,12 @@ impl Shared {
         // Held over the adding: whoever finds the buffer taken may rely on the bytes being in the outbox.
         let mut buffer = lock(&download.buffer);
         if let Some(buffer) = buffer.take() {
-            let bytes = if code.is_success() { buffer.bytes(download.length) } else { &[] };
-            self.outbox.reply(download.reply, code.0, bytes);
-            self.staging.give(buffer);
+            if code.is_success() {
+                self.outbox.reply_lent(download.reply, self.staging.lend(buffer, download.length));
+            } else {
+                self.outbox.reply(download.reply, code.0, &[]);
+                self.staging.give(buffer);
+            }
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Worker {
     pub streams: Streams,
     /// Launches that were resolved before.
     pub prepared: PreparedLaunches,
+    /// Room for small copies to the client, used again and again.
+    pub small: Vec<u8>,
     /// Set by a call whose result is not its answer.
     pub later: Later,
     /// Whom the call under way answers, if anybody waits.
@@ -143,6 +145,7 @@ impl Worker {
             callbacks,
             streams: Streams::new(progress),
             prepared: PreparedLaunches::default(),
+            small: Vec::new(),
             later: Later::No,
             reply_to: None,
             uploads: VecDeque::new(),
@@ -326,7 +329,7 @@ impl Worker {
             }
             None => true,
         };
-        if is_quiet && !self.waits.is_waiting_in(context) {
+        if is_quiet && !self.waits.is_waiting_in(context) && !self.staging.has_lent(index) {
             self.ending.remove(&index);
             return true;
         }

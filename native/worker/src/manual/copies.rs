@@ -5,11 +5,12 @@ use std::ffi::c_void;
 use cuda_abi::{CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUDA_MEMCPY3D, CUarray, CUresult, CUstream};
 use driver::Driver;
 use wire::record::MAX_PAYLOAD;
-use wire::{Reply as _, Request, Writer, cuda};
+use wire::{Request, Writer, cuda};
 
 use super::Answer;
 use super::launches::stream_of;
 use crate::callbacks::{Callbacks, host_function};
+use crate::outbox::ReplyTo;
 use crate::waits::{LaneKey, Then, Until};
 use crate::worker::{Later, Worker, address};
 
@@ -18,6 +19,9 @@ const MOST: u64 = MAX_PAYLOAD as u64 - 4096;
 
 /// Bytes for the client from which on no more downloads begin until it has taken some.
 pub(super) const UNSENT_LIMIT: usize = 256 << 20;
+
+/// Copies to the client up to this many bytes need no pinned memory when nothing is before them.
+const SMALL: usize = 64 << 10;
 
 /// Numbers of `direction` on the wire.
 const TO_DEVICE: u32 = 0;
@@ -44,18 +48,22 @@ pub fn cuMemcpyHtoDAsync_v2(
 }
 
 /// `cuMemcpyDtoH_v2`: on the legacy stream.
-pub fn cuMemcpyDtoH_v2(worker: &mut Worker, request: cuda::CuMemcpyDtoHV2, reply: &mut Writer<'_>) -> Answer {
-    Ok(download(worker, request.size, CUstream::NULL, reply, to_host(request.source, request.size)))
+pub fn cuMemcpyDtoH_v2(
+    worker: &mut Worker,
+    request: cuda::CuMemcpyDtoHV2,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    Ok(download(worker, request.size, CUstream::NULL, to_host(request.source, request.size)))
 }
 
 /// `cuMemcpyDtoHAsync_v2`
 pub fn cuMemcpyDtoHAsync_v2(
     worker: &mut Worker,
     request: cuda::CuMemcpyDtoHAsyncV2,
-    reply: &mut Writer<'_>,
+    _reply: &mut Writer<'_>,
 ) -> Answer {
     let stream = stream_of(worker, cuda::CuMemcpyDtoHAsyncV2::CALL, request.stream)?;
-    Ok(download(worker, request.size, stream, reply, to_host(request.source, request.size)))
+    Ok(download(worker, request.size, stream, to_host(request.source, request.size)))
 }
 
 /// Has the driver copy `size` bytes from host memory, which the caller keeps until that is done.
@@ -138,7 +146,6 @@ fn download(
     worker: &mut Worker,
     size: u64,
     stream: CUstream,
-    reply: &mut Writer<'_>,
     copy: impl Fn(&Driver, *mut c_void, CUstream) -> CUresult,
 ) -> CUresult {
     let Some(to) = worker.reply_to.filter(|_| size <= MOST) else { return CUresult::INVALID_VALUE };
@@ -146,17 +153,9 @@ fn download(
     if worker.outbox.waiting() > UNSENT_LIMIT {
         return try_again(worker);
     }
-    if worker.is_idle(stream) {
-        let mut data = vec![0; length];
-        let code = match copy(&worker.driver, data.as_mut_ptr().cast(), stream) {
-            // SAFETY: the stream is alive.
-            CUresult::SUCCESS => unsafe { worker.driver.cuStreamSynchronize(stream) },
-            code => code,
-        };
-        if code.is_success() {
-            cuda::CuMemcpyDtoHV2Reply { data }.encode(reply);
-        }
-        return code;
+    let is_idle = worker.is_idle(stream);
+    if is_idle && length <= SMALL {
+        return download_small(worker, to, length, stream, copy);
     }
     let buffer = match worker.buffer(length) {
         Ok(Some(buffer)) => buffer,
@@ -166,6 +165,18 @@ fn download(
     let code = copy(&worker.driver, buffer.address(), stream);
     if !code.is_success() {
         worker.staging.give(buffer);
+        return code;
+    }
+    if is_idle {
+        // SAFETY: the stream is alive.
+        let code = unsafe { worker.driver.cuStreamSynchronize(stream) };
+        if code.is_success() {
+            worker.waits.send_finished_downloads();
+            worker.outbox.reply_lent(to, worker.staging.lend(buffer, length));
+            worker.later = Later::Answered;
+        } else {
+            worker.staging.give(buffer);
+        }
         return code;
     }
     match worker.waits.mark(worker.current(), stream) {
@@ -184,6 +195,30 @@ fn download(
     }
 }
 
+/// The same for a few bytes of an idle stream: the driver returns from a copy to pageable memory when it is done.
+fn download_small(
+    worker: &mut Worker,
+    to: ReplyTo,
+    length: usize,
+    stream: CUstream,
+    copy: impl Fn(&Driver, *mut c_void, CUstream) -> CUresult,
+) -> CUresult {
+    let mut place = std::mem::take(&mut worker.small);
+    place.resize(SMALL, 0);
+    let code = match copy(&worker.driver, place.as_mut_ptr().cast(), stream) {
+        // SAFETY: the stream is alive.
+        CUresult::SUCCESS => unsafe { worker.driver.cuStreamSynchronize(stream) },
+        code => code,
+    };
+    if code.is_success() {
+        worker.waits.send_finished_downloads();
+        worker.outbox.reply(to, 0, &place[..length]);
+        worker.later = Later::Answered;
+    }
+    worker.small = place;
+    code
+}
+
 fn try_again(worker: &mut Worker) -> CUresult {
     worker.later = Later::TryAgain;
     CUresult::SUCCESS
@@ -193,7 +228,7 @@ fn try_again(worker: &mut Worker) -> CUresult {
 pub fn cuMemcpy3DAsync_v2(
     worker: &mut Worker,
     request: cuda::CuMemcpy3DAsyncV2<'_>,
-    reply: &mut Writer<'_>,
+    _reply: &mut Writer<'_>,
 ) -> Answer {
     type Copy<'a> = cuda::CuMemcpy3DAsyncV2<'a>;
     let stream = stream_of(worker, Copy::CALL, request.stream)?;
@@ -218,7 +253,7 @@ pub fn cuMemcpy3DAsync_v2(
             copy.dstMemoryType = CU_MEMORYTYPE_HOST;
             (copy.dstXInBytes, copy.dstY, copy.dstZ) = (0, 0, 0);
             (copy.dstPitch, copy.dstHeight) = (copy.WidthInBytes, copy.Height);
-            Ok(download(worker, bytes, stream, reply, |driver, host, stream| {
+            Ok(download(worker, bytes, stream, |driver, host, stream| {
                 let copy = CUDA_MEMCPY3D { dstHost: host, ..copy };
                 // SAFETY: as above.
                 unsafe { driver.cuMemcpy3DAsync_v2(&raw const copy, stream) }
