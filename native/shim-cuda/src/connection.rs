@@ -186,7 +186,7 @@ struct Incoming {
 enum Arrived {
     Reply(u64, ReplyRecord),
     Callback(Callback),
-    Output(Vec<u8>),
+    Output(notice::Output),
     Fence(u64),
     Finished(Finished),
 }
@@ -431,9 +431,9 @@ impl Connection {
         if let Err(loss) = &read {
             self.lose(loss.clone());
         }
-        if let Ok(Arrived::Output(text)) = &read {
+        if let Ok(Arrived::Output(output)) = &read {
             // Before anybody learns of a completion behind it.
-            crate::output::print(text);
+            crate::output::print(output);
         }
         let mut incoming = lock(&self.incoming);
         incoming.reading = false;
@@ -796,7 +796,7 @@ fn notice(header: &Header, payload: &[u8]) -> Result<Arrived, Loss> {
         CallId::CALLBACK => Arrived::Callback(Callback::decode(&mut reader)),
         CallId::FENCE => Arrived::Fence(notice::Fence::decode(&mut reader).number),
         CallId::FINISHED => Arrived::Finished(Finished::decode(&mut reader)),
-        CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader).text),
+        CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader)),
         call => return Err(WireError::UnknownCall { call }.into()),
     };
     reader.finish(header.call)?;

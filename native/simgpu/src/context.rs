@@ -141,7 +141,14 @@ impl Context {
         if !self.is_alive() {
             return Err(CUresult::CONTEXT_IS_DESTROYED);
         }
-        self.poison().map_or(Ok(()), Err)
+        match self.poison() {
+            None => Ok(()),
+            Some(code) => {
+                // Whoever learns of a failed assertion finds its sentence said.
+                self.output.flush();
+                Err(code)
+            }
+        }
     }
 
     /// The legacy default stream.
