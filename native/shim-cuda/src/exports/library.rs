@@ -88,7 +88,7 @@ exports! {
         let request = cuda::CuLibraryGetModule { library, module };
         let code = client.modules.unit_code(library.raw());
         // Where the library's code is known, nobody waits: the record only binds the handle.
-        if code.is_some() { client.post(&request)? } else { client.call(&request)? }
+        if code.is_some() { client.post(&request)? } else { client.create(&request)? }
         client.modules.insert_unit(module.raw(), Some(owner), code);
         client.modules.insert_module(library, index, module);
         *place = opaque(module);
@@ -232,7 +232,7 @@ fn kernel(client: &Client, library: Library, name: &CStr) -> Answer<Kernel> {
         client.post_anywhere(&request)?;
         (description.attributes, description.parameters)
     } else {
-        let reply = client.call(&request)?;
+        let reply = client.create(&request)?;
         (reply.attributes, reply.parameters)
     };
     let code = Code::new(name, None, Some(library), attributes, parameters);

@@ -147,7 +147,7 @@ fn function(client: &Client, module: Module, name: &CStr) -> Answer<Function> {
         client.post_anywhere(&request)?;
         (description.attributes, description.parameters)
     } else {
-        let reply = client.call(&request)?;
+        let reply = client.create(&request)?;
         (reply.attributes, reply.parameters)
     };
     let code = Code::new(name, Some(module), None, attributes, parameters);

@@ -294,11 +294,10 @@ impl Exec {
 
     /// Ends it; launches that are queued still run.
     pub fn destroy(&self, client: &Client) -> Answer {
-        if !self.held.is_empty() {
-            // Launches keep the objects of the program.
-            client.call(&cuda::CuCtxSynchronize)?;
-        }
-        client.post(&cuda::CuGraphExecDestroy { exec: self.state().exec })
+        // Launches keep the objects of the program. An error of theirs is no reason to keep the graph.
+        let waited = if self.held.is_empty() { Ok(()) } else { client.call(&cuda::CuCtxSynchronize) };
+        client.post(&cuda::CuGraphExecDestroy { exec: self.state().exec })?;
+        waited
     }
 }
 
@@ -333,7 +332,7 @@ fn send(client: &Client, plan: &Plan, flags: u64) -> Answer<GraphExec> {
         })?;
     }
     let exec: GraphExec = client.new_handle();
-    client.call(&cuda::CuGraphInstantiateWithFlags { exec, graph, flags: flags & DRIVER_FLAGS })?;
+    client.create(&cuda::CuGraphInstantiateWithFlags { exec, graph, flags: flags & DRIVER_FLAGS })?;
     Ok(exec)
 }
 
