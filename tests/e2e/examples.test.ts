@@ -55,6 +55,7 @@ const programs = [
   "memory-reuse",
   "out-of-memory",
   "per-thread-stream",
+  "query-certainty",
   "rectangles",
   "reduction",
   "small-allocations",

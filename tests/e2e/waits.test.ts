@@ -48,6 +48,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "memory-reuse": {},
   "out-of-memory": { cuMemGetInfo_v2: 2 },
   "per-thread-stream": {},
+  "query-certainty": {},
   rectangles: {},
   reduction: {},
   "small-allocations": { cuMemGetInfo_v2: 3 },

@@ -30,6 +30,20 @@ impl Requests {
         self.encode_with(buffer, R::CALL, wants_reply, context, |writer| request.encode(writer))
     }
 
+    /// Like [`Requests::encode`] for a reply that nobody waits for.
+    pub fn encode_detached<'a, R: Request<'a>>(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        request: &R,
+        context: u32,
+    ) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        let flags = flags::WANTS_REPLY | flags::DETACHED;
+        encode_record(buffer, R::CALL, flags, context, sequence, |writer| request.encode(writer));
+        sequence
+    }
+
     /// Like [`Requests::encode`] for a payload written by `body`.
     pub fn encode_with(
         &mut self,

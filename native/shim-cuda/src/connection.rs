@@ -273,7 +273,7 @@ impl Connection {
         lock(&self.outgoing).requests.last()
     }
 
-    /// Notes what record `number` has put on a stream.
+    /// Notes what record `number` has put on a stream, before the record can leave.
     fn posted(&self, stream: Option<Stream>, context: u32, number: u64) {
         if let Some(stream) = stream {
             self.timelines.put(context, stream, number);
@@ -328,9 +328,8 @@ impl Connection {
                     writer.put_bytes(data);
                 })
             }));
-            self.hand_to_writer(&outgoing);
-            drop(outgoing);
             self.posted(stream, context, sequence);
+            self.let_leave(outgoing)?;
             return Ok(sequence);
         }
         while outgoing.sending {
@@ -346,8 +345,8 @@ impl Connection {
             requests.encode_header(buffer, call, wants_reply, context, length)
         }));
         let mut batch = outgoing.take_batch();
-        drop(outgoing);
         self.posted(stream, context, sequence);
+        drop(outgoing);
         let sent = self.socket.send_all(&[&batch, &front, data]);
         batch.clear();
         self.end_of_sending(batch, sent)?;
@@ -383,16 +382,14 @@ impl Connection {
         let sequence =
             outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, true, context));
         lock(&self.incoming).pending.expect(sequence, R::CALL, destination);
+        self.posted(request.stream(), context, sequence);
+        outgoing.is_calm = true;
         if outgoing.sending {
-            drop(outgoing);
-            self.posted(request.stream(), context, sequence);
             return Ok(sequence);
         }
         outgoing.sending = true;
-        outgoing.is_calm = true;
         let mut batch = outgoing.take_batch();
         drop(outgoing);
-        self.posted(request.stream(), context, sequence);
         let sent = self.socket.send_all(&[&batch]);
         batch.clear();
         self.end_of_sending(batch, sent)?;
@@ -477,16 +474,15 @@ impl Connection {
     ) -> Result<(), Loss> {
         let mut outgoing = self.outgoing_with_room()?;
         let sequence =
-            outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, true, context));
+            outgoing.with_buffer(|requests, buffer| requests.encode_detached(buffer, request, context));
         let start = destination.pointer.addr();
         {
             let mut incoming = lock(&self.incoming);
             incoming.pending.expect_detached(sequence, R::CALL, destination);
             incoming.downloads.insert(sequence, start..start + destination.extent());
         }
-        self.hand_to_writer(&outgoing);
-        drop(outgoing);
         self.posted(request.stream(), context, sequence);
+        self.let_leave(outgoing)?;
         Ok(())
     }
 

@@ -137,8 +137,11 @@ impl Timelines {
 
     /// Takes what the worker says.
     pub fn note(&self, finished: &Finished) {
-        let progress = self.of(finished.context, Stream(finished.stream));
-        progress.finished_up_to(finished.number);
+        // A stream that is not here was destroyed: work is noted before its record can leave.
+        let key = key(finished.context, Stream(finished.stream));
+        if let Some(progress) = self.streams.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            progress.finished_up_to(finished.number);
+        }
         if finished.code != 0 {
             self.failures().push((finished.context, finished.code));
             self.has_failures.store(true, Ordering::Release);
@@ -189,6 +192,15 @@ mod tests {
         assert!(progress.has_finished(6));
         timelines.note(&finished(1, 16, 7, 0));
         assert!(progress.is_idle());
+    }
+
+    #[test]
+    fn news_of_a_destroyed_stream_leave_nothing_behind() {
+        let timelines = Timelines::default();
+        timelines.put(1, Stream(16), 7);
+        timelines.forget(Stream(16));
+        timelines.note(&finished(1, 16, 7, 0));
+        assert!(timelines.streams.read().expect("no panic").is_empty());
     }
 
     #[test]

@@ -61,8 +61,10 @@ pub mod flags {
     pub const DEFERRED_ERROR: u16 = 4;
     /// A record that a worker sends unasked; its sequence number is 0.
     pub const NOTICE: u16 = 8;
+    /// The reply is wanted for its bytes, and nobody waits for it.
+    pub const DETACHED: u16 = 16;
     /// All bits that have a meaning.
-    pub const ALL: u16 = WANTS_REPLY | IS_REPLY | DEFERRED_ERROR | NOTICE;
+    pub const ALL: u16 = WANTS_REPLY | IS_REPLY | DEFERRED_ERROR | NOTICE | DETACHED;
 }
 
 /// What stands before every payload.
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn unknown_flags_reserved_bits_and_huge_lengths_are_refused() {
         let good = Header { length: 5, call: CallId(77), flags: 0, context: 0, sequence: 1 };
-        assert!(Header::decode(&bytes_of(Header { flags: 16, ..good })).is_err());
+        assert!(Header::decode(&bytes_of(Header { flags: 32, ..good })).is_err());
         assert!(Header::decode(&bytes_of(Header { length: MAX_PAYLOAD + 1, ..good })).is_err());
         let mut bytes = bytes_of(good);
         bytes[12] = 1;

@@ -27,6 +27,8 @@ pub struct ReplyTo {
     pub call: CallId,
     /// The record's number.
     pub sequence: u64,
+    /// Whether nobody waits for it: its bytes must be there before anything says that the copy is complete.
+    pub is_detached: bool,
 }
 
 /// The sending side of the connection.

@@ -301,7 +301,8 @@ impl Connection {
 }
 
 fn reply_to(header: &Header) -> ReplyTo {
-    ReplyTo { call: header.call, sequence: header.sequence }
+    let is_detached = header.flags & flags::DETACHED != 0;
+    ReplyTo { call: header.call, sequence: header.sequence, is_detached }
 }
 
 /// Calls that ask whether something is finished.

@@ -167,6 +167,14 @@ impl Streams {
         }
     }
 
+    /// Notes that the client wants to be told when the work of a stream up to record `number` is finished. Some of it
+    /// may have come with a wait of the whole context, before the stream was used.
+    pub fn wanted(&self, state: &Arc<StreamState>, number: u64) {
+        state.issued.fetch_max(number, Ordering::SeqCst);
+        state.told.store(0, Ordering::SeqCst);
+        self.progress.watch_over(state);
+    }
+
     /// Notes work that record `number` has put on all streams of a context.
     pub fn all_used(&self, context: u32, number: u64) {
         for state in self.states.values().filter(|state| state.context == context) {
@@ -341,6 +349,18 @@ mod tests {
         state.finished_up_to(9);
         assert_eq!(state.news(), Some(9));
         assert_eq!(state.news(), None);
+    }
+
+    #[test]
+    fn what_the_client_asks_for_is_told_again() {
+        let mut streams = Streams::new(Arc::new(Progress::default()));
+        let state = use_stream(&mut streams, 1, 5, 9);
+        state.finished_up_to(9);
+        assert_eq!(state.news(), Some(9));
+        streams.wanted(&state, 7);
+        assert_eq!(state.news(), Some(9));
+        streams.wanted(&state, 12);
+        assert!(state.is_busy(), "work that came with a wait of the whole context");
     }
 
     #[test]

@@ -369,7 +369,8 @@ impl Waits {
         Downloads { shared: Arc::clone(&self.shared) }
     }
 
-    /// Sends what kernels printed, the bytes of all downloads that are finished, and which work is finished.
+    /// Sends what kernels printed, the bytes of all finished downloads that nobody waits for, and which work is
+    /// finished.
     pub fn send_finished_downloads(&self) {
         self.shared.send_finished();
     }
@@ -587,8 +588,10 @@ impl Shared {
         self.output.send(&self.outbox);
         // Asked before the downloads: work that is told to be finished has its bytes sent before.
         let news = self.progress.news(&self.driver);
-        let under_way: Vec<Arc<Download>> = lock(&self.downloads).clone();
-        for download in under_way {
+        // Copies that somebody waits for come behind the news: their reply is what tells a program of their end.
+        let mut detached: Vec<Arc<Download>> = lock(&self.downloads).clone();
+        detached.retain(|download| download.reply.is_detached);
+        for download in detached {
             // SAFETY: an event is given back only after its download left the list under its lock, or its buffer
             // was taken; asking about it meanwhile is harmless.
             let code = unsafe { self.driver.cuEventQuery(download.event) };

@@ -269,6 +269,8 @@ impl Packed {
 pub fn farpoolWatch(worker: &mut Worker, request: cuda::FarpoolWatch, _reply: &mut Writer<'_>) -> Answer {
     let stream = stream_of(worker, cuda::FarpoolWatch::CALL, request.stream)?;
     let state = Arc::clone(worker.stream_state(request.stream, stream));
+    // Whatever was told before is told again: the client does not know it.
+    worker.streams.wanted(&state, request.number);
     let lane = LaneKey::Stream(state.context, stream.0);
     let known = state.events().iter().find(|recorded| recorded.number == request.number).copied();
     match known {
