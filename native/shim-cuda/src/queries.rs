@@ -13,27 +13,21 @@ use crate::progress::Progress;
 use crate::stream::NON_BLOCKING;
 use crate::{connection, context};
 
-/// `cuStreamQuery`; `None` in strict mode, in which the worker answers everything.
+/// `cuStreamQuery`; `None` when only the worker knows: in strict mode it answers everything.
 pub fn stream(client: &Client, stream: Stream) -> Option<Answer> {
-    if client.is_strict() {
-        return None;
-    }
     if let Err(code) = client.contexts.current() {
         return Some(Err(code));
     }
     let progress = client.connection().timelines.of(context::current_index(), stream);
-    Some(finished(client, stream, &progress, progress.last()))
+    finished(client, stream, &progress, progress.last())
 }
 
 /// `cuEventQuery`; `None` when only the worker knows.
 pub fn event(client: &Client, event: Event) -> Option<Answer> {
-    if client.is_strict() {
-        return None;
-    }
     match client.events.recorded(event) {
         Ok(Recorded::Never) => Some(Ok(())),
         Ok(Recorded::OnStream(recorded)) => {
-            Some(finished(client, recorded.stream, &recorded.progress, recorded.number))
+            finished(client, recorded.stream, &recorded.progress, recorded.number)
         }
         Ok(Recorded::OnContext) => None,
         Err(code) => Some(Err(code)),
@@ -120,23 +114,29 @@ fn settled(client: &Client, is_over: bool) -> Option<Answer> {
     (is_over && !client.is_strict() && !client.has_late_errors()).then_some(Ok(()))
 }
 
-/// Whether the work of `stream` up to record `number` is finished.
-fn finished(client: &Client, stream: Stream, progress: &Arc<Progress>, number: u64) -> Answer {
-    if progress.has_finished(number) {
-        return client.check();
+/// Whether the work of `stream` up to record `number` is finished; `None` when the worker must say.
+fn finished(client: &Client, stream: Stream, progress: &Arc<Progress>, number: u64) -> Option<Answer> {
+    if !progress.has_finished(number) {
+        client.connection().look();
     }
-    client.connection().look();
-    client.check()?;
+    if let Err(code) = client.check() {
+        return Some(Err(code));
+    }
     if progress.has_finished(number) {
-        return Ok(());
+        return (!client.is_strict()).then_some(Ok(()));
     }
     let is_blocking = client.streams.state(stream).is_ok_and(|state| state.flags & NON_BLOCKING == 0);
     let is_blocking = stream.0 == 0 || is_blocking;
     if client.connection().timelines.skipped(context::current_index()).covers(number, is_blocking) {
-        return client.call(&cuda::CuStreamSynchronize { hStream: stream });
+        return Some(client.call(&cuda::CuStreamSynchronize { hStream: stream }));
     }
-    if progress.wants(number) {
-        client.post(&cuda::FarpoolWatch { stream, number })?;
+    if client.is_strict() {
+        return None;
     }
-    Err(CUresult::NOT_READY)
+    if progress.wants(number)
+        && let Err(code) = client.post(&cuda::FarpoolWatch { stream, number })
+    {
+        return Some(Err(code));
+    }
+    Some(Err(CUresult::NOT_READY))
 }
