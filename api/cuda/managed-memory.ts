@@ -1,12 +1,17 @@
-import { input, noun, output, unsupported, type Noun } from "../model.ts";
+import { input, manual, noun, output, unsupported, type Noun } from "../model.ts";
 
 export const managedMemory: Noun = noun("managed-memory", [
-  unsupported("cuLibraryGetManaged", { id: 0x1200, since: 12000 }, [
-    output("dptr", "CUdeviceptr *"),
-    output("bytes", "size_t *"),
-    input("library", "CUlibrary"),
-    input("name", "const char *"),
-  ]),
+  // Answers whether there is one; what is there is refused by name.
+  manual(
+    "cuLibraryGetManaged",
+    { id: 0x1200, since: 12000, wire: { request: { library: "Library", name: "bytes" } } },
+    [
+      output("dptr", "CUdeviceptr *", { nullable: true }),
+      output("bytes", "size_t *", { nullable: true }),
+      input("library", "CUlibrary"),
+      input("name", "const char *"),
+    ],
+  ),
   unsupported("cuMemAdvise", { id: 0x1201, since: 8000 }, [
     input("devPtr", "CUdeviceptr"),
     input("count", "size_t"),

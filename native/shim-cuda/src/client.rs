@@ -170,8 +170,14 @@ impl Client {
                 self.contexts.poison(context, code);
             }
         }
+        self.check_connection()?;
+        self.contexts.check_sticky()
+    }
+
+    /// The error of the process once its connection is lost.
+    pub fn check_connection(&self) -> Answer {
         match self.lost.load(Ordering::Relaxed) {
-            0 => self.contexts.check_sticky(),
+            0 => Ok(()),
             code => Err(CUresult(code)),
         }
     }
@@ -179,20 +185,6 @@ impl Client {
     /// Sends a request and waits for the answer, on behalf of the thread's current context.
     pub fn call<'a, R: Request<'a>>(&self, request: &R) -> Answer<R::Reply> {
         let record = self.finish(self.connection.call(request, context::current_index(), None))?;
-        self.decode::<R>(&record)
-    }
-
-    /// Like [`Client::call`] for a call that makes something: the error of an earlier call that arrives with its reply
-    /// is told by the next call that waits, as what was made belongs to the program.
-    pub fn create<'a, R: Request<'a>>(&self, request: &R) -> Answer<R::Reply> {
-        let record = self.connection.call(request, context::current_index(), None);
-        let record = record.map_err(|loss| self.lost(&loss))?;
-        if record.head.result != 0 {
-            self.settle(record.head)?;
-        }
-        if let Some(deferred) = record.head.deferred {
-            self.keep_late(deferred);
-        }
         self.decode::<R>(&record)
     }
 
@@ -225,7 +217,9 @@ impl Client {
         let record = record.map_err(|loss| self.lost(&loss))?;
         let code = CUresult(record.head.result);
         if let Some(deferred) = record.head.deferred {
-            self.keep_late(deferred);
+            self.note_late(deferred);
+            // What this call made is the program's: the earlier error is told by the next call that waits.
+            let _ = self.late.compare_exchange(0, deferred.code, Ordering::Relaxed, Ordering::Relaxed);
         }
         if !code.is_success() && record.body.is_empty() {
             // Refused before the call was made: no context, say.
@@ -374,12 +368,6 @@ impl Client {
         if late == 0 { Ok(()) } else { Err(CUresult(late)) }
     }
 
-    /// The error of a call that had returned, which came with a reply that is needed: the next call that waits tells it.
-    fn keep_late(&self, deferred: DeferredError) {
-        self.note_late(deferred);
-        let _ = self.late.compare_exchange(0, deferred.code, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
     /// Remembers and reports the error of a call that had returned.
     fn note_late(&self, deferred: DeferredError) {
         let code = CUresult(deferred.code);
@@ -473,9 +461,6 @@ mod tests {
                 if header.call == <cuda::CuModuleLoadDataEx<'_> as Request<'_>>::CALL {
                     cuda::CuModuleLoadDataExReply::default().encode(writer);
                 }
-                if header.call == <cuda::CuMemAllocV2 as Request<'_>>::CALL {
-                    cuda::CuMemAllocV2Reply { address: 4096 }.encode(writer);
-                }
             });
             socket.write_all(&record).expect("a reply");
         }
@@ -500,33 +485,6 @@ mod tests {
         connection.lose(Loss::Io("the test is over".into()));
         worker.join().expect("the worker");
     }
-
-    #[test]
-    fn an_error_that_came_with_an_allocation_does_not_lose_the_memory() {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let worker = std::thread::spawn(|| answer(theirs));
-        let connection = Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
-        let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default());
-        let allocated = client.create(&cuda::CuMemAllocV2 { size: 512 });
-        assert_eq!(allocated.map(|reply| reply.address), Ok(4096));
-        assert_eq!(client.call(&cuda::CuCtxSynchronize), Err(CUresult::INVALID_VALUE));
-        assert_eq!(client.call(&cuda::CuCtxSynchronize), Ok(()), "told once");
-        connection.lose(Loss::Io("the test is over".into()));
-        worker.join().expect("the worker");
-    }
-
-    #[test]
-    fn a_creation_that_fails_answers_its_own_error() {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let worker = std::thread::spawn(|| refuse_all(theirs));
-        let connection = Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
-        let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default());
-        let allocated = client.create(&cuda::CuMemAllocV2 { size: 512 });
-        assert_eq!(allocated.map(|reply| reply.address), Err(CUresult::INVALID_VALUE));
-        connection.lose(Loss::Io("the test is over".into()));
-        worker.join().expect("the worker");
-    }
-
     /// Refuses every request; one that wants no reply makes it fail.
     fn refuse_all(mut socket: UnixStream) {
         let mut header = [0; HEADER_BYTES];

@@ -186,7 +186,7 @@ struct Incoming {
 enum Arrived {
     Reply(u64, ReplyRecord),
     Callback(Callback),
-    Output(notice::Output),
+    Output(Vec<u8>),
     Fence(u64),
     Finished(Finished),
 }
@@ -428,9 +428,9 @@ impl Connection {
         if let Err(loss) = &read {
             self.lose(loss.clone());
         }
-        if let Ok(Arrived::Output(output)) = &read {
+        if let Ok(Arrived::Output(text)) = &read {
             // Before anybody learns of a completion behind it.
-            crate::output::print(output);
+            crate::output::print(text);
         }
         let mut incoming = lock(&self.incoming);
         incoming.reading = false;
@@ -792,7 +792,7 @@ fn notice(header: &Header, payload: &[u8]) -> Result<Arrived, Loss> {
         CallId::CALLBACK => Arrived::Callback(Callback::decode(&mut reader)),
         CallId::FENCE => Arrived::Fence(notice::Fence::decode(&mut reader).number),
         CallId::FINISHED => Arrived::Finished(Finished::decode(&mut reader)),
-        CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader)),
+        CallId::OUTPUT => Arrived::Output(notice::Output::decode(&mut reader).text),
         call => return Err(WireError::UnknownCall { call }.into()),
     };
     reader.finish(header.call)?;

@@ -100,6 +100,17 @@ impl Contexts {
         }
     }
 
+    /// The sticky error of the context with this index, if it has one: that of an object that is used while another
+    /// context is current.
+    pub fn check_sticky_of(&self, index: u32) -> Answer {
+        if !self.any_poisoned.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let table = self.table();
+        let found = table.poisoned.iter().find(|(context, _)| index_of(**context) == index);
+        found.map_or(Ok(()), |(_, code)| Err(*code))
+    }
+
     /// Notes a sticky error of the thread's current context; the first one stays.
     pub fn poison_current(&self, code: CUresult) {
         if let Some(context) = current() {

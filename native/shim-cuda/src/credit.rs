@@ -197,7 +197,7 @@ fn until_free_here(client: &Client, length: u64, ask: &impl Fn() -> Answer<u64>)
 }
 
 fn ask(client: &Client, size: u64) -> Answer<u64> {
-    client.create(&cuda::CuMemAllocV2 { size }).map(|reply| reply.address)
+    client.call(&cuda::CuMemAllocV2 { size }).map(|reply| reply.address)
 }
 
 fn give_back(client: &Client, memory: Piece) -> Answer {

@@ -23,6 +23,18 @@ pub fn enter(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -
     })
 }
 
+/// Like [`enter`] for a call that belongs to no context: the sticky error of the current one is not its answer.
+pub fn enter_beside(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
+    guard(name, |()| {
+        let client = state::client()?;
+        if callback::is_running() {
+            return Err(CUresult::NOT_PERMITTED);
+        }
+        client.check_connection()?;
+        body(client)
+    })
+}
+
 /// Like [`enter`] for a call that the client answers by itself; it is counted as such.
 pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Answer) -> CUresult {
     guard(name, |()| {

@@ -61,11 +61,6 @@ impl Events {
         self.table().remove(&event);
     }
 
-    /// Checks that `event` exists.
-    pub fn check(&self, event: Event) -> Answer {
-        if self.table().contains_key(&event) { Ok(()) } else { Err(CUresult::INVALID_HANDLE) }
-    }
-
     /// The index of the context that `event` belongs to.
     pub fn context_index(&self, event: Event) -> Answer<u32> {
         self.table().get(&event).map(|state| state.context).ok_or(CUresult::INVALID_HANDLE)

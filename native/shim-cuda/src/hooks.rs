@@ -4,7 +4,7 @@ use cuda_abi as abi;
 use cuda_abi::{CUfunc_cache, CUfunction_attribute, CUlimit, CUresult};
 use wire::handle::{Context, Event, Handle, Kernel, Kind, Stream};
 
-use crate::client::Client;
+use crate::client::{Client, index_of};
 use crate::context;
 use crate::entry::Answer;
 use crate::event::{Recorded, RecordedOnStream};
@@ -15,8 +15,11 @@ pub fn known<H: Handle>(client: &Client, handle: H) -> Answer<H> {
     let raw = handle.raw();
     match H::KIND {
         Kind::Context => client.contexts.state(Context::from_raw(raw)).map(drop)?,
-        Kind::Stream => client.streams.state(Stream::from_raw(raw)).map(drop)?,
-        Kind::Event => client.events.check(Event::from_raw(raw))?,
+        Kind::Stream => {
+            let context = client.streams.state(Stream::from_raw(raw))?.context;
+            client.contexts.check_sticky_of(index_of(context))?;
+        }
+        Kind::Event => client.contexts.check_sticky_of(client.events.context_index(Event::from_raw(raw))?)?,
         Kind::Module | Kind::Library => client.modules.check_unit(raw)?,
         Kind::Function | Kind::Kernel => client.modules.code(raw).map(drop)?,
         Kind::MemoryPool | Kind::Graph | Kind::GraphNode | Kind::GraphExec | Kind::Array => {

@@ -128,8 +128,14 @@ pub fn find_at_any_time(client: &Client, raw: u64) -> Answer<Stream> {
         PER_THREAD => own(client),
         _ => {
             let stream = Stream::from_raw(raw);
-            client.streams.state(stream)?;
-            Ok(stream)
+            match client.streams.state(stream) {
+                Ok(state) => {
+                    client.contexts.check_sticky_of(crate::client::index_of(state.context))?;
+                    Ok(stream)
+                }
+                // CUDA looks at the thread's context first.
+                Err(wrong) => Err(client.contexts.current().err().unwrap_or(wrong)),
+            }
         }
     }
 }

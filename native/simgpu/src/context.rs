@@ -141,14 +141,7 @@ impl Context {
         if !self.is_alive() {
             return Err(CUresult::CONTEXT_IS_DESTROYED);
         }
-        match self.poison() {
-            None => Ok(()),
-            Some(code) => {
-                // Whoever learns of a failed assertion finds its sentence said.
-                self.output.flush();
-                Err(code)
-            }
-        }
+        self.poison().map_or(Ok(()), Err)
     }
 
     /// The legacy default stream.
@@ -300,6 +293,11 @@ impl Entry {
         }
     }
 
+    /// Whether the context exists.
+    pub fn is_alive(&self) -> bool {
+        self.context().is_some_and(|context| context.is_alive())
+    }
+
     fn context(&self) -> Option<Arc<Context>> {
         match self {
             Self::Primary(device) => lock(&device.primary).context.clone(),
@@ -322,6 +320,25 @@ pub fn current() -> Answer<Arc<Context>> {
     let context = entry.context().ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
     context.check()?;
     Ok(context)
+}
+
+/// Fails where an error ended the calling thread's current context; it may have none.
+///
+/// # Errors
+/// That error.
+pub fn unharmed() -> Answer {
+    let current = top().and_then(|entry| entry.context());
+    current.and_then(|context| context.poison()).map_or(Ok(()), Err)
+}
+
+/// The calling thread's current context for calls that only look something up, which the error that ended it does not
+/// hinder. cuda.h leaves open whether it does.
+///
+/// # Errors
+/// INVALID_CONTEXT without one, or CONTEXT_IS_DESTROYED.
+pub fn current_at_any_time() -> Answer<Arc<Context>> {
+    let entry = top().ok_or(CUresult::INVALID_CONTEXT)?;
+    entry.context().filter(|context| context.is_alive()).ok_or(CUresult::CONTEXT_IS_DESTROYED)
 }
 
 /// The context of a handle; null means the current one.

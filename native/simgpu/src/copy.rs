@@ -56,7 +56,7 @@ fn place(address: u64, length: u64, side: Side) -> Answer<Place> {
         };
     };
     let place = match allocation.kind {
-        Kind::Device | Kind::DeviceHeap => Place::Device,
+        Kind::Device | Kind::Variable | Kind::DeviceHeap => Place::Device,
         Kind::Managed => Place::Managed,
         Kind::Pinned | Kind::Registered => Place::Pinned,
     };

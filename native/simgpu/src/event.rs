@@ -104,6 +104,8 @@ impl Event {
         if (self.flags | start.flags) & CU_EVENT_DISABLE_TIMING != 0 {
             return Err(CUresult::INVALID_HANDLE);
         }
+        start.context.check()?;
+        self.context.check()?;
         start.check_uncaptured()?;
         self.check_uncaptured()?;
         let tickets =

@@ -4,8 +4,10 @@ use std::ffi::{c_char, c_void};
 
 use cuda_abi::{
     CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, CU_JIT_INFO_LOG_BUFFER,
-    CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, CU_JIT_WALL_TIME, CUjit_option,
+    CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, CU_JIT_WALL_TIME, CUjit_option, CUresult,
 };
+
+use crate::guard::Answer;
 
 struct Log {
     buffer: *mut c_char,
@@ -49,12 +51,15 @@ impl Logs {
 
     /// Reads the options.
     ///
+    /// # Errors
+    /// INVALID_VALUE when there are options without names or values.
+    ///
     /// # Safety
     /// `options` and `values` have `count` elements, or `count` is 0; buffers and sizes fit each other.
-    pub unsafe fn read(count: u32, options: *const CUjit_option, values: *mut *mut c_void) -> Self {
+    pub unsafe fn read(count: u32, options: *const CUjit_option, values: *mut *mut c_void) -> Answer<Self> {
         let mut logs = Self::NONE;
-        if options.is_null() || values.is_null() {
-            return logs;
+        if count > 0 && (options.is_null() || values.is_null()) {
+            return Err(CUresult::INVALID_VALUE);
         }
         for index in 0..count as usize {
             // SAFETY: the caller promises `count` elements.
@@ -75,7 +80,7 @@ impl Logs {
                 _ => {}
             }
         }
-        logs
+        Ok(logs)
     }
 
     /// Fills the logs.

@@ -34,7 +34,7 @@ const EXTRA_SIZE: usize = 2;
 /// Packs the parameters that the program points to.
 ///
 /// # Errors
-/// INVALID_VALUE when there are too few.
+/// INVALID_VALUE when there are too few, or when they are given in both ways.
 ///
 /// # Safety
 /// `parameters` is null or has one pointer per parameter; `extra` is null or a list as `cuLaunchKernel` takes it.
@@ -43,6 +43,9 @@ pub unsafe fn pack(
     parameters: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> Answer<Vec<u8>> {
+    if !parameters.is_null() && !extra.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
     let length = function.params.iter().map(|param| param.offset + param.size).max().unwrap_or(0) as usize;
     let mut packed = vec![0; length];
     if length == 0 {
@@ -258,7 +261,7 @@ unsafe impl ptx::Device for Gpu<'_> {
     fn range(&self, address: u64) -> Option<MemoryRange> {
         let allocation = memory::find_for_kernel(address)?;
         let reachable = match allocation.kind {
-            Kind::Device | Kind::DeviceHeap => self.context.reaches(allocation.device),
+            Kind::Device | Kind::Variable | Kind::DeviceHeap => self.context.reaches(allocation.device),
             Kind::Managed | Kind::Pinned | Kind::Registered => true,
         };
         let (start, end) = allocation.kernel_range();

@@ -30,6 +30,8 @@ const PATTERN_END: u64 = 8 << 20;
 pub enum Kind {
     Device,
     Managed,
+    /// Of a module, which alone frees it.
+    Variable,
     /// From the device-side `malloc`.
     DeviceHeap,
     Pinned,
@@ -353,7 +355,7 @@ pub fn free_all_of(context_id: u64) {
     next_generation();
     for allocation in gone {
         match allocation.kind {
-            Kind::Device | Kind::Managed | Kind::DeviceHeap => give_back(&allocation),
+            Kind::Device | Kind::Managed | Kind::Variable | Kind::DeviceHeap => give_back(&allocation),
             Kind::Pinned => unmap(&allocation),
             Kind::Registered => {}
         }

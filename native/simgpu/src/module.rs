@@ -144,6 +144,13 @@ impl Default for Settings {
 
 /// All modules with a handle.
 pub static MODULES: Registry<Module> = Registry::new();
+impl Function {
+    /// Whether its module is still there.
+    pub fn is_loaded(&self) -> bool {
+        FUNCTIONS.find(std::ptr::from_ref(self).expose_provenance()).is_some()
+    }
+}
+
 /// All functions with a handle.
 pub static FUNCTIONS: Registry<Function> = Registry::new();
 
@@ -161,7 +168,7 @@ impl Module {
                 variables.push(0);
                 continue;
             }
-            let kind = if variable.managed { Kind::Managed } else { Kind::Device };
+            let kind = if variable.managed { Kind::Managed } else { Kind::Variable };
             match memory::allocate(context, variable.size, kind, 0, None) {
                 Ok(allocation) => {
                     variables.push(allocation.start);
@@ -231,7 +238,7 @@ impl Module {
 
 fn free(storage: &[Arc<Allocation>]) {
     for allocation in storage {
-        let _ = memory::free_device(allocation.start);
+        memory::free_exactly(allocation);
     }
 }
 

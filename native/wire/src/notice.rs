@@ -11,20 +11,9 @@ pub struct Callback {
     pub code: i32,
 }
 
-/// Where text belongs that the driver wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
-    /// Standard output: what kernels printed.
-    Output,
-    /// Standard error: which assertions of kernels failed.
-    Error,
-}
-
-/// What the driver wrote on behalf of kernels, in order.
+/// What kernels printed, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Where it belongs.
-    pub channel: Channel,
     /// The bytes.
     pub text: Vec<u8>,
 }
@@ -79,14 +68,12 @@ impl Fence {
 impl Output {
     /// Appends the payload.
     pub fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u8(u8::from(self.channel == Channel::Error));
         writer.put_bytes(&self.text);
     }
 
     /// Takes the payload; a malformed one leaves `reader` failed.
     pub fn decode(reader: &mut Reader<'_>) -> Self {
-        let channel = if reader.take_u8() == 0 { Channel::Output } else { Channel::Error };
-        Output { channel, text: reader.take_bytes().to_vec() }
+        Output { text: reader.take_bytes().to_vec() }
     }
 }
 
@@ -109,24 +96,6 @@ impl Finished {
             number: reader.take_u64(),
             code: reader.take_i32(),
             failed: (reader.take_u16(), reader.take_i32()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::CallId;
-
-    #[test]
-    fn output_keeps_its_channel_and_its_bytes() {
-        for channel in [Channel::Output, Channel::Error] {
-            let output = Output { channel, text: b"a\0b".to_vec() };
-            let mut bytes = Vec::new();
-            output.encode(&mut Writer::new(&mut bytes));
-            let mut reader = Reader::new(&bytes);
-            assert_eq!(Output::decode(&mut reader), output);
-            assert_eq!(reader.finish(CallId::OUTPUT), Ok(()));
         }
     }
 }

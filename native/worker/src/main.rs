@@ -33,7 +33,6 @@ mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
@@ -45,20 +44,11 @@ const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    let log = match output::log_file() {
-        Ok(log) => log,
-        Err(error) => {
-            eprintln!("farpool-worker: standard error cannot be used for the log: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(Arc::new(log))
+        .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    // What stands in the place of standard error while a client is served belongs to the client.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

@@ -55,7 +55,7 @@ pub fn run() -> anyhow::Result<()> {
     let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
     let outbox = Outbox::start(Arc::clone(&socket), Arc::clone(&counters), Arc::clone(&wake))
         .context("start the sender thread")?;
-    let output = Arc::new(Output::capture().context("capture standard output and error")?);
+    let output = Arc::new(Output::capture().context("capture standard output")?);
     let worker = match Worker::open(
         &assignment,
         Arc::clone(&memory),

@@ -596,15 +596,8 @@ impl Shared {
             // was taken; asking about it meanwhile is harmless.
             let code = unsafe { self.driver.cuEventQuery(download.event) };
             if code != CUresult::NOT_READY {
-                if !code.is_success() {
-                    // Asking made the driver say what went wrong.
-                    self.output.send(&self.outbox);
-                }
                 self.deliver(&download, code);
             }
-        }
-        if news.iter().any(|finished| finished.code != 0) {
-            self.output.send(&self.outbox);
         }
         for finished in news {
             self.outbox.finished(finished);

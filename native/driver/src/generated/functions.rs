@@ -205,6 +205,7 @@ pub struct Functions {
     cuMemPoolSetAttribute: Option<PFN_cuMemPoolSetAttribute>,
     cuMemPoolTrimTo: Option<PFN_cuMemPoolTrimTo>,
     cuMemSetMemPool: Option<PFN_cuMemSetMemPool>,
+    cuLibraryGetManaged: Option<PFN_cuLibraryGetManaged>,
     cuDeviceGetTexture1DLinearMaxWidth: Option<PFN_cuDeviceGetTexture1DLinearMaxWidth>,
     cuDeviceGetGraphMemAttribute: Option<PFN_cuDeviceGetGraphMemAttribute>,
     cuDeviceGraphMemTrim: Option<PFN_cuDeviceGraphMemTrim>,
@@ -972,6 +973,10 @@ impl Functions {
                     .map(|found| *found),
                 cuMemSetMemPool: library
                     .get::<PFN_cuMemSetMemPool>(b"cuMemSetMemPool\0")
+                    .ok()
+                    .map(|found| *found),
+                cuLibraryGetManaged: library
+                    .get::<PFN_cuLibraryGetManaged>(b"cuLibraryGetManaged\0")
                     .ok()
                     .map(|found| *found),
                 cuDeviceGetTexture1DLinearMaxWidth: library
@@ -3348,6 +3353,20 @@ impl Functions {
         match self.cuMemSetMemPool {
             // SAFETY: the caller keeps the contract of this call.
             Some(driver_function) => unsafe { driver_function(location, r#type, pool) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuLibraryGetManaged(
+        &self,
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        library: CUlibrary,
+        name: *const c_char,
+    ) -> CUresult {
+        match self.cuLibraryGetManaged {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(dptr, bytes, library, name) },
             None => CUresult::NOT_FOUND,
         }
     }

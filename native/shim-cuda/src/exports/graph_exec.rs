@@ -107,7 +107,7 @@ exports! {
         EXECS.remove(hGraphExec.0).ok_or(CUresult::INVALID_VALUE)?.destroy(client)
     }
 
-    fn cuGraphExecGetFlags(hGraphExec: CUgraphExec, flags: *mut u64) enter_local |_client| {
+    fn cuGraphExecGetFlags(hGraphExec: CUgraphExec, flags: *mut u64) enter |_client| {
         put(flags, exec(hGraphExec)?.flags)
     }
 
@@ -176,7 +176,7 @@ exports! {
         exec(hGraphExec)?.set_enabled(client, &*node(hNode)?, isEnabled != 0)
     }
 
-    fn cuGraphNodeGetEnabled(hGraphExec: CUgraphExec, hNode: CUgraphNode, isEnabled: *mut u32) enter_local |_client| {
+    fn cuGraphNodeGetEnabled(hGraphExec: CUgraphExec, hNode: CUgraphNode, isEnabled: *mut u32) enter |_client| {
         put(isEnabled, u32::from(exec(hGraphExec)?.is_enabled(&*node(hNode)?)?))
     }
 

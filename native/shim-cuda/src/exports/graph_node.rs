@@ -73,7 +73,7 @@ pub fn context(client: &Client, context: CUcontext) -> Answer<Context> {
 /// INVALID_HANDLE for one that does not exist.
 pub fn event(client: &Client, event: CUevent) -> Answer<Event> {
     let event = handle(event)?;
-    client.events.check(event).map(|()| event)
+    crate::hooks::known(client, event)
 }
 
 /// A launch, checked, with a copy of its parameters.
@@ -156,6 +156,9 @@ unsafe fn allocate_action(client: &Client, given: *mut CUDA_MEM_ALLOC_NODE_PARAM
             "allocation nodes on another than the current device are not supported by Farpool yet",
         );
         return Err(CUresult::NOT_SUPPORTED);
+    }
+    if given.bytesize == 0 {
+        return Err(CUresult::INVALID_VALUE);
     }
     let memory = GraphMemory::create(client, context, device, given.bytesize as u64)?;
     given.dptr = memory.address();

@@ -14,7 +14,7 @@ use crate::context;
 use crate::convert::{handle, opaque, out, text, write_if};
 use crate::credit;
 use crate::entry::Answer;
-use crate::exports::module::{file_image, global, image_bytes, read_file};
+use crate::exports::module::{file_image, global, image_bytes, needs_place, read_file};
 use crate::jit::JitOptions;
 use crate::module::{Code, Found, UnitCode, Upload};
 
@@ -31,7 +31,7 @@ exports! {
         libraryOptions: *mut CUlibraryOption,
         libraryOptionValues: *mut *mut c_void,
         numLibraryOptions: c_uint,
-    ) enter |client| {
+    ) enter_beside |client| {
         let place = out(library)?;
         let mut jit = JitOptions::read(jitOptions, jitOptionsValues, numJitOptions)?;
         let _ = libraryOptionValues;
@@ -49,7 +49,7 @@ exports! {
         libraryOptions: *mut CUlibraryOption,
         libraryOptionValues: *mut *mut c_void,
         numLibraryOptions: c_uint,
-    ) enter |client| {
+    ) enter_beside |client| {
         let place = out(library)?;
         let mut jit = JitOptions::read(jitOptions, jitOptionsValues, numJitOptions)?;
         let _ = libraryOptionValues;
@@ -59,7 +59,7 @@ exports! {
         Ok(())
     }
 
-    fn cuLibraryUnload(library: CUlibrary) enter |client| {
+    fn cuLibraryUnload(library: CUlibrary) enter_beside |client| {
         let library = handle(library)?;
         client.modules.check_unit(library.raw())?;
         client.ranges.forget_globals(&client.modules.remove_unit(library.raw()));
@@ -67,7 +67,7 @@ exports! {
         credit::settle_if_seen(client)
     }
 
-    fn cuLibraryGetKernel(pKernel: *mut CUkernel, library: CUlibrary, name: *const c_char) enter |client| {
+    fn cuLibraryGetKernel(pKernel: *mut CUkernel, library: CUlibrary, name: *const c_char) enter_beside |client| {
         let place = out(pKernel)?;
         let (library, name) = (handle(library)?, text(name)?);
         *place = opaque(kernel(client, library, name)?);
@@ -88,7 +88,7 @@ exports! {
         let request = cuda::CuLibraryGetModule { library, module };
         let code = client.modules.unit_code(library.raw());
         // Where the library's code is known, nobody waits: the record only binds the handle.
-        if code.is_some() { client.post(&request)? } else { client.create(&request)? }
+        if code.is_some() { client.post(&request)? } else { client.call(&request)? }
         client.modules.insert_unit(module.raw(), Some(owner), code);
         client.modules.insert_module(library, index, module);
         *place = opaque(module);
@@ -102,6 +102,7 @@ exports! {
         name: *const c_char,
     ) enter |client| {
         let (library, name) = (handle(library)?, text(name)?);
+        needs_place(dptr, bytes)?;
         let (address, size) = global(client, library.raw(), name, || {
             let reply = client.call(&cuda::CuLibraryGetGlobal { library, name: name.to_bytes() })?;
             Ok((reply.address, reply.size))
@@ -109,6 +110,20 @@ exports! {
         write_if(dptr, address);
         write_if(bytes, usize::try_from(size).map_err(|_| CUresult::UNKNOWN)?);
         Ok(())
+    }
+
+    fn cuLibraryGetManaged(
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        library: CUlibrary,
+        name: *const c_char,
+    ) enter |client| {
+        let (library, name) = (handle(library)?, text(name)?);
+        needs_place(dptr, bytes)?;
+        client.modules.check_unit(library.raw())?;
+        client.call(&cuda::CuLibraryGetManaged { library, name: name.to_bytes() })?;
+        crate::report::once("managed variables are not supported by Farpool yet");
+        Err(CUresult::NOT_SUPPORTED)
     }
 
     fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) enter |client| {
@@ -152,7 +167,7 @@ exports! {
         parameter_info(&code, paramIndex, paramOffset, paramSize)
     }
 
-    fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, numKernels: c_uint, lib: CUlibrary) enter |client| {
+    fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, numKernels: c_uint, lib: CUlibrary) enter_beside |client| {
         let library: Library = handle(lib)?;
         client.modules.check_unit(library.raw())?;
         if kernels.is_null() {
@@ -232,7 +247,7 @@ fn kernel(client: &Client, library: Library, name: &CStr) -> Answer<Kernel> {
         client.post_anywhere(&request)?;
         (description.attributes, description.parameters)
     } else {
-        let reply = client.create(&request)?;
+        let reply = client.call(&request)?;
         (reply.attributes, reply.parameters)
     };
     let code = Code::new(name, None, Some(library), attributes, parameters);

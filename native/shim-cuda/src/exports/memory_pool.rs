@@ -280,7 +280,7 @@ fn from_pool(client: &Client, size: usize, pool: MemoryPool, stream: Stream) -> 
     }
     let address = credit::secure(client, state.device, length, || {
         let request = cuda::CuMemAllocFromPoolAsync { pool, size: length, stream };
-        client.create(&request).map(|reply| reply.address)
+        client.call(&request).map(|reply| reply.address)
     })?;
     client.ranges.insert(address, length, RangeKind::Pooled(pool), context, state.device);
     Ok(address)

@@ -56,6 +56,9 @@ exports! {
     fn cuModuleUnload(hmod: CUmodule) enter |client| {
         let module = handle(hmod)?;
         client.modules.check_unit(module.raw())?;
+        if let Some(owner) = client.modules.context_of(module) {
+            client.contexts.check_sticky_of(crate::client::index_of(owner))?;
+        }
         client.ranges.forget_globals(&client.modules.remove_unit(module.raw()));
         client.post_anywhere(&cuda::CuModuleUnload { module })?;
         credit::settle_if_seen(client)
@@ -88,9 +91,7 @@ exports! {
         name: *const c_char,
     ) enter |client| {
         let (module, name) = (handle(hmod)?, text(name)?);
-        if dptr.is_null() && bytes.is_null() {
-            return Err(CUresult::INVALID_VALUE);
-        }
+        needs_place(dptr, bytes)?;
         let (address, size) = global(client, module.raw(), name, || {
             client.call(&cuda::CuModuleGetGlobalV2 { module, name: name.to_bytes() }).map(|reply| (reply.address, reply.size))
         })?;
@@ -104,6 +105,11 @@ exports! {
         *out(mode)? = if eager { EAGER } else { LAZY };
         Ok(())
     }
+}
+
+/// Either place of a variable's address and size may be left out, not both.
+pub fn needs_place(address: *mut CUdeviceptr, bytes: *mut usize) -> Answer {
+    if address.is_null() && bytes.is_null() { Err(CUresult::INVALID_VALUE) } else { Ok(()) }
 }
 
 /// Loads the image at `image` into the current context; also behind the private cudart table.
@@ -147,7 +153,7 @@ fn function(client: &Client, module: Module, name: &CStr) -> Answer<Function> {
         client.post_anywhere(&request)?;
         (description.attributes, description.parameters)
     } else {
-        let reply = client.create(&request)?;
+        let reply = client.call(&request)?;
         (reply.attributes, reply.parameters)
     };
     let code = Code::new(name, Some(module), None, attributes, parameters);

@@ -555,7 +555,7 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuLibraryGetGlobal", Address(crate::exports::cuLibraryGetGlobal as *const c_void)),
     ("cuLibraryGetKernel", Address(crate::exports::cuLibraryGetKernel as *const c_void)),
     ("cuLibraryGetKernelCount", Address(crate::generated::remoted::cuLibraryGetKernelCount as *const c_void)),
-    ("cuLibraryGetManaged", Address(crate::generated::unsupported::cuLibraryGetManaged as *const c_void)),
+    ("cuLibraryGetManaged", Address(crate::exports::cuLibraryGetManaged as *const c_void)),
     ("cuLibraryGetModule", Address(crate::exports::cuLibraryGetModule as *const c_void)),
     (
         "cuLibraryGetUnifiedFunction",
@@ -1424,6 +1424,7 @@ const _: cuda_abi::PFN_cuLaunchKernelEx = crate::exports::cuLaunchKernelEx;
 const _: cuda_abi::PFN_cuLibraryEnumerateKernels = crate::exports::cuLibraryEnumerateKernels;
 const _: cuda_abi::PFN_cuLibraryGetGlobal = crate::exports::cuLibraryGetGlobal;
 const _: cuda_abi::PFN_cuLibraryGetKernel = crate::exports::cuLibraryGetKernel;
+const _: cuda_abi::PFN_cuLibraryGetManaged = crate::exports::cuLibraryGetManaged;
 const _: cuda_abi::PFN_cuLibraryGetModule = crate::exports::cuLibraryGetModule;
 const _: cuda_abi::PFN_cuLibraryLoadData = crate::exports::cuLibraryLoadData;
 const _: cuda_abi::PFN_cuLibraryLoadFromFile = crate::exports::cuLibraryLoadFromFile;

@@ -50,6 +50,13 @@ pub enum Action {
 /// All graphs and nodes of this process.
 pub static NAMES: Names<Action> = Names::new();
 
+impl Action {
+    /// Whether a kernel would run in another context from now on, which no executable graph allows.
+    pub fn moves_to(&self, new: &Self) -> bool {
+        matches!((self, new), (Self::Kernel(old), Self::Kernel(new)) if old.context != new.context)
+    }
+}
+
 impl NodeAction for Action {
     fn kind(&self) -> CUgraphNodeType {
         match self {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::graph::{Held, NodeAction as _, Registry};
 use cuda_abi::{
     CU_GRAPH_EXEC_UPDATE_ERROR, CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED,
-    CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, CUgraphExec, CUgraphExecUpdateResult, CUresult,
+    CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE,
+    CUgraphExec, CUgraphExecUpdateResult, CUresult,
 };
 use wire::handle::{Event, GraphExec, Handle as _, Stream};
 use wire::{Request as _, cuda};
@@ -76,12 +77,15 @@ impl Exec {
 
     /// Gives a node other parameters for launches to come.
     ///
-    /// Errors: `INVALID_VALUE` for a node that is not in it or of another kind.
+    /// Errors: `INVALID_VALUE` for a node that is not in it or of another kind, and for a function of another context.
     pub fn set_action(&self, client: &Client, node: &Node, action: Action) -> Answer {
         let mut state = self.state();
         let mut steps = state.steps.clone();
         let step = find(&mut steps, node.id)?;
         if step.action.kind() != action.kind() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if step.action.moves_to(&action) {
             return Err(CUresult::INVALID_VALUE);
         }
         step.action = Arc::new(match (&*step.action, action) {
@@ -130,6 +134,9 @@ impl Exec {
         let mut state = self.state();
         let mut steps = state.steps.clone();
         for (step, new) in steps.iter_mut().zip(new) {
+            if step.action.moves_to(&new.action) {
+                return Err(CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE);
+            }
             step.action = new.action;
         }
         self.apply(client, &mut state, steps).map_err(|_| CU_GRAPH_EXEC_UPDATE_ERROR)
@@ -294,10 +301,11 @@ impl Exec {
 
     /// Ends it; launches that are queued still run.
     pub fn destroy(&self, client: &Client) -> Answer {
-        // Launches keep the objects of the program. An error of theirs is no reason to keep the graph.
-        let waited = if self.held.is_empty() { Ok(()) } else { client.call(&cuda::CuCtxSynchronize) };
-        client.post(&cuda::CuGraphExecDestroy { exec: self.state().exec })?;
-        waited
+        if !self.held.is_empty() {
+            // Launches keep the objects of the program.
+            client.call(&cuda::CuCtxSynchronize)?;
+        }
+        client.post(&cuda::CuGraphExecDestroy { exec: self.state().exec })
     }
 }
 
@@ -332,7 +340,7 @@ fn send(client: &Client, plan: &Plan, flags: u64) -> Answer<GraphExec> {
         })?;
     }
     let exec: GraphExec = client.new_handle();
-    client.create(&cuda::CuGraphInstantiateWithFlags { exec, graph, flags: flags & DRIVER_FLAGS })?;
+    client.call(&cuda::CuGraphInstantiateWithFlags { exec, graph, flags: flags & DRIVER_FLAGS })?;
     Ok(exec)
 }
 

@@ -20,10 +20,17 @@ fn create(flags: u32, ordinal: CUdevice, api_version: u32) -> Answer<CUcontext> 
     if flags & !FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    context::unharmed()?;
     let context = Context::create(device(ordinal)?, flags, false, api_version)?;
     let made = CUcontext(context.handle());
     context::push(Entry::Created(context));
     Ok(made)
+}
+
+/// The device of a context on a thread's stack. cuda.h: whatever reaches for a destroyed context there, or for a
+/// primary one that is not active, learns that it is destroyed.
+fn alive(entry: Entry) -> Answer<CUdevice> {
+    if entry.is_alive() { Ok(entry.device().ordinal) } else { Err(CUresult::CONTEXT_IS_DESTROYED) }
 }
 
 exports! {
@@ -100,16 +107,16 @@ exports! {
     }
 
     fn cuCtxGetDevice(device: *mut CUdevice) {
-        put(device, top().ok_or(CUresult::INVALID_CONTEXT)?.device().ordinal)
+        put(device, alive(top().ok_or(CUresult::INVALID_CONTEXT)?)?)
     }
 
     fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) {
         let entry = if ctx.is_null() { top().ok_or(CUresult::INVALID_CONTEXT)? } else { Entry::of(ctx)? };
-        put(device, entry.device().ordinal)
+        put(device, alive(entry)?)
     }
 
     fn cuCtxGetFlags(flags: *mut u32) {
-        put(flags, current()?.flags.load(Ordering::Relaxed))
+        put(flags, context::current_at_any_time()?.flags.load(Ordering::Relaxed))
     }
 
     fn cuCtxSetFlags(flags: u32) {

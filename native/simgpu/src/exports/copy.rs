@@ -6,7 +6,7 @@ use cuda_abi::{
     CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUcontext, CUdeviceptr, CUresult, CUstream,
 };
 
-use crate::context::context;
+use crate::context::{CONTEXTS, current};
 use crate::copy::{End, Extent, Side, Transfer, copy};
 use crate::guard::{Answer, exports};
 use crate::stream::stream;
@@ -14,6 +14,15 @@ use crate::stream::stream;
 fn line(stream_handle: CUstream, to: (u64, Side), from: (u64, Side), bytes: usize, wait: bool) -> Answer {
     let extent = Extent { width: bytes as u64, rows: 1, slices: 1 };
     copy(&stream(stream_handle)?, End::linear(to.0, to.1), End::linear(from.0, from.1), extent, wait)
+}
+
+/// Checks the contexts of a copy between two: unlike elsewhere, null does not mean the current one.
+fn between(to: CUcontext, from: CUcontext) -> Answer {
+    current()?;
+    for context in [to, from] {
+        CONTEXTS.find(context.0).ok_or(CUresult::INVALID_CONTEXT)?;
+    }
+    Ok(())
 }
 
 fn host(pointer: *const c_void) -> (u64, Side) {
@@ -162,8 +171,7 @@ exports! {
         dstDevice: CUdeviceptr, dstContext: CUcontext, srcDevice: CUdeviceptr, srcContext: CUcontext,
         ByteCount: usize,
     ) {
-        context(dstContext)?;
-        context(srcContext)?;
+        between(dstContext, srcContext)?;
         line(CUstream::NULL, (dstDevice, Side::Device), (srcDevice, Side::Device), ByteCount, true)
     }
 
@@ -171,8 +179,7 @@ exports! {
         dstDevice: CUdeviceptr, dstContext: CUcontext, srcDevice: CUdeviceptr, srcContext: CUcontext,
         ByteCount: usize, hStream: CUstream,
     ) {
-        context(dstContext)?;
-        context(srcContext)?;
+        between(dstContext, srcContext)?;
         line(hStream, (dstDevice, Side::Device), (srcDevice, Side::Device), ByteCount, false)
     }
 

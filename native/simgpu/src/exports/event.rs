@@ -26,6 +26,9 @@ exports! {
     }
 
     fn cuEventDestroy_v2(hEvent: CUevent) {
+        // Programs have seen NVIDIA's driver answer the error that ended the context here, too.
+        current()?;
+        event(hEvent)?.context.check()?;
         EVENTS.remove(hEvent.0).map(|_| ()).ok_or(CUresult::INVALID_HANDLE)
     }
 

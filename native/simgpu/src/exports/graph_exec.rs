@@ -10,7 +10,7 @@ use cuda_abi::{
 };
 
 use crate::capture;
-use crate::context::context;
+use crate::context::{self, context};
 use crate::event::event;
 use crate::exports::graph_node::{any_action, copy_action, fill_action, host_action, kernel_action, newest};
 use crate::graph::action::Action;
@@ -101,6 +101,7 @@ exports! {
     }
 
     fn cuGraphExecDestroy(hGraphExec: CUgraphExec) {
+        context::unharmed()?;
         // Launches that are queued hold what they need.
         EXECS.remove(hGraphExec.0).map(|_| ()).ok_or(CUresult::INVALID_VALUE)
     }

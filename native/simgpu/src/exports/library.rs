@@ -7,7 +7,7 @@ use cuda_abi::{
     CUlibraryOption, CUmodule, CUresult,
 };
 
-use super::module::{code_of_file, text_of};
+use super::module::{code_of_file, needs_place, text_of};
 use crate::context::current;
 use crate::device::device;
 use crate::guard::{exports, put, put_optional};
@@ -26,7 +26,7 @@ exports! {
         if library.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        let logs = Logs::read(numJitOptions, jitOptions, jitOptionsValues);
+        let logs = Logs::read(numJitOptions, jitOptions, jitOptionsValues)?;
         put(library, CUlibrary(handle(&Library::create(Code::load(code, &logs)?))))
     }
 
@@ -39,7 +39,7 @@ exports! {
         if library.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        let logs = Logs::read(numJitOptions, jitOptions, jitOptionsValues);
+        let logs = Logs::read(numJitOptions, jitOptions, jitOptionsValues)?;
         put(library, CUlibrary(handle(&Library::create(code_of_file(fileName, &logs)?))))
     }
 
@@ -77,14 +77,18 @@ exports! {
     }
 
     fn cuLibraryGetGlobal(dptr: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char) {
+        let name = text_of(name)?;
+        needs_place(dptr, bytes)?;
         let module = crate::library::library(library)?.module(&current()?)?;
-        let (address, size, _) = module.global(&text_of(name)?).ok_or(CUresult::NOT_FOUND)?;
+        let (address, size, _) = module.global(&name).ok_or(CUresult::NOT_FOUND)?;
         put_optional(dptr, address);
         put_optional(bytes, size as usize);
         Ok(())
     }
 
     fn cuLibraryGetManaged(dptr: *mut CUdeviceptr, bytes: *mut usize, library: CUlibrary, name: *const c_char) {
+        let name = text_of(name)?;
+        needs_place(dptr, bytes)?;
         // The runtime asks before it makes a context: a managed variable is one and the same for all contexts,
         // here those of the first device, whose memory every kernel reaches.
         let context = match current() {
@@ -92,7 +96,7 @@ exports! {
             Err(_) => crate::context::primary(device(0)?, false)?,
         };
         let module = crate::library::library(library)?.module(&context)?;
-        let found = module.global(&text_of(name)?).filter(|(_, _, managed)| *managed);
+        let found = module.global(&name).filter(|(_, _, managed)| *managed);
         let (address, size, _) = found.ok_or(CUresult::NOT_FOUND)?;
         put_optional(dptr, address);
         put_optional(bytes, size as usize);

@@ -45,6 +45,11 @@ pub(super) unsafe fn code_of_file(path: *const c_char, logs: &Logs) -> Answer<Ar
     unsafe { Code::load_bytes(kind, &bytes, logs) }
 }
 
+/// Either place of a variable's address and size may be left out, not both.
+pub(super) fn needs_place(address: *mut CUdeviceptr, bytes: *mut usize) -> Answer {
+    if address.is_null() && bytes.is_null() { Err(CUresult::INVALID_VALUE) } else { Ok(()) }
+}
+
 fn bind(code: &Arc<Code>) -> Answer<CUmodule> {
     let module = Module::bind(code, &current()?)?;
     Ok(CUmodule(MODULES.insert(&module)))
@@ -67,7 +72,7 @@ exports! {
             return Err(CUresult::INVALID_VALUE);
         }
         current()?;
-        let logs = Logs::read(numOptions, options, optionValues);
+        let logs = Logs::read(numOptions, options, optionValues)?;
         put(module, bind(&Code::load(image, &logs)?)?)
     }
 
@@ -85,6 +90,8 @@ exports! {
 
     fn cuModuleUnload(hmod: CUmodule) {
         let module = module(hmod)?;
+        // Programs have seen NVIDIA's driver answer the error that ended the context here, too.
+        module.context.check()?;
         if config().unkind.free_waits {
             let _ = module.context.synchronize();
         }
@@ -125,7 +132,11 @@ exports! {
     }
 
     fn cuModuleGetGlobal_v2(dptr: *mut CUdeviceptr, bytes: *mut usize, hmod: CUmodule, name: *const c_char) {
-        let (address, size, _) = module(hmod)?.global(&text_of(name)?).ok_or(CUresult::NOT_FOUND)?;
+        let name = text_of(name)?;
+        needs_place(dptr, bytes)?;
+        let module = module(hmod)?;
+        module.context.check()?;
+        let (address, size, _) = module.global(&name).ok_or(CUresult::NOT_FOUND)?;
         put_optional(dptr, address);
         put_optional(bytes, size as usize);
         Ok(())

@@ -51,7 +51,7 @@ unsafe fn attribute(
 
 exports! {
     fn cuPointerGetAttribute(data: *mut c_void, attribute: CUpointer_attribute, ptr: CUdeviceptr) {
-        current()?;
+        // No context is needed: programs ask for the one that a pointer belongs to.
         match find(ptr) {
             Some(allocation) => self::attribute(data, attribute, ptr, &allocation),
             // Whether a range is mapped can be asked of any pointer.
@@ -63,8 +63,7 @@ exports! {
     fn cuPointerGetAttributes(
         numAttributes: u32, attributes: *mut CUpointer_attribute, data: *mut *mut c_void, ptr: CUdeviceptr,
     ) {
-        current()?;
-        if attributes.is_null() || data.is_null() {
+        if attributes.is_null() || data.is_null() || numAttributes == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
         let found = find(ptr);

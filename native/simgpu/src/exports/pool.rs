@@ -202,6 +202,7 @@ exports! {
                 return Err(CUresult::INVALID_VALUE);
             }
             let wanted = map.add(index).read();
+            device(wanted.location.id)?;
             if wanted.location.id != pool.device {
                 return Err(CUresult::NOT_SUPPORTED);
             }
@@ -214,6 +215,6 @@ exports! {
         if location.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        put(flags, if location.read().id == pool.device { READ_WRITE } else { 0 })
+        put(flags, if device(location.read().id)?.ordinal == pool.device { READ_WRITE } else { 0 })
     }
 }

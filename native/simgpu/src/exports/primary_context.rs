@@ -11,7 +11,11 @@ const FLAGS: u32 = 0x7f;
 
 exports! {
     fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) {
-        let context = context::primary(device(dev)?, true)?;
+        let device = device(dev)?;
+        if pctx.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let context = context::primary(device, true)?;
         put(pctx, CUcontext(context.handle()))
     }
 

@@ -9,10 +9,10 @@ use cuda_abi::{
 };
 
 use crate::capture;
-use crate::context::current;
+use crate::context::{current, current_at_any_time};
 use crate::graph::action::{Action, HostCall};
 use crate::guard::{Answer, exports, in_host_function, put, put_optional};
-use crate::stream::{STREAMS, Work, stream};
+use crate::stream::{STREAMS, Stream, Work, stream};
 
 /// The event is one of the graph's surroundings, not a place in the capture.
 pub const EXTERNAL: u32 = 1;
@@ -37,6 +37,15 @@ fn create(flags: u32, priority: i32) -> Answer<CUstream> {
     Ok(CUstream(STREAMS.insert(&stream)))
 }
 
+/// A stream that is only asked what it is: programs ask for the context that they should make current.
+fn described(handle: CUstream) -> Answer<Arc<Stream>> {
+    match handle.0 {
+        0 | 1 => Ok(current_at_any_time()?.legacy()),
+        2 => Ok(current_at_any_time()?.per_thread()),
+        other => STREAMS.find(other).ok_or(CUresult::INVALID_HANDLE),
+    }
+}
+
 exports! {
     fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) {
         if phStream.is_null() {
@@ -53,6 +62,9 @@ exports! {
     }
 
     fn cuStreamDestroy_v2(hStream: CUstream) {
+        // Programs have seen NVIDIA's driver answer the error that ended the context here, too.
+        current()?;
+        STREAMS.find(hStream.0).ok_or(CUresult::INVALID_HANDLE)?.context.check()?;
         let stream = STREAMS.remove(hStream.0).ok_or(CUresult::INVALID_HANDLE)?;
         capture::stream_gone(&stream);
         stream.retire();
@@ -60,29 +72,29 @@ exports! {
     }
 
     fn cuStreamGetPriority(hStream: CUstream, priority: *mut i32) {
-        put(priority, stream(hStream)?.priority)
+        put(priority, described(hStream)?.priority)
     }
 
     fn cuStreamGetFlags(hStream: CUstream, flags: *mut u32) {
-        put(flags, stream(hStream)?.flags)
+        put(flags, described(hStream)?.flags)
     }
 
     fn cuStreamGetId(hStream: CUstream, streamId: *mut u64) {
-        put(streamId, stream(hStream)?.id)
+        put(streamId, described(hStream)?.id)
     }
 
     fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) {
-        put(pctx, CUcontext(stream(hStream)?.context.handle()))
+        put(pctx, CUcontext(described(hStream)?.context.handle()))
     }
 
     fn cuStreamGetCtx_v2(hStream: CUstream, pCtx: *mut CUcontext, pGreenCtx: *mut CUgreenCtx) {
-        put(pCtx, CUcontext(stream(hStream)?.context.handle()))?;
+        put(pCtx, CUcontext(described(hStream)?.context.handle()))?;
         put_optional(pGreenCtx, CUgreenCtx::NULL);
         Ok(())
     }
 
     fn cuStreamGetDevice(hStream: CUstream, device: *mut CUdevice) {
-        put(device, stream(hStream)?.context.device.ordinal)
+        put(device, described(hStream)?.context.device.ordinal)
     }
 
     fn cuStreamQuery(hStream: CUstream) {

@@ -82,6 +82,11 @@ impl NodeAction for Action {
 }
 
 impl Action {
+    /// Whether a kernel would run in another context from now on, which no executable graph allows.
+    pub fn moves_to(&self, new: &Self) -> bool {
+        matches!((self, new), (Self::Kernel(old), Self::Kernel(new)) if old.function.context_id() != new.function.context_id())
+    }
+
     /// Does it, where it is something that a context does.
     ///
     /// # Errors

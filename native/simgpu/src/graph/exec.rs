@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex};
 
 use cuda_abi::{
     CU_GRAPH_EXEC_UPDATE_ERROR, CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED,
-    CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, CUgraphExec, CUgraphExecUpdateResult, CUgraphNodeType,
-    CUresult,
+    CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE,
+    CUgraphExec, CUgraphExecUpdateResult, CUgraphNodeType, CUresult,
 };
 
 use crate::capture;
+use crate::context;
 use crate::device::lock;
 use crate::graph::action::Action;
 use crate::graph::memory;
 use crate::graph::{Graph, Node};
 use crate::guard::Answer;
+use crate::launch::Shape;
 use crate::stream::{Stream, Ticket, Work};
 use graph::Registry;
 use graph::{Held, NodeAction as _};
@@ -57,6 +59,7 @@ fn flatten(graph: &Graph, outline: &mut Outline, steps: &mut Vec<Step>) -> Answe
         outline.push((action.kind(), before));
         match &*action {
             Action::Child(child) => flatten(child, outline, steps)?,
+            Action::Kernel(call) if !call.function.is_loaded() => return Err(CUresult::INVALID_HANDLE),
             _ => steps.push(Step { node: node.id, action, enabled: true }),
         }
     }
@@ -78,8 +81,10 @@ impl Exec {
     /// Makes a graph executable.
     ///
     /// # Errors
-    /// INVALID_VALUE where its nodes wait in a circle.
+    /// INVALID_VALUE where its nodes wait in a circle, INVALID_HANDLE where a function of its kernels is gone, or the
+    /// error that ended the current context.
     pub fn create(graph: &Graph, flags: u64) -> Answer<Arc<Self>> {
+        context::unharmed()?;
         let (mut outline, mut steps) = (Vec::new(), Vec::new());
         flatten(graph, &mut outline, &mut steps)?;
         let steps = Mutex::new(Arc::new(steps));
@@ -97,13 +102,23 @@ impl Exec {
     /// Gives a node other parameters for launches to come.
     ///
     /// # Errors
-    /// INVALID_VALUE for a node that is not in it or of another kind.
+    /// INVALID_VALUE for a node that is not in it or of another kind, and for a function of another context.
     pub fn set_action(&self, node: &Node, action: Action) -> Answer {
         self.change(node, |step| {
             if step.action.kind() != action.kind() {
                 return Err(CUresult::INVALID_VALUE);
             }
-            step.action = Arc::new(action);
+            if step.action.moves_to(&action) {
+                return Err(CUresult::INVALID_VALUE);
+            }
+            step.action = Arc::new(match (&*step.action, action) {
+                // Attributes of the node stay.
+                (Action::Kernel(old), Action::Kernel(new)) => {
+                    let shape = Shape { cooperative: old.shape.cooperative, ..new.shape };
+                    Action::Kernel(new.with_shape(shape))
+                }
+                (_, action) => action,
+            });
             Ok(())
         })
     }
@@ -173,6 +188,9 @@ impl Exec {
             });
         }
         let mut steps = lock(&self.steps);
+        if steps.iter().zip(&new).any(|(old, new)| old.action.moves_to(&new.action)) {
+            return Err(CU_GRAPH_EXEC_UPDATE_ERROR_UNSUPPORTED_FUNCTION_CHANGE);
+        }
         for (step, new) in Arc::make_mut(&mut steps).iter_mut().zip(new) {
             step.action = new.action;
         }
@@ -303,7 +321,8 @@ impl Batch {
 /// The executable graph of a handle.
 ///
 /// # Errors
-/// INVALID_VALUE when it names nothing.
+/// INVALID_VALUE when it names nothing, or the error that ended the current context.
 pub fn exec(handle: CUgraphExec) -> Answer<Arc<Exec>> {
+    context::unharmed()?;
     EXECS.find(handle.0).ok_or(CUresult::INVALID_VALUE)
 }

@@ -4026,6 +4026,27 @@ impl<'a> Request<'a> for CuMemPoolTrimTo {
     }
 }
 
+/// Request of `cuLibraryGetManaged`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CuLibraryGetManaged<'a> {
+    pub library: Library,
+    pub name: &'a [u8],
+}
+
+impl<'a> Request<'a> for CuLibraryGetManaged<'a> {
+    const CALL: CallId = CallId(4608);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.library.raw());
+        writer.put_bytes(self.name);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { library: Library::from_raw(reader.take_u64()), name: reader.take_bytes() }
+    }
+}
+
 /// Request of `cuDeviceGetTexture1DLinearMaxWidth`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CuDeviceGetTexture1DLinearMaxWidth {

@@ -583,6 +583,11 @@ fn CuMemPoolTrimTo_round_trips() {
 }
 
 #[test]
+fn CuLibraryGetManaged_round_trips() {
+    check!(CuLibraryGetManaged, CuLibraryGetManaged::CALL, CuLibraryGetManaged { library: Library::from_index(1), name: &[7, 8, 9] }, open_end: 0);
+}
+
+#[test]
 fn CuDeviceGetTexture1DLinearMaxWidth_round_trips() {
     check!(CuDeviceGetTexture1DLinearMaxWidth, CuDeviceGetTexture1DLinearMaxWidth::CALL, CuDeviceGetTexture1DLinearMaxWidth { format: 1, numChannels: 2, dev: 3 }, open_end: 0);
     check!(CuDeviceGetTexture1DLinearMaxWidthReply, CuDeviceGetTexture1DLinearMaxWidth::CALL, CuDeviceGetTexture1DLinearMaxWidthReply { maxWidthInElements: 1 }, open_end: 0);

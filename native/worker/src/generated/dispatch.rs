@@ -277,6 +277,12 @@ pub fn dispatch(
         cuda::CuMemPoolTrimTo::CALL => {
             by_hand::<cuda::CuMemPoolTrimTo>(worker, reader, writer, crate::manual::cuMemPoolTrimTo)
         }
+        cuda::CuLibraryGetManaged::CALL => by_hand::<cuda::CuLibraryGetManaged<'_>>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuLibraryGetManaged,
+        ),
         cuda::CuDeviceGetTexture1DLinearMaxWidth::CALL => {
             execute(worker, reader, writer, cuDeviceGetTexture1DLinearMaxWidth)
         }

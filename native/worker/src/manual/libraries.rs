@@ -120,6 +120,26 @@ pub fn cuLibraryGetGlobal(
     Ok(code)
 }
 
+/// `cuLibraryGetManaged`: whether there is such a variable. The client cannot use it, as managed memory is not remoted.
+pub fn cuLibraryGetManaged(
+    worker: &mut Worker,
+    request: cuda::CuLibraryGetManaged<'_>,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let raw = worker.handles.get(<cuda::CuLibraryGetManaged<'_> as Request<'_>>::CALL, request.library)?;
+    let Ok(name) = CString::new(request.name) else { return Ok(CUresult::NOT_FOUND) };
+    let (mut pointer, mut size) = (0, 0);
+    // SAFETY: the library is alive, the name NUL-terminated, the places valid.
+    Ok(unsafe {
+        worker.driver.cuLibraryGetManaged(
+            &raw mut pointer,
+            &raw mut size,
+            CUlibrary(address(raw)),
+            name.as_ptr(),
+        )
+    })
+}
+
 /// `cuKernelGetFunction`
 pub fn cuKernelGetFunction(
     worker: &mut Worker,
