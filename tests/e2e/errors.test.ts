@@ -105,17 +105,6 @@ describe("farpool", () => {
 describe("CUDA", () => {
   const ptx = (name: string): string => join(root, "tests", "programs", name);
 
-  it("a failed assertion of a kernel is told on the program's standard error", async () => {
-    const words = [example("device-assert")];
-    const pooled = await pool.farpool(["run", "-n", "1", "--", ...words]);
-
-    expect(pooled.stderr).toMatch(
-      /^.*device-assert\.cu:\d+: .*mustBeSmall.*: block: \[0,0,0\], thread: \[7,0,0\] Assertion `.*` failed\.\n$/,
-    );
-    const { status, stdout, stderr } = await runDirectly(words);
-    expect(pooled).toMatchObject({ status, stdout, stderr });
-  });
-
   it("malformed PTX fails the module, and the log names the line", async () => {
     const words = [example("run-ptx"), ptx("malformed.ptx"), "broken"];
     const pooled = await pool.farpool(["run", "-n", "1", "--", ...words]);

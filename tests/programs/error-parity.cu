@@ -1036,6 +1036,9 @@ static void faultInOwnContext() {
     std::printf("value in the new context: %u\n", value);
 }
 
+#include "error-parity-graphs.h"
+#include "error-parity-streams.h"
+
 static void capture() {
     startWithModule();
     CUstream stream, other;
@@ -1054,9 +1057,6 @@ static void capture() {
     D("mode 9", cuStreamBeginCapture, stream, static_cast<CUstreamCaptureMode>(9));
     D("not begun", cuStreamEndCapture, stream, &graph);
     D("no place", cuStreamIsCapturing, stream, nullptr);
-    // Nothing synchronises while a stream captures.
-    auto quiet = [](const char *what, const char *call, CUresult code) { line(what, call, nameOf(code), "nothing"); };
-#define Q(what, name, ...) quiet(what, EXPANDED(name), CU(name)(__VA_ARGS__))
     MUST(cuStreamBeginCapture, stream, relaxed);
     Q("twice", cuStreamBeginCapture, stream, relaxed);
     Q("capturing", cuStreamIsCapturing, stream, &status);
@@ -1142,6 +1142,13 @@ static const Scenario scenarios[] = {
     {"fault-in-own-context", faultInOwnContext},
     {"pools", pools},
     {"capture", capture},
+    {"captures-of-several-streams", capturesOfSeveralStreams},
+    {"graph-nodes", graphNodes},
+    {"graph-updates", graphUpdates},
+    {"stream-ordered-memory", streamOrderedMemory},
+    {"more-of-events", moreOfEvents},
+    {"threads-own-streams", threadsOwnStreams},
+    {"late-errors", lateErrors},
 };
 
 static void inOwnProcess(const char *program, const char *name) {
