@@ -18,8 +18,11 @@ pub enum RangeKind {
     Pooled(MemoryPool),
     /// The same as a piece of a slab, for a program that asked its device or a pool.
     Piece(Option<MemoryPool>),
-    /// Memory of a graph's node, which frees it.
-    Graph,
+    /// Memory of a graph's node, which frees it: by itself, or as a piece of a slab.
+    Graph {
+        /// It is a piece of a slab.
+        is_piece: bool,
+    },
     /// A variable of a loaded module.
     Global,
     /// Host memory from `cuMemHostAlloc` and its kin; the value is its flags.
@@ -31,7 +34,12 @@ pub enum RangeKind {
 impl RangeKind {
     /// Whether the bytes are on a device.
     pub fn is_device(self) -> bool {
-        matches!(self, RangeKind::Global | RangeKind::Graph) || self.is_freeable()
+        matches!(self, RangeKind::Global | RangeKind::Graph { .. }) || self.is_freeable()
+    }
+
+    /// Whether its addresses were reserved for itself alone, and not with a slab.
+    fn is_reserved(self) -> bool {
+        matches!(self, RangeKind::Device | RangeKind::Pooled(_) | RangeKind::Graph { is_piece: false })
     }
 
     /// Whether the program frees it.
@@ -129,7 +137,7 @@ impl Ranges {
         let mut of_pools = Vec::new();
         self.write().by_start.retain(|_, range| {
             let gone = range.context == context && range.kind.is_device();
-            if gone && range.kind.is_freeable() && !matches!(range.kind, RangeKind::Piece(_)) {
+            if gone && range.kind.is_reserved() {
                 reserve::give(range.start, range.length);
             }
             if let (true, RangeKind::Piece(Some(pool))) = (gone, range.kind) {
@@ -169,6 +177,21 @@ mod tests {
         assert!(ranges.find(0xfff).is_none());
         assert!(ranges.device_range(0x1080, 0x80).is_ok());
         assert_eq!(ranges.device_range(0x1080, 0x81).err(), Some(CUresult::INVALID_VALUE));
+    }
+
+    #[test]
+    fn a_context_that_goes_gives_the_addresses_of_its_graphs_back() {
+        let (own, piece) = (0x6100_0000_0000, 0x6200_0000_0000);
+        let ranges = Ranges::default();
+        for (start, is_piece) in [(own, false), (piece, true)] {
+            assert!(reserve::take(start, 1 << 20));
+            ranges.insert(start, 1 << 20, RangeKind::Graph { is_piece }, no_context(), 0);
+        }
+        ranges.forget_context(no_context());
+        assert!(reserve::take(own, 1 << 20), "free again");
+        assert!(!reserve::take(piece, 1 << 20), "the slab's, which gives it back");
+        reserve::give(own, 1 << 20);
+        reserve::give(piece, 1 << 20);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct GraphMemory {
     device: usize,
     /// What its range is but for the graph.
     kind: RangeKind,
+    /// Number of its range: another may have its address when its context is gone.
+    buffer_id: u64,
     /// A launch allocated it, and no free was queued since.
     outstanding: AtomicBool,
 }
@@ -38,9 +40,12 @@ impl GraphMemory {
     /// Errors: as `cuMemAlloc`.
     pub fn create(client: &Client, context: Context, device: usize, size: u64) -> Answer<Arc<Self>> {
         let address = credit::allocate(client, context, device, size)?;
-        let kind = client.ranges.find(address).map_or(RangeKind::Device, |range| range.kind);
-        client.ranges.change_kind(address, RangeKind::Graph);
-        let made = Arc::new(Self { address, size, device, kind, outstanding: AtomicBool::new(false) });
+        let (kind, buffer_id) =
+            client.ranges.find(address).map_or((RangeKind::Device, 0), |range| (range.kind, range.buffer_id));
+        let is_piece = matches!(kind, RangeKind::Piece(_));
+        client.ranges.change_kind(address, RangeKind::Graph { is_piece });
+        let made =
+            Arc::new(Self { address, size, device, kind, buffer_id, outstanding: AtomicBool::new(false) });
         lock(&LIVE).insert(address, Arc::downgrade(&made));
         usage(device);
         Ok(made)
@@ -76,12 +81,20 @@ impl GraphMemory {
 
 impl Drop for GraphMemory {
     fn drop(&mut self) {
-        lock(&LIVE).remove(&self.address);
+        let mut live = lock(&LIVE);
+        if live.get(&self.address).is_some_and(|other| std::ptr::eq(other.as_ptr(), self)) {
+            live.remove(&self.address);
+        }
+        drop(live);
         let Some(client) = state::client_if_any() else { return };
+        if client.ranges.find(self.address).is_none_or(|range| range.buffer_id != self.buffer_id) {
+            return;
+        }
         if self.is_outstanding() {
             // What the program has still to free becomes ordinary memory.
             client.ranges.change_kind(self.address, self.kind);
-        } else if let Some(range) = client.ranges.remove(self.address, |range| range.kind == RangeKind::Graph)
+        } else if let Some(range) =
+            client.ranges.remove(self.address, |range| range.buffer_id == self.buffer_id)
         {
             // An error here is told by the next call that waits.
             let _ = credit::free(client, &Range { kind: self.kind, ..range });
