@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Pool, example, startPool } from "./kit/pool.ts";
 import { waitFor } from "./kit/program.ts";
@@ -45,6 +47,18 @@ describe("run", () => {
 
     expect(result.status).toBe(0);
     expect(result.stderr).toContain("1 × Farpool Simulated GPU");
+  });
+
+  it("counts everything in the summary of a program that ends at once", async () => {
+    const file = join(pool.folder, "summary.json");
+    for (let round = 0; round < 12; round += 1) {
+      const words = ["run", "-n", "1", "--summary", file, "--", example("vector-add")];
+      expect(await pool.farpool(words)).toMatchObject({ status: 0, stderr: "" });
+
+      const summary = JSON.parse(readFileSync(file, "utf8")) as Record<string, number>;
+      expect(summary).toMatchObject({ processes: 1, kernelLaunches: 1 });
+      for (const count of ["calls", "roundTrips", "localCalls"]) expect(summary[count]).toBeGreaterThan(0);
+    }
   });
 
   it("is ended by TERM with everything below it", async () => {

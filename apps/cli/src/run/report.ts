@@ -10,9 +10,13 @@ import {
   type SessionDetail,
 } from "@farpool/contract";
 import { counted, say } from "../core/output.ts";
+import type { SessionHandle } from "./session.ts";
 
-/** A worker reports once more when its client is gone; that takes a moment to arrive. */
-const LAST_REPORTS_MS = 1_500;
+/** How long workers whose clients are gone may take to end by themselves; then the session is ended under them. */
+const LAST_WORKERS_MS = 1_500;
+
+/** How long the server may then take to close the session. */
+const RELEASE_MS = 10_000;
 
 export function describeGpus(session: Session): string {
   return formatGpus(
@@ -47,19 +51,35 @@ export function usageLine({ usage }: Session): string {
   ].join(", ");
 }
 
-/** Waits until every process that was let in has ended and been reported, but not for long. */
+/**
+ * What a session used, once it is over: lets the workers of `processes` clients end, ends the session, and waits until
+ * its server has closed it. By then every worker's last report has arrived.
+ */
 export async function readLastReports(
   client: ManagerClient,
-  session: Session,
+  handle: SessionHandle,
   processes: number,
 ): Promise<SessionDetail> {
-  const deadline = Date.now() + LAST_REPORTS_MS;
+  const params = { sessionId: handle.session.id };
+  const deadline = Date.now() + LAST_WORKERS_MS;
   for (;;) {
-    const detail = await client.call("showSession", { params: { sessionId: session.id } });
-    const ended = detail.processes.filter((each) => each.endedAt !== null).length;
-    if (ended >= processes || Date.now() >= deadline) return detail;
+    const { processes: known } = await client.call("showSession", { params });
+    if (known.filter(({ endedAt }) => endedAt !== null).length >= processes || Date.now() >= deadline) break;
     await sleep(25);
   }
+  await handle.end();
+  const patience = AbortSignal.timeout(RELEASE_MS);
+  let revision = 0;
+  // A server that does not answer any more has said all that it will.
+  while (!patience.aborted) {
+    const query = { revision };
+    const session = await client
+      .call("watchSession", { params, query }, { signal: patience, timeoutMs: RELEASE_MS })
+      .catch(() => undefined);
+    if (session === undefined || session.releasedAt !== null) break;
+    revision = session.revision;
+  }
+  return client.call("showSession", { params });
 }
 
 export interface Outcome {

@@ -172,7 +172,7 @@ async function runInSession({
       await sayNeverLoaded(command.name, { durationMs, shimFolder });
     if (!speaks && options.summary === undefined) return exitCode;
     // A pool that has gone meanwhile changes nothing about how the program ended.
-    const last = await readLastReports(client, session, opened.admitted.length).catch(() => undefined);
+    const last = await readLastReports(client, handle, opened.admitted.length).catch(() => undefined);
     if (last === undefined) {
       if (options.summary !== undefined) say("farpool: no summary was written: the pool does not answer");
       return exitCode;

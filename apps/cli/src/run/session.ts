@@ -24,7 +24,7 @@ export interface SessionHandle {
   readonly connection: SessionConnection;
   /** Called once when the session ends without us: by an administrator, with its server. */
   onEnded(listener: (reason: EndReason | null, message: string | null) => void): void;
-  /** Gives the GPUs back. */
+  /** Gives the GPUs back, once. */
   end(): Promise<void>;
 }
 
@@ -65,13 +65,16 @@ export async function takeSession(
       session = await watch(client, session, { away, signal });
     }
     const connection = await client.call("connectSession", { params });
+    let isGivenBack = false;
     return {
       session,
       connection,
       onEnded: keeper.onEnded,
       async end() {
+        if (isGivenBack) return;
         released.abort();
         await client.call("endSession", { params, body: { reason: "finished" } }, { timeoutMs: 5_000 });
+        isGivenBack = true;
       },
     };
   } catch (error) {

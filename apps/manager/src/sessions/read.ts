@@ -49,7 +49,15 @@ export async function listSessions(db: Database, ended: number): Promise<Session
   return complete(db, [...alive, ...past]);
 }
 
-export async function readSessionDetail(db: Database, id: SessionId): Promise<SessionDetail> {
+/** One snapshot: the usage is that of the processes beside it. */
+export function readSessionDetail(db: Database, id: SessionId): Promise<SessionDetail> {
+  return db
+    .transaction()
+    .setIsolationLevel("repeatable read")
+    .execute((tx) => detailOf(tx, id));
+}
+
+async function detailOf(db: Database, id: SessionId): Promise<SessionDetail> {
   const session = await readSession(db, id);
   const events = await db
     .selectFrom("session_events")
