@@ -1,5 +1,6 @@
 //! What this process does while a stream waits for it: host functions, stream callbacks, and the bytes of copies
-//! whose source may still change. One service thread does it all, in the order in which streams get there.
+//! whose source may still change. One service thread does it all, in the order in which streams get there. It also
+//! reads for programs that look at memory which a copy will write, instead of asking CUDA.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use crate::client::Client;
 use crate::entry::Answer;
 use crate::graph::action::HostCall;
 use crate::rectangle::Copy3d;
-use crate::{report, state};
+use crate::{context, report, state};
 
 type HostFunction = unsafe extern "C" fn(*mut c_void);
 type StreamCallback = unsafe extern "C" fn(CUstream, CUresult, *mut c_void);
@@ -40,7 +41,8 @@ unsafe impl Send for Action {}
 /// Everything that was asked for and has not happened.
 #[derive(Debug, Default)]
 pub struct Actions {
-    table: Mutex<HashMap<u64, Action>>,
+    /// By token, with the index of the context whose stream gets there.
+    table: Mutex<HashMap<u64, (u32, Action)>>,
     service: OnceLock<bool>,
 }
 
@@ -54,39 +56,82 @@ pub fn is_running() -> bool {
 }
 
 impl Actions {
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Action>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, (u32, Action)>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Asks for `action`; `request` makes the request that holds the stream until it is done.
 pub fn ask(client: &'static Client, action: Action, request: impl FnOnce(u64) -> Answer) -> Answer {
-    let started = *client.actions.service.get_or_init(|| {
+    if !start(client) {
+        return Err(CUresult::OPERATING_SYSTEM);
+    }
+    let token = client.new_number();
+    client.actions.table().insert(token, (context::current_index(), action));
+    client.connection().expect_callback(token);
+    let asked = request(token);
+    if asked.is_err() {
+        client.actions.table().remove(&token);
+        client.connection().callback_done(token);
+    }
+    asked
+}
+
+/// Starts the service thread, once.
+pub fn start(client: &'static Client) -> bool {
+    *client.actions.service.get_or_init(|| {
         let spawned = crate::thread::spawn("farpool-service", move || serve(client));
         if let Err(error) = &spawned {
             report::once(&format!("the thread for host functions cannot be started: {error}"));
         }
         spawned.is_ok()
-    });
-    if !started {
-        return Err(CUresult::OPERATING_SYSTEM);
+    })
+}
+
+/// What streams of the context with this index will come to.
+pub fn asked_in(client: &Client, context: u32) -> Vec<u64> {
+    let table = client.actions.table();
+    let mut tokens: Vec<u64> =
+        table.iter().filter(|(_, (of, _))| *of == context).map(|(token, _)| *token).collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+/// Those of `tokens` that no stream will get to any more, as its context ended with `code`: host functions are not called
+/// then, stream callbacks are told the code.
+pub fn abandon(client: &Client, tokens: &[u64], code: CUresult) {
+    for token in client.connection().not_reached(tokens) {
+        let mut table = client.actions.table();
+        match table.get(&token) {
+            Some((_, Action::Stream(..))) => {
+                drop(table);
+                client.connection().call_back(token, code.0);
+            }
+            Some(_) => {
+                table.remove(&token);
+                drop(table);
+                client.connection().callback_done(token);
+            }
+            // The service thread is at it.
+            None => {}
+        }
     }
-    let token = client.new_number();
-    client.actions.table().insert(token, action);
-    client.connection().expect_callback();
-    let asked = request(token);
-    if asked.is_err() {
-        client.actions.table().remove(&token);
-        client.connection().callback_done();
+}
+
+/// After the context whose streams would have got to `tokens` was destroyed: returns when no function of the program's
+/// is running for it.
+pub fn context_gone(client: &Client, tokens: &[u64]) {
+    abandon(client, tokens, CUresult::CONTEXT_IS_DESTROYED);
+    if !is_running() {
+        client.connection().wait_for_callbacks(tokens);
     }
-    asked
 }
 
 fn serve(client: &'static Client) {
     while let Some(callback) = client.connection().next_callback() {
         let action = client.actions.table().remove(&callback.token);
         let gathered;
-        let data: &[u8] = match action {
+        let data: &[u8] = match action.map(|(_, action)| action) {
             Some(Action::Host(function, user)) => {
                 // SAFETY: the program gave both for this call.
                 in_callback(|| unsafe { function(user) });
@@ -119,7 +164,7 @@ fn serve(client: &'static Client) {
             |writer| writer.put_u64(callback.token),
             data,
         );
-        client.connection().callback_done();
+        client.connection().callback_done(callback.token);
         if done.is_err() || state::client().is_err() {
             return;
         }

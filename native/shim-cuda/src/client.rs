@@ -9,7 +9,7 @@ use wire::handle::{self, Handle, Stream};
 use wire::handshake::{Goodbye, Welcome};
 use wire::{CallId, Reader, Reply, Request, Writer};
 
-use crate::callback::Actions;
+use crate::callback::{self, Actions};
 use crate::capture::Captures;
 use crate::connection::{Connection, Destination, Loss, ReplyRecord};
 use crate::context::{self, Contexts};
@@ -25,6 +25,7 @@ use crate::remembered::Remembered;
 use crate::report;
 use crate::reserve;
 use crate::slab::{self, Slabs};
+use crate::state;
 use crate::stream::Streams;
 
 /// Everything this process knows about its worker.
@@ -35,6 +36,8 @@ pub struct Client {
     driver_version: i32,
     /// Whether calls that need not wait do so: each then answers its own error.
     is_strict: bool,
+    /// Whether launches wait for their streams (`CUDA_LAUNCH_BLOCKING=1`).
+    is_blocking: bool,
     lost: AtomicI32,
     /// The error of an earlier call that came with a reply whose own result was needed; 0 for none.
     late: AtomicI32,
@@ -72,6 +75,7 @@ impl Client {
             session_id,
             driver_version: welcome.driver_version.min(crate::connect::SHIM_DRIVER_VERSION),
             is_strict: std::env::var("FARPOOL_STRICT").is_ok_and(|value| value == "1"),
+            is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             lost: AtomicI32::new(0),
             late: AtomicI32::new(0),
             next_handle: AtomicU64::new(1),
@@ -95,6 +99,21 @@ impl Client {
         self.is_strict
     }
 
+    /// After a launch on `stream`, which was not captured: waits for the stream where the program's user asked for that
+    /// (`CUDA_LAUNCH_BLOCKING=1`), so that the launch answers what its kernel did wrong.
+    pub fn launched(&self, stream: Stream) -> Answer {
+        if self.is_blocking {
+            self.call(&wire::cuda::CuStreamSynchronize { hStream: stream })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether launches wait for their streams.
+    pub fn is_blocking(&self) -> bool {
+        self.is_blocking
+    }
+
     /// What `cuDriverGetVersion` answers.
     pub fn driver_version(&self) -> i32 {
         self.driver_version
@@ -111,6 +130,8 @@ impl Client {
     /// The memory must stay writable while [`Connection::has_downloads`] says so.
     pub unsafe fn download<'a, R: Request<'a>>(&self, request: &R, destination: Destination) -> Answer {
         let context = current()?;
+        // Somebody must read what arrives, also for a program that only looks at its memory.
+        state::client_if_any().map(callback::start);
         // SAFETY: the caller's promise.
         unsafe { self.connection.send_download(request, context, destination) }
             .map_err(|loss| self.lost(&loss))?;
@@ -165,10 +186,7 @@ impl Client {
     /// The sticky error of the current context, or of the process once its connection is lost.
     pub fn check(&self) -> Answer {
         for (context, code) in self.connection.timelines.take_failures() {
-            let code = CUresult(code);
-            if is_sticky(code) {
-                self.contexts.poison(context, code);
-            }
+            self.remember(context, CUresult(code));
         }
         self.check_connection()?;
         self.contexts.check_sticky()
@@ -357,7 +375,7 @@ impl Client {
                 self.note_late(deferred);
             }
             let code = CUresult(head.result);
-            self.remember(code);
+            self.remember(context::current_index(), code);
             return Err(code);
         }
         let late = self.late.swap(0, Ordering::Relaxed);
@@ -371,13 +389,14 @@ impl Client {
     /// Remembers and reports the error of a call that had returned.
     fn note_late(&self, deferred: DeferredError) {
         let code = CUresult(deferred.code);
-        self.remember(code);
+        self.remember(context::current_index(), code);
         report::once(&format!("{} failed after it had returned: {code}", deferred.call));
     }
 
-    fn remember(&self, code: CUresult) {
-        if is_sticky(code) {
-            self.contexts.poison_current(code);
+    /// Notes the error of a context if it is one that stays: its streams go no further.
+    fn remember(&self, context: u32, code: CUresult) {
+        if is_sticky(code) && self.contexts.poison(context, code) {
+            callback::abandon(self, &callback::asked_in(self, context), code);
         }
     }
 

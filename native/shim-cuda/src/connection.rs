@@ -6,7 +6,7 @@
 //! their order. Receiving: of the threads that wait for a reply one reads the socket for all of them.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -33,6 +33,16 @@ const RECEIVE_BYTES: usize = 64 << 10;
 
 /// How long a waiting thread looks for its answer before it sleeps: about what waking it costs.
 const PATIENCE: Duration = Duration::from_micros(50);
+
+/// How often the service thread looks after copies under way that nobody waits for.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+
+/// How long it waits for something to arrive while such a copy is under way.
+const ARRIVAL: Duration = Duration::from_millis(20);
+
+/// Looks without a copy under way after which it sleeps until it is woken: programs that copy in a loop need not wake it
+/// for each copy.
+const IDLE_LOOKS: u32 = 20;
 
 thread_local! {
     /// Number of the last record that this thread has sent.
@@ -147,6 +157,7 @@ pub struct Connection {
     sender_done: Condvar,
     incoming: Mutex<Incoming>,
     reply_arrived: Condvar,
+    service_wakes: Condvar,
     stream: Mutex<ReceiveBuffer>,
     lost: OnceLock<Loss>,
     /// How far the streams have got.
@@ -179,7 +190,9 @@ struct Incoming {
     /// What streams are waiting for this process to do, in order of arrival.
     callbacks: VecDeque<Callback>,
     /// Callbacks that were asked for and are not done.
-    outstanding: usize,
+    outstanding: HashSet<u64>,
+    /// The service thread sleeps until it is woken.
+    service_sleeps: bool,
 }
 
 /// A record from the worker.
@@ -219,6 +232,7 @@ impl Connection {
             sender_done: Condvar::new(),
             incoming: Mutex::default(),
             reply_arrived: Condvar::new(),
+            service_wakes: Condvar::new(),
             stream: Mutex::new(ReceiveBuffer { bytes: vec![0; RECEIVE_BYTES], start: 0, end: 0 }),
             lost: OnceLock::new(),
             timelines: Timelines::default(),
@@ -433,7 +447,7 @@ impl Connection {
             crate::output::print(text);
         }
         let mut incoming = lock(&self.incoming);
-        incoming.reading = false;
+        self.stop_reading(&mut incoming);
         match read {
             Ok(Arrived::Reply(number, reply)) => {
                 incoming.downloads.remove(&number);
@@ -441,7 +455,10 @@ impl Connection {
                     self.detached.note(detached.head);
                 }
             }
-            Ok(Arrived::Callback(callback)) => incoming.callbacks.push_back(callback),
+            Ok(Arrived::Callback(callback)) => {
+                incoming.callbacks.push_back(callback);
+                self.service_wakes.notify_one();
+            }
             Ok(Arrived::Fence(number)) => {
                 self.reached_fence.fetch_max(number, Ordering::Release);
             }
@@ -450,6 +467,14 @@ impl Connection {
         }
         self.reply_arrived.notify_all();
         incoming
+    }
+
+    /// Another thread may read from now on; while callbacks are awaited the service thread does.
+    fn stop_reading(&self, incoming: &mut Incoming) {
+        incoming.reading = false;
+        if !incoming.outstanding.is_empty() {
+            self.service_wakes.notify_one();
+        }
     }
 
     fn finished(&self, finished: &Finished) {
@@ -480,6 +505,9 @@ impl Connection {
             let mut incoming = lock(&self.incoming);
             incoming.pending.expect_detached(sequence, R::CALL, destination);
             incoming.downloads.insert(sequence, start..start + destination.extent());
+            if incoming.service_sleeps {
+                self.service_wakes.notify_one();
+            }
         }
         self.posted(request.stream(), context, sequence);
         self.let_leave(outgoing)?;
@@ -522,7 +550,7 @@ impl Connection {
             incoming.reading = true;
             drop(incoming);
             if !matches!(lock(&self.stream).has_arrived(&self.socket), Ok(true)) {
-                lock(&self.incoming).reading = false;
+                self.stop_reading(&mut lock(&self.incoming));
                 self.reply_arrived.notify_all();
                 return;
             }
@@ -543,25 +571,50 @@ impl Connection {
     }
 
     /// Notes that a callback was asked for; the service thread looks out for it from now on.
-    pub fn expect_callback(&self) {
-        lock(&self.incoming).outstanding += 1;
-        self.reply_arrived.notify_all();
+    pub fn expect_callback(&self, token: u64) {
+        lock(&self.incoming).outstanding.insert(token);
+        self.service_wakes.notify_one();
     }
 
     /// Whether callbacks were asked for that are not done.
     pub fn has_callbacks(&self) -> bool {
-        lock(&self.incoming).outstanding > 0
+        !lock(&self.incoming).outstanding.is_empty()
     }
 
     /// Notes that a callback was done, or will never come.
-    pub fn callback_done(&self) {
-        lock(&self.incoming).outstanding -= 1;
+    pub fn callback_done(&self, token: u64) {
+        lock(&self.incoming).outstanding.remove(&token);
+        self.reply_arrived.notify_all();
+    }
+
+    /// Those of `tokens` whose streams have not got there: the service thread has not been told of them.
+    pub fn not_reached(&self, tokens: &[u64]) -> Vec<u64> {
+        let incoming = lock(&self.incoming);
+        let has_arrived = |token: u64| incoming.callbacks.iter().any(|callback| callback.token == token);
+        tokens.iter().copied().filter(|token| !has_arrived(*token)).collect()
+    }
+
+    /// Hands a callback to the service thread whose stream ended with `code` before it got there.
+    pub fn call_back(&self, token: u64, code: i32) {
+        lock(&self.incoming).callbacks.push_back(Callback { token, code });
+        self.service_wakes.notify_one();
+    }
+
+    /// Waits until none of `tokens` is under way.
+    pub fn wait_for_callbacks(&self, tokens: &[u64]) {
+        let mut incoming = lock(&self.incoming);
+        while self.lost.get().is_none() && tokens.iter().any(|token| incoming.outstanding.contains(token)) {
+            incoming = wait(&self.reply_arrived, incoming);
+        }
     }
 
     /// The next thing that a stream waits for; `None` once the connection is lost. Called by the service thread
-    /// alone, which reads the socket itself when nobody else does.
+    /// alone, which reads the socket itself when nobody else does: at once while callbacks are awaited, else where a copy
+    /// is under way for a while, as a program may look at its memory instead of asking CUDA.
     pub fn next_callback(&self) -> Option<Callback> {
         let mut incoming = lock(&self.incoming);
+        let mut idle_looks = IDLE_LOOKS;
+        let mut seen = None;
         loop {
             if let Some(callback) = incoming.callbacks.pop_front() {
                 return Some(callback);
@@ -569,13 +622,40 @@ impl Connection {
             if self.lost.get().is_some() {
                 return None;
             }
-            if incoming.reading || incoming.outstanding == 0 {
-                incoming = wait(&self.reply_arrived, incoming);
+            if !incoming.reading && !incoming.outstanding.is_empty() {
+                incoming.reading = true;
+                drop(incoming);
+                incoming = self.read_for_all();
                 continue;
             }
-            incoming.reading = true;
-            drop(incoming);
-            incoming = self.read_for_all();
+            if incoming.downloads.is_empty() {
+                idle_looks += 1;
+            } else {
+                idle_looks = 0;
+            }
+            if idle_looks > IDLE_LOOKS {
+                incoming.service_sleeps = true;
+                incoming = wait(&self.service_wakes, incoming);
+                incoming.service_sleeps = false;
+                idle_looks = IDLE_LOOKS;
+                continue;
+            }
+            let is_old = seen.is_some_and(|number| incoming.downloads.contains_key(&number));
+            if is_old && !incoming.reading {
+                drop(incoming);
+                self.look();
+                if self.has_any_downloads() && !lock(&self.incoming).reading {
+                    self.socket.wait_for_arrival(ARRIVAL);
+                    self.look();
+                }
+                incoming = lock(&self.incoming);
+            }
+            seen = incoming.downloads.keys().next().copied();
+            incoming = self
+                .service_wakes
+                .wait_timeout(incoming, LOOK_AFTER)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -630,6 +710,7 @@ impl Connection {
         self.writer_wakes.notify_all();
         self.sender_done.notify_all();
         self.reply_arrived.notify_all();
+        self.service_wakes.notify_all();
     }
 
     fn check(&self) -> Result<(), Loss> {
@@ -702,7 +783,7 @@ impl Connection {
             incoming.reading = true;
         }
         let read = self.read_record();
-        lock(&self.incoming).reading = false;
+        self.stop_reading(&mut lock(&self.incoming));
         self.reply_arrived.notify_all();
         match read {
             Err(refused @ Loss::Refused { .. }) => Some(refused),

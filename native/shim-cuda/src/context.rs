@@ -111,21 +111,17 @@ impl Contexts {
         found.map_or(Ok(()), |(_, code)| Err(*code))
     }
 
-    /// Notes a sticky error of the thread's current context; the first one stays.
-    pub fn poison_current(&self, code: CUresult) {
-        if let Some(context) = current() {
-            self.table().poisoned.entry(context).or_insert(code);
-            self.any_poisoned.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes a sticky error of the context with this index, if it is alive; the first one stays.
-    pub fn poison(&self, index: u32, code: CUresult) {
+    /// Notes a sticky error of the context with this index, if it is alive; the first one stays. Answers whether this is
+    /// the first one.
+    pub fn poison(&self, index: u32, code: CUresult) -> bool {
         let mut table = self.table();
-        if let Some(context) = table.alive.keys().copied().find(|context| index_of(*context) == index) {
-            table.poisoned.entry(context).or_insert(code);
-            self.any_poisoned.store(true, Ordering::Relaxed);
-        }
+        let Some(context) = table.alive.keys().copied().find(|context| index_of(*context) == index) else {
+            return false;
+        };
+        self.any_poisoned.store(true, Ordering::Relaxed);
+        let is_first = !table.poisoned.contains_key(&context);
+        table.poisoned.entry(context).or_insert(code);
+        is_first
     }
 
     /// The state of `context`.

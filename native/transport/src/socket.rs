@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
 
@@ -171,6 +172,19 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits until something may have arrived, `time` at most.
+    pub fn wait_for_arrival(&self, time: Duration) {
+        /// With an emulated delay readiness says nothing, and somebody has to look.
+        const LOOK: Duration = Duration::from_millis(1);
+        if self.delay.is_some() {
+            std::thread::sleep(time.min(LOOK));
+            return;
+        }
+        let mut descriptors = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        // Whoever reads finds out what went wrong.
+        let _ = Timespec::try_from(time).map(|time| poll(&mut descriptors, Some(&time)));
     }
 
     /// Fills the whole buffer; an end before that is an error of kind `UnexpectedEof`.

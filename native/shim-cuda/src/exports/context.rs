@@ -6,6 +6,7 @@ use cuda_abi::{CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUre
 use wire::cuda;
 use wire::handle::{Context, Handle};
 
+use crate::callback;
 use crate::client::Client;
 use crate::context::{self, API_VERSION, ContextState};
 use crate::convert::{handle, opaque, out, write_if};
@@ -58,9 +59,12 @@ exports! {
         if context::current() == Some(context) {
             context::pop();
         }
+        let asked = callback::asked_in(client, crate::client::index_of(context));
         client.contexts.remove(context);
         client.forget_context(context);
-        outside(client, || client.call(&cuda::CuCtxDestroyV2 { context }))
+        let destroyed = outside(client, || client.call(&cuda::CuCtxDestroyV2 { context }));
+        callback::context_gone(client, &asked);
+        destroyed
     }
 
     fn cuCtxGetCurrent(pctx: *mut CUcontext) enter_local |_client| {

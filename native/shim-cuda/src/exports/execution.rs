@@ -128,7 +128,8 @@ exports! {
             shared_bytes: sharedMemBytes,
             stream: launch.stream,
             parameters: &parameters,
-        })
+        })?;
+        client.launched(launch.stream)
     }
 
     fn cuLaunchKernelEx(
@@ -166,7 +167,8 @@ exports! {
             parameters: &parameters,
         };
         // Attributes are checked by the driver, and CUDA reports a bad one at once.
-        client.call(&request)
+        client.call(&request)?;
+        client.launched(launch.stream)
     }
 }
 
@@ -184,6 +186,7 @@ unsafe fn launch_kernel(
 ) -> Answer {
     if extra.is_null()
         && !client.is_strict()
+        && !client.is_blocking()
         && !client.captures.any()
         // SAFETY: the caller's promise.
         && let Some(answer) = unsafe { prepared::launch_again(client, function, geometry, stream, values) }
@@ -208,6 +211,7 @@ unsafe fn launch_kernel(
         stream: launch.stream,
         parameters: &parameters,
     })?;
+    let on = launch.stream;
     prepared::remember(client, function, stream, launch, limits);
-    Ok(())
+    client.launched(on)
 }

@@ -5,7 +5,8 @@ use std::ffi::{c_int, c_uint};
 use cuda_abi::{CUcontext, CUdevice, CUresult};
 use wire::cuda;
 
-use crate::client::Client;
+use crate::callback;
+use crate::client::{Client, index_of};
 use crate::convert::{opaque, out, write_if};
 use crate::entry::Answer;
 use crate::exports::context::outside;
@@ -67,8 +68,12 @@ pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context
 /// Lets the worker destroy a primary context, and forgets what belonged to it.
 fn destroy(client: &Client, device: CUdevice, request: impl FnOnce(i32) -> Answer) -> Answer {
     let ordinal = client.devices.get(device)?.session_ordinal;
-    if let Some(context) = client.contexts.primary_context(client.devices.index(device)?) {
+    let context = client.contexts.primary_context(client.devices.index(device)?);
+    let asked = context.map_or_else(Vec::new, |context| callback::asked_in(client, index_of(context)));
+    if let Some(context) = context {
         client.forget_context(context);
     }
-    outside(client, || request(ordinal))
+    let destroyed = outside(client, || request(ordinal));
+    callback::context_gone(client, &asked);
+    destroyed
 }
