@@ -15,7 +15,8 @@ describe("where the shim's symbols come from", () => {
     ["cuEventRecord", "crate::generated::remoted::cuEventRecord"],
     ["cuEventRecord_ptsz", "crate::generated::variants::cuEventRecord_ptsz"],
     ["cuEventDestroy", "crate::generated::variants::cuEventDestroy"],
-    ["cuGraphLaunch_ptsz", "crate::generated::unsupported::cuGraphLaunch_ptsz"],
+    ["cuGraphLaunch_ptsz", "crate::generated::variants::cuGraphLaunch_ptsz"],
+    ["cuGraphicsMapResources_ptsz", "crate::generated::unsupported::cuGraphicsMapResources_ptsz"],
   ])("finds %s at %s", (symbol, path) => {
     expect(functionPath(shimLibrary(schema), schema, symbol)).toBe(path);
   });
