@@ -40,7 +40,7 @@ pub struct Touches {
 pub struct ParkedRecord {
     /// Its header.
     pub header: Header,
-    /// Its payload.
+    /// Its payload; without the data where these come on the bulk lane.
     pub payload: Vec<u8>,
     /// What it touches.
     pub touches: Touches,

@@ -68,6 +68,10 @@ pub struct Worker {
     pub later: Later,
     /// Whom the call under way answers, if anybody waits.
     pub reply_to: Option<ReplyTo>,
+    /// Pinned memory in which the data of the record under way lie, if they do.
+    pub pinned: Option<std::ops::Range<usize>>,
+    /// The stream that is copying from there.
+    pub pinned_reader: Option<CUstream>,
     uploads: VecDeque<Upload>,
     /// The client's objects.
     pub handles: Handles,
@@ -148,6 +152,8 @@ impl Worker {
             small: Vec::new(),
             later: Later::No,
             reply_to: None,
+            pinned: None,
+            pinned_reader: None,
             uploads: VecDeque::new(),
             handles: Handles::default(),
             memory,
