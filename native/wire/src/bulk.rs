@@ -4,7 +4,8 @@
 //! place among the others: a request's ends with the length of its data, a reply's with a [`Mark`]. The data follow on
 //! the bulk lane as one frame, which the record's number names.
 
-use crate::codec::{Reader, Writer};
+use crate::codec::{Reader, Request as _, Writer};
+use crate::cuda;
 use crate::error::WireError;
 use crate::record::{CallId, MAX_PAYLOAD};
 
@@ -14,6 +15,17 @@ pub const BULK_FROM: usize = 128 << 10;
 
 /// Bytes of a [`Frame`] on the wire.
 pub const FRAME_BYTES: usize = 16;
+
+/// Whether data of a request may take the lane: no later record depends on them but through their stream.
+pub fn takes_lane(call: CallId) -> bool {
+    [
+        <cuda::CuMemcpyHtoDV2<'_>>::CALL,
+        <cuda::CuMemcpyHtoDAsyncV2<'_>>::CALL,
+        <cuda::CuMemcpy3DAsyncV2<'_>>::CALL,
+        <cuda::FarpoolCallbackDone<'_>>::CALL,
+    ]
+    .contains(&call)
+}
 
 /// What stands before the data of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -386,14 +386,7 @@ impl Connection {
 
 /// Bytes of the data that a record names and the bulk lane brings.
 fn data_length(header: &Header, front: &[u8]) -> Result<usize, WireError> {
-    let takes_bulk = [
-        <wire::cuda::CuMemcpyHtoDV2<'_>>::CALL,
-        <wire::cuda::CuMemcpyHtoDAsyncV2<'_>>::CALL,
-        <wire::cuda::CuMemcpy3DAsyncV2<'_>>::CALL,
-        <wire::cuda::FarpoolCallbackDone<'_>>::CALL,
-    ];
-    // Of other calls the records behind them depend, and these do not wait for data.
-    if !takes_bulk.contains(&header.call) {
+    if !wire::bulk::takes_lane(header.call) {
         return Err(WireError::Unexpected { call: header.call, reason: "only copies take the bulk lane" });
     }
     let malformed = WireError::Malformed { call: header.call };

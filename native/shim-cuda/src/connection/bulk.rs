@@ -15,10 +15,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use session::ReplyHead;
 use transport::Socket;
-use wire::bulk::{BULK_FROM, FRAME_BYTES, Frame};
+use wire::bulk::{BULK_FROM, FRAME_BYTES, Frame, takes_lane};
 use wire::handle::Stream;
 use wire::preface::PREFACE_BYTES;
-use wire::{CallId, Request as _, WireError, Writer, cuda};
+use wire::{CallId, WireError, Writer};
 
 use super::receive_buffer::ReceiveBuffer;
 use super::receiving::Incoming;
@@ -114,21 +114,10 @@ impl Bulk {
     }
 }
 
-/// Whether data of a call may take the lane: no later record depends on them but through their stream.
-fn may_take_lane(call: CallId) -> bool {
-    [
-        <cuda::CuMemcpyHtoDV2<'_>>::CALL,
-        <cuda::CuMemcpyHtoDAsyncV2<'_>>::CALL,
-        <cuda::CuMemcpy3DAsyncV2<'_>>::CALL,
-        <cuda::FarpoolCallbackDone<'_>>::CALL,
-    ]
-    .contains(&call)
-}
-
 impl Connection {
     /// The lane for `length` bytes of data of `call`, if they should take it and the worker has it.
     pub(super) fn lane_for(&self, call: CallId, length: usize) -> Option<&Socket> {
-        if length < BULK_FROM || !may_take_lane(call) {
+        if length < BULK_FROM || !takes_lane(call) {
             return None;
         }
         self.want_lane();

@@ -11,7 +11,7 @@ mod service;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use session::ReplyHead;
@@ -68,6 +68,8 @@ pub struct Connection {
     pub detached: Detached,
     /// What was counted so far.
     pub counters: Counters,
+    /// Whether copies under way will write memory of the program, or callbacks are awaited: asked before every copy.
+    awaits_any: AtomicBool,
     /// The last fence that the worker has told to be reached.
     reached_fence: AtomicU64,
 }
@@ -100,6 +102,7 @@ impl Connection {
             timelines: Timelines::default(),
             detached: Detached::default(),
             counters: Counters::default(),
+            awaits_any: AtomicBool::new(false),
             reached_fence: AtomicU64::new(0),
         });
         let writer = Arc::clone(&connection);

@@ -119,7 +119,9 @@ impl Connection {
     /// Another thread may read from now on; while callbacks are awaited the service thread does.
     /// Stores a reply that is all there for its caller.
     pub(super) fn complete(&self, incoming: &mut Incoming, number: u64, reply: ReplyRecord) {
-        incoming.downloads.remove(&number);
+        if incoming.downloads.remove(&number).is_some() {
+            self.note_awaited(incoming);
+        }
         if let Some(detached) = incoming.pending.complete(number, reply) {
             self.detached.note(detached.head);
         }

@@ -218,6 +218,7 @@ impl Connection {
             let mut incoming = lock(&self.incoming);
             incoming.pending.expect_detached(sequence, R::CALL, destination);
             incoming.downloads.insert(sequence, start..start + destination.extent());
+            self.note_awaited(&incoming);
             if incoming.service_sleeps {
                 self.service_wakes.notify_one();
             }

@@ -1,10 +1,12 @@
 //! What the service thread does and is asked about: callbacks, and copies under way that nobody waits for.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wire::notice::Callback;
 
+use super::receiving::Incoming;
 use super::{Connection, lock, wait};
 
 /// How often the service thread looks after copies under way that nobody waits for.
@@ -18,6 +20,16 @@ const ARRIVAL: Duration = Duration::from_millis(20);
 const IDLE_LOOKS: u32 = 20;
 
 impl Connection {
+    /// Keeps [`Connection::awaits_any`] true to what is awaited; called whenever that has changed.
+    pub(super) fn note_awaited(&self, incoming: &Incoming) {
+        let any = !incoming.downloads.is_empty() || !incoming.outstanding.is_empty();
+        self.awaits_any.store(any, Ordering::Release);
+    }
+
+    fn awaits_any(&self) -> bool {
+        self.awaits_any.load(Ordering::Acquire)
+    }
+
     /// Waits a while for what is to arrive next.
     fn wait_for_arrival(&self) {
         let lane = self.bulk.socket().filter(|_| self.bulk.is_behind());
@@ -26,6 +38,9 @@ impl Connection {
 
     /// Whether copies under way will write into the `length` bytes at `start`.
     pub fn has_downloads(&self, start: usize, length: usize) -> bool {
+        if !self.awaits_any() {
+            return false;
+        }
         let incoming = lock(&self.incoming);
         let end = start.saturating_add(length);
         incoming.downloads.values().any(|range| range.start < end && start < range.end)
@@ -33,23 +48,29 @@ impl Connection {
 
     /// Whether any copies under way will write memory of this process.
     pub fn has_any_downloads(&self) -> bool {
-        !lock(&self.incoming).downloads.is_empty()
+        self.awaits_any() && !lock(&self.incoming).downloads.is_empty()
     }
 
     /// Notes that a callback was asked for; the service thread looks out for it from now on.
     pub fn expect_callback(&self, token: u64) {
-        lock(&self.incoming).outstanding.insert(token);
+        let mut incoming = lock(&self.incoming);
+        incoming.outstanding.insert(token);
+        self.note_awaited(&incoming);
+        drop(incoming);
         self.service_wakes.notify_one();
     }
 
     /// Whether callbacks were asked for that are not done.
     pub fn has_callbacks(&self) -> bool {
-        !lock(&self.incoming).outstanding.is_empty()
+        self.awaits_any() && !lock(&self.incoming).outstanding.is_empty()
     }
 
     /// Notes that a callback was done, or will never come.
     pub fn callback_done(&self, token: u64) {
-        lock(&self.incoming).outstanding.remove(&token);
+        let mut incoming = lock(&self.incoming);
+        incoming.outstanding.remove(&token);
+        self.note_awaited(&incoming);
+        drop(incoming);
         self.reply_arrived.notify_all();
     }
 
