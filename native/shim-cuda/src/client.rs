@@ -169,6 +169,9 @@ impl Client {
         }
         self.modules.forget_context(context);
         self.remembered.forget();
+        for stream in self.streams.of_context(context) {
+            self.connection.timelines.forget(stream);
+        }
         self.streams.forget_context(context);
         self.events.forget_context(context);
         self.connection.timelines.forget_context(context.index());

@@ -214,6 +214,34 @@ impl Worker {
         let Ok(stream) = stream_of(self, call, handle) else { return };
         let state = Arc::clone(self.stream_state(handle, stream));
         self.streams.used(&state, self.number);
+        self.count_work(&state);
+    }
+
+    /// Whether `stream`, on which the record under way puts work, takes it now. If not, the record must be tried again.
+    pub fn has_room(&mut self, call: CallId, stream: Option<Stream>) -> bool {
+        let Some(handle) = stream else { return true };
+        let Ok(stream) = stream_of(self, call, handle) else { return true };
+        let is_open = self.stream_state(handle, stream).gauge.is_open();
+        if !is_open {
+            self.later = Later::TryAgain;
+        }
+        is_open
+    }
+
+    /// Counts a piece of a stream's work, and puts a marker behind it when it is time for one.
+    pub fn count_work(&mut self, state: &Arc<StreamState>) {
+        if !state.gauge.takes() {
+            return;
+        }
+        match self.waits.mark(self.current, state.stream) {
+            Ok(event) => self.waits.push(
+                LaneKey::Stream(state.context, state.stream.0),
+                self.current,
+                Until::Own(event),
+                Then::Marker(Arc::clone(state), state.issued()),
+            ),
+            Err(_) => state.gauge.reached(),
+        }
     }
 
     /// The state of a stream in the current context.

@@ -12,6 +12,7 @@ use wire::record::{HEADER_BYTES, flags};
 use wire::{CallId, Header, Request as _, WireError};
 
 use super::{Connection, Destination, Loss, ReplyRecord, lock, wait};
+use crate::progress::Progress;
 
 /// What is awaited, and what has arrived.
 #[derive(Debug, Default)]
@@ -75,6 +76,27 @@ impl Connection {
             drop(incoming);
             incoming = self.read_for_all();
         }
+    }
+
+    /// Waits until `stream` takes more work: a driver makes its caller wait, too, when a stream has too much before it. What
+    /// the caller is about to send is not numbered yet, so that others go on meanwhile.
+    pub(super) fn wait_for_room(&self, progress: &Progress, call: CallId) -> Result<(), Loss> {
+        if progress.has_room() {
+            return Ok(());
+        }
+        self.count_wait(call);
+        let mut incoming = lock(&self.incoming);
+        while !progress.has_room() {
+            self.check()?;
+            if incoming.reading {
+                incoming = wait(&self.reply_arrived, incoming);
+                continue;
+            }
+            incoming.reading = true;
+            drop(incoming);
+            incoming = self.read_for_all();
+        }
+        Ok(())
     }
 
     /// Reads one record and hands it to whom it concerns. The caller has set `reading`.

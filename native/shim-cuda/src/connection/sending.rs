@@ -40,6 +40,7 @@ pub fn last_number() -> u64 {
 impl Connection {
     /// Sends a request that nobody waits for.
     pub fn post<'a, R: Request<'a>>(&self, request: &R, context: u32) -> Result<(), Loss> {
+        self.room_on(request.stream(), context, R::CALL)?;
         let mut outgoing = self.outgoing_with_room()?;
         let number =
             outgoing.with_buffer(|requests, buffer| requests.encode(buffer, request, false, context));
@@ -54,6 +55,7 @@ impl Connection {
         progress: &Progress,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Loss> {
+        self.wait_for_room(progress, <CuLaunchKernel<'_> as Request<'_>>::CALL)?;
         let mut outgoing = self.outgoing_with_room()?;
         let number = outgoing.with_buffer(|requests, buffer| {
             requests.encode_with(
@@ -68,6 +70,14 @@ impl Connection {
         });
         progress.put(number);
         self.let_leave(outgoing)
+    }
+
+    /// Waits until `stream`, if there is one, takes more work.
+    fn room_on(&self, stream: Option<Stream>, context: u32, call: CallId) -> Result<(), Loss> {
+        match stream {
+            Some(stream) => self.wait_for_room(&self.timelines.of(context, stream), call),
+            None => Ok(()),
+        }
     }
 
     /// Number of the last record that this process has sent.
@@ -116,6 +126,7 @@ impl Connection {
         data: &[u8],
         wants_reply: bool,
     ) -> Result<u64, Loss> {
+        self.room_on(stream, context, call)?;
         if let Some(lane) = self.lane_for(call, data.len()) {
             return self.send_on_lane(lane, call, (context, stream), head, data, wants_reply);
         }
@@ -207,6 +218,7 @@ impl Connection {
         context: u32,
         destination: Destination,
     ) -> Result<(), Loss> {
+        self.room_on(request.stream(), context, R::CALL)?;
         if destination.bytes() >= BULK_FROM {
             self.want_lane();
         }
