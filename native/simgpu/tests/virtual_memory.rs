@@ -130,9 +130,9 @@ fn mapping() {
     granules(&driver, PLACE, 4);
     assert_eq!(driver.free_bytes(), before - 4 * GRANULE);
     assert_eq!(driver.read(PLACE + 8), Ok(0xcdcd_cdcd), "fresh memory holds a pattern");
-    for index in 0..4 {
-        let at = PLACE + index * GRANULE as u64;
-        assert_eq!(driver.store(function, at, 7 + index as u32, LEGACY), CUresult::SUCCESS);
+    for index in 0..4u32 {
+        let at = PLACE + u64::from(index) * GRANULE as u64;
+        assert_eq!(driver.store(function, at, 7 + index, LEGACY), CUresult::SUCCESS);
     }
     let words = 2 * GRANULE / 4;
     let middle = PLACE + GRANULE as u64 + 4096;
@@ -145,7 +145,8 @@ fn mapping() {
 
     // What has a handle keeps its bytes while it is mapped nowhere.
     let mut handle = 0;
-    let place = std::ptr::without_provenance_mut::<c_void>(PLACE as usize);
+    let place = usize::try_from(PLACE).expect("64 bits");
+    let place = std::ptr::without_provenance_mut::<c_void>(place);
     let retained =
         call!(driver, cuMemRetainAllocationHandle, PFN_cuMemRetainAllocationHandle, &mut handle, place);
     assert_eq!(retained, CUresult::SUCCESS);

@@ -26,6 +26,7 @@ use crate::progress::Progress;
 use crate::staging::{Buffer, Staging};
 use crate::streams::StreamState;
 use crate::wake::Wake;
+use crate::window::{Chunk, Mapped};
 
 /// How long a lane without work lives on.
 const IDLE: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub enum LaneKey {
     Event(usize),
     /// A whole context.
     Context(u32),
+    /// Memory of the window.
+    Memory,
 }
 
 /// What is waited for.
@@ -58,6 +61,8 @@ pub enum Until {
     Watched(CUevent),
     /// All work of the current context.
     Context,
+    /// Nothing: it only takes a while.
+    Now,
 }
 
 /// What happens then.
@@ -87,6 +92,15 @@ pub enum Then {
     Free {
         /// Its address.
         address: u64,
+        /// The call.
+        call: CallId,
+    },
+    /// Memory of the window goes back.
+    GiveBack {
+        /// The window.
+        mapped: Arc<Mapped>,
+        /// What was taken out of it.
+        chunks: Vec<Chunk>,
         /// The call.
         call: CallId,
     },
@@ -289,6 +303,7 @@ impl Waits {
                 }
                 (Until::Context, LaneKey::Context(index)) if !self.has_frees() => context(index),
                 (Until::Context, _) => CUresult::NOT_READY,
+                (Until::Now, _) => CUresult::SUCCESS,
             };
             if code != CUresult::NOT_READY {
                 let fresh = self.fresh.remove(index);
@@ -325,7 +340,9 @@ impl Waits {
             lock(&self.shared.watched).entry(event.0).or_default().count += 1;
         }
         match then {
-            Then::Free { .. } | Then::Unload { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
+            Then::Free { .. } | Then::GiveBack { .. } | Then::Unload { .. } => {
+                self.shared.frees.fetch_add(1, Ordering::AcqRel)
+            }
             Then::Settle(_) => self.shared.settling.fetch_add(1, Ordering::AcqRel),
             _ => 0,
         };
@@ -455,6 +472,7 @@ impl Shared {
                         self.driver.cuEventSynchronize(event)
                     }
                     Until::Context => self.driver.cuCtxSynchronize(),
+                    Until::Now => CUresult::SUCCESS,
                 },
                 code => code,
             }
@@ -527,6 +545,13 @@ impl Shared {
                 match freed {
                     CUresult::SUCCESS => self.memory.freed(address),
                     failed => self.outbox.failed(call, failed.0),
+                }
+                self.frees.fetch_sub(1, Ordering::AcqRel);
+            }
+            Then::GiveBack { mapped, chunks, call } => {
+                let given = mapped.give_back(&chunks);
+                if !given.is_success() {
+                    self.outbox.failed(call, given.0);
                 }
                 self.frees.fetch_sub(1, Ordering::AcqRel);
             }

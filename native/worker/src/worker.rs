@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
 use wire::handle::{self, Handle as _, Stream};
-use wire::{CallId, WireError};
+use wire::{CallId, Request as _, WireError};
 
 use crate::assignment::Assignment;
 use crate::callbacks::Callbacks;
@@ -30,6 +30,7 @@ use crate::staging::{Buffer, Staging};
 use crate::streams::{StreamState, Streams};
 use crate::waits::{LaneKey, Then, Until, Waits};
 use crate::wake::Wake;
+use crate::window::Mapped;
 
 /// Stands for a current context that must be set anew.
 const UNKNOWN_CONTEXT: CUcontext = CUcontext(usize::MAX);
@@ -75,6 +76,8 @@ pub struct Worker {
     pub footprint: Footprint,
     /// Memory accounting.
     pub memory: Arc<Memory>,
+    /// Memory at addresses that the client chose.
+    pub mapped: Arc<Mapped>,
     /// Executable graphs.
     pub graphs: Graphs,
     /// Memory pools.
@@ -138,6 +141,7 @@ impl Worker {
         let callbacks = Arc::new(callbacks);
         Ok(Worker {
             footprint: Footprint::new(&driver),
+            mapped: Arc::new(Mapped::new(Arc::clone(&driver), Arc::clone(&memory))),
             driver,
             outbox,
             staging,
@@ -359,6 +363,19 @@ impl Worker {
         self.memory.freed_all(index);
         self.handles.forget_context(index);
         self.contexts.remove(&index);
+        self.mapped.disable_peers_of(index);
+        let chunks = self.mapped.take_context(index);
+        if self.contexts.is_empty() {
+            let _ = self.mapped.give_back(&chunks);
+        } else if !chunks.is_empty() {
+            // A driver that unmaps may wait for the work of other contexts.
+            let then = Then::GiveBack {
+                mapped: Arc::clone(&self.mapped),
+                chunks,
+                call: wire::cuda::FarpoolGiveBack::CALL,
+            };
+            self.waits.push(LaneKey::Memory, CUcontext::NULL, Until::Now, then);
+        }
         self.forget_current();
     }
 

@@ -57,19 +57,27 @@ pub fn cuMemGetInfo_v2(
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: both places are valid.
-    let code = unsafe { worker.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total) };
-    let (mut free, mut total) = (free as u64, total as u64);
-    if code.is_success()
-        && let Ok(device) = worker.current_device()
-        && let Some(limit) = worker.memory.limit(device)
-    {
-        free = free.min(limit.saturating_sub(worker.memory.used_by_session(device)));
-        total = total.min(limit);
-    }
+    let (code, (free, total)) = match memory_left(worker) {
+        Ok(left) => (CUresult::SUCCESS, left),
+        Err(code) => (code, (0, 0)),
+    };
     cuda::CuMemGetInfoV2Reply { free, total }.encode(reply);
     Ok(code)
+}
+
+/// Free and total bytes on the current device: for a slice, what is left of the session's limit.
+pub fn memory_left(worker: &Worker) -> Result<(u64, u64), CUresult> {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: both places are valid.
+    unsafe { worker.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total) }.into_result()?;
+    let (free, total) = (free as u64, total as u64);
+    let device = worker.current_device()?;
+    Ok(match worker.memory.limit(device) {
+        Some(limit) => {
+            (free.min(limit.saturating_sub(worker.memory.used_by_session(device))), total.min(limit))
+        }
+        None => (free, total),
+    })
 }
 
 /// A notice to the client when everything that was issued before is done, in all contexts: memory that it freed before

@@ -1,0 +1,66 @@
+// Fills the GPU with blocks, frees every second one, and takes as much in one block.
+//
+// A remote GPU could get wrong here: a driver's memory is never fragmented by large blocks, as it maps it in steps. Whoever
+// hands memory out in its place must give free parts back when one block is as large as all of them, and whatever
+// lies between them must stay as it is.
+#include "expect.h"
+
+#include <algorithm>
+#include <vector>
+
+__global__ void mark(unsigned *first, unsigned *last, unsigned value) {
+    *first = value;
+    *last = ~value;
+}
+
+static void verify(const unsigned *block, size_t words, unsigned value) {
+    unsigned first = 0, last = 0;
+    CHECK(cudaMemcpy(&first, block, sizeof first, cudaMemcpyDeviceToHost));
+    CHECK(cudaMemcpy(&last, block + words - 1, sizeof last, cudaMemcpyDeviceToHost));
+    EXPECT(first == value && last == ~value);
+}
+
+static void round(size_t bytes) {
+    const size_t words = bytes / sizeof(unsigned);
+    std::vector<unsigned *> blocks;
+    unsigned *block = nullptr;
+    cudaError_t answer;
+    while ((answer = cudaMalloc(&block, bytes)) == cudaSuccess) {
+        mark<<<1, 1>>>(block, block + words - 1, static_cast<unsigned>(blocks.size()));
+        CHECK(cudaGetLastError());
+        blocks.push_back(block);
+    }
+    EXPECT(answer == cudaErrorMemoryAllocation);
+    (void)cudaGetLastError();
+    EXPECT(blocks.size() > 20);
+    size_t freed = 0;
+    for (size_t i = 0; i < blocks.size(); i += 2, freed++) CHECK(cudaFree(blocks[i]));
+    unsigned *one = nullptr;
+    CHECK(cudaMalloc(&one, (freed - 1) * bytes));
+    mark<<<1, 1>>>(one, one + (freed - 1) * words - 1, 77);
+    verify(one, (freed - 1) * words, 77);
+    for (size_t i = 1; i < blocks.size(); i += 2) verify(blocks[i], words, static_cast<unsigned>(i));
+    unsigned *more = nullptr;
+    EXPECT(cudaMalloc(&more, 4 * bytes) == cudaErrorMemoryAllocation);
+    (void)cudaGetLastError();
+    CHECK(cudaFree(one));
+    for (size_t i = 1; i < blocks.size(); i += 2) CHECK(cudaFree(blocks[i]));
+}
+
+int main() {
+    size_t before = 0, after = 0, total = 0;
+    std::vector<void *> small(300);
+    for (void *&each : small) CHECK(cudaMalloc(&each, 3000));
+    CHECK(cudaMemGetInfo(&before, &total));
+    const size_t step = 2 << 20;
+    const size_t bytes = std::max(total / 100 / step, size_t{1}) * step;
+    round(bytes);
+    std::printf("blocks: half of them freed, as much taken in one\n");
+    round(bytes - step / 2);
+    std::printf("blocks that are not whole: the same\n");
+    for (void *each : small) CHECK(cudaFree(each));
+    CHECK(cudaMemGetInfo(&after, &total));
+    EXPECT(after >= before);
+    std::printf("PASSED\n");
+    return 0;
+}
