@@ -79,7 +79,7 @@ export const protocolCalls: readonly ProtocolCall[] = [
     request: { address: "u64", needed: "u64", wanted: "u64", chunk: "u64" },
     reply: { size: "u64" },
   },
-  // Gives whole pieces back. Nothing that the client has sent uses them any more.
+  // Gives whole pieces back, when everything that was queued before is done, in all contexts.
   { name: "farpoolGiveBack", id: 0x0024, request: { address: "u64", size: "u64" } },
   // The client has done what a callback asked for; pulls carry their bytes.
   { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },

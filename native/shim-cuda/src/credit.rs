@@ -24,8 +24,8 @@ const FIRST_SLAB: u64 = 32 << 20;
 /// No first slab is more than this part of the memory that the session has on the GPU…
 const FIRST_SHARE: u64 = 16;
 
-/// …and no other slab in the window holds more than this part of it, or than these bytes, beyond what is needed now…
-const AHEAD_SHARE: u64 = 16;
+/// …and no other slab in the window holds more than these bytes ahead of what is needed now, nor more than may be
+/// unused…
 const MOST_AHEAD: u64 = 512 << 20;
 
 /// …and without a window more than this part, unless the first one is.
@@ -36,10 +36,13 @@ const GROWTH: u64 = 2;
 
 /// Memory of a context that is not in use and is kept nevertheless: this part of the session's memory on the GPU, at most
 /// these bytes. It is enough for a program to free and allocate what it works with, over and over, without a wait, and
-/// little beside what the other processes of the session have. Freed memory that waits for the GPU is bounded by the same:
-/// beyond it an allocation waits, too, instead of taking more.
+/// little beside what the other processes of the session have.
 const KEPT_SHARE: u64 = 16;
 const MOST_KEPT: u64 = 1 << 30;
+
+/// When freed memory that waits for the GPU is this part of what is kept, an allocation for which there is no room waits,
+/// too, instead of taking more. So the memory that a loop of allocations and frees goes through is kept as a whole.
+const WAITING_SHARE: u64 = 2;
 
 /// Slabs are multiples of what a GPU's page tables map at once.
 const PAGE: u64 = 2 << 20;
@@ -86,23 +89,27 @@ pub fn allocate_of_pool(
 
 /// Frees a piece in the order of a stream: it is handed out again when all streams are where they are now.
 pub fn free_in_order(client: &Client, range: &Range) -> Answer {
-    if free_piece(client, range) { send_fence(client).map(drop) } else { Ok(()) }
+    if free_piece(client, range)? { send_fence(client).map(drop) } else { Ok(()) }
 }
 
-/// Notes that a piece is free; `true` when it is time for a fence.
-fn free_piece(client: &Client, range: &Range) -> bool {
+/// Notes that a piece is free; `true` when it is time for a fence. Where enough is unused already, it goes back.
+fn free_piece(client: &Client, range: &Range) -> Answer<bool> {
     let length = range.length.next_multiple_of(GRANULE);
     if let RangeKind::Piece(Some(pool)) = range.kind {
         client.pools.unused(pool, length);
     }
-    client.slabs.free(range.context, Piece { start: range.start, length })
+    let (fence, returned) = client.slabs.free(range.context, Piece { start: range.start, length });
+    if let Some(returned) = returned {
+        give_back(client, returned)?;
+    }
+    Ok(fence)
 }
 
 /// Frees what [`allocate`] gave; `range` is forgotten already.
 pub fn free(client: &Client, range: &Range) -> Answer {
     let mut fence = false;
     if matches!(range.kind, RangeKind::Piece(_)) {
-        fence = free_piece(client, range);
+        fence = free_piece(client, range)?;
     } else {
         give_back(client, (Piece { start: range.start, length: range.length }, Way::Whole))?;
     }
@@ -148,7 +155,7 @@ fn piece(client: &Client, context: Context, device: usize, length: u64) -> Answe
     if let Some(address) = client.slabs.take(context, length) {
         return Ok(Some(address));
     }
-    if client.slabs.state(context).1 >= kept(client, device)? {
+    if client.slabs.kept(context).1 >= kept(client, device)? / WAITING_SHARE {
         client.wait_for_fence(client.slabs.last_fence())?;
         collect(client)?;
         if let Some(address) = client.slabs.take(context, length) {
@@ -168,9 +175,10 @@ fn in_window(
     (context, device): (Context, usize),
     length: u64,
 ) -> Answer<Option<u64>> {
-    let (first, total) = (first_slab(client, device)?, total_memory(client, device)?);
-    let most = (total / AHEAD_SHARE).min(MOST_AHEAD).max(first);
-    let ahead = (client.slabs.state(context).0 * GROWTH).clamp(first, most);
+    let kept = kept(client, device)?;
+    let first = first_slab(client, device)?;
+    let ahead = (client.slabs.secured(context) * GROWTH).clamp(first, kept.min(MOST_AHEAD).max(first));
+    let ahead = ahead.min(kept.saturating_sub(client.slabs.kept(context).0));
     match secure_in(client, window, (context, device), length, ahead) {
         Err(CUresult::OUT_OF_MEMORY) => {}
         Ok(false) => return Ok(None),
@@ -234,7 +242,7 @@ fn chunk_of(needed: u64, page: u64) -> u64 {
 fn in_new_slab(client: &Client, (context, device): (Context, usize), length: u64) -> Answer<Option<u64>> {
     let (first, total) = (first_slab(client, device)?, total_memory(client, device)?);
     let largest = (total / LARGEST_SHARE).max(first);
-    let size = (client.slabs.state(context).0 + first).clamp(first, largest) / PAGE * PAGE;
+    let size = (client.slabs.secured(context) + first).clamp(first, largest) / PAGE * PAGE;
     match until_free_here(client, size, &|| ask(client, size)) {
         Ok(start) => {
             let slab = (Piece { start, length: size }, Way::Whole);

@@ -90,17 +90,27 @@ impl Slabs {
         room.add(slab, way);
     }
 
-    /// How many bytes `context` has in slabs, and how many freed ones of them wait for fences.
-    pub fn state(&self, context: Context) -> (u64, u64) {
-        self.table().rooms.get(&context).map_or((0, 0), |room| (room.secured(), room.fenced))
+    /// How many bytes `context` has in slabs.
+    pub fn secured(&self, context: Context) -> u64 {
+        self.table().rooms.get(&context).map_or(0, Room::secured)
     }
 
-    /// Notes a freed piece; `true` when it is time for a fence.
-    pub fn free(&self, context: Context, piece: Piece) -> bool {
+    /// How many of them are kept for it without being in use, and how many of these wait for fences.
+    pub fn kept(&self, context: Context) -> (u64, u64) {
+        self.table().rooms.get(&context).map_or((0, 0), |room| (room.kept(), room.waiting()))
+    }
+
+    /// Notes a freed piece. Answers whether it is time for a fence, and what of the piece goes back at once, behind the
+    /// work that may use it, because enough is unused already.
+    pub fn free(&self, context: Context, piece: Piece) -> (bool, Option<Returned>) {
         let mut table = self.table();
-        table.open.push((context, piece));
-        table.open_bytes += piece.length;
-        table.open_bytes >= FENCE_BYTES || table.open.len() >= FENCE_PIECES
+        let Some(room) = table.rooms.get_mut(&context) else { return (false, None) };
+        let (returned, rest) = room.free(piece);
+        for piece in rest.into_iter().filter(|piece| piece.length > 0) {
+            table.open.push((context, piece));
+            table.open_bytes += piece.length;
+        }
+        (table.open_bytes >= FENCE_BYTES || table.open.len() >= FENCE_PIECES, returned)
     }
 
     /// The number of the next fence, which covers everything freed so far. The fence must be sent afterwards.
@@ -110,11 +120,6 @@ impl Slabs {
         let number = table.last_fence;
         table.open_bytes = 0;
         let pieces = std::mem::take(&mut table.open);
-        for (context, piece) in &pieces {
-            if let Some(room) = table.rooms.get_mut(context) {
-                room.fenced += piece.length;
-            }
-        }
         if !pieces.is_empty() {
             table.fenced.push_back(Fenced { number, pieces });
         }
@@ -134,8 +139,7 @@ impl Slabs {
             let Some(fenced) = table.fenced.pop_front() else { break };
             for (context, piece) in fenced.pieces {
                 if let Some(room) = table.rooms.get_mut(&context) {
-                    room.fenced -= piece.length;
-                    room.insert_free(piece);
+                    room.reached(piece);
                     if !grown.contains(&context) {
                         grown.push(context);
                     }
@@ -164,13 +168,7 @@ impl Slabs {
     /// Bytes on `device` that a program may believe to be free.
     pub fn unused(&self, device: usize) -> u64 {
         let table = self.table();
-        let waiting = table
-            .open
-            .iter()
-            .filter(|(context, _)| table.rooms.get(context).is_some_and(|room| room.device == device));
-        let waiting: u64 = waiting.map(|(_, piece)| piece.length).sum();
-        let rooms = table.rooms.values().filter(|room| room.device == device);
-        waiting + rooms.map(|room| room.fenced + room.free_bytes()).sum::<u64>()
+        table.rooms.values().filter(|room| room.device == device).map(Room::unused).sum()
     }
 
     /// Forgets the slabs of a context that is being destroyed, and answers them.

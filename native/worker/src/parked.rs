@@ -78,7 +78,7 @@ impl Touches {
             context: of_whole_context(call),
             frees: [cuda::CuMemFreeV2::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
             wants_memory: wants_memory(call),
-            fence: call == cuda::FarpoolFence::CALL,
+            fence: [cuda::FarpoolFence::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use cuda_abi::{CUcontext, CUevent, CUlibrary, CUmodule, CUresult, CUstream};
 use driver::Driver;
-use wire::CallId;
+use wire::{CallId, Request as _};
 
 use crate::graphs::{Owed, Slot};
 use crate::memory::{Allocation, Memory};
@@ -95,15 +95,6 @@ pub enum Then {
         /// The call.
         call: CallId,
     },
-    /// Memory of the window goes back.
-    GiveBack {
-        /// The window.
-        mapped: Arc<Mapped>,
-        /// What was taken out of it.
-        chunks: Vec<Chunk>,
-        /// The call.
-        call: CallId,
-    },
     /// Code is unloaded that the GPU may have been running.
     Unload {
         /// Whose code.
@@ -122,18 +113,27 @@ pub enum Unit {
     Library(CUlibrary),
 }
 
-/// What the client is told when several waits have all ended.
+/// What happens when several waits have all ended.
+#[derive(Debug)]
+pub enum Behind {
+    /// The client is told, by the number that it gave.
+    Tell(u64),
+    /// Memory of the window goes back.
+    GiveBack(Arc<Mapped>, Vec<Chunk>),
+}
+
+/// Several waits.
 #[derive(Debug)]
 pub struct Fence {
-    number: u64,
+    behind: Behind,
     /// Waits that have not ended, and one for the thread that hands them over.
     left: AtomicUsize,
 }
 
 impl Fence {
     /// A fence that waits for [`Waits::pass`] only.
-    pub fn new(number: u64) -> Fence {
-        Fence { number, left: AtomicUsize::new(1) }
+    pub fn new(behind: Behind) -> Fence {
+        Fence { behind, left: AtomicUsize::new(1) }
     }
 
     /// The fence for one more wait.
@@ -340,9 +340,7 @@ impl Waits {
             lock(&self.shared.watched).entry(event.0).or_default().count += 1;
         }
         match then {
-            Then::Free { .. } | Then::GiveBack { .. } | Then::Unload { .. } => {
-                self.shared.frees.fetch_add(1, Ordering::AcqRel)
-            }
+            Then::Free { .. } | Then::Unload { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
             Then::Settle(_) => self.shared.settling.fetch_add(1, Ordering::AcqRel),
             _ => 0,
         };
@@ -400,6 +398,18 @@ impl Waits {
     /// Whether memory of pools is still to be freed: whoever gets none must wait for it.
     pub fn has_settling(&self) -> bool {
         self.shared.settling.load(Ordering::Acquire) > 0
+    }
+
+    /// A fence behind which memory of the window goes back; until then [`Waits::has_frees`]. Its waits go to lanes: a
+    /// driver that unmaps may wait for the GPU.
+    pub fn give_back(&self, mapped: &Arc<Mapped>, chunks: Vec<Chunk>) -> Arc<Fence> {
+        self.shared.frees.fetch_add(1, Ordering::AcqRel);
+        Arc::new(Fence::new(Behind::GiveBack(Arc::clone(mapped), chunks)))
+    }
+
+    /// Like [`Waits::pass`], in a lane.
+    pub fn pass_in_lane(&mut self, fence: Arc<Fence>) {
+        self.push(LaneKey::Memory, CUcontext::NULL, Until::Now, Then::Fence(fence));
     }
 
     /// Everything that `fence` waits for has been handed over.
@@ -548,13 +558,6 @@ impl Shared {
                 }
                 self.frees.fetch_sub(1, Ordering::AcqRel);
             }
-            Then::GiveBack { mapped, chunks, call } => {
-                let given = mapped.give_back(&chunks);
-                if !given.is_success() {
-                    self.outbox.failed(call, given.0);
-                }
-                self.frees.fetch_sub(1, Ordering::AcqRel);
-            }
             Then::Unload { unit, call } => {
                 // SAFETY: the unit is alive, and its handle was taken from the client when this was asked for.
                 let unloaded = unsafe {
@@ -576,10 +579,22 @@ impl Shared {
 
     /// One thing less for `fence` to wait for. The client takes what it says for the end of copies, too.
     fn pass(&self, fence: &Fence) {
-        if fence.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.send_finished();
-            let notice = wire::notice::Fence { number: fence.number };
-            self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
+        if fence.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        match &fence.behind {
+            Behind::Tell(number) => {
+                self.send_finished();
+                let notice = wire::notice::Fence { number: *number };
+                self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
+            }
+            Behind::GiveBack(mapped, chunks) => {
+                let given = mapped.give_back(chunks);
+                if !given.is_success() {
+                    self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, given.0);
+                }
+                self.frees.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 

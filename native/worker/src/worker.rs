@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
 use wire::handle::{self, Handle as _, Stream};
-use wire::{CallId, Request as _, WireError};
+use wire::{CallId, WireError};
 
 use crate::assignment::Assignment;
 use crate::callbacks::Callbacks;
@@ -368,13 +368,8 @@ impl Worker {
         if self.contexts.is_empty() {
             let _ = self.mapped.give_back(&chunks);
         } else if !chunks.is_empty() {
-            // A driver that unmaps may wait for the work of other contexts.
-            let then = Then::GiveBack {
-                mapped: Arc::clone(&self.mapped),
-                chunks,
-                call: wire::cuda::FarpoolGiveBack::CALL,
-            };
-            self.waits.push(LaneKey::Memory, CUcontext::NULL, Until::Now, then);
+            let fence = self.waits.give_back(&self.mapped, chunks);
+            self.waits.pass_in_lane(fence);
         }
         self.forget_current();
     }

@@ -21,13 +21,15 @@ pub struct Room {
     pub device: usize,
     /// Unused bytes beyond which memory goes back.
     pub keep: u64,
-    /// Freed bytes that wait for a fence which was sent.
-    pub fenced: u64,
     slabs: BTreeMap<u64, Slab>,
     free: BTreeMap<u64, u64>,
     /// The same as (bytes, first address), to find the smallest that fits.
     by_size: BTreeSet<(u64, u64)>,
     free_bytes: u64,
+    /// Those of them that can go back: whole chunks.
+    returnable: u64,
+    /// Freed bytes that wait for fences.
+    waiting: u64,
 }
 
 impl Room {
@@ -36,9 +38,44 @@ impl Room {
         self.slabs.values().map(|slab| slab.length).sum()
     }
 
-    /// Bytes that may be handed out.
-    pub fn free_bytes(&self) -> u64 {
-        self.free_bytes
+    /// Bytes that a program may believe to be free.
+    pub fn unused(&self) -> u64 {
+        self.free_bytes + self.waiting
+    }
+
+    /// Those of them that are kept for the program, and not only because something in use lies beside them.
+    pub fn kept(&self) -> u64 {
+        self.returnable + self.waiting
+    }
+
+    /// Those of them that wait for fences.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Takes a freed piece: what of it goes back at once, and what waits for a fence.
+    pub fn free(&mut self, piece: Piece) -> (Option<Returned>, [Piece; 2]) {
+        let whole = if self.kept() + piece.length > self.keep {
+            self.returnable(piece.start, piece.length, piece.length)
+        } else {
+            None
+        };
+        let whole = whole.filter(|(_, way)| *way != Way::Whole);
+        let end = piece.start + piece.length;
+        let (from, to) = whole.map_or((end, end), |(part, _)| (part.start, part.start + part.length));
+        if let Some((part, _)) = whole {
+            self.cut(part);
+        }
+        let rest =
+            [Piece { start: piece.start, length: from - piece.start }, Piece { start: to, length: end - to }];
+        self.waiting += rest[0].length + rest[1].length;
+        (whole, rest)
+    }
+
+    /// A piece has waited for its fence.
+    pub fn reached(&mut self, piece: Piece) {
+        self.waiting -= piece.length;
+        self.insert_free(piece);
     }
 
     /// All slabs.
@@ -101,7 +138,7 @@ impl Room {
     }
 
     /// Adds a free piece and joins it with its neighbours of the same slab.
-    pub fn insert_free(&mut self, piece: Piece) {
+    fn insert_free(&mut self, piece: Piece) {
         let (mut start, mut end) = (piece.start, piece.start + piece.length);
         let slab = self.slabs.range(..=start).next_back().map(|(start, slab)| (*start, start + slab.length));
         let (first, last) = slab.unwrap_or((start, end));
@@ -123,18 +160,18 @@ impl Room {
 
     /// Takes out what is more than [`Room::keep`] allows, and a quarter more, so that this does not happen at each free.
     pub fn give_back_excess(&mut self) -> Vec<Returned> {
-        if self.free_bytes > self.keep { self.give_back(self.keep / 4 * 3) } else { Vec::new() }
+        if self.returnable > self.keep { self.give_back(self.keep / 4 * 3) } else { Vec::new() }
     }
 
-    /// Takes free memory out until no more than `keep` bytes are left, or nothing that can go back.
+    /// Takes free memory out until no more than `keep` bytes are left that could go back.
     pub fn give_back(&mut self, keep: u64) -> Vec<Returned> {
         let mut given = Vec::new();
         let largest_first: Vec<(u64, u64)> = self.by_size.iter().rev().copied().collect();
         for (bytes, start) in largest_first {
-            if self.free_bytes <= keep {
+            if self.returnable <= keep {
                 break;
             }
-            let Some((part, way)) = self.returnable(start, bytes, self.free_bytes - keep) else { continue };
+            let Some((part, way)) = self.returnable(start, bytes, self.returnable - keep) else { continue };
             let part_end = part.start + part.length;
             self.remove_free(start, bytes);
             self.put_free(start, part.start - start);
@@ -179,6 +216,7 @@ impl Room {
             self.free.insert(start, bytes);
             self.by_size.insert((bytes, start));
             self.free_bytes += bytes;
+            self.returnable += self.returnable(start, bytes, bytes).map_or(0, |(part, _)| part.length);
         }
     }
 
@@ -186,6 +224,7 @@ impl Room {
         self.free.remove(&start);
         self.by_size.remove(&(bytes, start));
         self.free_bytes -= bytes;
+        self.returnable -= self.returnable(start, bytes, bytes).map_or(0, |(part, _)| part.length);
     }
 }
 
@@ -223,7 +262,7 @@ mod tests {
         free(&mut room, pieces[2], 2 * CHUNK);
         assert_eq!(room.take(3 * CHUNK), None);
         assert_eq!(ranges(&room.give_back(0)), [(0, 2), (4, 2)]);
-        assert_eq!((room.secured(), room.free_bytes()), (4 * CHUNK, 0));
+        assert_eq!((room.secured(), room.unused()), (4 * CHUNK, 0));
         free(&mut room, pieces[1], 2 * CHUNK);
         free(&mut room, pieces[3], 2 * CHUNK);
         assert_eq!(room.take(3 * CHUNK), None, "the slabs are apart now");
@@ -237,7 +276,7 @@ mod tests {
         let small = room.take(512);
         assert_eq!(small, Some(START));
         assert_eq!(ranges(&room.give_back(0)), [(1, 3)]);
-        assert_eq!(room.free_bytes(), CHUNK - 512);
+        assert_eq!(room.unused(), CHUNK - 512);
         free(&mut room, START, 512);
         assert_eq!(ranges(&room.give_back(0)), [(0, 1)]);
     }
@@ -260,6 +299,27 @@ mod tests {
         assert_eq!(ranges(&room.give_back_excess()), [(3, 5)], "a quarter more than must");
         assert_eq!(room.give_back_excess(), []);
         assert_eq!(room.take(3 * CHUNK), Some(START));
+    }
+
+    #[test]
+    fn what_is_freed_beyond_what_is_kept_goes_back_at_once() {
+        let mut room = fine(8);
+        let small = room.take(512).expect("room");
+        let large = room.take(5 * CHUNK + 512).expect("room");
+        room.keep = 2 * CHUNK;
+        let (returned, rest) = room.free(Piece { start: large, length: 5 * CHUNK + 512 });
+        assert_eq!(ranges(&Vec::from_iter(returned)), [(1, 5)]);
+        assert_eq!(
+            rest.map(|piece| piece.length),
+            [0, 512],
+            "the tail shares a chunk with what is behind it"
+        );
+        assert_eq!(room.waiting(), 512);
+        room.reached(rest[1]);
+        let (returned, rest) = room.free(Piece { start: small, length: 512 });
+        assert_eq!((returned, rest[0].length), (None, 512));
+        room.reached(rest[0]);
+        assert_eq!(room.unused(), 3 * CHUNK);
     }
 
     #[test]

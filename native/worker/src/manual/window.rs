@@ -1,14 +1,12 @@
 //! Memory in the window of addresses, inside the session's limit, and access of contexts to each other's memory.
 
-use std::sync::Arc;
-
 use cuda_abi::{CUcontext, CUresult};
 use wire::handshake::Window;
 use wire::{Reply as _, Request as _, Writer, cuda};
 
-use super::{Answer, memory_left};
+use super::{Answer, fence_context, memory_left};
+use crate::handles::HandleError;
 use crate::snapshot;
-use crate::waits::{LaneKey, Then, Until};
 use crate::window::Wish;
 use crate::worker::{Later, Worker, address};
 
@@ -75,8 +73,8 @@ fn secure(worker: &mut Worker, wish: &Wish, size: u64, device: usize) -> CUresul
     }
 }
 
-/// Gives memory back that the client knows to be out of use. A driver that unmaps may wait for the GPU, which is a lane's
-/// affair; whoever wants memory meanwhile waits for that.
+/// Gives memory back when everything that was issued before is done, in all contexts. Whoever wants memory meanwhile waits
+/// for that.
 pub fn farpoolGiveBack(
     worker: &mut Worker,
     request: cuda::FarpoolGiveBack,
@@ -88,9 +86,16 @@ pub fn farpoolGiveBack(
     if !worker.waits.has_frees() && worker.context_indices() == [worker.context] && worker.is_all_idle() {
         return Ok(worker.mapped.give_back(&chunks));
     }
-    let mapped = Arc::clone(&worker.mapped);
-    let then = Then::GiveBack { mapped, chunks, call: cuda::FarpoolGiveBack::CALL };
-    worker.waits.push(LaneKey::Memory, worker.current(), Until::Now, then);
+    let fence = worker.waits.give_back(&worker.mapped, chunks);
+    for context in worker.context_indices() {
+        worker
+            .in_context(cuda::FarpoolGiveBack::CALL, context, |worker| {
+                fence_context(worker, &fence, false);
+                Ok(CUresult::SUCCESS)
+            })
+            .map_err(HandleError::Wire)?;
+    }
+    worker.waits.pass_in_lane(fence);
     Ok(CUresult::SUCCESS)
 }
 
