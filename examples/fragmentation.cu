@@ -13,11 +13,15 @@ __global__ void mark(unsigned *first, unsigned *last, unsigned value) {
     *last = ~value;
 }
 
+__global__ void compare(const unsigned *first, const unsigned *last, unsigned value, unsigned *wrong) {
+    if (*first != value || *last != ~value) atomicAdd(wrong, 1);
+}
+
+static unsigned *wrong;
+
 static void verify(const unsigned *block, size_t words, unsigned value) {
-    unsigned first = 0, last = 0;
-    CHECK(cudaMemcpy(&first, block, sizeof first, cudaMemcpyDeviceToHost));
-    CHECK(cudaMemcpy(&last, block + words - 1, sizeof last, cudaMemcpyDeviceToHost));
-    EXPECT(first == value && last == ~value);
+    compare<<<1, 1>>>(block, block + words - 1, value, wrong);
+    CHECK(cudaGetLastError());
 }
 
 static void round(size_t bytes) {
@@ -40,6 +44,9 @@ static void round(size_t bytes) {
     mark<<<1, 1>>>(one, one + (freed - 1) * words - 1, 77);
     verify(one, (freed - 1) * words, 77);
     for (size_t i = 1; i < blocks.size(); i += 2) verify(blocks[i], words, static_cast<unsigned>(i));
+    unsigned found = 1;
+    CHECK(cudaMemcpy(&found, wrong, sizeof found, cudaMemcpyDeviceToHost));
+    EXPECT(found == 0);
     CHECK(cudaFree(one));
     for (size_t i = 1; i < blocks.size(); i += 2) CHECK(cudaFree(blocks[i]));
 }
@@ -48,6 +55,8 @@ int main() {
     size_t before = 0, after = 0, total = 0;
     std::vector<void *> small(300);
     for (void *&each : small) CHECK(cudaMalloc(&each, 3000));
+    CHECK(cudaMalloc(&wrong, sizeof *wrong));
+    CHECK(cudaMemset(wrong, 0, sizeof *wrong));
     CHECK(cudaMemGetInfo(&before, &total));
     const size_t step = 2 << 20;
     const size_t bytes = std::max(total / 100 / step, size_t{1}) * step;
