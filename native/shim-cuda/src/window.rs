@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use wire::handshake::{self, SHORTEST_WINDOW};
 
 /// Places for a window, best first. Linux maps programs, libraries, heaps and stacks elsewhere, and so do the address and
-/// memory sanitizers and the collectors of Java and Go; the last one is free in programs with the thread sanitizer.
-const PLACES: [u64; 4] = [0x4000_0000_0000, 0x6800_0000_0000, 0x5100_0000_0000, 0x7a00_0000_0000];
+/// memory sanitizers and the collectors of Java and Go; the last one has some room in programs with the thread sanitizer.
+const PLACES: [u64; 4] = [0x4000_0000_0000, 0x6800_0000_0000, 0x5100_0000_0000, 0x7e80_0000_0000];
 
 /// Lengths that are tried, the longest first: several times the memory of a server full of the largest GPUs.
 const LENGTHS: [u64; 5] = [4 << 40, 1 << 40, 256 << 30, 64 << 30, SHORTEST_WINDOW];
@@ -56,22 +57,21 @@ fn address_limit() -> Option<u64> {
 impl Reservation {
     fn take(start: u64, length: u64) -> Option<Reservation> {
         let (address, bytes) = pointer(start, length)?;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
-        // SAFETY: MAP_FIXED_NOREPLACE never replaces a mapping; the new one is inaccessible and costs no memory.
-        let mapped = unsafe { libc::mmap(address, bytes, libc::PROT_NONE, flags, -1, 0) };
-        if mapped == libc::MAP_FAILED {
-            return None;
-        }
-        // SAFETY: the mapping was made just now and nobody knows it.
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+        // These are system calls, not calls of the C library: the thread sanitizer, which stands before those, moves
+        // what it does not expect to address 0.
+        // SAFETY: FIXED_NOREPLACE never replaces a mapping; the new one is inaccessible and costs no memory. It was made
+        // just now and nobody knows it.
         unsafe {
+            let mapped = mmap_anonymous(address, bytes, ProtFlags::empty(), flags).ok()?;
             if mapped != address {
-                // An old kernel, or a sanitizer, takes the address as a hint.
-                libc::munmap(mapped, bytes);
+                // A kernel before 4.17 takes the address as a hint.
+                let _ = munmap(mapped, bytes);
                 return None;
             }
             // A child has no use for it, and nothing lies there that a core file could hold.
-            libc::madvise(mapped, bytes, libc::MADV_DONTFORK);
-            libc::madvise(mapped, bytes, libc::MADV_DONTDUMP);
+            let _ = madvise(mapped, bytes, Advice::LinuxDontFork);
+            let _ = madvise(mapped, bytes, Advice::LinuxDontDump);
         }
         Some(Reservation { start, length })
     }
@@ -112,7 +112,7 @@ fn pointer(start: u64, length: u64) -> Option<(*mut c_void, usize)> {
 fn unmap(start: u64, length: u64) {
     if let Some((address, bytes)) = pointer(start, length).filter(|(_, bytes)| *bytes > 0) {
         // SAFETY: the range is a part of a reservation that ends here; nothing else lies there.
-        unsafe { libc::munmap(address, bytes) };
+        let _ = unsafe { munmap(address, bytes) };
     }
 }
 

@@ -37,7 +37,11 @@ pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &
         Err(code) => return Ok(code),
     };
     let mut code = CUresult::OUT_OF_MEMORY;
-    for size in [possible, needed] {
+    for (size, is_last) in [(possible, false), (needed, true)] {
+        if is_last {
+            // Pools may keep what nobody uses.
+            worker.pools.trim(device, &worker.memory);
+        }
         code = secure(worker, &wish, size, device);
         if code.is_success() {
             cuda::FarpoolSecureReply { size }.encode(reply);
@@ -56,12 +60,7 @@ pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &
 }
 
 fn secure(worker: &mut Worker, wish: &Wish, size: u64, device: usize) -> CUresult {
-    let reserved = worker.memory.reserve(device, size).or_else(|_| {
-        // Pools may keep what nobody uses.
-        worker.pools.trim(device, &worker.memory);
-        worker.memory.reserve(device, size)
-    });
-    if let Err(code) = reserved {
+    if let Err(code) = worker.memory.reserve(device, size) {
         return code;
     }
     match worker.mapped.map(wish, size, device, worker.context) {
