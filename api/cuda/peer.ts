@@ -1,11 +1,9 @@
 import { input, local, manual, noun, output, unsupported, type Noun } from "../model.ts";
 
 export const peer: Noun = noun("peer", [
-  manual(
-    "cuCtxDisablePeerAccess",
-    { id: 0x0500, since: 4000, wire: { request: { peer: "Context" } } },
-    [input("peerContext", "CUcontext")],
-  ),
+  manual("cuCtxDisablePeerAccess", { id: 0x0500, since: 4000, wire: { request: { peer: "Context" } } }, [
+    input("peerContext", "CUcontext"),
+  ]),
   manual(
     "cuCtxEnablePeerAccess",
     { id: 0x0501, since: 4000, wire: { request: { peer: "Context", flags: "u32" } } },

@@ -42,15 +42,18 @@ describe.each(Object.entries(pools))("%s", (_, of) => {
     await of().expectNothingHeld();
   });
 
-  it.each([{}, { FARPOOL_STRICT: "1" }])("memory goes from process to process of a session: %o", async (environment) => {
-    const words = [example("shared-memory-limit")];
-    const direct = await runDirectly(words);
-    expect(direct).toMatchObject({ status: 0, stderr: "" });
+  it.each([{}, { FARPOOL_STRICT: "1" }])(
+    "memory goes from process to process of a session: %o",
+    async (environment) => {
+      const words = [example("shared-memory-limit")];
+      const direct = await runDirectly(words);
+      expect(direct).toMatchObject({ status: 0, stderr: "" });
 
-    const pooled = await of().farpool(["run", "-n", "1", "-m", "1024", "--", ...words], { environment });
-    expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
-    await of().expectNothingHeld();
-  });
+      const pooled = await of().farpool(["run", "-n", "1", "-m", "1024", "--", ...words], { environment });
+      expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
+      await of().expectNothingHeld();
+    },
+  );
 
   it("contexts give everything back", async () => {
     const words = [example("context-memory")];
@@ -89,7 +92,9 @@ describe("what is said", () => {
   it("is nothing where there is a window", async () => {
     const log = logFile();
     const environment = { FARPOOL_LOG: log };
-    expect(await pool.farpool(["run", "-n", "1", "--", example("vector-add")], { environment })).toMatchObject({
+    expect(
+      await pool.farpool(["run", "-n", "1", "--", example("vector-add")], { environment }),
+    ).toMatchObject({
       status: 0,
     });
     expect(() => readFileSync(log, "utf8")).toThrow("ENOENT");

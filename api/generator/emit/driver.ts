@@ -23,8 +23,7 @@ export function emitDriver(schema: Schema): RustFile {
     allow: [...VENDOR_NAMES, "missing_docs", "clippy::missing_safety_doc", "clippy::too_many_arguments"],
   });
   const calls = schema.calls.filter(
-    (call) =>
-      (call.class !== "unsupported" && call.alias === undefined) || FOR_THE_WORKER.has(call.symbol),
+    (call) => (call.class !== "unsupported" && call.alias === undefined) || FOR_THE_WORKER.has(call.symbol),
   );
   file.print(
     "use std::ffi::{c_char, c_void};",
