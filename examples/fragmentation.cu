@@ -57,6 +57,11 @@ int main() {
     for (void *&each : small) CHECK(cudaMalloc(&each, 3000));
     CHECK(cudaMalloc(&wrong, sizeof *wrong));
     CHECK(cudaMemset(wrong, 0, sizeof *wrong));
+    // Kernels take memory, too, when they are first used.
+    mark<<<1, 1>>>(static_cast<unsigned *>(small[0]), static_cast<unsigned *>(small[1]), 1);
+    verify(static_cast<unsigned *>(small[0]), 1, 1);
+    CHECK(cudaMemset(wrong, 0, sizeof *wrong));
+    CHECK(cudaDeviceSynchronize());
     CHECK(cudaMemGetInfo(&before, &total));
     const size_t step = 2 << 20;
     const size_t bytes = std::max(total / 100 / step, size_t{1}) * step;

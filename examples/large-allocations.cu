@@ -20,6 +20,11 @@ __global__ void compare(const unsigned *block, size_t words, unsigned value, uns
     if (block[sample(threadIdx.x, words)] != value + threadIdx.x) atomicAdd(wrong, 1);
 }
 
+// Keeps the GPU busy, so that what is queued behind it has not begun when the next calls are made.
+__global__ void hold(unsigned turns, const volatile unsigned *zero) {
+    for (unsigned i = 0; i < turns;) i += 1 + *zero;
+}
+
 struct Block {
     unsigned *address;
     size_t words;
@@ -69,6 +74,8 @@ int main() {
     nothingWrong("200 large blocks");
     std::sort(blocks.begin(), blocks.end(), [](const Block &a, const Block &b) { return a.address < b.address; });
     for (size_t i = 1; i < blocks.size(); i++) EXPECT(blocks[i - 1].address + blocks[i - 1].words <= blocks[i].address);
+    hold<<<1, 1>>>(20000, wrong);
+    CHECK(cudaGetLastError());
     for (const Block &block : blocks) release(block);
     nothingWrong("freed");
 

@@ -9,11 +9,17 @@ import { type Pool, example, runDirectly, startPool } from "./kit/pool.ts";
 let pool: Pool;
 /** Its GPUs map no memory: the driver chooses the addresses. */
 let withoutWindow: Pool;
+/** Its GPUs do not wait for their work before they unmap or free memory. */
+let careless: Pool;
 beforeAll(async () => {
-  [pool, withoutWindow] = await Promise.all([startPool(2), startPool(2, { FARPOOL_SIMGPU_VMM: "0" })]);
+  [pool, withoutWindow, careless] = await Promise.all([
+    startPool(2),
+    startPool(2, { FARPOOL_SIMGPU_VMM: "0" }),
+    startPool(1, { FARPOOL_SIMGPU_UNKIND: "launch-limit,pageable-waits,host-functions,pattern" }),
+  ]);
 });
 afterAll(async () => {
-  await Promise.all([pool.stop(), withoutWindow.stop()]);
+  await Promise.all([pool.stop(), withoutWindow.stop(), careless.stop()]);
 });
 
 const pools = {
@@ -70,6 +76,17 @@ describe.each(Object.entries(pools))("%s", (_, of) => {
     expect(run).toMatchObject({ status: 0, stderr: "" });
     expect(run.stdout).toMatch(/PASSED\n$/);
   });
+});
+
+describe("a driver that does not wait when it unmaps", () => {
+  it.each(["large-allocations", "fragmentation", "context-memory"])(
+    "is told to late enough by %s",
+    async (name) => {
+      const run = await careless.farpool(["run", "-n", "1", "--", example(name)]);
+      expect(run).toMatchObject({ status: 0, stderr: "" });
+      expect(run.stdout).toMatch(/PASSED\n$/);
+    },
+  );
 });
 
 describe("a limit on addresses", () => {
