@@ -65,6 +65,22 @@ export const protocolCalls: readonly ProtocolCall[] = [
   },
   // A notice with this number comes back when everything that was queued before is done, in all contexts.
   { name: "farpoolFence", id: 0x0020, request: { number: "u64" } },
+  // Another place for the window of addresses, where the one in the hello was refused; lengths are 0 for none.
+  {
+    name: "farpoolWindow",
+    id: 0x0022,
+    request: { start: "u64", length: "u64" },
+    reply: { start: "u64", length: "u64", granularity: "u64" },
+  },
+  // Memory for addresses of the window, in pieces of `chunk` bytes: `wanted` bytes, or less, but not less than `needed`.
+  {
+    name: "farpoolSecure",
+    id: 0x0023,
+    request: { address: "u64", needed: "u64", wanted: "u64", chunk: "u64" },
+    reply: { size: "u64" },
+  },
+  // Gives whole pieces back, when everything that was queued before is done, in all contexts.
+  { name: "farpoolGiveBack", id: 0x0024, request: { address: "u64", size: "u64" } },
   // The client has done what a callback asked for; pulls carry their bytes.
   { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },
   // The pool that a program knows as a device's default pool.

@@ -1,11 +1,14 @@
-import { input, local, noun, output, unsupported, waiting, type Noun } from "../model.ts";
+import { input, local, manual, noun, output, unsupported, type Noun } from "../model.ts";
 
 export const peer: Noun = noun("peer", [
-  waiting("cuCtxDisablePeerAccess", { id: 0x0500, since: 4000 }, [input("peerContext", "CUcontext")]),
-  waiting("cuCtxEnablePeerAccess", { id: 0x0501, since: 4000 }, [
+  manual("cuCtxDisablePeerAccess", { id: 0x0500, since: 4000, wire: { request: { peer: "Context" } } }, [
     input("peerContext", "CUcontext"),
-    input("Flags", "unsigned int"),
   ]),
+  manual(
+    "cuCtxEnablePeerAccess",
+    { id: 0x0501, since: 4000, wire: { request: { peer: "Context", flags: "u32" } } },
+    [input("peerContext", "CUcontext"), input("Flags", "unsigned int")],
+  ),
   local("cuDeviceCanAccessPeer", { id: 0x0502, since: 4000 }, [
     output("canAccessPeer", "int *"),
     input("dev", "CUdevice"),

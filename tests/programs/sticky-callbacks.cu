@@ -21,7 +21,7 @@ int main() {
     std::printf("called: %d, told: %s\n", called.load(), cudaGetErrorName(static_cast<cudaError_t>(told.load())));
     for (int i = 0; i < 20; i++) {
         int *memory;
-        CHECK(cudaMalloc(&memory, 64 << 20));
+        CHECK(cudaMalloc(&memory, 4 << 20));
         CHECK(cudaFree(memory));
     }
     work();

@@ -4,13 +4,27 @@ import { RustFile, VENDOR_NAMES } from "../rust-file.ts";
 import type { Schema } from "../schema.ts";
 import { rustName, rustParameters } from "./abi-signatures.ts";
 
+/** Calls that programs do not have, and that the worker makes for their memory. */
+const FOR_THE_WORKER: ReadonlySet<string> = new Set([
+  "cuMemAddressFree",
+  "cuMemAddressReserve",
+  "cuMemCreate",
+  "cuMemGetAllocationGranularity",
+  "cuMemMap",
+  "cuMemRelease",
+  "cuMemSetAccess",
+  "cuMemUnmap",
+]);
+
 export function emitDriver(schema: Schema): RustFile {
   const file = new RustFile("native/driver/src/generated/functions.rs", {
     emitter: "driver.ts",
     doc: "One method per call that the worker uses.",
     allow: [...VENDOR_NAMES, "missing_docs", "clippy::missing_safety_doc", "clippy::too_many_arguments"],
   });
-  const calls = schema.calls.filter((call) => call.class !== "unsupported" && call.alias === undefined);
+  const calls = schema.calls.filter(
+    (call) => (call.class !== "unsupported" && call.alias === undefined) || FOR_THE_WORKER.has(call.symbol),
+  );
   file.print(
     "use std::ffi::{c_char, c_void};",
     "",

@@ -13,6 +13,7 @@ use crate::callback::{self, Actions};
 use crate::capture::Captures;
 use crate::connection::{Connection, Destination, Loss, ReplyRecord};
 use crate::context::{self, Contexts};
+use crate::credit;
 use crate::device::Devices;
 use crate::entry::Answer;
 use crate::event::Events;
@@ -23,10 +24,10 @@ use crate::prepared;
 use crate::progress::Progress;
 use crate::remembered::Remembered;
 use crate::report;
-use crate::reserve;
-use crate::slab::{self, Slabs};
+use crate::slab::{self, Piece, Slabs};
 use crate::state;
 use crate::stream::Streams;
+use crate::window::Window;
 
 /// Everything this process knows about its worker.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct Client {
     pub contexts: Contexts,
     /// Device and host memory, by address.
     pub ranges: Ranges,
+    /// Addresses that this process and the worker agree on.
+    pub window: Option<Window>,
     /// Memory that the program has not asked for yet.
     pub slabs: Slabs,
     /// Modules, libraries and their functions.
@@ -69,7 +72,12 @@ pub struct Client {
 
 impl Client {
     /// The client of an open connection.
-    pub fn new(connection: Arc<Connection>, session_id: String, welcome: Welcome) -> Client {
+    pub fn new(
+        connection: Arc<Connection>,
+        session_id: String,
+        welcome: Welcome,
+        window: Option<Window>,
+    ) -> Client {
         Client {
             connection,
             session_id,
@@ -83,6 +91,7 @@ impl Client {
             devices: Devices::new(welcome.devices),
             contexts: Contexts::default(),
             ranges: Ranges::default(),
+            window,
             slabs: Slabs::default(),
             modules: Modules::default(),
             remembered: Remembered::default(),
@@ -159,14 +168,15 @@ impl Client {
     }
 
     /// Forgets everything that belonged to a context that is being destroyed.
-    pub fn forget_context(&self, context: handle::Context) {
+    ///
+    /// Answers addresses of the window for [`Client::context_destroyed`].
+    #[must_use]
+    pub fn forget_context(&self, context: handle::Context) -> Vec<Piece> {
         prepared::forget();
         for (pool, length) in self.ranges.forget_context(context) {
             self.pools.unused(pool, length.next_multiple_of(slab::GRANULE));
         }
-        for slab in self.slabs.forget_context(context) {
-            reserve::give(slab.start, slab.length);
-        }
+        let in_window = credit::forget_context(self, context);
         self.modules.forget_context(context);
         self.remembered.forget();
         for stream in self.streams.of_context(context) {
@@ -179,6 +189,16 @@ impl Client {
         // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
         // to run when the context goes.
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
+        in_window
+    }
+
+    /// The worker has destroyed a context, and unmapped what it had at these addresses.
+    pub fn context_destroyed(&self, in_window: Vec<Piece>) {
+        for piece in in_window {
+            if let Some(window) = &self.window {
+                window.give(piece.start, piece.length);
+            }
+        }
     }
 
     /// Whether an error of an earlier call is waiting to be told.
@@ -241,6 +261,9 @@ impl Client {
             self.note_late(deferred);
             // What this call made is the program's: the earlier error is told by the next call that waits.
             let _ = self.late.compare_exchange(0, deferred.code, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        if !code.is_success() {
+            self.remember(context::current_index(), code);
         }
         if !code.is_success() && record.body.is_empty() {
             // Refused before the call was made: no context, say.
@@ -493,7 +516,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(|| answer(theirs));
         let connection = Connection::start(Socket::from_descriptor(ours.into()), None).expect("a connection");
-        let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default());
+        let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
         let load = cuda::CuModuleLoadDataEx {
             module: client.new_handle(),
             blob: 0,
@@ -529,7 +552,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(|| refuse_all(theirs));
         let connection = Connection::start(Socket::from_descriptor(ours.into()), None).expect("a connection");
-        let mut client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default());
+        let mut client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
         client.is_strict = true;
         let unload = cuda::CuModuleUnload { module: client.new_handle() };
         assert_eq!(client.post_anywhere(&unload), Err(CUresult::INVALID_VALUE));

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use cuda_abi::CUresult;
 use transport::{EmulatedRtt, Endpoint, Socket};
-use wire::handshake::{Hello, Welcome};
+use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
+use wire::handshake::{self, Hello, Welcome};
 use wire::preface::Preface;
 
 use crate::broker::{self, Admission, BrokerError};
 use crate::client::Client;
 use crate::connection::{Connection, Loss, Opener};
 use crate::state::Line;
-use crate::{descriptor, report};
+use crate::window::{Reservation, Window};
+use crate::{descriptor, report, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -48,13 +50,21 @@ pub fn connect() -> Result<Client, CUresult> {
         Ok(opened) => opened,
         Err(sentence) => return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &sentence),
     };
+    let mut places = window::places();
+    let reservation = places.next();
     let hello = Hello {
         pid: std::process::id(),
         program: crate::program::name(),
         driver_version: SHIM_DRIVER_VERSION,
+        window: reservation.as_ref().map(Reservation::proposal).unwrap_or_default(),
     };
-    let welcome = match greet(&connection, &hello) {
-        Ok(welcome) => welcome,
+    let greeted = greet(&connection, &hello).and_then(|welcome| {
+        let agreed = (welcome.window, welcome.granularity);
+        let window = agree(reservation, agreed, &mut places, |request| ask(&connection, request))?;
+        Ok((welcome, window))
+    });
+    let (welcome, window) = match greeted {
+        Ok(greeted) => greeted,
         Err(loss) => {
             // The writer thread holds the connection: left open, it would keep a worker for each failed `cuInit`.
             connection.lose(loss.clone());
@@ -73,7 +83,13 @@ pub fn connect() -> Result<Client, CUresult> {
         }
     };
     connection.greeted();
-    let client = Client::new(Arc::clone(&connection), admission.session_id, welcome);
+    if window.is_none() {
+        report::once(
+            "the GPU server's driver chooses the addresses of device memory, as both ends have none in common; \
+             large allocations wait for it",
+        );
+    }
+    let client = Client::new(Arc::clone(&connection), admission.session_id, welcome, window);
     if client.devices.count() == 0 {
         // As NVIDIA's driver answers a program from which all devices are hidden.
         connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides all GPUs".into()));
@@ -203,6 +219,42 @@ fn greet(connection: &Connection, hello: &Hello) -> Result<Welcome, Loss> {
     Ok(welcome)
 }
 
+/// Agrees on a window with the worker, which answered `agreed` to the hello. Where it refuses a place, others are asked for.
+fn agree(
+    proposed: Option<Reservation>,
+    mut agreed: (handshake::Window, u64),
+    places: &mut impl Iterator<Item = Reservation>,
+    mut ask: impl FnMut(&FarpoolWindow) -> Result<FarpoolWindowReply, Loss>,
+) -> Result<Option<Window>, Loss> {
+    /// Proposals beside the one in the hello.
+    const MORE: usize = 3;
+    let Some(mut reservation) = proposed else { return Ok(None) };
+    for _ in 0..MORE {
+        let (window, granularity) = agreed;
+        if window.length > 0 || granularity == 0 {
+            return Ok(reservation.agree(window, granularity));
+        }
+        drop(reservation);
+        let Some(next) = places.next() else { return Ok(None) };
+        let handshake::Window { start, length } = next.proposal();
+        let reply = ask(&FarpoolWindow { start, length })?;
+        agreed = (handshake::Window { start: reply.start, length: reply.length }, reply.granularity);
+        reservation = next;
+    }
+    Ok(reservation.agree(agreed.0, agreed.1))
+}
+
+fn ask(connection: &Connection, request: &FarpoolWindow) -> Result<FarpoolWindowReply, Loss> {
+    let reply = connection.call(request, 0, None)?;
+    let mut reader = wire::Reader::new(&reply.body);
+    let answer = <FarpoolWindowReply as wire::Reply>::decode(&mut reader);
+    if reply.head.result != 0 {
+        return Ok(FarpoolWindowReply::default());
+    }
+    reader.finish(<FarpoolWindow as wire::Request<'_>>::CALL)?;
+    Ok(answer)
+}
+
 /// There is no GPU for this process: `code` lets frameworks fall back, unless `FARPOOL_REQUIRED=1` asks
 /// for an end with the exit code instead of a night of computing on the CPU.
 fn refuse<T>(code: CUresult, exit_code: i32, sentence: &str) -> Result<T, CUresult> {
@@ -219,4 +271,47 @@ fn result_by_name(name: &str) -> Option<CUresult> {
     /// `CUDA_ERROR_UNKNOWN`, the last code.
     const LAST: i32 = 999;
     (0..=LAST).map(CUresult).find(|code| code.name().is_some_and(|known| known.to_bytes() == name.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers proposals with `answers`, one after the other, each a length and a granularity.
+    fn agreed(answers: &[(u64, u64)]) -> (Option<Window>, usize) {
+        let mut places = window::places();
+        let proposed = places.next().expect("a place");
+        let mut answers = answers.iter();
+        let mut answer = |start| {
+            let (length, granularity) = *answers.next().expect("no more proposals");
+            (handshake::Window { start, length }, granularity)
+        };
+        let first = answer(proposed.proposal().start);
+        let mut asked = 0;
+        let window = agree(Some(proposed), first, &mut places, |request| {
+            asked += 1;
+            let (handshake::Window { start, length }, granularity) = answer(request.start);
+            Ok(FarpoolWindowReply { start, length, granularity })
+        });
+        (window.expect("an answer"), asked)
+    }
+
+    #[test]
+    fn a_refused_place_is_followed_by_another_and_no_memory_to_map_by_none() {
+        let _alone = window::TESTING.lock();
+        const LENGTH: u64 = handshake::SHORTEST_WINDOW;
+        const STEP: u64 = 2 << 20;
+        for (answers, is_window, asked) in [
+            (vec![(LENGTH, STEP)], true, 0),
+            (vec![(0, STEP), (LENGTH, STEP)], true, 1),
+            (vec![(0, STEP), (0, STEP), (0, STEP), (0, STEP)], false, 3),
+            (vec![(0, 0)], false, 0),
+            (vec![(0, STEP), (0, 0)], false, 1),
+            (vec![(LENGTH, 0)], false, 0),
+            (vec![(u64::MAX, STEP)], false, 0),
+        ] {
+            let (window, proposals) = agreed(&answers);
+            assert_eq!((window.is_some(), proposals), (is_window, asked), "{answers:?}");
+        }
+    }
 }

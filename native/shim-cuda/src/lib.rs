@@ -43,5 +43,6 @@ mod statistics;
 mod stream;
 mod thread;
 mod unsupported;
+mod window;
 
 pub(crate) use unsupported::unsupported;

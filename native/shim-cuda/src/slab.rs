@@ -4,10 +4,15 @@
 //! A freed piece may still be in use by work that was queued before the free. It waits (*open*) until a fence is sent,
 //! then (*fenced*) until the worker says that everything queued before that fence is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wire::handle::Context;
+
+pub use room::CHUNKS;
+use room::Room;
+
+mod room;
 
 /// Pieces begin and end at multiples of this, as a driver's allocations do.
 pub const GRANULE: u64 = 512;
@@ -27,18 +32,22 @@ pub struct Piece {
     pub length: u64,
 }
 
-/// The slabs of one context.
-#[derive(Debug, Default)]
-struct Pool {
-    device: usize,
-    /// Bytes by first address.
-    slabs: BTreeMap<u64, u64>,
-    free: BTreeMap<u64, u64>,
-    /// The same as (bytes, first address), to find the smallest that fits.
-    by_size: BTreeSet<(u64, u64)>,
-    /// Freed bytes that wait for a fence which was sent.
-    fenced_bytes: u64,
+/// How a slab goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// As a whole: it is an allocation of the driver's.
+    Whole,
+    /// In chunks of this many bytes: memory in the window. Its start is a multiple of it; the last chunk may be shorter.
+    Chunks {
+        /// Bytes of a chunk.
+        chunk: u64,
+        /// Pieces of any size are cut from it; else only those of many chunks.
+        is_fine: bool,
+    },
 }
+
+/// Memory that goes back, and how.
+pub type Returned = (Piece, Way);
 
 #[derive(Debug)]
 struct Fenced {
@@ -48,7 +57,7 @@ struct Fenced {
 
 #[derive(Debug, Default)]
 struct Table {
-    pools: HashMap<Context, Pool>,
+    rooms: HashMap<Context, Room>,
     open: Vec<(Context, Piece)>,
     open_bytes: u64,
     fenced: VecDeque<Fenced>,
@@ -70,29 +79,38 @@ impl Slabs {
 
     /// Takes `length` bytes (a multiple of [`GRANULE`]) from the slabs of `context`.
     pub fn take(&self, context: Context, length: u64) -> Option<u64> {
-        self.table().pools.get_mut(&context)?.take(length)
+        self.table().rooms.get_mut(&context)?.take(length)
     }
 
-    /// Notes a slab of `context` on `device`.
-    pub fn add(&self, context: Context, device: usize, slab: Piece) {
+    /// Notes a slab of `context` on `device`, where `keep` bytes may be unused.
+    pub fn add(&self, context: Context, device: usize, keep: u64, (slab, way): Returned) {
         let mut table = self.table();
-        let pool = table.pools.entry(context).or_default();
-        pool.device = device;
-        pool.slabs.insert(slab.start, slab.length);
-        pool.insert_free(slab);
+        let room = table.rooms.entry(context).or_default();
+        (room.device, room.keep) = (device, keep);
+        room.add(slab, way);
     }
 
-    /// How many slabs `context` has, and how many freed bytes of them wait for fences.
-    pub fn state(&self, context: Context) -> (usize, u64) {
-        self.table().pools.get(&context).map_or((0, 0), |pool| (pool.slabs.len(), pool.fenced_bytes))
+    /// How many bytes `context` has in slabs.
+    pub fn secured(&self, context: Context) -> u64 {
+        self.table().rooms.get(&context).map_or(0, Room::secured)
     }
 
-    /// Notes a freed piece; `true` when it is time for a fence.
-    pub fn free(&self, context: Context, piece: Piece) -> bool {
+    /// How many of them are kept for it without being in use, and how many of these wait for fences.
+    pub fn kept(&self, context: Context) -> (u64, u64) {
+        self.table().rooms.get(&context).map_or((0, 0), |room| (room.kept(), room.waiting()))
+    }
+
+    /// Notes a freed piece. Answers whether it is time for a fence, and what of the piece goes back at once, behind the
+    /// work that may use it, because enough is unused already.
+    pub fn free(&self, context: Context, piece: Piece) -> (bool, Option<Returned>) {
         let mut table = self.table();
-        table.open.push((context, piece));
-        table.open_bytes += piece.length;
-        table.open_bytes >= FENCE_BYTES || table.open.len() >= FENCE_PIECES
+        let Some(room) = table.rooms.get_mut(&context) else { return (false, None) };
+        let (returned, rest) = room.free(piece);
+        for piece in rest.into_iter().filter(|piece| piece.length > 0) {
+            table.open.push((context, piece));
+            table.open_bytes += piece.length;
+        }
+        (table.open_bytes >= FENCE_BYTES || table.open.len() >= FENCE_PIECES, returned)
     }
 
     /// The number of the next fence, which covers everything freed so far. The fence must be sent afterwards.
@@ -102,11 +120,6 @@ impl Slabs {
         let number = table.last_fence;
         table.open_bytes = 0;
         let pieces = std::mem::take(&mut table.open);
-        for (context, piece) in &pieces {
-            if let Some(pool) = table.pools.get_mut(context) {
-                pool.fenced_bytes += piece.length;
-            }
-        }
         if !pieces.is_empty() {
             table.fenced.push_back(Fenced { number, pieces });
         }
@@ -118,123 +131,55 @@ impl Slabs {
         self.table().last_fence
     }
 
-    /// Makes what waited for fences up to `reached` free again. Answers slabs to give back: a context keeps one that
-    /// is not in use.
-    pub fn collect(&self, reached: u64) -> Vec<Piece> {
+    /// Makes what waited for fences up to `reached` free again. Answers what is to be given back because too much is unused.
+    pub fn collect(&self, reached: u64) -> Vec<Returned> {
         let mut table = self.table();
-        let mut idle = Vec::new();
+        let mut grown = Vec::new();
         while table.fenced.front().is_some_and(|fenced| fenced.number <= reached) {
             let Some(fenced) = table.fenced.pop_front() else { break };
             for (context, piece) in fenced.pieces {
-                if let Some(pool) = table.pools.get_mut(&context) {
-                    pool.fenced_bytes -= piece.length;
-                    pool.insert_free(piece);
-                    if !idle.contains(&context) {
-                        idle.push(context);
+                if let Some(room) = table.rooms.get_mut(&context) {
+                    room.reached(piece);
+                    if !grown.contains(&context) {
+                        grown.push(context);
                     }
                 }
             }
         }
         let mut given = Vec::new();
-        for context in idle {
-            given.extend(table.pools.get_mut(&context).map(|pool| pool.give_back(1)).unwrap_or_default());
+        for context in grown {
+            given.extend(table.rooms.get_mut(&context).map(Room::give_back_excess).unwrap_or_default());
         }
         given
     }
 
-    /// Takes the slabs on `device` that are not in use out, to be given back.
-    pub fn give_back(&self, device: usize) -> Vec<Piece> {
+    /// Takes everything on `device` out that is not in use and can go back.
+    pub fn give_back(&self, device: usize) -> Vec<Returned> {
         let mut table = self.table();
-        let pools = table.pools.values_mut().filter(|pool| pool.device == device);
-        pools.flat_map(|pool| pool.give_back(0)).collect()
+        let rooms = table.rooms.values_mut().filter(|room| room.device == device);
+        rooms.flat_map(|room| room.give_back(0)).collect()
     }
 
     /// Whether this process has slabs on `device`.
     pub fn any(&self, device: usize) -> bool {
-        self.table().pools.values().any(|pool| pool.device == device && !pool.slabs.is_empty())
+        self.table().rooms.values().any(|room| room.device == device && room.secured() > 0)
     }
 
     /// Bytes on `device` that a program may believe to be free.
     pub fn unused(&self, device: usize) -> u64 {
         let table = self.table();
-        let waiting = table
-            .open
-            .iter()
-            .filter(|(context, _)| table.pools.get(context).is_some_and(|pool| pool.device == device));
-        let waiting: u64 = waiting.map(|(_, piece)| piece.length).sum();
-        let pools = table.pools.values().filter(|pool| pool.device == device);
-        waiting + pools.map(|pool| pool.fenced_bytes + pool.free.values().sum::<u64>()).sum::<u64>()
+        table.rooms.values().filter(|room| room.device == device).map(Room::unused).sum()
     }
 
     /// Forgets the slabs of a context that is being destroyed, and answers them.
-    pub fn forget_context(&self, context: Context) -> Vec<Piece> {
+    pub fn forget_context(&self, context: Context) -> Vec<Returned> {
         let mut table = self.table();
         table.open.retain(|(owner, _)| *owner != context);
         table.open_bytes = table.open.iter().map(|(_, piece)| piece.length).sum();
         for fenced in &mut table.fenced {
             fenced.pieces.retain(|(owner, _)| *owner != context);
         }
-        let gone = table.pools.remove(&context).unwrap_or_default();
-        gone.slabs.into_iter().map(|(start, length)| Piece { start, length }).collect()
-    }
-}
-
-impl Pool {
-    fn take(&mut self, length: u64) -> Option<u64> {
-        let (bytes, start) = *self.by_size.range((length, 0)..).next()?;
-        self.remove_free(start, bytes);
-        if bytes > length {
-            self.put_free(start + length, bytes - length);
-        }
-        Some(start)
-    }
-
-    /// Adds a free piece and joins it with its neighbours of the same slab.
-    fn insert_free(&mut self, piece: Piece) {
-        let (mut start, mut end) = (piece.start, piece.start + piece.length);
-        let slab = self.slabs.range(..=start).next_back().map(|(start, length)| (*start, start + length));
-        let (first, last) = slab.unwrap_or((start, end));
-        if let Some((before, bytes)) = self.free.range(..start).next_back().map(|(at, bytes)| (*at, *bytes))
-            && before + bytes == start
-            && before >= first
-        {
-            self.remove_free(before, bytes);
-            start = before;
-        }
-        if end < last
-            && let Some(bytes) = self.free.get(&end).copied()
-        {
-            self.remove_free(end, bytes);
-            end += bytes;
-        }
-        self.put_free(start, end - start);
-    }
-
-    /// Takes out slabs that are wholly free, all but `kept` of them.
-    fn give_back(&mut self, kept: usize) -> Vec<Piece> {
-        let whole = |(start, length): (&u64, &u64)| self.free.get(start) == Some(length);
-        let idle: Vec<Piece> = self
-            .slabs
-            .iter()
-            .filter(|slab| whole(*slab))
-            .map(|(start, length)| Piece { start: *start, length: *length })
-            .skip(kept)
-            .collect();
-        for slab in &idle {
-            self.slabs.remove(&slab.start);
-            self.remove_free(slab.start, slab.length);
-        }
-        idle
-    }
-
-    fn put_free(&mut self, start: u64, bytes: u64) {
-        self.free.insert(start, bytes);
-        self.by_size.insert((bytes, start));
-    }
-
-    fn remove_free(&mut self, start: u64, bytes: u64) {
-        self.free.remove(&start);
-        self.by_size.remove(&(bytes, start));
+        table.rooms.remove(&context).unwrap_or_default().into_slabs()
     }
 }
 
@@ -251,7 +196,7 @@ mod tests {
 
     fn with_slab() -> Slabs {
         let slabs = Slabs::default();
-        slabs.add(context(), 0, SLAB);
+        slabs.add(context(), 0, SLAB.length, (SLAB, Way::Whole));
         slabs
     }
 
@@ -290,16 +235,17 @@ mod tests {
     #[test]
     fn slabs_side_by_side_stay_apart() {
         let slabs = with_slab();
-        slabs.add(context(), 0, Piece { start: SLAB.start + SLAB.length, length: 4096 });
+        let beside = Piece { start: SLAB.start + SLAB.length, length: 4096 };
+        slabs.add(context(), 0, SLAB.length, (beside, Way::Whole));
         assert_eq!(slabs.take(context(), 8192), None);
         assert_eq!(slabs.give_back(0).len(), 2);
         assert_eq!(slabs.unused(0), 0);
     }
 
     #[test]
-    fn one_slab_without_use_is_kept_until_memory_is_wanted() {
+    fn what_is_unused_is_bounded_and_goes_when_memory_is_wanted() {
         let slabs = with_slab();
-        slabs.add(context(), 0, Piece { start: 0x20_0000, length: 4096 });
+        slabs.add(context(), 0, 6000, (Piece { start: 0x20_0000, length: 4096 }, Way::Whole));
         let pieces: Vec<u64> = (0..2).filter_map(|_| slabs.take(context(), 4096)).collect();
         for start in pieces {
             slabs.free(context(), Piece { start, length: 4096 });
@@ -317,7 +263,7 @@ mod tests {
         let fence = slabs.fence();
         let second = slabs.take(context(), 512).expect("room");
         slabs.free(context(), Piece { start: second, length: 512 });
-        assert_eq!(slabs.forget_context(context()), [SLAB]);
+        assert_eq!(slabs.forget_context(context()), [(SLAB, Way::Whole)]);
         slabs.collect(fence);
         slabs.collect(slabs.fence());
         assert_eq!(slabs.take(context(), 512), None);

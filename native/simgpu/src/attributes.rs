@@ -82,7 +82,8 @@ pub fn attribute(device: &Device, attribute: i32) -> Option<i32> {
         98 => 0,
         99 => 1, // host register
         100 | 101 => 0,
-        102..=105 => 0, // no virtual memory management yet
+        102 => i32::from(config().virtual_memory),
+        103..=105 => 0, // physical memory is shared with nobody
         106 => 32,      // blocks per multiprocessor
         107 => 0,
         108 | 109 => 0,

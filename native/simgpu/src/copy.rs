@@ -10,6 +10,7 @@ use crate::graph::action::Action;
 use crate::guard::Answer;
 use crate::memory::{self, Kind};
 use crate::stream::{Stream, Work};
+use crate::virtual_memory;
 
 /// How a program names an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +56,13 @@ fn place(address: u64, length: u64, side: Side) -> Answer<Place> {
             Ok(Place::Pageable)
         };
     };
+    if allocation.kind == Kind::Mapped {
+        let is_usable =
+            side != Side::Host && virtual_memory::copy_end(address).is_some_and(|last| end <= last);
+        return if is_usable { Ok(Place::Device) } else { Err(CUresult::INVALID_VALUE) };
+    }
     let place = match allocation.kind {
-        Kind::Device | Kind::Variable | Kind::DeviceHeap => Place::Device,
+        Kind::Device | Kind::Mapped | Kind::Variable | Kind::DeviceHeap => Place::Device,
         Kind::Managed => Place::Managed,
         Kind::Pinned | Kind::Registered => Place::Pinned,
     };

@@ -25,6 +25,7 @@ mod pointer;
 mod pool;
 mod primary_context;
 mod stream;
+mod virtual_memory;
 
 pub use capture::*;
 pub use context::*;
@@ -48,3 +49,4 @@ pub use pointer::*;
 pub use pool::*;
 pub use primary_context::*;
 pub use stream::*;
+pub use virtual_memory::*;

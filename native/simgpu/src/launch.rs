@@ -16,6 +16,7 @@ use crate::guard::{self, Answer};
 use crate::memory::{self, Kind};
 use crate::module::{self, Function, MAX_SHARED, Module};
 use crate::stream::{Stream, Work, with_signals_blocked};
+use crate::virtual_memory;
 
 /// The shape of a launch.
 #[derive(Debug, Clone, Copy)]
@@ -261,6 +262,10 @@ unsafe impl ptx::Device for Gpu<'_> {
     fn range(&self, address: u64) -> Option<MemoryRange> {
         let allocation = memory::find_for_kernel(address)?;
         let reachable = match allocation.kind {
+            Kind::Mapped => {
+                let (start, end, writable) = virtual_memory::reach(address, self.context.device.ordinal)?;
+                return Some(MemoryRange { start, end, writable });
+            }
             Kind::Device | Kind::Variable | Kind::DeviceHeap => self.context.reaches(allocation.device),
             Kind::Managed | Kind::Pinned | Kind::Registered => true,
         };

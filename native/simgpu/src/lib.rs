@@ -35,6 +35,7 @@ mod occupancy;
 mod output;
 mod pool;
 mod stream;
+mod virtual_memory;
 
 /// What calls answer that exist in CUDA, but not here.
 fn unsupported(name: &'static str) -> cuda_abi::CUresult {

@@ -21,7 +21,7 @@ pub const GRANULE: u64 = 512;
 const LARGE: u64 = 2 << 20;
 const PAGE: u64 = 4096;
 /// Fresh memory holds this byte…
-const PATTERN: u8 = 0xCD;
+pub const PATTERN: u8 = 0xCD;
 /// …in full up to twice this size, else at both ends: touching gigabytes would take real memory.
 const PATTERN_END: u64 = 8 << 20;
 
@@ -30,6 +30,8 @@ const PATTERN_END: u64 = 8 << 20;
 pub enum Kind {
     Device,
     Managed,
+    /// Physical memory that is mapped; who may use it is known to `virtual_memory`.
+    Mapped,
     /// Of a module, which alone frees it.
     Variable,
     /// From the device-side `malloc`.
@@ -116,6 +118,28 @@ fn insert(allocation: Allocation) -> Arc<Allocation> {
     let allocation = Arc::new(allocation);
     LIVE.write().unwrap_or_else(PoisonError::into_inner).insert(allocation.start, Arc::clone(&allocation));
     allocation
+}
+
+/// Notes that physical memory of a device is mapped.
+pub fn mapped(start: u64, size: u64, device: i32) {
+    insert(Allocation {
+        start,
+        size,
+        reserved: size,
+        kind: Kind::Mapped,
+        flags: 0,
+        device,
+        context: Weak::new(),
+        context_id: 0,
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        pool: None,
+        free_queued: AtomicBool::new(false),
+    });
+}
+
+/// Notes that it is mapped no more.
+pub fn unmapped(start: u64) {
+    take(start, |it| it.kind == Kind::Mapped);
 }
 
 /// Takes the range that begins at `start`, of a kind that `which` accepts, out of the map.
@@ -357,7 +381,7 @@ pub fn free_all_of(context_id: u64) {
         match allocation.kind {
             Kind::Device | Kind::Managed | Kind::Variable | Kind::DeviceHeap => give_back(&allocation),
             Kind::Pinned => unmap(&allocation),
-            Kind::Registered => {}
+            Kind::Registered | Kind::Mapped => {}
         }
     }
 }

@@ -3,6 +3,18 @@
 use crate::codec::{Reader, Reply, Request, Writer};
 use crate::record::CallId;
 
+/// A range of addresses, the same in the client's process and its worker's, that device memory lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// First address.
+    pub start: u64,
+    /// Bytes; 0 when there is none.
+    pub length: u64,
+}
+
+/// Shorter windows are of no use.
+pub const SHORTEST_WINDOW: u64 = 16 << 30;
+
 /// First record of a client process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -12,6 +24,8 @@ pub struct Hello {
     pub program: String,
     /// Highest CUDA driver version that the shim implements (13000 for 13.0).
     pub driver_version: i32,
+    /// The window that it proposes.
+    pub window: Window,
 }
 
 /// Answer to [`Hello`]: the device snapshot from which the client answers queries by itself.
@@ -23,6 +37,10 @@ pub struct Welcome {
     pub driver_version: i32,
     /// The GPUs of the session, in their order.
     pub devices: Vec<DeviceSnapshot>,
+    /// What was agreed of the client's window.
+    pub window: Window,
+    /// Memory is mapped in multiples of this; 0 where the server's driver maps none.
+    pub granularity: u64,
 }
 
 /// What is known about one GPU of a session.
@@ -68,6 +86,7 @@ impl<'a> Request<'a> for Hello {
         writer.put_u32(self.pid);
         writer.put_str(&self.program);
         writer.put_i32(self.driver_version);
+        self.window.encode(writer);
     }
 
     fn decode(reader: &mut Reader<'a>) -> Self {
@@ -75,6 +94,7 @@ impl<'a> Request<'a> for Hello {
             pid: reader.take_u32(),
             program: reader.take_str().to_owned(),
             driver_version: reader.take_i32(),
+            window: Window::decode(reader),
         }
     }
 }
@@ -87,6 +107,8 @@ impl Reply for Welcome {
         for device in &self.devices {
             device.encode(writer);
         }
+        self.window.encode(writer);
+        writer.put_u64(self.granularity);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Self {
@@ -94,7 +116,19 @@ impl Reply for Welcome {
         let driver_version = reader.take_i32();
         let count = reader.take_count(64);
         let devices = (0..count).map(|_| DeviceSnapshot::decode(reader)).collect();
-        Welcome { server, driver_version, devices }
+        let window = Window::decode(reader);
+        Welcome { server, driver_version, devices, window, granularity: reader.take_u64() }
+    }
+}
+
+impl Window {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.start);
+        writer.put_u64(self.length);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Window { start: reader.take_u64(), length: reader.take_u64() }
     }
 }
 
@@ -171,6 +205,8 @@ mod tests {
                 attributes: vec![(1, 1024), (2, -1)],
                 peers: vec![true, false],
             }],
+            window: Window { start: 1 << 46, length: 1 << 42 },
+            granularity: 2 << 20,
         }
     }
 

@@ -30,6 +30,7 @@ mod staging;
 mod streams;
 mod waits;
 mod wake;
+mod window;
 mod worker;
 
 use std::path::PathBuf;

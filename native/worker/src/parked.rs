@@ -75,9 +75,9 @@ impl Touches {
             events: events.iter().map(|event| event.0).chain(graph_objects(call, payload)).collect(),
             legacy,
             context: of_whole_context(call),
-            frees: call == cuda::CuMemFreeV2::CALL,
+            frees: [cuda::CuMemFreeV2::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
             wants_memory: wants_memory(call),
-            fence: call == cuda::FarpoolFence::CALL,
+            fence: [cuda::FarpoolFence::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
         }
     }
 }
@@ -164,8 +164,13 @@ fn graph_objects(call: CallId, payload: &[u8]) -> Vec<u64> {
 
 /// Calls whose answer depends on what was freed before.
 fn wants_memory(call: CallId) -> bool {
-    [cuda::CuMemAllocV2::CALL, cuda::CuMemGetInfoV2::CALL, cuda::CuMemAllocFromPoolAsync::CALL]
-        .contains(&call)
+    [
+        cuda::CuMemAllocV2::CALL,
+        cuda::CuMemGetInfoV2::CALL,
+        cuda::CuMemAllocFromPoolAsync::CALL,
+        cuda::FarpoolSecure::CALL,
+    ]
+    .contains(&call)
 }
 
 /// Calls that concern everything in a context.

@@ -367,7 +367,7 @@ impl Connection {
         let hello = Hello::decode(&mut reader);
         reader.finish(CallId::HELLO)?;
         self.control.started(hello.pid, &hello.program);
-        match snapshot::take(&self.worker, &self.server_name) {
+        match snapshot::take(&self.worker, &self.server_name, hello.window) {
             Ok(welcome) => {
                 welcome.encode(&mut Writer::new(&mut self.body));
                 Ok(CUresult::SUCCESS)

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 
 use cuda_abi::{CUresult, CUuuid};
 use driver::Driver;
-use wire::handshake::{DeviceSnapshot, Welcome};
+use wire::handshake::{DeviceSnapshot, Welcome, Window};
 
 use crate::worker::Worker;
 
@@ -35,8 +35,8 @@ mod withheld {
     ];
 }
 
-/// Takes the snapshot.
-pub fn take(worker: &Worker, server_name: &str) -> Result<Welcome, CUresult> {
+/// Takes the snapshot, and agrees on the client's window.
+pub fn take(worker: &Worker, server_name: &str, proposed: Window) -> Result<Welcome, CUresult> {
     let driver = &worker.driver;
     let count = device_count(driver)?;
     let mut devices = Vec::new();
@@ -54,7 +54,12 @@ pub fn take(worker: &Worker, server_name: &str) -> Result<Welcome, CUresult> {
         }
         devices.push(device);
     }
-    Ok(Welcome { server: server_name.to_owned(), driver_version: driver_version(driver)?, devices })
+    let (window, granularity) = match proposed.length {
+        0 => (Window::default(), 0),
+        _ => worker.mapped.agree(proposed, count),
+    };
+    let (server, driver_version) = (server_name.to_owned(), driver_version(driver)?);
+    Ok(Welcome { server, driver_version, devices, window, granularity })
 }
 
 /// Number of devices.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use cuda_abi::{CUcontext, CUevent, CUlibrary, CUmodule, CUresult, CUstream};
 use driver::Driver;
-use wire::CallId;
+use wire::{CallId, Request as _};
 
 use crate::graphs::{Owed, Slot};
 use crate::memory::{Allocation, Memory};
@@ -26,6 +26,7 @@ use crate::progress::Progress;
 use crate::staging::{Buffer, Staging};
 use crate::streams::StreamState;
 use crate::wake::Wake;
+use crate::window::{Chunk, Mapped};
 
 /// How long a lane without work lives on.
 const IDLE: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub enum LaneKey {
     Event(usize),
     /// A whole context.
     Context(u32),
+    /// Memory of the window.
+    Memory,
 }
 
 /// What is waited for.
@@ -58,6 +61,8 @@ pub enum Until {
     Watched(CUevent),
     /// All work of the current context.
     Context,
+    /// Nothing: it only takes a while.
+    Now,
 }
 
 /// What happens then.
@@ -108,18 +113,27 @@ pub enum Unit {
     Library(CUlibrary),
 }
 
-/// What the client is told when several waits have all ended.
+/// What happens when several waits have all ended.
+#[derive(Debug)]
+pub enum Behind {
+    /// The client is told, by the number that it gave.
+    Tell(u64),
+    /// Memory of the window goes back.
+    GiveBack(Arc<Mapped>, Vec<Chunk>),
+}
+
+/// Several waits.
 #[derive(Debug)]
 pub struct Fence {
-    number: u64,
+    behind: Behind,
     /// Waits that have not ended, and one for the thread that hands them over.
     left: AtomicUsize,
 }
 
 impl Fence {
     /// A fence that waits for [`Waits::pass`] only.
-    pub fn new(number: u64) -> Fence {
-        Fence { number, left: AtomicUsize::new(1) }
+    pub fn new(behind: Behind) -> Fence {
+        Fence { behind, left: AtomicUsize::new(1) }
     }
 
     /// The fence for one more wait.
@@ -289,6 +303,7 @@ impl Waits {
                 }
                 (Until::Context, LaneKey::Context(index)) if !self.has_frees() => context(index),
                 (Until::Context, _) => CUresult::NOT_READY,
+                (Until::Now, _) => CUresult::SUCCESS,
             };
             if code != CUresult::NOT_READY {
                 let fresh = self.fresh.remove(index);
@@ -385,6 +400,18 @@ impl Waits {
         self.shared.settling.load(Ordering::Acquire) > 0
     }
 
+    /// A fence behind which memory of the window goes back; until then [`Waits::has_frees`]. Its waits go to lanes: a
+    /// driver that unmaps may wait for the GPU.
+    pub fn give_back(&self, mapped: &Arc<Mapped>, chunks: Vec<Chunk>) -> Arc<Fence> {
+        self.shared.frees.fetch_add(1, Ordering::AcqRel);
+        Arc::new(Fence::new(Behind::GiveBack(Arc::clone(mapped), chunks)))
+    }
+
+    /// Like [`Waits::pass`], in a lane.
+    pub fn pass_in_lane(&mut self, fence: Arc<Fence>) {
+        self.push(LaneKey::Memory, CUcontext::NULL, Until::Now, Then::Fence(fence));
+    }
+
     /// Everything that `fence` waits for has been handed over.
     pub fn pass(&self, fence: &Fence) {
         self.shared.pass(fence);
@@ -455,6 +482,7 @@ impl Shared {
                         self.driver.cuEventSynchronize(event)
                     }
                     Until::Context => self.driver.cuCtxSynchronize(),
+                    Until::Now => CUresult::SUCCESS,
                 },
                 code => code,
             }
@@ -557,10 +585,22 @@ impl Shared {
 
     /// One thing less for `fence` to wait for. The client takes what it says for the end of copies, too.
     fn pass(&self, fence: &Fence) {
-        if fence.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.send_finished();
-            let notice = wire::notice::Fence { number: fence.number };
-            self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
+        if fence.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        match &fence.behind {
+            Behind::Tell(number) => {
+                self.send_finished();
+                let notice = wire::notice::Fence { number: *number };
+                self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
+            }
+            Behind::GiveBack(mapped, chunks) => {
+                let given = mapped.give_back(chunks);
+                if !given.is_success() {
+                    self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, given.0);
+                }
+                self.frees.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 

@@ -30,6 +30,7 @@ use crate::staging::{Buffer, Staging};
 use crate::streams::{StreamState, Streams};
 use crate::waits::{LaneKey, Then, Until, Waits};
 use crate::wake::Wake;
+use crate::window::Mapped;
 
 /// Stands for a current context that must be set anew.
 const UNKNOWN_CONTEXT: CUcontext = CUcontext(usize::MAX);
@@ -79,6 +80,8 @@ pub struct Worker {
     pub footprint: Footprint,
     /// Memory accounting.
     pub memory: Arc<Memory>,
+    /// Memory at addresses that the client chose.
+    pub mapped: Arc<Mapped>,
     /// Executable graphs.
     pub graphs: Graphs,
     /// Memory pools.
@@ -142,6 +145,7 @@ impl Worker {
         let callbacks = Arc::new(callbacks);
         Ok(Worker {
             footprint: Footprint::new(&driver),
+            mapped: Arc::new(Mapped::new(Arc::clone(&driver), Arc::clone(&memory))),
             driver,
             outbox,
             staging,
@@ -393,6 +397,14 @@ impl Worker {
         self.memory.freed_all(index);
         self.handles.forget_context(index);
         self.contexts.remove(&index);
+        self.mapped.disable_peers_of(index);
+        let chunks = self.mapped.take_context(index);
+        if self.contexts.is_empty() {
+            let _ = self.mapped.give_back(&chunks);
+        } else if !chunks.is_empty() {
+            let fence = self.waits.give_back(&self.mapped, chunks);
+            self.waits.pass_in_lane(fence);
+        }
         self.forget_current();
     }
 

@@ -206,6 +206,14 @@ pub struct Functions {
     cuMemPoolTrimTo: Option<PFN_cuMemPoolTrimTo>,
     cuMemSetMemPool: Option<PFN_cuMemSetMemPool>,
     cuLibraryGetManaged: Option<PFN_cuLibraryGetManaged>,
+    cuMemAddressFree: Option<PFN_cuMemAddressFree>,
+    cuMemAddressReserve: Option<PFN_cuMemAddressReserve>,
+    cuMemCreate: Option<PFN_cuMemCreate>,
+    cuMemGetAllocationGranularity: Option<PFN_cuMemGetAllocationGranularity>,
+    cuMemMap: Option<PFN_cuMemMap>,
+    cuMemRelease: Option<PFN_cuMemRelease>,
+    cuMemSetAccess: Option<PFN_cuMemSetAccess>,
+    cuMemUnmap: Option<PFN_cuMemUnmap>,
     cuDeviceGetTexture1DLinearMaxWidth: Option<PFN_cuDeviceGetTexture1DLinearMaxWidth>,
     cuDeviceGetGraphMemAttribute: Option<PFN_cuDeviceGetGraphMemAttribute>,
     cuDeviceGraphMemTrim: Option<PFN_cuDeviceGraphMemTrim>,
@@ -979,6 +987,26 @@ impl Functions {
                     .get::<PFN_cuLibraryGetManaged>(b"cuLibraryGetManaged\0")
                     .ok()
                     .map(|found| *found),
+                cuMemAddressFree: library
+                    .get::<PFN_cuMemAddressFree>(b"cuMemAddressFree\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemAddressReserve: library
+                    .get::<PFN_cuMemAddressReserve>(b"cuMemAddressReserve\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemCreate: library.get::<PFN_cuMemCreate>(b"cuMemCreate\0").ok().map(|found| *found),
+                cuMemGetAllocationGranularity: library
+                    .get::<PFN_cuMemGetAllocationGranularity>(b"cuMemGetAllocationGranularity\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemMap: library.get::<PFN_cuMemMap>(b"cuMemMap\0").ok().map(|found| *found),
+                cuMemRelease: library.get::<PFN_cuMemRelease>(b"cuMemRelease\0").ok().map(|found| *found),
+                cuMemSetAccess: library
+                    .get::<PFN_cuMemSetAccess>(b"cuMemSetAccess\0")
+                    .ok()
+                    .map(|found| *found),
+                cuMemUnmap: library.get::<PFN_cuMemUnmap>(b"cuMemUnmap\0").ok().map(|found| *found),
                 cuDeviceGetTexture1DLinearMaxWidth: library
                     .get::<PFN_cuDeviceGetTexture1DLinearMaxWidth>(b"cuDeviceGetTexture1DLinearMaxWidth\0")
                     .ok()
@@ -3367,6 +3395,101 @@ impl Functions {
         match self.cuLibraryGetManaged {
             // SAFETY: the caller keeps the contract of this call.
             Some(driver_function) => unsafe { driver_function(dptr, bytes, library, name) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemAddressFree(&self, ptr: CUdeviceptr, size: usize) -> CUresult {
+        match self.cuMemAddressFree {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(ptr, size) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemAddressReserve(
+        &self,
+        ptr: *mut CUdeviceptr,
+        size: usize,
+        alignment: usize,
+        addr: CUdeviceptr,
+        flags: u64,
+    ) -> CUresult {
+        match self.cuMemAddressReserve {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(ptr, size, alignment, addr, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemCreate(
+        &self,
+        handle: *mut CUmemGenericAllocationHandle,
+        size: usize,
+        prop: *const CUmemAllocationProp,
+        flags: u64,
+    ) -> CUresult {
+        match self.cuMemCreate {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(handle, size, prop, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemGetAllocationGranularity(
+        &self,
+        granularity: *mut usize,
+        prop: *const CUmemAllocationProp,
+        option: CUmemAllocationGranularity_flags,
+    ) -> CUresult {
+        match self.cuMemGetAllocationGranularity {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(granularity, prop, option) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemMap(
+        &self,
+        ptr: CUdeviceptr,
+        size: usize,
+        offset: usize,
+        handle: CUmemGenericAllocationHandle,
+        flags: u64,
+    ) -> CUresult {
+        match self.cuMemMap {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(ptr, size, offset, handle, flags) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemRelease(&self, handle: CUmemGenericAllocationHandle) -> CUresult {
+        match self.cuMemRelease {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(handle) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemSetAccess(
+        &self,
+        ptr: CUdeviceptr,
+        size: usize,
+        desc: *const CUmemAccessDesc,
+        count: usize,
+    ) -> CUresult {
+        match self.cuMemSetAccess {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(ptr, size, desc, count) },
+            None => CUresult::NOT_FOUND,
+        }
+    }
+
+    pub unsafe fn cuMemUnmap(&self, ptr: CUdeviceptr, size: usize) -> CUresult {
+        match self.cuMemUnmap {
+            // SAFETY: the caller keeps the contract of this call.
+            Some(driver_function) => unsafe { driver_function(ptr, size) },
             None => CUresult::NOT_FOUND,
         }
     }

@@ -51,22 +51,6 @@ fn live_or_null<T: convert::Opaque>(client: &Client, opaque: T) -> Answer<T::Han
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxDisablePeerAccess(peerContext: CUcontext) -> CUresult {
-    enter("cuCtxDisablePeerAccess", |client| {
-        let peerContext = live(client, peerContext)?;
-        client.call(&cuda::CuCtxDisablePeerAccess { peerContext })
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuCtxEnablePeerAccess(peerContext: CUcontext, Flags: u32) -> CUresult {
-    enter("cuCtxEnablePeerAccess", |client| {
-        let peerContext = live(client, peerContext)?;
-        client.call(&cuda::CuCtxEnablePeerAccess { peerContext, Flags })
-    })
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult {
     enter("cuCtxGetCacheConfig", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.

@@ -95,8 +95,8 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuCtxDestroy", Address(crate::generated::variants::cuCtxDestroy as *const c_void)),
     ("cuCtxDestroy_v2", Address(crate::exports::cuCtxDestroy_v2 as *const c_void)),
     ("cuCtxDetach", Address(crate::generated::unsupported::cuCtxDetach as *const c_void)),
-    ("cuCtxDisablePeerAccess", Address(crate::generated::remoted::cuCtxDisablePeerAccess as *const c_void)),
-    ("cuCtxEnablePeerAccess", Address(crate::generated::remoted::cuCtxEnablePeerAccess as *const c_void)),
+    ("cuCtxDisablePeerAccess", Address(crate::exports::cuCtxDisablePeerAccess as *const c_void)),
+    ("cuCtxEnablePeerAccess", Address(crate::exports::cuCtxEnablePeerAccess as *const c_void)),
     ("cuCtxFromGreenCtx", Address(crate::generated::unsupported::cuCtxFromGreenCtx as *const c_void)),
     ("cuCtxGetApiVersion", Address(crate::exports::cuCtxGetApiVersion as *const c_void)),
     ("cuCtxGetCacheConfig", Address(crate::generated::remoted::cuCtxGetCacheConfig as *const c_void)),
@@ -1291,6 +1291,8 @@ const _: cuda_abi::PFN_cuCtxCreate_v2 = crate::exports::cuCtxCreate_v2;
 const _: cuda_abi::PFN_cuCtxCreate_v3 = crate::exports::cuCtxCreate_v3;
 const _: cuda_abi::PFN_cuCtxCreate_v4 = crate::exports::cuCtxCreate_v4;
 const _: cuda_abi::PFN_cuCtxDestroy_v2 = crate::exports::cuCtxDestroy_v2;
+const _: cuda_abi::PFN_cuCtxDisablePeerAccess = crate::exports::cuCtxDisablePeerAccess;
+const _: cuda_abi::PFN_cuCtxEnablePeerAccess = crate::exports::cuCtxEnablePeerAccess;
 const _: cuda_abi::PFN_cuCtxGetApiVersion = crate::exports::cuCtxGetApiVersion;
 const _: cuda_abi::PFN_cuCtxGetCurrent = crate::exports::cuCtxGetCurrent;
 const _: cuda_abi::PFN_cuCtxGetDevice = crate::exports::cuCtxGetDevice;

@@ -571,8 +571,8 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuLogsUnregisterCallback",
         Address(crate::generated::unsupported::cuLogsUnregisterCallback as *const c_void),
     ),
-    ("cuMemAddressFree", Address(crate::generated::unsupported::cuMemAddressFree as *const c_void)),
-    ("cuMemAddressReserve", Address(crate::generated::unsupported::cuMemAddressReserve as *const c_void)),
+    ("cuMemAddressFree", Address(crate::exports::cuMemAddressFree as *const c_void)),
+    ("cuMemAddressReserve", Address(crate::exports::cuMemAddressReserve as *const c_void)),
     ("cuMemAdvise", Address(crate::exports::cuMemAdvise as *const c_void)),
     ("cuMemAdvise_v2", Address(crate::exports::cuMemAdvise_v2 as *const c_void)),
     ("cuMemAlloc", Address(crate::generated::unsupported::cuMemAlloc as *const c_void)),
@@ -597,7 +597,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemBatchDecompressAsync_ptsz",
         Address(crate::generated::unsupported::cuMemBatchDecompressAsync_ptsz as *const c_void),
     ),
-    ("cuMemCreate", Address(crate::generated::unsupported::cuMemCreate as *const c_void)),
+    ("cuMemCreate", Address(crate::exports::cuMemCreate as *const c_void)),
     (
         "cuMemDiscardAndPrefetchBatchAsync",
         Address(crate::generated::unsupported::cuMemDiscardAndPrefetchBatchAsync as *const c_void),
@@ -623,16 +623,16 @@ static SYMBOLS: [(&str, Address); 637] = [
     ("cuMemFreeAsync_ptsz", Address(crate::generated::variants::cuMemFreeAsync_ptsz as *const c_void)),
     ("cuMemFreeHost", Address(crate::exports::cuMemFreeHost as *const c_void)),
     ("cuMemFree_v2", Address(crate::exports::cuMemFree_v2 as *const c_void)),
-    ("cuMemGetAccess", Address(crate::generated::unsupported::cuMemGetAccess as *const c_void)),
+    ("cuMemGetAccess", Address(crate::exports::cuMemGetAccess as *const c_void)),
     ("cuMemGetAddressRange", Address(crate::generated::unsupported::cuMemGetAddressRange as *const c_void)),
     ("cuMemGetAddressRange_v2", Address(crate::exports::cuMemGetAddressRange_v2 as *const c_void)),
     (
         "cuMemGetAllocationGranularity",
-        Address(crate::generated::unsupported::cuMemGetAllocationGranularity as *const c_void),
+        Address(crate::exports::cuMemGetAllocationGranularity as *const c_void),
     ),
     (
         "cuMemGetAllocationPropertiesFromHandle",
-        Address(crate::generated::unsupported::cuMemGetAllocationPropertiesFromHandle as *const c_void),
+        Address(crate::exports::cuMemGetAllocationPropertiesFromHandle as *const c_void),
     ),
     ("cuMemGetDefaultMemPool", Address(crate::exports::cuMemGetDefaultMemPool as *const c_void)),
     (
@@ -656,7 +656,7 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemImportFromShareableHandle",
         Address(crate::generated::unsupported::cuMemImportFromShareableHandle as *const c_void),
     ),
-    ("cuMemMap", Address(crate::generated::unsupported::cuMemMap as *const c_void)),
+    ("cuMemMap", Address(crate::exports::cuMemMap as *const c_void)),
     ("cuMemMapArrayAsync", Address(crate::generated::unsupported::cuMemMapArrayAsync as *const c_void)),
     (
         "cuMemMapArrayAsync_ptsz",
@@ -708,14 +708,11 @@ static SYMBOLS: [(&str, Address); 637] = [
         "cuMemRangeGetAttributes",
         Address(crate::generated::unsupported::cuMemRangeGetAttributes as *const c_void),
     ),
-    ("cuMemRelease", Address(crate::generated::unsupported::cuMemRelease as *const c_void)),
-    (
-        "cuMemRetainAllocationHandle",
-        Address(crate::generated::unsupported::cuMemRetainAllocationHandle as *const c_void),
-    ),
-    ("cuMemSetAccess", Address(crate::generated::unsupported::cuMemSetAccess as *const c_void)),
+    ("cuMemRelease", Address(crate::exports::cuMemRelease as *const c_void)),
+    ("cuMemRetainAllocationHandle", Address(crate::exports::cuMemRetainAllocationHandle as *const c_void)),
+    ("cuMemSetAccess", Address(crate::exports::cuMemSetAccess as *const c_void)),
     ("cuMemSetMemPool", Address(crate::generated::unsupported::cuMemSetMemPool as *const c_void)),
-    ("cuMemUnmap", Address(crate::generated::unsupported::cuMemUnmap as *const c_void)),
+    ("cuMemUnmap", Address(crate::exports::cuMemUnmap as *const c_void)),
     ("cuMemcpy", Address(crate::exports::cuMemcpy as *const c_void)),
     ("cuMemcpy2D", Address(crate::generated::unsupported::cuMemcpy2D as *const c_void)),
     ("cuMemcpy2DAsync", Address(crate::generated::unsupported::cuMemcpy2DAsync as *const c_void)),
@@ -1442,6 +1439,8 @@ const _: cuda_abi::PFN_cuLibraryGetUnifiedFunction = crate::exports::cuLibraryGe
 const _: cuda_abi::PFN_cuLibraryLoadData = crate::exports::cuLibraryLoadData;
 const _: cuda_abi::PFN_cuLibraryLoadFromFile = crate::exports::cuLibraryLoadFromFile;
 const _: cuda_abi::PFN_cuLibraryUnload = crate::exports::cuLibraryUnload;
+const _: cuda_abi::PFN_cuMemAddressFree = crate::exports::cuMemAddressFree;
+const _: cuda_abi::PFN_cuMemAddressReserve = crate::exports::cuMemAddressReserve;
 const _: cuda_abi::PFN_cuMemAdvise = crate::exports::cuMemAdvise;
 const _: cuda_abi::PFN_cuMemAdvise_v2 = crate::exports::cuMemAdvise_v2;
 const _: cuda_abi::PFN_cuMemAllocAsync = crate::exports::cuMemAllocAsync;
@@ -1450,10 +1449,15 @@ const _: cuda_abi::PFN_cuMemAllocHost_v2 = crate::exports::cuMemAllocHost_v2;
 const _: cuda_abi::PFN_cuMemAllocManaged = crate::exports::cuMemAllocManaged;
 const _: cuda_abi::PFN_cuMemAllocPitch_v2 = crate::exports::cuMemAllocPitch_v2;
 const _: cuda_abi::PFN_cuMemAlloc_v2 = crate::exports::cuMemAlloc_v2;
+const _: cuda_abi::PFN_cuMemCreate = crate::exports::cuMemCreate;
 const _: cuda_abi::PFN_cuMemFreeAsync = crate::exports::cuMemFreeAsync;
 const _: cuda_abi::PFN_cuMemFreeHost = crate::exports::cuMemFreeHost;
 const _: cuda_abi::PFN_cuMemFree_v2 = crate::exports::cuMemFree_v2;
+const _: cuda_abi::PFN_cuMemGetAccess = crate::exports::cuMemGetAccess;
 const _: cuda_abi::PFN_cuMemGetAddressRange_v2 = crate::exports::cuMemGetAddressRange_v2;
+const _: cuda_abi::PFN_cuMemGetAllocationGranularity = crate::exports::cuMemGetAllocationGranularity;
+const _: cuda_abi::PFN_cuMemGetAllocationPropertiesFromHandle =
+    crate::exports::cuMemGetAllocationPropertiesFromHandle;
 const _: cuda_abi::PFN_cuMemGetDefaultMemPool = crate::exports::cuMemGetDefaultMemPool;
 const _: cuda_abi::PFN_cuMemGetInfo_v2 = crate::exports::cuMemGetInfo_v2;
 const _: cuda_abi::PFN_cuMemHostAlloc = crate::exports::cuMemHostAlloc;
@@ -1461,6 +1465,7 @@ const _: cuda_abi::PFN_cuMemHostGetDevicePointer_v2 = crate::exports::cuMemHostG
 const _: cuda_abi::PFN_cuMemHostGetFlags = crate::exports::cuMemHostGetFlags;
 const _: cuda_abi::PFN_cuMemHostRegister_v2 = crate::exports::cuMemHostRegister_v2;
 const _: cuda_abi::PFN_cuMemHostUnregister = crate::exports::cuMemHostUnregister;
+const _: cuda_abi::PFN_cuMemMap = crate::exports::cuMemMap;
 const _: cuda_abi::PFN_cuMemPoolCreate = crate::exports::cuMemPoolCreate;
 const _: cuda_abi::PFN_cuMemPoolDestroy = crate::exports::cuMemPoolDestroy;
 const _: cuda_abi::PFN_cuMemPoolGetAccess = crate::exports::cuMemPoolGetAccess;
@@ -1471,6 +1476,10 @@ const _: cuda_abi::PFN_cuMemPoolTrimTo = crate::exports::cuMemPoolTrimTo;
 const _: cuda_abi::PFN_cuMemPrefetchAsync = crate::exports::cuMemPrefetchAsync;
 const _: cuda_abi::PFN_cuMemPrefetchAsync_v2 = crate::exports::cuMemPrefetchAsync_v2;
 const _: cuda_abi::PFN_cuMemRangeGetAttribute = crate::exports::cuMemRangeGetAttribute;
+const _: cuda_abi::PFN_cuMemRelease = crate::exports::cuMemRelease;
+const _: cuda_abi::PFN_cuMemRetainAllocationHandle = crate::exports::cuMemRetainAllocationHandle;
+const _: cuda_abi::PFN_cuMemSetAccess = crate::exports::cuMemSetAccess;
+const _: cuda_abi::PFN_cuMemUnmap = crate::exports::cuMemUnmap;
 const _: cuda_abi::PFN_cuMemcpy = crate::exports::cuMemcpy;
 const _: cuda_abi::PFN_cuMemcpy2DAsync_v2 = crate::exports::cuMemcpy2DAsync_v2;
 const _: cuda_abi::PFN_cuMemcpy2DUnaligned_v2 = crate::exports::cuMemcpy2DUnaligned_v2;

@@ -818,22 +818,6 @@ pub unsafe extern "C" fn cuLogsUnregisterCallback(callback: CUlogsCallbackHandle
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAddressFree(ptr: CUdeviceptr, size: usize) -> CUresult {
-    crate::unsupported("cuMemAddressFree")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemAddressReserve(
-    ptr: *mut CUdeviceptr,
-    size: usize,
-    alignment: usize,
-    addr: CUdeviceptr,
-    flags: u64,
-) -> CUresult {
-    crate::unsupported("cuMemAddressReserve")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: u32) -> CUresult {
     crate::unsupported("cuMemAlloc")
 }
@@ -874,16 +858,6 @@ pub unsafe extern "C" fn cuMemBatchDecompressAsync_ptsz(
     stream: CUstream,
 ) -> CUresult {
     crate::unsupported("cuMemBatchDecompressAsync_ptsz")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemCreate(
-    handle: *mut CUmemGenericAllocationHandle,
-    size: usize,
-    prop: *const CUmemAllocationProp,
-    flags: u64,
-) -> CUresult {
-    crate::unsupported("cuMemCreate")
 }
 
 #[unsafe(no_mangle)]
@@ -952,38 +926,12 @@ pub unsafe extern "C" fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAccess(
-    flags: *mut u64,
-    location: *const CUmemLocation,
-    ptr: CUdeviceptr,
-) -> CUresult {
-    crate::unsupported("cuMemGetAccess")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemGetAddressRange(
     pbase: *mut CUdeviceptr_v1,
     psize: *mut u32,
     dptr: CUdeviceptr_v1,
 ) -> CUresult {
     crate::unsupported("cuMemGetAddressRange")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAllocationGranularity(
-    granularity: *mut usize,
-    prop: *const CUmemAllocationProp,
-    option: CUmemAllocationGranularity_flags,
-) -> CUresult {
-    crate::unsupported("cuMemGetAllocationGranularity")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
-    prop: *mut CUmemAllocationProp,
-    handle: CUmemGenericAllocationHandle,
-) -> CUresult {
-    crate::unsupported("cuMemGetAllocationPropertiesFromHandle")
 }
 
 #[unsafe(no_mangle)]
@@ -1027,17 +975,6 @@ pub unsafe extern "C" fn cuMemImportFromShareableHandle(
     shHandleType: CUmemAllocationHandleType,
 ) -> CUresult {
     crate::unsupported("cuMemImportFromShareableHandle")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemMap(
-    ptr: CUdeviceptr,
-    size: usize,
-    offset: usize,
-    handle: CUmemGenericAllocationHandle,
-    flags: u64,
-) -> CUresult {
-    crate::unsupported("cuMemMap")
 }
 
 #[unsafe(no_mangle)]
@@ -1136,40 +1073,12 @@ pub unsafe extern "C" fn cuMemRangeGetAttributes(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult {
-    crate::unsupported("cuMemRelease")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemRetainAllocationHandle(
-    handle: *mut CUmemGenericAllocationHandle,
-    addr: *mut c_void,
-) -> CUresult {
-    crate::unsupported("cuMemRetainAllocationHandle")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemSetAccess(
-    ptr: CUdeviceptr,
-    size: usize,
-    desc: *const CUmemAccessDesc,
-    count: usize,
-) -> CUresult {
-    crate::unsupported("cuMemSetAccess")
-}
-
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemSetMemPool(
     location: *mut CUmemLocation,
     r#type: CUmemAllocationType,
     pool: CUmemoryPool,
 ) -> CUresult {
     crate::unsupported("cuMemSetMemPool")
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
-    crate::unsupported("cuMemUnmap")
 }
 
 #[unsafe(no_mangle)]

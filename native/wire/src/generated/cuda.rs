@@ -37,6 +37,9 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         27 => "farpoolGraphOutput",
         32 => "farpoolFence",
         33 => "farpoolOccupancy",
+        34 => "farpoolWindow",
+        35 => "farpoolSecure",
+        36 => "farpoolGiveBack",
         48 => "farpoolWatch",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
@@ -1197,6 +1200,114 @@ impl Reply for FarpoolOccupancyReply {
     }
 }
 
+/// Request of `farpoolWindow`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolWindow {
+    pub start: u64,
+    pub length: u64,
+}
+
+impl<'a> Request<'a> for FarpoolWindow {
+    const CALL: CallId = CallId(34);
+    type Reply = FarpoolWindowReply;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.start);
+        writer.put_u64(self.length);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { start: reader.take_u64(), length: reader.take_u64() }
+    }
+}
+
+/// Reply to `farpoolWindow`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolWindowReply {
+    pub start: u64,
+    pub length: u64,
+    pub granularity: u64,
+}
+
+impl Reply for FarpoolWindowReply {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.start);
+        writer.put_u64(self.length);
+        writer.put_u64(self.granularity);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { start: reader.take_u64(), length: reader.take_u64(), granularity: reader.take_u64() }
+    }
+}
+
+/// Request of `farpoolSecure`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolSecure {
+    pub address: u64,
+    pub needed: u64,
+    pub wanted: u64,
+    pub chunk: u64,
+}
+
+impl<'a> Request<'a> for FarpoolSecure {
+    const CALL: CallId = CallId(35);
+    type Reply = FarpoolSecureReply;
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.address);
+        writer.put_u64(self.needed);
+        writer.put_u64(self.wanted);
+        writer.put_u64(self.chunk);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self {
+            address: reader.take_u64(),
+            needed: reader.take_u64(),
+            wanted: reader.take_u64(),
+            chunk: reader.take_u64(),
+        }
+    }
+}
+
+/// Reply to `farpoolSecure`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolSecureReply {
+    pub size: u64,
+}
+
+impl Reply for FarpoolSecureReply {
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.size);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Self {
+        Self { size: reader.take_u64() }
+    }
+}
+
+/// Request of `farpoolGiveBack`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolGiveBack {
+    pub address: u64,
+    pub size: u64,
+}
+
+impl<'a> Request<'a> for FarpoolGiveBack {
+    const CALL: CallId = CallId(36);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.address);
+        writer.put_u64(self.size);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { address: reader.take_u64(), size: reader.take_u64() }
+    }
+}
+
 /// Request of `farpoolWatch`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FarpoolWatch {
@@ -1643,7 +1754,7 @@ impl<'a> Request<'a> for CuCtxWaitEvent {
 /// Request of `cuCtxDisablePeerAccess`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CuCtxDisablePeerAccess {
-    pub peerContext: Context,
+    pub peer: Context,
 }
 
 impl<'a> Request<'a> for CuCtxDisablePeerAccess {
@@ -1651,19 +1762,19 @@ impl<'a> Request<'a> for CuCtxDisablePeerAccess {
     type Reply = ();
 
     fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u64(self.peerContext.raw());
+        writer.put_u64(self.peer.raw());
     }
 
     fn decode(reader: &mut Reader<'a>) -> Self {
-        Self { peerContext: Context::from_raw(reader.take_u64()) }
+        Self { peer: Context::from_raw(reader.take_u64()) }
     }
 }
 
 /// Request of `cuCtxEnablePeerAccess`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CuCtxEnablePeerAccess {
-    pub peerContext: Context,
-    pub Flags: u32,
+    pub peer: Context,
+    pub flags: u32,
 }
 
 impl<'a> Request<'a> for CuCtxEnablePeerAccess {
@@ -1671,12 +1782,12 @@ impl<'a> Request<'a> for CuCtxEnablePeerAccess {
     type Reply = ();
 
     fn encode(&self, writer: &mut Writer<'_>) {
-        writer.put_u64(self.peerContext.raw());
-        writer.put_u32(self.Flags);
+        writer.put_u64(self.peer.raw());
+        writer.put_u32(self.flags);
     }
 
     fn decode(reader: &mut Reader<'a>) -> Self {
-        Self { peerContext: Context::from_raw(reader.take_u64()), Flags: reader.take_u32() }
+        Self { peer: Context::from_raw(reader.take_u64()), flags: reader.take_u32() }
     }
 }
 

@@ -103,6 +103,23 @@ fn FarpoolOccupancy_round_trips() {
 }
 
 #[test]
+fn FarpoolWindow_round_trips() {
+    check!(FarpoolWindow, FarpoolWindow::CALL, FarpoolWindow { start: 1, length: 2 }, open_end: 0);
+    check!(FarpoolWindowReply, FarpoolWindow::CALL, FarpoolWindowReply { start: 1, length: 2, granularity: 3 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolSecure_round_trips() {
+    check!(FarpoolSecure, FarpoolSecure::CALL, FarpoolSecure { address: 1, needed: 2, wanted: 3, chunk: 4 }, open_end: 0);
+    check!(FarpoolSecureReply, FarpoolSecure::CALL, FarpoolSecureReply { size: 1 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolGiveBack_round_trips() {
+    check!(FarpoolGiveBack, FarpoolGiveBack::CALL, FarpoolGiveBack { address: 1, size: 2 }, open_end: 0);
+}
+
+#[test]
 fn FarpoolWatch_round_trips() {
     check!(FarpoolWatch, FarpoolWatch::CALL, FarpoolWatch { stream: Stream::from_index(1), number: 2 }, open_end: 0);
 }
@@ -204,12 +221,12 @@ fn CuCtxWaitEvent_round_trips() {
 
 #[test]
 fn CuCtxDisablePeerAccess_round_trips() {
-    check!(CuCtxDisablePeerAccess, CuCtxDisablePeerAccess::CALL, CuCtxDisablePeerAccess { peerContext: Context::from_index(1) }, open_end: 0);
+    check!(CuCtxDisablePeerAccess, CuCtxDisablePeerAccess::CALL, CuCtxDisablePeerAccess { peer: Context::from_index(1) }, open_end: 0);
 }
 
 #[test]
 fn CuCtxEnablePeerAccess_round_trips() {
-    check!(CuCtxEnablePeerAccess, CuCtxEnablePeerAccess::CALL, CuCtxEnablePeerAccess { peerContext: Context::from_index(1), Flags: 2 }, open_end: 0);
+    check!(CuCtxEnablePeerAccess, CuCtxEnablePeerAccess::CALL, CuCtxEnablePeerAccess { peer: Context::from_index(1), flags: 2 }, open_end: 0);
 }
 
 #[test]

@@ -78,6 +78,15 @@ pub fn dispatch(
         cuda::FarpoolOccupancy::CALL => {
             by_hand::<cuda::FarpoolOccupancy>(worker, reader, writer, crate::manual::farpoolOccupancy)
         }
+        cuda::FarpoolWindow::CALL => {
+            by_hand::<cuda::FarpoolWindow>(worker, reader, writer, crate::manual::farpoolWindow)
+        }
+        cuda::FarpoolSecure::CALL => {
+            by_hand::<cuda::FarpoolSecure>(worker, reader, writer, crate::manual::farpoolSecure)
+        }
+        cuda::FarpoolGiveBack::CALL => {
+            by_hand::<cuda::FarpoolGiveBack>(worker, reader, writer, crate::manual::farpoolGiveBack)
+        }
         cuda::FarpoolWatch::CALL => {
             by_hand::<cuda::FarpoolWatch>(worker, reader, writer, crate::manual::farpoolWatch)
         }
@@ -124,8 +133,18 @@ pub fn dispatch(
         cuda::CuCtxSynchronize::CALL => execute(worker, reader, writer, cuCtxSynchronize),
         cuda::CuCtxSynchronizeV2::CALL => execute(worker, reader, writer, cuCtxSynchronize_v2),
         cuda::CuCtxWaitEvent::CALL => execute(worker, reader, writer, cuCtxWaitEvent),
-        cuda::CuCtxDisablePeerAccess::CALL => execute(worker, reader, writer, cuCtxDisablePeerAccess),
-        cuda::CuCtxEnablePeerAccess::CALL => execute(worker, reader, writer, cuCtxEnablePeerAccess),
+        cuda::CuCtxDisablePeerAccess::CALL => by_hand::<cuda::CuCtxDisablePeerAccess>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuCtxDisablePeerAccess,
+        ),
+        cuda::CuCtxEnablePeerAccess::CALL => by_hand::<cuda::CuCtxEnablePeerAccess>(
+            worker,
+            reader,
+            writer,
+            crate::manual::cuCtxEnablePeerAccess,
+        ),
         cuda::CuModuleGetFunction::CALL => by_hand::<cuda::CuModuleGetFunction<'_>>(
             worker,
             reader,
@@ -536,26 +555,6 @@ fn cuCtxWaitEvent(
     let hEvent = CUevent(live(worker, cuda::CuCtxWaitEvent::CALL, request.hEvent)?);
     // SAFETY: pointers are to locals, handles to live objects of this driver; other values it checks itself.
     Ok(unsafe { worker.driver.cuCtxWaitEvent(hCtx, hEvent) })
-}
-
-fn cuCtxDisablePeerAccess(
-    worker: &mut Worker,
-    request: &cuda::CuCtxDisablePeerAccess,
-    _reply: &mut (),
-) -> Result<CUresult, HandleError> {
-    let peerContext = CUcontext(live(worker, cuda::CuCtxDisablePeerAccess::CALL, request.peerContext)?);
-    // SAFETY: pointers are to locals, handles to live objects of this driver; other values it checks itself.
-    Ok(unsafe { worker.driver.cuCtxDisablePeerAccess(peerContext) })
-}
-
-fn cuCtxEnablePeerAccess(
-    worker: &mut Worker,
-    request: &cuda::CuCtxEnablePeerAccess,
-    _reply: &mut (),
-) -> Result<CUresult, HandleError> {
-    let peerContext = CUcontext(live(worker, cuda::CuCtxEnablePeerAccess::CALL, request.peerContext)?);
-    // SAFETY: pointers are to locals, handles to live objects of this driver; other values it checks itself.
-    Ok(unsafe { worker.driver.cuCtxEnablePeerAccess(peerContext, request.Flags) })
 }
 
 fn cuModuleGetFunctionCount(

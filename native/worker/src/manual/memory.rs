@@ -7,7 +7,7 @@ use wire::{Reply as _, Request as _, Writer, cuda};
 
 use super::Answer;
 use crate::handles::HandleError;
-use crate::waits::{Fence, LaneKey, Then, Until};
+use crate::waits::{Behind, Fence, LaneKey, Then, Until};
 use crate::worker::{Later, Worker};
 
 /// `cuMemAlloc_v2`
@@ -57,29 +57,37 @@ pub fn cuMemGetInfo_v2(
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: both places are valid.
-    let code = unsafe { worker.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total) };
-    let (mut free, mut total) = (free as u64, total as u64);
-    if code.is_success()
-        && let Ok(device) = worker.current_device()
-        && let Some(limit) = worker.memory.limit(device)
-    {
-        free = free.min(limit.saturating_sub(worker.memory.used_by_session(device)));
-        total = total.min(limit);
-    }
+    let (code, (free, total)) = match memory_left(worker) {
+        Ok(left) => (CUresult::SUCCESS, left),
+        Err(code) => (code, (0, 0)),
+    };
     cuda::CuMemGetInfoV2Reply { free, total }.encode(reply);
     Ok(code)
+}
+
+/// Free and total bytes on the current device: for a slice, what is left of the session's limit.
+pub fn memory_left(worker: &Worker) -> Result<(u64, u64), CUresult> {
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: both places are valid.
+    unsafe { worker.driver.cuMemGetInfo_v2(&raw mut free, &raw mut total) }.into_result()?;
+    let (free, total) = (free as u64, total as u64);
+    let device = worker.current_device()?;
+    Ok(match worker.memory.limit(device) {
+        Some(limit) => {
+            (free.min(limit.saturating_sub(worker.memory.used_by_session(device))), total.min(limit))
+        }
+        None => (free, total),
+    })
 }
 
 /// A notice to the client when everything that was issued before is done, in all contexts: memory that it freed before
 /// can be handed out again.
 pub fn farpoolFence(worker: &mut Worker, request: cuda::FarpoolFence, _reply: &mut Writer<'_>) -> Answer {
-    let fence = Arc::new(Fence::new(request.number));
+    let fence = Arc::new(Fence::new(Behind::Tell(request.number)));
     for context in worker.context_indices() {
         worker
             .in_context(cuda::FarpoolFence::CALL, context, |worker| {
-                fence_context(worker, &fence);
+                fence_context(worker, &fence, true);
                 Ok(CUresult::SUCCESS)
             })
             .map_err(HandleError::Wire)?;
@@ -88,8 +96,8 @@ pub fn farpoolFence(worker: &mut Worker, request: cuda::FarpoolFence, _reply: &m
     Ok(CUresult::SUCCESS)
 }
 
-/// Lets `fence` wait for what is under way in the current context.
-fn fence_context(worker: &mut Worker, fence: &Arc<Fence>) {
+/// Lets `fence` wait for what is under way in the current context; the issuing thread may look after it.
+pub fn fence_context(worker: &mut Worker, fence: &Arc<Fence>, by_issuing_thread: bool) {
     if worker.is_all_idle() {
         return;
     }
@@ -98,7 +106,12 @@ fn fence_context(worker: &mut Worker, fence: &Arc<Fence>) {
         match worker.waits.mark(current, stream) {
             Ok(event) => {
                 let key = LaneKey::Stream(context, stream.0);
-                worker.waits.push_soon(key, current, Until::Own(event), Then::Fence(fence.hold()));
+                let then = Then::Fence(fence.hold());
+                if by_issuing_thread {
+                    worker.waits.push_soon(key, current, Until::Own(event), then);
+                } else {
+                    worker.waits.push(key, current, Until::Own(event), then);
+                }
             }
             Err(_) => {
                 let key = LaneKey::Context(context);

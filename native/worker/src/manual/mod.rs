@@ -13,6 +13,7 @@ pub mod modules;
 mod occupancy;
 mod pools;
 pub mod waiting;
+mod window;
 
 pub use contexts::*;
 pub use copies::*;
@@ -23,6 +24,7 @@ pub use memory::*;
 pub use modules::*;
 pub use occupancy::*;
 pub use pools::*;
+pub use window::*;
 
 use cuda_abi::CUresult;
 

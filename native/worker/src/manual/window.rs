@@ -1,0 +1,139 @@
+//! Memory in the window of addresses, inside the session's limit, and access of contexts to each other's memory.
+
+use cuda_abi::{CUcontext, CUresult};
+use wire::handshake::Window;
+use wire::{Reply as _, Request as _, Writer, cuda};
+
+use super::{Answer, fence_context, memory_left};
+use crate::handles::HandleError;
+use crate::snapshot;
+use crate::window::Wish;
+use crate::worker::{Later, Worker, address};
+
+/// Another place for the window.
+pub fn farpoolWindow(worker: &mut Worker, request: cuda::FarpoolWindow, reply: &mut Writer<'_>) -> Answer {
+    let devices = snapshot::device_count(&worker.driver).unwrap_or(0);
+    let proposed = Window { start: request.start, length: request.length };
+    let (Window { start, length }, granularity) = worker.mapped.agree(proposed, devices);
+    cuda::FarpoolWindowReply { start, length, granularity }.encode(reply);
+    Ok(CUresult::SUCCESS)
+}
+
+/// Memory for addresses that the client chose.
+pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &mut Writer<'_>) -> Answer {
+    if worker.waits.has_frees() {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
+    let device = match worker.current_device() {
+        Ok(device) => device,
+        Err(code) => return Ok(code),
+    };
+    let cuda::FarpoolSecure { address, needed, wanted, chunk } = request;
+    let wish = Wish { address, needed, wanted, chunk };
+    let left = if wanted > needed { memory_left(worker).map_or(0, |(free, _)| free) } else { needed };
+    let possible = match worker.mapped.check(&wish, left) {
+        Ok(possible) => possible,
+        Err(code) => return Ok(code),
+    };
+    let mut code = CUresult::OUT_OF_MEMORY;
+    for (size, is_last) in [(possible, false), (needed, true)] {
+        if is_last {
+            // Pools may keep what nobody uses.
+            worker.pools.trim(device, &worker.memory);
+        }
+        code = secure(worker, &wish, size, device);
+        if code.is_success() {
+            cuda::FarpoolSecureReply { size }.encode(reply);
+            return Ok(code);
+        }
+        if code != CUresult::OUT_OF_MEMORY {
+            break;
+        }
+    }
+    if code == CUresult::OUT_OF_MEMORY && worker.waits.has_settling() {
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
+    cuda::FarpoolSecureReply { size: 0 }.encode(reply);
+    Ok(code)
+}
+
+fn secure(worker: &mut Worker, wish: &Wish, size: u64, device: usize) -> CUresult {
+    if let Err(code) = worker.memory.reserve(device, size) {
+        return code;
+    }
+    match worker.mapped.map(wish, size, device, worker.context) {
+        Ok(()) => CUresult::SUCCESS,
+        Err(code) => {
+            worker.memory.release(device, size);
+            code
+        }
+    }
+}
+
+/// Gives memory back when everything that was issued before is done, in all contexts. Whoever wants memory meanwhile waits
+/// for that.
+pub fn farpoolGiveBack(
+    worker: &mut Worker,
+    request: cuda::FarpoolGiveBack,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let Some(chunks) = worker.mapped.take(request.address, request.size) else {
+        return Ok(CUresult::INVALID_VALUE);
+    };
+    if !worker.waits.has_frees() && worker.context_indices() == [worker.context] && worker.is_all_idle() {
+        return Ok(worker.mapped.give_back(&chunks));
+    }
+    let fence = worker.waits.give_back(&worker.mapped, chunks);
+    for context in worker.context_indices() {
+        worker
+            .in_context(cuda::FarpoolGiveBack::CALL, context, |worker| {
+                fence_context(worker, &fence, false);
+                Ok(CUresult::SUCCESS)
+            })
+            .map_err(HandleError::Wire)?;
+    }
+    worker.waits.pass_in_lane(fence);
+    Ok(CUresult::SUCCESS)
+}
+
+/// `cuCtxEnablePeerAccess`
+pub fn cuCtxEnablePeerAccess(
+    worker: &mut Worker,
+    request: cuda::CuCtxEnablePeerAccess,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let raw = worker.handles.get(cuda::CuCtxEnablePeerAccess::CALL, request.peer)?;
+    let peer = CUcontext(address(raw));
+    // SAFETY: the peer is alive: it is behind a live handle; the driver checks the flags.
+    let code = unsafe { worker.driver.cuCtxEnablePeerAccess(peer, request.flags) };
+    if !code.is_success() {
+        return Ok(code);
+    }
+    let answer = worker
+        .current_device()
+        .and_then(|device| worker.mapped.enable_peer(request.peer.index(), worker.context, device));
+    if let Err(code) = answer {
+        // SAFETY: as above.
+        let _ = unsafe { worker.driver.cuCtxDisablePeerAccess(peer) };
+        return Ok(code);
+    }
+    Ok(CUresult::SUCCESS)
+}
+
+/// `cuCtxDisablePeerAccess`: the client has waited for what may use the memory.
+pub fn cuCtxDisablePeerAccess(
+    worker: &mut Worker,
+    request: cuda::CuCtxDisablePeerAccess,
+    _reply: &mut Writer<'_>,
+) -> Answer {
+    let raw = worker.handles.get(cuda::CuCtxDisablePeerAccess::CALL, request.peer)?;
+    // SAFETY: the peer is alive: it is behind a live handle.
+    let code = unsafe { worker.driver.cuCtxDisablePeerAccess(CUcontext(address(raw))) };
+    if !code.is_success() {
+        return Ok(code);
+    }
+    let answer = worker.mapped.disable_peer(request.peer.index(), worker.context);
+    Ok(answer.err().unwrap_or(CUresult::SUCCESS))
+}
