@@ -72,3 +72,18 @@ describe("a launch whose kernel fails", () => {
     expect(pooled.stdout).toMatch(/synchronize: cudaErrorIllegalAddress\n$/);
   });
 });
+
+describe("a stream with more work than a driver takes", () => {
+  it.each(["kernels", "memsets", "copies", "callback", "destroyed"])(
+    "holds back its caller and nobody else: %s",
+    async (mode) => {
+      const words = [example("full-queue"), mode];
+      const direct = await runDirectly(words);
+      const pooled = await pool.farpool(["run", "-n", "1", "--", ...words]);
+
+      expect(direct).toMatchObject({ status: 0, stderr: "" });
+      expect(direct.stdout).toMatch(/PASSED\n$/);
+      expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
+    },
+  );
+});

@@ -20,6 +20,8 @@ pub(crate) enum Refusal {
     WrongSecret { session: String },
     #[error("session {session:?} has {limit} client processes already, which is the most it can have")]
     Full { session: String, limit: u32 },
+    #[error("session {session:?} has no worker for the process whose second connection this is")]
+    NoWorker { session: String },
     #[error("session {session:?} is closing: {reason}")]
     Closing { session: String, reason: String },
     #[error("the server stops")]
@@ -40,7 +42,9 @@ impl Refusal {
             Refusal::UnknownSession { .. } | Refusal::WrongSecret { .. } | Refusal::Full { .. } => {
                 CUDA_ERROR_NO_DEVICE
             }
-            Refusal::Closing { .. } | Refusal::Stopping => CUDA_ERROR_DEVICE_UNAVAILABLE,
+            Refusal::NoWorker { .. } | Refusal::Closing { .. } | Refusal::Stopping => {
+                CUDA_ERROR_DEVICE_UNAVAILABLE
+            }
             Refusal::Spawn { .. } | Refusal::Late { .. } | Refusal::Crowded => CUDA_ERROR_SYSTEM_NOT_READY,
         }
     }

@@ -132,7 +132,12 @@ fn prepare_child(control: RawFd, ledger: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-fn send_with_descriptor(socket: &OwnedFd, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+/// Sends a worker a message with a descriptor, if its socket has room at the moment.
+pub(crate) fn send_with_descriptor(
+    socket: &OwnedFd,
+    message: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = [descriptor];

@@ -104,6 +104,21 @@ impl Calls {
         }
     }
 
+    /// Seconds of a launch that is waited for, the middle one of those that are made while `busy` says so.
+    pub fn waited_launch(&self, mut busy: impl FnMut() -> bool) -> anyhow::Result<f64> {
+        let mut all = Vec::new();
+        loop {
+            let started = Instant::now();
+            self.launch(self.stream)?;
+            self.cuda.stream_synchronize(self.stream)?;
+            all.push(started.elapsed());
+            if !busy() {
+                all.sort_unstable();
+                return Ok(all[all.len() / 2].as_secs_f64());
+            }
+        }
+    }
+
     /// Seconds of an empty `cuStreamSynchronize`; `gap` lets both ends park between two.
     pub fn stream_synchronize(&self, count: u32, gap: Duration) -> anyhow::Result<f64> {
         each(count, gap, || self.cuda.stream_synchronize(self.stream))

@@ -180,29 +180,50 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The slowest launch while another thread copies the largest amount, beside that of the same time without.
+    /// Launches while another thread copies the largest amount, beside those of the same time without: the slowest for
+    /// its caller, and the middle one of those that are waited for.
     fn launch_beside_copy(&self) -> anyhow::Result<()> {
+        let data = &self.data;
+        let to_device = |copier: &Calls| copier.bulk_to_device(data);
+        let to_host = |copier: &Calls| copier.bulk_to_host(&mut vec![0; LARGEST]);
+        self.beside_copy("slowest launch beside a copy of 64 MiB", to_device, |calls, busy| {
+            calls.slowest_launch(busy)
+        })?;
+        self.beside_copy("launch and synchronize beside HtoD of 64 MiB", to_device, |calls, busy| {
+            calls.waited_launch(busy)
+        })?;
+        self.beside_copy("launch and synchronize beside DtoH of 64 MiB", to_host, |calls, busy| {
+            calls.waited_launch(busy)
+        })
+    }
+
+    fn beside_copy(
+        &self,
+        name: &str,
+        copy: impl Fn(&Calls) -> anyhow::Result<f64> + Sync,
+        launch: impl Fn(&Calls, &mut dyn FnMut() -> bool) -> anyhow::Result<f64>,
+    ) -> anyhow::Result<()> {
         let took = Cell::new(Duration::from_millis(10));
         let beside = way(OURS, MICROSECONDS, || {
             let copying = AtomicBool::new(true);
-            let (copier, data) = (self.calls.for_thread()?, &self.data);
+            let copier = self.calls.for_thread()?;
             std::thread::scope(|scope| {
                 let copy = scope.spawn(|| {
-                    let seconds = copier.enter().and_then(|()| copier.bulk_to_device(data));
+                    let seconds = copier.enter().and_then(|()| copy(&copier));
                     copying.store(false, Ordering::Relaxed);
                     seconds
                 });
-                let slowest = self.calls.slowest_launch(|| copying.load(Ordering::Relaxed));
+                let figure = launch(&self.calls, &mut || copying.load(Ordering::Relaxed));
                 let seconds = copy.join().map_err(|_| anyhow!("the copying thread panicked"))??;
                 took.set(Duration::from_secs_f64(seconds));
-                slowest
+                figure
             })
         });
         let alone = way("without a copy", MICROSECONDS, || {
             let started = std::time::Instant::now();
-            self.calls.slowest_launch(|| started.elapsed() < took.get())
+            launch(&self.calls, &mut || started.elapsed() < took.get())
         });
-        self.case("slowest launch beside a copy of 64 MiB", "µs", vec![alone, beside])
+        self.case(name, "µs", vec![alone, beside])
     }
 
     fn events_and_memory(&self) -> anyhow::Result<()> {

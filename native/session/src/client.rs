@@ -60,6 +60,26 @@ impl Requests {
         sequence
     }
 
+    /// Appends the first half of a record whose data, `data_bytes`, come on the bulk lane; `head` writes what is before them.
+    pub fn encode_bulk(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        call: CallId,
+        wants_reply: bool,
+        context: u32,
+        head: impl FnOnce(&mut Writer<'_>),
+        data_bytes: u64,
+    ) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        let flags = flags::BULK | if wants_reply { flags::WANTS_REPLY } else { 0 };
+        encode_record(buffer, call, flags, context, sequence, |writer| {
+            head(writer);
+            writer.put_u64(data_bytes);
+        });
+        sequence
+    }
+
     /// The number given last.
     pub fn last(&self) -> u64 {
         self.next - 1
@@ -137,6 +157,36 @@ impl<D, T> PendingCalls<D, T> {
         }
     }
 
+    /// Checks the header of a reply whose data come on the bulk lane.
+    pub fn check(&self, header: &Header) -> Result<(), WireError> {
+        match self.calls.get(&header.sequence) {
+            Some(pending)
+                if header.flags & flags::IS_REPLY != 0
+                    && pending.call == header.call
+                    && pending.reply.is_none() =>
+            {
+                Ok(())
+            }
+            _ => Err(WireError::Unexpected { call: header.call, reason: "nobody waits for this reply" }),
+        }
+    }
+
+    /// Hands out where data from the bulk lane go; a reply of their own completes the call.
+    pub fn accept_data(&mut self, sequence: u64) -> Result<Option<D>, WireError> {
+        match self.calls.get_mut(&sequence) {
+            Some(pending) if pending.reply.is_none() => Ok(pending.destination.take()),
+            _ => Err(WireError::Unexpected {
+                call: CallId::BULK_READY,
+                reason: "nobody waits for this frame's data",
+            }),
+        }
+    }
+
+    /// Whether nobody waits for the reply to record `sequence`.
+    pub fn is_detached(&self, sequence: u64) -> bool {
+        self.calls.get(&sequence).is_some_and(|pending| pending.detached)
+    }
+
     /// Stores an accepted reply for its caller; a detached one comes straight back.
     pub fn complete(&mut self, sequence: u64, reply: T) -> Option<T> {
         let pending = self.calls.get_mut(&sequence)?;
@@ -201,6 +251,21 @@ mod tests {
         assert_eq!(calls.accept(&reply(20, 1)), Ok(Some("memory")));
         assert_eq!(calls.complete(1, 7), Some(7));
         assert!(calls.accept(&reply(20, 1)).is_err(), "a second reply");
+    }
+
+    #[test]
+    fn data_of_the_bulk_lane_are_taken_once_per_awaited_call() {
+        let mut calls: PendingCalls<&str, i32> = PendingCalls::default();
+        calls.expect(1, CallId(20), Some("memory"));
+        calls.expect_detached(2, CallId(20), "pinned");
+        assert!(calls.check(&reply(20, 1)).is_ok());
+        assert!(calls.check(&reply(21, 1)).is_err(), "another call");
+        assert!(calls.check(&reply(20, 3)).is_err(), "another number");
+        assert_eq!(calls.accept_data(1), Ok(Some("memory")));
+        assert!(calls.accept_data(3).is_err(), "nobody asked");
+        assert_eq!((calls.is_detached(1), calls.is_detached(2)), (false, true));
+        assert_eq!(calls.complete(1, 7), None);
+        assert!(calls.accept_data(1).is_err(), "it is complete");
     }
 
     #[test]

@@ -179,6 +179,9 @@ impl Client {
         let in_window = credit::forget_context(self, context);
         self.modules.forget_context(context);
         self.remembered.forget();
+        for stream in self.streams.of_context(context) {
+            self.connection.timelines.forget(stream);
+        }
         self.streams.forget_context(context);
         self.events.forget_context(context);
         self.connection.timelines.forget_context(context.index());
@@ -512,7 +515,7 @@ mod tests {
     fn an_error_that_came_with_a_module_load_is_told_by_the_next_call_that_waits() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(|| answer(theirs));
-        let connection = Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
+        let connection = Connection::start(Socket::from_descriptor(ours.into()), None).expect("a connection");
         let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
         let load = cuda::CuModuleLoadDataEx {
             module: client.new_handle(),
@@ -548,7 +551,7 @@ mod tests {
     fn in_strict_mode_every_call_answers_its_own_error() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(|| refuse_all(theirs));
-        let connection = Connection::start(Socket::from_descriptor(ours.into())).expect("a connection");
+        let connection = Connection::start(Socket::from_descriptor(ours.into()), None).expect("a connection");
         let mut client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
         client.is_strict = true;
         let unload = cuda::CuModuleUnload { module: client.new_handle() };

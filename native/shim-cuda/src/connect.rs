@@ -11,7 +11,8 @@ use wire::preface::Preface;
 
 use crate::broker::{self, Admission, BrokerError};
 use crate::client::Client;
-use crate::connection::{Connection, Loss};
+use crate::connection::{Connection, Loss, Opener};
+use crate::state::Line;
 use crate::window::{Reservation, Window};
 use crate::{descriptor, report, window};
 
@@ -117,23 +118,40 @@ fn open(admission: &Admission, time: Duration) -> Result<Arc<Connection>, String
     let rtt = emulated_rtt()?;
     let mut tried = Vec::new();
     for endpoint in candidates {
-        let opened = Socket::connect(endpoint, time, descriptor::place).and_then(|socket| {
-            let socket = socket.with_emulated_rtt(rtt, crate::thread::spawn)?;
-            socket.limit_receiving(Some(time));
-            socket.send_all(&[&Preface {
-                session_id: admission.session_id.clone(),
-                connection_id: connection_id()?,
-                secret: admission.secret,
-            }
-            .encode()])?;
-            Connection::start(socket)
-        });
-        match opened {
+        match open_at(endpoint, admission, time, rtt) {
             Ok(connection) => return Ok(connection),
             Err(error) => tried.push(format!("{endpoint}: {error}")),
         }
     }
     Err(format!("the GPU server cannot be reached ({})", tried.join("; ")))
+}
+
+fn open_at(
+    endpoint: &Endpoint,
+    admission: &Admission,
+    time: Duration,
+    rtt: EmulatedRtt,
+) -> std::io::Result<Arc<Connection>> {
+    let preface = Preface {
+        session_id: admission.session_id.clone(),
+        connection_id: connection_id()?,
+        secret: admission.secret,
+        is_bulk_lane: false,
+    };
+    let socket = connect_to(endpoint, time, rtt, Line::Control)?;
+    socket.limit_receiving(Some(time));
+    socket.send_all(&[&preface.encode()])?;
+    let endpoint = endpoint.clone();
+    let opener = Opener {
+        connect: Box::new(move || connect_to(&endpoint, time, rtt, Line::Bulk)),
+        preface: Preface { is_bulk_lane: true, ..preface }.encode(),
+    };
+    Connection::start(socket, Some(opener))
+}
+
+fn connect_to(endpoint: &Endpoint, time: Duration, rtt: EmulatedRtt, line: Line) -> std::io::Result<Socket> {
+    let socket = Socket::connect(endpoint, time, |descriptor| descriptor::place(descriptor, line))?;
+    socket.with_emulated_rtt(rtt, crate::thread::spawn)
 }
 
 enum Transport {

@@ -1,9 +1,11 @@
-//! The one descriptor that this library keeps in the program's process.
+//! The descriptors that this library keeps in the program's process: one, and another one once long data travel.
 //!
 //! Programs take low numbers to be theirs: they put files on "unused" ones with `dup2`, and count on `open` answering
-//! the lowest free one. So the connection lives on a high number.
+//! the lowest free one. So connections live on high numbers.
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
+
+use crate::state::{Line, note_descriptor};
 
 /// The highest number that is looked for: the kernel's table of descriptors is as long as the highest one in use, and
 /// `select` ends here.
@@ -13,9 +15,9 @@ const HIGHEST: u64 = 1024;
 const ROOM: u64 = 24;
 
 /// Puts a connection on a high number, closed on exec, and notes it for children. Where no number is free it stays.
-pub fn place(descriptor: OwnedFd) -> OwnedFd {
+pub fn place(descriptor: OwnedFd, line: Line) -> OwnedFd {
     let descriptor = moved_up(&descriptor).unwrap_or(descriptor);
-    crate::state::note_descriptor(&descriptor);
+    note_descriptor(&descriptor, line);
     descriptor
 }
 

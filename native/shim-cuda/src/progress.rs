@@ -4,17 +4,33 @@
 //! program conclude it, so a query is answered here: what is not known to be finished is not finished. Whoever asks
 //! for it has the worker tell when it is (`farpoolWatch`), so that a program that only asks gets its answer, too.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 use wire::handle::Stream;
 use wire::notice::Finished;
 
+/// Pieces of work from checkpoint to checkpoint.
+const STEP: u64 = 1024;
+
+/// Unfinished checkpoints at which a stream takes no more work. A real driver makes its caller wait at about 1,000
+/// pieces; this many keep a GPU busy also behind a long line.
+const CHECKPOINTS: usize = 16;
+
 /// One stream's work.
 #[derive(Debug, Default)]
 pub struct Progress {
     last: AtomicU64,
+    /// Pieces of work that were ever put on it.
+    pieces: AtomicU64,
+    /// Numbers of some of them, oldest first; those that are known to be finished go when room is wanted.
+    checkpoints: Mutex<VecDeque<u64>>,
+    /// How many these are.
+    unfinished: AtomicUsize,
+    /// The stream was destroyed.
+    is_gone: AtomicBool,
     finished: AtomicU64,
     watched: AtomicU64,
     synchronised: AtomicU64,
@@ -24,6 +40,39 @@ impl Progress {
     /// Notes that record `number` has put work on the stream.
     pub fn put(&self, number: u64) {
         self.last.fetch_max(number, Ordering::AcqRel);
+        if (self.pieces.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(STEP) {
+            let mut checkpoints = self.checkpoints();
+            self.drop_finished(&mut checkpoints);
+            checkpoints.push_back(number);
+            self.unfinished.store(checkpoints.len(), Ordering::Release);
+        }
+    }
+
+    /// Whether the stream takes more work; if not, its caller must wait until some of what it has is finished.
+    pub fn has_room(&self) -> bool {
+        if self.unfinished.load(Ordering::Acquire) < CHECKPOINTS || self.is_gone() {
+            return true;
+        }
+        let mut checkpoints = self.checkpoints();
+        self.drop_finished(&mut checkpoints);
+        self.unfinished.store(checkpoints.len(), Ordering::Release);
+        checkpoints.len() < CHECKPOINTS
+    }
+
+    fn drop_finished(&self, checkpoints: &mut VecDeque<u64>) {
+        let finished = self.finished.load(Ordering::Acquire);
+        while checkpoints.front().is_some_and(|number| *number <= finished) {
+            checkpoints.pop_front();
+        }
+    }
+
+    /// Whether the stream was destroyed: nobody tells any more how far its work has got.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of the last record that has put work on the stream.
@@ -159,12 +208,15 @@ impl Timelines {
 
     /// Forgets a destroyed stream.
     pub fn forget(&self, stream: Stream) {
-        self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&key(0, stream));
+        let gone = self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&key(0, stream));
+        // Nobody waits for room on it any more.
+        gone.inspect(|progress| progress.is_gone.store(true, Ordering::Release));
     }
 
     /// Forgets the legacy stream of a destroyed context.
     pub fn forget_context(&self, context: u32) {
-        self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&(context, 0));
+        let gone = self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&(context, 0));
+        gone.inspect(|progress| progress.is_gone.store(true, Ordering::Release));
         self.skipped.write().unwrap_or_else(PoisonError::into_inner).remove(&context);
     }
 
@@ -240,6 +292,21 @@ mod tests {
         assert!(progress.was_synchronised(progress.last()));
         progress.put(7);
         assert!(!progress.was_synchronised(progress.last()));
+    }
+
+    #[test]
+    fn a_stream_takes_no_more_until_some_of_its_work_is_finished() {
+        let progress = Progress::default();
+        let mut number = 0;
+        while progress.has_room() {
+            number += 1;
+            progress.put(number);
+        }
+        assert_eq!(number, 16 * 1024);
+        progress.finished_up_to(1023);
+        assert!(!progress.has_room());
+        progress.finished_up_to(1024);
+        assert!(progress.has_room());
     }
 
     #[test]

@@ -130,7 +130,8 @@ fn finished(client: &Client, stream: Stream, progress: &Arc<Progress>, number: u
     if client.connection().timelines.skipped(context::current_index()).covers(number, is_blocking) {
         return Some(client.call(&cuda::CuStreamSynchronize { hStream: stream }));
     }
-    if client.is_strict() {
+    // Of a destroyed stream only the worker knows.
+    if client.is_strict() || progress.is_gone() {
         return None;
     }
     if progress.wants(number)

@@ -3,6 +3,7 @@
 use cuda_abi::CUresult;
 use wire::cuda::CuMemcpy3DAsyncV2;
 use wire::handle::Stream;
+use wire::{Request as _, Writer};
 
 use crate::capture;
 use crate::client::Client;
@@ -152,7 +153,12 @@ impl Copy3d {
     fn push(&self, client: &Client, stream: Stream) -> Answer {
         for piece in self.pieces(self.depth) {
             let bytes = self.source.gather(piece);
-            client.post(&self.request(piece, stream, TO_DEVICE, &bytes))?;
+            let mut head = Vec::new();
+            self.request(piece, stream, TO_DEVICE, &[]).encode(&mut Writer::new(&mut head));
+            // The length of the data is written with the data.
+            head.truncate(head.len() - size_of::<u64>());
+            let call = <CuMemcpy3DAsyncV2<'_>>::CALL;
+            client.post_with_data(call, Some(stream), |writer| writer.put_raw(&head), &bytes)?;
         }
         Ok(())
     }

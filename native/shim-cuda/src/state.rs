@@ -14,10 +14,40 @@ use crate::{connect, coverage, report, statistics};
 static PHASE: PhaseWord = PhaseWord::new();
 static CLIENT: OnceLock<Client> = OnceLock::new();
 
-/// The descriptor of the connection, for children: -1 for none.
-static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
-/// The inode that it leads to: a program may have closed it and given its number to a file of its own.
-static INODE: AtomicU64 = AtomicU64::new(0);
+/// The descriptors of the connection and of its bulk lane, for children.
+static DESCRIPTORS: [NotedDescriptor; 2] = [NotedDescriptor::new(), NotedDescriptor::new()];
+
+/// A descriptor that a child must not keep.
+struct NotedDescriptor {
+    /// -1 for none.
+    number: AtomicI32,
+    /// Where it leads to: a program may have closed it and given its number to a file of its own.
+    inode: AtomicU64,
+}
+
+impl NotedDescriptor {
+    const fn new() -> NotedDescriptor {
+        NotedDescriptor { number: AtomicI32::new(-1), inode: AtomicU64::new(0) }
+    }
+
+    fn close(&self) {
+        let number = self.number.swap(-1, Ordering::Relaxed);
+        if number >= 0 && inode(number) == Some(self.inode.load(Ordering::Relaxed)) {
+            // SAFETY: the descriptor is the connection's, which nothing in this process uses: every call answers
+            // NOT_INITIALIZED, and the client's threads do not exist in a child.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
+/// Which connection a descriptor is of.
+#[derive(Debug, Clone, Copy)]
+pub enum Line {
+    /// The first one.
+    Control,
+    /// The bulk lane.
+    Bulk,
+}
 
 /// How long a thread waits before it looks again whether another one's `cuInit` is done.
 const OTHER_START: Duration = Duration::from_millis(1);
@@ -76,7 +106,7 @@ fn start() -> Result<(), CUresult> {
     // is reported by our rules instead of on the program's stderr.
     std::panic::set_hook(Box::new(|panic| report::once(&panic.to_string())));
     let connected = std::panic::catch_unwind(connect::connect).unwrap_or(Err(CUresult::UNKNOWN));
-    let client = connected.inspect_err(|_| DESCRIPTOR.store(-1, Ordering::Relaxed))?;
+    let client = connected.inspect_err(|_| noted(Line::Control).number.store(-1, Ordering::Relaxed))?;
     if CLIENT.set(client).is_ok() {
         // SAFETY: the handler is a plain function that lives as long as the library, which is never unloaded
         // (`-z nodelete`).
@@ -85,10 +115,18 @@ fn start() -> Result<(), CUresult> {
     Ok(())
 }
 
-/// Notes the descriptor that the connection is being made on: a child must not keep it.
-pub fn note_descriptor(descriptor: &OwnedFd) {
-    INODE.store(inode(descriptor.as_raw_fd()).unwrap_or(0), Ordering::Relaxed);
-    DESCRIPTOR.store(descriptor.as_raw_fd(), Ordering::Relaxed);
+fn noted(line: Line) -> &'static NotedDescriptor {
+    match line {
+        Line::Control => &DESCRIPTORS[0],
+        Line::Bulk => &DESCRIPTORS[1],
+    }
+}
+
+/// Notes the descriptor that a connection is being made on: a child must not keep it.
+pub fn note_descriptor(descriptor: &OwnedFd, line: Line) {
+    let noted = noted(line);
+    noted.inode.store(inode(descriptor.as_raw_fd()).unwrap_or(0), Ordering::Relaxed);
+    noted.number.store(descriptor.as_raw_fd(), Ordering::Relaxed);
 }
 
 /// Arranges for children, once: before anything exists that a child must not have.
@@ -109,15 +147,10 @@ extern "C" fn in_forked_child() {
     }
 }
 
-/// The socket belongs to the parent, whose end must be seen at the other end. Closed once: its number may mean a
-/// file of the program's afterwards.
+/// The sockets belong to the parent, whose end must be seen at the other end. Closed once: their numbers may mean
+/// files of the program's afterwards.
 fn close_parents_connection() {
-    let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
-    if descriptor >= 0 && inode(descriptor) == Some(INODE.load(Ordering::Relaxed)) {
-        // SAFETY: the descriptor is the connection's, which nothing in this process uses: every call answers
-        // NOT_INITIALIZED, and the client's threads do not exist in a child.
-        unsafe { libc::close(descriptor) };
-    }
+    DESCRIPTORS.iter().for_each(NotedDescriptor::close);
 }
 
 fn inode(descriptor: RawFd) -> Option<u64> {
@@ -169,7 +202,7 @@ mod tests {
         let ours = OwnedFd::from(ours);
         let number = ours.as_raw_fd();
         assert!(PHASE.start());
-        note_descriptor(&ours);
+        note_descriptor(&ours, Line::Bulk);
         PHASE.end_start(true);
         assert!(in_child(|| {
             in_forked_child();

@@ -26,8 +26,13 @@ pub struct Unkind {
 #[derive(Debug)]
 pub struct Config {
     pub devices: usize,
-    pub memory_bytes: u64,
+    /// Memory of each device; the last one counts for those behind it.
+    pub memory_bytes: Vec<u64>,
+    /// What follows the name of every device.
+    pub name_suffix: String,
     pub context_bytes: u64,
+    /// How long making a context takes.
+    pub context_time: Duration,
     pub multiprocessors: i32,
     pub workers: usize,
     pub state_path: PathBuf,
@@ -60,8 +65,12 @@ impl Config {
         let user = unsafe { libc::geteuid() };
         Self {
             devices: usize::try_from(devices).unwrap_or(1),
-            memory_bytes: bytes("FARPOOL_SIMGPU_MEMORY", 4 << 30),
+            memory_bytes: text("FARPOOL_SIMGPU_MEMORY")
+                .and_then(|value| value.split(',').map(|part| parse_bytes(part.trim())).collect())
+                .unwrap_or_else(|| vec![4 << 30]),
+            name_suffix: text("FARPOOL_SIMGPU_NAME_SUFFIX").unwrap_or_default(),
             context_bytes: bytes("FARPOOL_SIMGPU_CONTEXT_MEMORY", 64 << 20),
+            context_time: Duration::from_millis(number("FARPOOL_SIMGPU_CONTEXT_MS", 0)),
             multiprocessors: i32::try_from(number("FARPOOL_SIMGPU_MULTIPROCESSORS", 8)).unwrap_or(8).max(1),
             workers: usize::try_from(number("FARPOOL_SIMGPU_WORKERS", 0)).unwrap_or(0),
             state_path: text("FARPOOL_SIMGPU_STATE")
@@ -75,6 +84,14 @@ impl Config {
                 .map(|_| Duration::from_nanos(number("FARPOOL_SIMGPU_KERNEL_NS", 0))),
             null_launch: Duration::from_nanos(number("FARPOOL_SIMGPU_LAUNCH_NS", 0)),
         }
+    }
+}
+
+impl Config {
+    /// Memory of a device, by its number before `CUDA_VISIBLE_DEVICES`.
+    pub fn memory_of(&self, physical: usize) -> u64 {
+        let memory = self.memory_bytes.get(physical).or(self.memory_bytes.last());
+        memory.copied().unwrap_or(0)
     }
 }
 

@@ -79,6 +79,7 @@ impl Context {
     pub fn create(device: &'static Device, flags: u32, primary: bool, api_version: u32) -> Answer<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         accounting::reserve(device.physical, config().context_bytes, device.total)?;
+        std::thread::sleep(config().context_time);
         let context = Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             device,

@@ -15,8 +15,16 @@ use crate::pool::Pool;
 pub const DRIVER_VERSION: i32 = 13000;
 /// Compute capability 8.0.
 pub const ARCHITECTURE: u32 = 80;
-/// What every device is called.
+/// What every device is called, but for a suffix.
 pub const NAME: &str = "Farpool Simulated GPU";
+
+/// The whole name.
+pub fn name() -> String {
+    match config().name_suffix.as_str() {
+        "" => NAME.to_owned(),
+        suffix => format!("{NAME} {suffix}"),
+    }
+}
 
 /// The state of a device's primary context.
 #[derive(Default)]
@@ -85,7 +93,7 @@ pub fn initialise() -> Answer {
 }
 
 fn make(ordinal: usize, physical: usize, uuid: [u8; 16]) -> Answer<Device> {
-    let total = config().memory_bytes;
+    let total = config().memory_of(physical);
     // Four times the memory: fragments of addresses never make an allocation fail that memory is left for.
     let window = total.saturating_mul(4).max(1 << 30).next_multiple_of(2 << 20);
     let start = reserve_window(ordinal, window)?;

@@ -24,6 +24,7 @@ fn run_case() {
         Ok("memory") => memory(),
         Ok("fork") => fork(),
         Ok("two_devices") => two_devices(),
+        Ok("different_devices") => different_devices(),
         Ok("bad_images") => bad_images(),
         Ok("finding") => finding(),
         Ok("primary_reset") => primary_reset(),
@@ -270,6 +271,35 @@ unsafe extern "C" {
     #[link_name = "fork"]
     fn libc_fork() -> i32;
     fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+}
+
+#[test]
+fn devices_differ_in_memory_and_bear_a_suffix() {
+    let settings = [
+        ("FARPOOL_SIMGPU_DEVICES", "3"),
+        ("FARPOOL_SIMGPU_MEMORY", "256MiB, 1GiB"),
+        ("FARPOOL_SIMGPU_NAME_SUFFIX", "(small)"),
+        ("FARPOOL_SIMGPU_CONTEXT_MS", "30"),
+    ];
+    expect_pass("different_devices", &settings);
+}
+
+fn different_devices() {
+    let started = Instant::now();
+    let driver = Driver::with_context();
+    assert!(started.elapsed() >= Duration::from_millis(30), "a context takes its time");
+    for (device, expected) in [(0, 256 << 20), (1, 1 << 30), (2, 1 << 30)] {
+        let mut total = 0;
+        let code = call!(driver, cuDeviceTotalMem_v2, PFN_cuDeviceTotalMem_v2, &mut total, device);
+        assert_eq!((code, total), (CUresult::SUCCESS, expected), "device {device}");
+        let mut name = [0; 64];
+        let code = call!(driver, cuDeviceGetName, PFN_cuDeviceGetName, name.as_mut_ptr(), 64, device);
+        assert_eq!(code, CUresult::SUCCESS);
+        // SAFETY: the call has ended the text with a zero.
+        let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) };
+        assert_eq!(name.to_str(), Ok("Farpool Simulated GPU (small)"));
+    }
+    assert_eq!(driver.allocate(512 << 20), Err(CUresult::OUT_OF_MEMORY), "the first device is small");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bulk;
 pub mod code_table;
 pub mod codec;
 mod error;
@@ -32,6 +33,7 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         CallId::OUTPUT => Some("output"),
         CallId::FENCE => Some("fence"),
         CallId::FINISHED => Some("finished"),
+        CallId::BULK_READY => Some("bulk lane"),
         other => cuda::name_of(other),
     }
 }

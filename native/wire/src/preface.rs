@@ -10,6 +10,9 @@ pub const PREFACE_BYTES: usize = 96;
 /// First bytes of every connection.
 pub const MAGIC: [u8; 8] = *b"FARPOOL1";
 
+/// Flag of a preface: the connection is the bulk lane of a client process that has a worker already.
+const BULK_LANE: u32 = 1;
+
 /// Longest session id, in UTF-8 bytes.
 pub const SESSION_ID_BYTES: usize = 32;
 
@@ -22,6 +25,8 @@ pub struct Preface {
     pub connection_id: [u8; 16],
     /// The session's secret.
     pub secret: [u8; 32],
+    /// Whether this is the process's bulk lane ([`crate::bulk`]), and not its first connection.
+    pub is_bulk_lane: bool,
 }
 
 impl std::fmt::Debug for Preface {
@@ -55,7 +60,7 @@ impl Preface {
         let mut writer = Writer::new(&mut buffer);
         writer.put_raw(&MAGIC);
         writer.put_u32(WIRE_FORMAT);
-        writer.put_u32(0);
+        writer.put_u32(if self.is_bulk_lane { BULK_LANE } else { 0 });
         let mut id = [0; SESSION_ID_BYTES];
         let bytes = self.session_id.as_bytes();
         let count = bytes.len().min(SESSION_ID_BYTES);
@@ -79,7 +84,7 @@ impl Preface {
             return Err(PrefaceError::Version(WireError::Version { given: version, expected: WIRE_FORMAT }));
         }
         let flags = reader.take_u32();
-        if flags != 0 {
+        if flags & !BULK_LANE != 0 {
             return Err(PrefaceError::Flags(flags));
         }
         let id = reader.take_array::<SESSION_ID_BYTES>();
@@ -88,7 +93,12 @@ impl Preface {
             return Err(PrefaceError::SessionId);
         }
         let session_id = std::str::from_utf8(&id[..length]).map_err(|_| PrefaceError::SessionId)?.to_owned();
-        Ok(Preface { session_id, connection_id: reader.take_array(), secret: reader.take_array() })
+        Ok(Preface {
+            session_id,
+            connection_id: reader.take_array(),
+            secret: reader.take_array(),
+            is_bulk_lane: flags & BULK_LANE != 0,
+        })
     }
 }
 
@@ -97,7 +107,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Preface {
-        Preface { session_id: "s-7f3".into(), connection_id: [7; 16], secret: [9; 32] }
+        Preface { session_id: "s-7f3".into(), connection_id: [7; 16], secret: [9; 32], is_bulk_lane: false }
     }
 
     #[test]
@@ -105,6 +115,8 @@ mod tests {
         assert_eq!(Preface::decode(&sample().encode()), Ok(sample()));
         let full = Preface { session_id: "x".repeat(32), ..sample() };
         assert_eq!(Preface::decode(&full.encode()), Ok(full));
+        let bulk = Preface { is_bulk_lane: true, ..sample() };
+        assert_eq!(Preface::decode(&bulk.encode()), Ok(bulk));
     }
 
     #[test]
@@ -122,7 +134,7 @@ mod tests {
         bytes[16..48].fill(0);
         assert_eq!(Preface::decode(&bytes), Err(PrefaceError::SessionId));
         let mut bytes = sample().encode();
-        bytes[12] = 1;
-        assert_eq!(Preface::decode(&bytes), Err(PrefaceError::Flags(1)));
+        bytes[12] = 2;
+        assert_eq!(Preface::decode(&bytes), Err(PrefaceError::Flags(2)));
     }
 }

@@ -34,6 +34,8 @@ impl CallId {
     pub const FENCE: CallId = CallId(6);
     /// A notice: work of a stream is finished ([`crate::notice::Finished`]).
     pub const FINISHED: CallId = CallId(7);
+    /// A notice without a payload: the worker has the client's bulk lane ([`crate::bulk`]).
+    pub const BULK_READY: CallId = CallId(8);
 }
 
 impl fmt::Display for CallId {
@@ -63,8 +65,10 @@ pub mod flags {
     pub const NOTICE: u16 = 8;
     /// The reply is wanted for its bytes, and nobody waits for it.
     pub const DETACHED: u16 = 16;
+    /// The data come on the bulk lane ([`crate::bulk`]).
+    pub const BULK: u16 = 32;
     /// All bits that have a meaning.
-    pub const ALL: u16 = WANTS_REPLY | IS_REPLY | DEFERRED_ERROR | NOTICE | DETACHED;
+    pub const ALL: u16 = WANTS_REPLY | IS_REPLY | DEFERRED_ERROR | NOTICE | DETACHED | BULK;
 }
 
 /// What stands before every payload.
@@ -163,7 +167,7 @@ mod tests {
     #[test]
     fn unknown_flags_reserved_bits_and_huge_lengths_are_refused() {
         let good = Header { length: 5, call: CallId(77), flags: 0, context: 0, sequence: 1 };
-        assert!(Header::decode(&bytes_of(Header { flags: 32, ..good })).is_err());
+        assert!(Header::decode(&bytes_of(Header { flags: 64, ..good })).is_err());
         assert!(Header::decode(&bytes_of(Header { length: MAX_PAYLOAD + 1, ..good })).is_err());
         let mut bytes = bytes_of(good);
         bytes[12] = 1;

@@ -69,14 +69,34 @@ impl Control {
             RecvFlags::CMSG_CLOEXEC,
         )
         .context("receive the assignment")?;
-        let mut sockets = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        });
-        let client = sockets.next().and_then(|mut descriptors| descriptors.next());
-        let Some(client) = client else { bail!("the acceptor sent no client socket") };
+        let Some(client) = first_descriptor(&mut ancillary) else {
+            bail!("the acceptor sent no client socket")
+        };
         let assignment = serde_json::from_slice(&bytes[..received.bytes]).context("read the assignment")?;
         Ok((assignment, client))
+    }
+
+    /// Receives the client's second connection, whenever it comes; `None` when the acceptor is gone.
+    pub fn bulk_lane(&self) -> Option<OwnedFd> {
+        loop {
+            let mut bytes = [0; 64];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, flags) {
+                Ok(received) => match first_descriptor(&mut ancillary) {
+                    Some(lane) => return Some(lane),
+                    None if received.bytes == 0 => return None,
+                    None => {}
+                },
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    tracing::warn!("the control socket cannot be read: {error}");
+                    return None;
+                }
+            }
+        }
     }
 
     /// The socket itself; it hangs up when the acceptor is gone.
@@ -109,6 +129,14 @@ impl Control {
             Err(error) => tracing::debug!("the acceptor did not take a message: {error}"),
         }
     }
+}
+
+fn first_descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> {
+    let mut sockets = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    sockets.next().and_then(|mut descriptors| descriptors.next())
 }
 
 /// Reports the counts every second while they change, for as long as the process lives.

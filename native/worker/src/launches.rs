@@ -9,7 +9,7 @@ use wire::record::flags;
 use wire::{Header, Reader, Request as _, WireError};
 
 use crate::counters::Counters;
-use crate::manual::{Packed, launched};
+use crate::manual::Packed;
 use crate::streams::StreamState;
 use crate::worker::Worker;
 
@@ -118,7 +118,7 @@ pub fn launch_again(worker: &mut Worker, header: &Header, payload: &[u8]) -> Res
     };
     worker.prepared.packed = packed;
     worker.streams.used(&state, header.sequence);
-    let code = launched(worker, &state, code);
+    worker.count_work(&state);
     if code != CUresult::SUCCESS {
         worker.outbox.failed(CuLaunchKernel::CALL, code.0);
     }

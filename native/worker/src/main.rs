@@ -3,12 +3,12 @@
 //! `serve` is what the acceptor starts for each connection; `inventory` prints what GPUs there are.
 
 mod assignment;
+mod bulk;
 mod callbacks;
 mod control;
 mod counters;
 mod end;
 mod footprint;
-
 mod gauge;
 mod generated;
 mod graphs;
@@ -23,6 +23,7 @@ mod output;
 mod parked;
 mod pools;
 mod progress;
+mod send_queue;
 mod serve;
 mod snapshot;
 mod staging;

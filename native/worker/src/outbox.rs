@@ -2,18 +2,19 @@
 //!
 //! Nobody blocks here. Who flushes sends what the socket takes at once; the rest is left to a sender thread. A client
 //! that does not read at the moment (it may be sending itself) so never stops the issuing thread from reading, which
-//! is what ends its sending.
+//! is what ends its sending. Long replies take the bulk lane once the client has one.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use session::{DeferredErrors, ReplyHead};
 use transport::Socket;
+use wire::bulk::{BULK_FROM, Frame, Mark};
 use wire::notice::Finished;
 use wire::record::{encode_record, flags};
 use wire::{CallId, Header, Writer};
 
 use crate::counters::Counters;
+use crate::send_queue::{Part, SendQueue};
 use crate::staging::Lent;
 use crate::wake::Wake;
 
@@ -34,42 +35,11 @@ pub struct ReplyTo {
 /// The sending side of the connection.
 #[derive(Debug)]
 pub struct Outbox {
-    socket: Arc<Socket>,
-    state: Mutex<State>,
-    left_over: Condvar,
+    control: Arc<SendQueue>,
+    bulk: OnceLock<Arc<SendQueue>>,
     deferred: Mutex<DeferredErrors>,
     counters: Arc<Counters>,
     wake: Arc<Wake>,
-}
-
-/// What leaves in one piece.
-#[derive(Debug)]
-enum Part {
-    Bytes(Vec<u8>),
-    Lent(Lent),
-}
-
-impl Part {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Part::Bytes(bytes) => bytes,
-            Part::Lent(lent) => lent.bytes(),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// What leaves before the buffer.
-    parts: VecDeque<Part>,
-    /// Bytes of the first part that have left.
-    sent: usize,
-    buffer: Vec<u8>,
-    /// The sender thread is at work: nobody else may send.
-    is_sending: bool,
-    /// Bytes that the sender thread has taken and not sent.
-    taken: usize,
-    is_broken: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,26 +53,35 @@ impl Outbox {
         counters: Arc<Counters>,
         wake: Arc<Wake>,
     ) -> std::io::Result<Arc<Outbox>> {
-        let outbox = Arc::new(Outbox {
-            socket,
-            state: Mutex::default(),
-            left_over: Condvar::new(),
-            deferred: Mutex::default(),
-            counters,
-            wake,
-        });
-        let sender = Arc::clone(&outbox);
-        std::thread::Builder::new().name("send".into()).spawn(move || sender.send_left_overs())?;
-        Ok(outbox)
+        let control = SendQueue::start("send", socket, true, Arc::clone(&counters), Arc::clone(&wake))?;
+        Ok(Arc::new(Outbox { control, bulk: OnceLock::new(), deferred: Mutex::default(), counters, wake }))
+    }
+
+    /// From now on long replies leave on `socket`; the client is told first.
+    pub fn take_bulk_lane(&self, socket: Arc<Socket>) -> std::io::Result<()> {
+        let (counters, wake) = (Arc::clone(&self.counters), Arc::clone(&self.wake));
+        let queue = SendQueue::start("send-bulk", socket, false, counters, wake)?;
+        self.notice(CallId::BULK_READY, |_| {});
+        if self.bulk.set(queue).is_err() {
+            return Err(std::io::Error::other("there is a bulk lane already"));
+        }
+        self.flush();
+        Ok(())
     }
 
     /// Adds a reply; [`Outbox::flush`] sends it.
     pub fn reply(&self, to: ReplyTo, result: i32, body: &[u8]) {
+        if body.len() >= BULK_FROM
+            && let Some(bulk) = self.bulk.get()
+        {
+            return self.reply_on(bulk, to, result, Part::Bytes(body.to_vec()));
+        }
         let head = ReplyHead { result, deferred: lock(&self.deferred).take() };
-        let mut state = lock(&self.state);
-        encode_record(&mut state.buffer, to.call, head.flags(), 0, to.sequence, |writer| {
-            head.encode(writer);
-            writer.put_raw(body);
+        self.control.add(|buffer| {
+            encode_record(buffer, to.call, head.flags(), 0, to.sequence, |writer| {
+                head.encode(writer);
+                writer.put_raw(body);
+            });
         });
     }
 
@@ -113,22 +92,39 @@ impl Outbox {
             self.reply(to, 0, lent.bytes());
             return;
         }
+        if length >= BULK_FROM
+            && let Some(bulk) = self.bulk.get()
+        {
+            return self.reply_on(bulk, to, 0, Part::Lent(lent));
+        }
         let head = ReplyHead { result: 0, deferred: lock(&self.deferred).take() };
         let bytes = ReplyHead::encoded_bytes(head.flags()) + length;
-        let mut state = lock(&self.state);
-        let mut writer = Writer::new(&mut state.buffer);
         let length = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Header { length, call: to.call, flags: head.flags(), context: 0, sequence: to.sequence }
-            .encode(&mut writer);
-        head.encode(&mut writer);
-        let front = std::mem::take(&mut state.buffer);
-        state.parts.push_back(Part::Bytes(front));
-        state.parts.push_back(Part::Lent(lent));
+        let header = Header { length, call: to.call, flags: head.flags(), context: 0, sequence: to.sequence };
+        let front = |buffer: &mut Vec<u8>| {
+            let mut writer = Writer::new(buffer);
+            header.encode(&mut writer);
+            head.encode(&mut writer);
+        };
+        self.control.add_with_part(front, Part::Lent(lent));
+    }
+
+    fn reply_on(&self, bulk: &SendQueue, to: ReplyTo, result: i32, part: Part) {
+        let frame = Frame { sequence: to.sequence, length: part.bytes().len() as u64 };
+        let offset = bulk.add_with_part(|buffer| buffer.extend_from_slice(&frame.encode()), part);
+        let head = ReplyHead { result, deferred: lock(&self.deferred).take() };
+        let flags = head.flags() | flags::BULK;
+        self.control.add(|buffer| {
+            encode_record(buffer, to.call, flags, 0, to.sequence, |writer| {
+                head.encode(writer);
+                Mark { offset }.encode(writer);
+            });
+        });
     }
 
     /// Adds a notice; [`Outbox::flush`] sends it.
     pub fn notice(&self, call: CallId, body: impl FnOnce(&mut Writer<'_>)) {
-        encode_record(&mut lock(&self.state).buffer, call, flags::NOTICE, 0, 0, body);
+        self.control.add(|buffer| encode_record(buffer, call, flags::NOTICE, 0, 0, body));
     }
 
     /// Adds what is finished; an error that nobody was told of yet goes with it.
@@ -145,100 +141,14 @@ impl Outbox {
 
     /// Bytes that the client has not taken.
     pub fn waiting(&self) -> usize {
-        let state = lock(&self.state);
-        let parts: usize = state.parts.iter().map(|part| part.bytes().len()).sum();
-        parts - state.sent + state.buffer.len() + state.taken
+        self.control.waiting() + self.bulk.get().map_or(0, |bulk| bulk.waiting())
     }
 
-    /// Sends what the socket takes without waiting; the sender thread sends the rest. A client that is gone is
-    /// noticed by the receiving side; here it only stops the sending.
+    /// Sends what was added, without waiting.
     pub fn flush(&self) {
-        let mut state = lock(&self.state);
-        if state.is_broken {
-            state.clear();
+        if let Some(bulk) = self.bulk.get() {
+            bulk.flush();
         }
-        if state.is_sending {
-            return;
-        }
-        while let Some(part) = state.parts.front() {
-            let left = &part.bytes()[state.sent..];
-            let length = left.len();
-            match self.send_now(left) {
-                Ok(count) if count == length => {
-                    state.parts.pop_front();
-                    state.sent = 0;
-                }
-                Ok(count) => {
-                    state.sent += count;
-                    state.is_sending = true;
-                    self.left_over.notify_one();
-                    return;
-                }
-                Err(error) => return self.broken(&mut state, &error),
-            }
-        }
-        if state.buffer.is_empty() {
-            return;
-        }
-        match self.send_now(&state.buffer) {
-            Ok(count) if count == state.buffer.len() => state.buffer.clear(),
-            Ok(count) => {
-                state.buffer.drain(..count);
-                state.is_sending = true;
-                self.left_over.notify_one();
-            }
-            Err(error) => self.broken(&mut state, &error),
-        }
-    }
-
-    fn send_now(&self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.socket.send_now(bytes)?;
-        Counters::add(&self.counters.bytes_sent, count as u64);
-        Ok(count)
-    }
-
-    fn send_left_overs(&self) {
-        let mut state = lock(&self.state);
-        loop {
-            if !state.is_sending {
-                state = self.left_over.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let offset = std::mem::take(&mut state.sent);
-            let part = match state.parts.pop_front() {
-                Some(part) => part,
-                None => Part::Bytes(std::mem::take(&mut state.buffer)),
-            };
-            let left = &part.bytes()[offset..];
-            if left.is_empty() && state.parts.is_empty() && state.buffer.is_empty() {
-                state.is_sending = false;
-                continue;
-            }
-            state.taken = left.len();
-            drop(state);
-            let sent = self.socket.send_all(&[left]);
-            Counters::add(&self.counters.bytes_sent, left.len() as u64);
-            drop(part);
-            state = lock(&self.state);
-            state.taken = 0;
-            if let Err(error) = sent {
-                self.broken(&mut state, &error);
-            }
-            self.wake.wake();
-        }
-    }
-
-    fn broken(&self, state: &mut State, error: &std::io::Error) {
-        tracing::debug!("the client does not take replies any more: {error}");
-        state.is_broken = true;
-        state.clear();
-    }
-}
-
-impl State {
-    fn clear(&mut self) {
-        self.parts.clear();
-        self.sent = 0;
-        self.buffer.clear();
+        self.control.flush();
     }
 }

@@ -14,13 +14,12 @@ use wire::{CallId, Header, Reader, Request as _};
 
 use crate::generated::touched::{is_on_legacy_stream, touched};
 
-/// Bytes of parked records from which on nothing more is read from the client.
+/// Bytes of parked records from which on nothing more is read from the client. Its callers wait long before, as each
+/// stream may have some 16,000 records before it.
 const ENOUGH_BYTES: usize = 1 << 30;
 
-/// Parked records from which on nothing more is read from the client. A real driver makes its caller wait after about
-/// 1,000 launches; this lets other threads of a client pass sixteen times as many, and keeps a trial of all of them
-/// below a millisecond.
-const ENOUGH_RECORDS: usize = 16 << 10;
+/// What a parked record takes beside its payload, about.
+const RECORD_BYTES: usize = 256;
 
 /// What a record has to do with streams and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub struct Touches {
 pub struct ParkedRecord {
     /// Its header.
     pub header: Header,
-    /// Its payload.
+    /// Its payload; without the data where these come on the bulk lane.
     pub payload: Vec<u8>,
     /// What it touches.
     pub touches: Touches,
@@ -121,12 +120,12 @@ impl Parked {
 
     /// Whether so much waits that the client must wait too.
     pub fn is_full(&self) -> bool {
-        self.bytes >= ENOUGH_BYTES || self.records.len() >= ENOUGH_RECORDS
+        self.bytes >= ENOUGH_BYTES
     }
 
     /// Adds a record behind all others.
     pub fn push(&mut self, record: ParkedRecord, non_blocking: &FxHashSet<u64>) {
-        self.bytes += record.payload.len();
+        self.bytes += RECORD_BYTES + record.payload.len();
         self.held.add(&record.touches, non_blocking);
         self.records.push_back(record);
     }

@@ -11,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use session::RequestOrder;
 use transport::Socket;
 use wire::handshake::{Goodbye, Hello, Refused};
-use wire::record::{encode_record, flags};
+use wire::record::{MAX_PAYLOAD, encode_record, flags};
 use wire::{CallId, Header, Reader, Reply as _, Request as _, WireError, Writer};
 
+use crate::bulk::{Arrivals, Data};
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::end;
@@ -70,8 +71,11 @@ pub fn run() -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let arrivals = Arc::new(Arrivals::new(Arc::clone(&wake), Arc::clone(&counters)));
+    take_bulk_lane(&control, &arrivals, &outbox, &socket)?;
     let mut connection = Connection {
         socket,
+        arrivals,
         worker,
         outbox,
         wake,
@@ -100,8 +104,33 @@ fn refuse(socket: &Socket, reason: &str) {
     }
 }
 
+/// Waits, on a thread of its own, for the client's second connection.
+fn take_bulk_lane(
+    control: &Arc<Control>,
+    arrivals: &Arc<Arrivals>,
+    outbox: &Arc<Outbox>,
+    socket: &Arc<Socket>,
+) -> anyhow::Result<()> {
+    let (control, arrivals) = (Arc::clone(control), Arc::clone(arrivals));
+    let (outbox, socket) = (Arc::clone(outbox), Arc::clone(socket));
+    let wait = move || {
+        let Some(lane) = control.bulk_lane() else { return };
+        let lane = Arc::new(Socket::from_descriptor(lane));
+        let taken = arrivals
+            .start(Arc::clone(&lane), socket)
+            .and_then(|()| outbox.take_bulk_lane(lane).context("start the bulk lane's sender"));
+        if let Err(error) = taken {
+            // The client goes on with one connection: it was not told that there is another.
+            tracing::warn!("no bulk lane: {error:#}");
+        }
+    };
+    std::thread::Builder::new().name("bulk-lane".into()).spawn(wait).context("wait for the bulk lane")?;
+    Ok(())
+}
+
 struct Connection {
     socket: Arc<Socket>,
+    arrivals: Arc<Arrivals>,
     worker: Worker,
     outbox: Arc<Outbox>,
     wake: Arc<Wake>,
@@ -210,6 +239,9 @@ impl Connection {
         if header.flags & flags::WANTS_REPLY != 0 {
             Counters::add(&self.worker.counters.round_trips, 1);
         }
+        if header.flags & flags::BULK != 0 {
+            self.expect_data(header, payload)?;
+        }
         if !self.parked.is_empty() {
             let touches = Touches::of(header.call, payload);
             let non_blocking = self.worker.streams.non_blocking_handles();
@@ -243,8 +275,60 @@ impl Connection {
         Ok(())
     }
 
+    /// Notes that a record's data come on the bulk lane, and gives them memory from which the GPU can copy.
+    fn expect_data(&mut self, header: &Header, front: &[u8]) -> Result<(), WireError> {
+        let length = data_length(header, front)?;
+        if self.arrivals.has_begun(header.sequence) {
+            return Ok(());
+        }
+        let mut buffer = None;
+        self.worker.in_context(header.call, header.context, |worker| {
+            // Without one the data go to plain memory.
+            buffer = worker.buffer(crate::bulk::ROOM + length).ok().flatten();
+            Ok(CUresult::SUCCESS)
+        })?;
+        if let Some(buffer) = buffer {
+            self.arrivals.expect(header.sequence, buffer, length, &self.worker.staging);
+        }
+        Ok(())
+    }
+
     /// Executes a record; `false` when it must be tried again later and nothing has happened.
     fn execute(&mut self, header: &Header, payload: &[u8]) -> Result<bool, WireError> {
+        if header.flags & flags::BULK == 0 {
+            return self.execute_whole(header, payload);
+        }
+        let Some(mut data) = self.arrivals.take(header.sequence) else { return Ok(false) };
+        if data.length() != data_length(header, payload)? {
+            return Err(WireError::Malformed { call: header.call });
+        }
+        let is_pinned = matches!(data, Data::Pinned(..));
+        let Some(whole) = data.payload(payload) else {
+            return Err(WireError::Malformed { call: header.call });
+        };
+        self.worker.pinned = is_pinned.then(|| {
+            let range = whole.as_ptr_range();
+            range.start.addr()..range.end.addr()
+        });
+        let executed = self.execute_whole(header, whole);
+        self.worker.pinned = None;
+        let reader = self.worker.pinned_reader.take();
+        if !executed? {
+            self.arrivals.put_back(header.sequence, data);
+            return Ok(false);
+        }
+        if let Data::Pinned(buffer, _) = data {
+            match reader {
+                // What is wrong with it, the copy itself has answered.
+                Some(stream) => drop(self.worker.keep_until_read(buffer, stream)),
+                None => self.worker.staging.give(buffer),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Executes a record whose payload is all there.
+    fn execute_whole(&mut self, header: &Header, payload: &[u8]) -> Result<bool, WireError> {
         let call = header.call;
         let wants_reply = header.flags & flags::WANTS_REPLY != 0;
         self.body.clear();
@@ -298,6 +382,16 @@ impl Connection {
         Counters::add(&self.worker.counters.local_calls, goodbye.local_calls);
         Ok(())
     }
+}
+
+/// Bytes of the data that a record names and the bulk lane brings.
+fn data_length(header: &Header, front: &[u8]) -> Result<usize, WireError> {
+    if !wire::bulk::takes_lane(header.call) {
+        return Err(WireError::Unexpected { call: header.call, reason: "only copies take the bulk lane" });
+    }
+    let malformed = WireError::Malformed { call: header.call };
+    let length = front.last_chunk::<8>().copied().map(u64::from_le_bytes).ok_or_else(|| malformed.clone())?;
+    usize::try_from(length).ok().filter(|length| *length <= MAX_PAYLOAD as usize).ok_or(malformed)
 }
 
 fn reply_to(header: &Header) -> ReplyTo {

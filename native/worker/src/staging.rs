@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cuda_abi::CUresult;
 use driver::Driver;
 
-/// Sizes in which buffers are made: most copies are tiny, the large ones come in pieces of at most 4 MiB.
-const SIZES: [usize; 3] = [4 << 10, 256 << 10, 4 << 20];
+/// Sizes in which buffers are made: most copies are tiny, the large ones come in pieces of at most 4 MiB, some with a
+/// little before them ([`crate::bulk`]).
+const SIZES: [usize; 3] = [4 << 10, 256 << 10, (4 << 20) + crate::bulk::ROOM];
 
 /// Bytes that may be in use at once; beyond that a copy waits for its turn.
 const LIMIT: usize = 256 << 20;
@@ -86,6 +87,13 @@ impl Buffer {
         let length = length.min(self.size);
         // SAFETY: the buffer has `size` bytes that the driver allocated; the caller waited for the copy into it.
         unsafe { std::slice::from_raw_parts(self.address.cast(), length) }
+    }
+
+    /// Its first `length` bytes, to be written.
+    pub fn bytes_mut(&mut self, length: usize) -> &mut [u8] {
+        let length = length.min(self.size);
+        // SAFETY: the buffer has `size` bytes that the driver allocated, and one owner.
+        unsafe { std::slice::from_raw_parts_mut(self.address.cast(), length) }
     }
 
     /// Puts `data`, which must fit, at its start.

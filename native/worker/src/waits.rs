@@ -74,8 +74,8 @@ pub enum Then {
     Download(Arc<Download>),
     /// A buffer is free again.
     Recycle(Buffer),
-    /// A stream may take launches again.
-    Marker(Arc<StreamState>),
+    /// A stream may take work again; what was put on it up to this record is finished.
+    Marker(Arc<StreamState>, u64),
     /// Answers to the client, where an error kept a graph from giving them.
     Answer(Vec<Arc<Owed>>),
     /// No launch of a destroyed graph is left.
@@ -84,8 +84,8 @@ pub enum Then {
     Settle(Allocation),
     /// A fence has one thing less to wait for.
     Fence(Arc<Fence>),
-    /// The client wants to know that work is finished.
-    Tell,
+    /// The client wants to know that work of a stream up to this record is finished.
+    Tell(Arc<StreamState>, u64),
     /// The work of a destroyed stream is done.
     Orphan(Arc<AtomicU32>),
     /// Memory is freed that the GPU may have been using.
@@ -527,11 +527,17 @@ impl Shared {
                 self.outbox.flush();
             }
             Then::Recycle(buffer) => self.staging.give(buffer),
-            Then::Marker(state) => state.gauge.reached(),
+            Then::Marker(state, number) => {
+                state.finished_up_to(number);
+                state.gauge.reached();
+                self.send_finished();
+                self.outbox.flush();
+            }
             Then::Orphan(count) => {
                 count.fetch_sub(1, Ordering::AcqRel);
             }
-            Then::Tell => {
+            Then::Tell(state, number) => {
+                state.finished_up_to(number);
                 self.send_finished();
                 self.outbox.flush();
             }

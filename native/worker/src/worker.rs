@@ -69,6 +69,10 @@ pub struct Worker {
     pub later: Later,
     /// Whom the call under way answers, if anybody waits.
     pub reply_to: Option<ReplyTo>,
+    /// Pinned memory in which the data of the record under way lie, if they do.
+    pub pinned: Option<std::ops::Range<usize>>,
+    /// The stream that is copying from there.
+    pub pinned_reader: Option<CUstream>,
     uploads: VecDeque<Upload>,
     /// The client's objects.
     pub handles: Handles,
@@ -152,6 +156,8 @@ impl Worker {
             small: Vec::new(),
             later: Later::No,
             reply_to: None,
+            pinned: None,
+            pinned_reader: None,
             uploads: VecDeque::new(),
             handles: Handles::default(),
             memory,
@@ -212,6 +218,34 @@ impl Worker {
         let Ok(stream) = stream_of(self, call, handle) else { return };
         let state = Arc::clone(self.stream_state(handle, stream));
         self.streams.used(&state, self.number);
+        self.count_work(&state);
+    }
+
+    /// Whether `stream`, on which the record under way puts work, takes it now. If not, the record must be tried again.
+    pub fn has_room(&mut self, call: CallId, stream: Option<Stream>) -> bool {
+        let Some(handle) = stream else { return true };
+        let Ok(stream) = stream_of(self, call, handle) else { return true };
+        let is_open = self.stream_state(handle, stream).gauge.is_open();
+        if !is_open {
+            self.later = Later::TryAgain;
+        }
+        is_open
+    }
+
+    /// Counts a piece of a stream's work, and puts a marker behind it when it is time for one.
+    pub fn count_work(&mut self, state: &Arc<StreamState>) {
+        if !state.gauge.takes() {
+            return;
+        }
+        match self.waits.mark(self.current, state.stream) {
+            Ok(event) => self.waits.push(
+                LaneKey::Stream(state.context, state.stream.0),
+                self.current,
+                Until::Own(event),
+                Then::Marker(Arc::clone(state), state.issued()),
+            ),
+            Err(_) => state.gauge.reached(),
+        }
     }
 
     /// The state of a stream in the current context.

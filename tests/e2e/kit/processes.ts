@@ -25,13 +25,17 @@ export function isAlive(pid: number): boolean {
   return stateOf(pid) !== undefined;
 }
 
+/** The inodes of a process's sockets, but for those that are its standard streams. */
+export function openSockets(pid: number): readonly string[] {
+  return list(`/proc/${pid}/fd`).flatMap((descriptor) => {
+    const match = /^socket:\[(\d+)\]$/.exec(link(`/proc/${pid}/fd/${descriptor}`));
+    return match?.[1] !== undefined && Number(descriptor) > 2 ? [match[1]] : [];
+  });
+}
+
 /** The remote ports of a process's TCP connections. */
 export function tcpPeers(pid: number): readonly number[] {
-  const inodes = new Set<string>();
-  for (const descriptor of list(`/proc/${pid}/fd`)) {
-    const match = /^socket:\[(\d+)\]$/.exec(link(`/proc/${pid}/fd/${descriptor}`));
-    if (match?.[1] !== undefined) inodes.add(match[1]);
-  }
+  const inodes = new Set(openSockets(pid));
   return `${read(pid, "net/tcp")}${read(pid, "net/tcp6")}`.split("\n").flatMap((line) => {
     const fields = line.trim().split(/\s+/);
     const port = fields[2]?.split(":")[1];

@@ -77,7 +77,7 @@ impl Server {
         }
     }
 
-    /// Checks a preface and starts the worker.
+    /// Checks a preface and starts the worker, or gives the worker its client's bulk lane.
     fn admit(&mut self, token: Token, bytes: &[u8; PREFACE_BYTES]) -> Result<(), Refusal> {
         let preface = Preface::decode(bytes)?;
         let unknown = || Refusal::UnknownSession { session: preface.session_id.clone() };
@@ -89,6 +89,10 @@ impl Server {
         }
         if let Some(closing) = &session.closing {
             return Err(Refusal::Closing { session: preface.session_id, reason: closing.reason.clone() });
+        }
+        if preface.is_bulk_lane {
+            let Some(pending) = self.pending.get(&token) else { return Ok(()) };
+            return self.pass_bulk_lane(&id, preface.connection_id, pending.socket.as_fd());
         }
         let Some(slot) = session.free_slot() else {
             return Err(Refusal::Full { session: preface.session_id, limit: session.slots() });

@@ -16,8 +16,9 @@ use crate::clock;
 use crate::listen::Peer;
 use crate::poll::{EventFlags, Token};
 use crate::protocol::SessionId;
+use crate::refusal::Refusal;
 use crate::session::{Closing, Worker};
-use crate::spawn::{Spawned, Start};
+use crate::spawn::{Spawned, Start, send_with_descriptor};
 use crate::worker_protocol::{Exit, FirstMessage, WorkerMessage, WorkerView};
 
 /// Longest message of a worker; a report of 64 GPUs has 6 KiB.
@@ -71,6 +72,27 @@ impl Server {
             tracing::info!(target: "audit", session = %id, pid, slot, %peer, "worker started");
         }
         started
+    }
+
+    /// Hands a client process's second connection to its worker.
+    pub(super) fn pass_bulk_lane(
+        &self,
+        id: &SessionId,
+        connection_id: [u8; 16],
+        lane: BorrowedFd<'_>,
+    ) -> Result<(), Refusal> {
+        let no_worker = || Refusal::NoWorker { session: id.as_str().to_owned() };
+        let connection_id = hex(&connection_id);
+        let mut workers = self.workers.values();
+        let worker = workers
+            .find(|worker| worker.session == *id && worker.view.connection_id == connection_id)
+            .ok_or_else(no_worker)?;
+        let (_, control) = worker.control.as_ref().ok_or_else(no_worker)?;
+        // The descriptor says it all.
+        send_with_descriptor(control, b"{}", lane).map_err(|error| {
+            tracing::warn!(session = %id, pid = worker.view.pid, %error, "a worker takes no bulk lane");
+            no_worker()
+        })
     }
 
     fn adopt_worker(

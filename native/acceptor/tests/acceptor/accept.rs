@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
+use wire::preface::Preface;
 
 use crate::support::{Acceptor, Client, is_alive, preface, wait_for};
 
@@ -47,6 +48,28 @@ fn bytes_right_behind_the_preface_are_the_workers() {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
     assert!(line.contains("\"pid\""), "{line}");
+}
+
+#[test]
+fn a_second_connection_of_a_process_goes_to_its_worker() {
+    let acceptor = Acceptor::start(&[]);
+    acceptor.agent().open("s1");
+    let mut other = Client::accepted(acceptor.tcp(), "s1");
+    other.ask("who");
+    let mine = Preface { connection_id: [7; 16], ..preface("s1") };
+    let mut stream = acceptor.tcp();
+    stream.write_all(&mine.encode()).unwrap();
+    let mut client = Client::of(stream);
+    let pid = client.worker_pid();
+
+    let mut lane = acceptor.unix();
+    lane.write_all(&Preface { is_bulk_lane: true, ..mine }.encode()).unwrap();
+    let message = client.ask("lane");
+
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(lane), &mut line).unwrap();
+    assert_eq!((message, line.trim()), (json!({}), pid.to_string().as_str()));
+    assert_eq!(acceptor.agent().living().len(), 2, "no worker was started for it");
 }
 
 #[test]

@@ -32,12 +32,15 @@ fn every_refusal_names_its_reason_and_is_logged_with_the_peer() {
     let mut taken = acceptor.client("s1");
     taken.ask("who");
     let full = refusal_of(&acceptor, &preface("s1").encode());
+    let stray = Preface { connection_id: [9; 16], is_bulk_lane: true, ..preface("s1") };
+    let stray = refusal_of(&acceptor, &stray.encode());
 
     assert_eq!((unknown.code, unknown.reason.contains("session \"other\" is not known")), (100, true));
     assert_eq!(wrong, (100, "the secret is not that of session \"s1\"".into()));
     assert_eq!(version, (803, "wire format 77 is not spoken here, 1 is".into()));
     assert_eq!(foreign, (803, "the connection does not begin with FARPOOL1".into()));
     assert_eq!((full.0, full.1.contains("has 1 client processes already")), (100, true));
+    assert_eq!((stray.0, stray.1.contains("has no worker for the process")), (46, true));
     let log = acceptor.log();
     let line = log.lines().find(|line| line.contains("other")).expect("the refusal is logged");
     assert!(line.contains(&peer.to_string()) && line.contains("audit"), "{line}");

@@ -225,7 +225,7 @@ pub fn session_of(id: &str) -> Value {
 }
 
 pub fn preface(session: &str) -> Preface {
-    Preface { session_id: session.into(), connection_id: [0x1c; 16], secret: SECRET }
+    Preface { session_id: session.into(), connection_id: [0x1c; 16], secret: SECRET, is_bulk_lane: false }
 }
 
 /// A client that was accepted: lines to its worker and back.
@@ -236,6 +236,11 @@ pub struct Client<S: Read + Write> {
 impl<S: Read + Write> Client<S> {
     pub fn accepted(mut stream: S, session: &str) -> Client<S> {
         stream.write_all(&preface(session).encode()).unwrap();
+        Client::of(stream)
+    }
+
+    /// A client whose preface was sent.
+    pub fn of(stream: S) -> Client<S> {
         Client { stream: BufReader::new(stream) }
     }
 

@@ -25,7 +25,7 @@ fn worker_process() {
 fn run() {
     // SAFETY: the acceptor put the control socket and the ledger there; nothing else uses the numbers.
     let (control, ledger) = unsafe { (OwnedFd::from_raw_fd(3), OwnedFd::from_raw_fd(4)) };
-    let (first, client) = receive_first(&control);
+    let (first, client) = receive(&control);
     let slot = u32::try_from(first["slot"].as_u64().unwrap()).unwrap();
     let slot = Ledger::open(&ledger).unwrap().slot(slot).unwrap();
     let tell = |message: &[u8]| {
@@ -53,6 +53,11 @@ fn run() {
                 unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
                 json!(true)
             }
+            "lane" => {
+                let (message, lane) = receive(&control);
+                writeln!(UnixStream::from(lane), "{}", std::process::id()).unwrap();
+                message
+            }
             "nonsense" => {
                 tell(b"\xff nonsense");
                 tell(&vec![b'{'; 100 << 10]);
@@ -68,7 +73,7 @@ fn run() {
     tell(report.to_string().as_bytes());
 }
 
-fn receive_first(control: &OwnedFd) -> (Value, OwnedFd) {
+fn receive(control: &OwnedFd) -> (Value, OwnedFd) {
     let mut bytes = vec![0; 64 << 10];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -8,7 +8,7 @@ use cuda_abi::{
 };
 
 use crate::attributes::attribute;
-use crate::device::{NAME, device, devices};
+use crate::device::{device, devices};
 use crate::guard::{Answer, exports, put, put_optional};
 
 /// # Safety
@@ -39,7 +39,7 @@ exports! {
 
     fn cuDeviceGetName(name: *mut c_char, len: i32, dev: CUdevice) {
         device(dev)?;
-        put_text(NAME, name, len)
+        put_text(&crate::device::name(), name, len)
     }
 
     fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) {

@@ -342,6 +342,9 @@ where
     Q::Reply: Default,
 {
     let request = decode::<Q>(reader)?;
+    if !worker.has_room(Q::CALL, request.stream()) {
+        return Ok(CUresult::SUCCESS);
+    }
     let mut reply = Q::Reply::default();
     let code = body(worker, &request, &mut reply).or_else(code_of_poison)?;
     worker.note_work(Q::CALL, request.stream());
@@ -362,6 +365,9 @@ where
 {
     let request = decode::<Q>(reader)?;
     let stream = request.stream();
+    if !worker.has_room(Q::CALL, stream) {
+        return Ok(CUresult::SUCCESS);
+    }
     match body(worker, request, writer) {
         Ok(code) => {
             worker.note_work(Q::CALL, stream);

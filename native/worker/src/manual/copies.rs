@@ -117,14 +117,19 @@ pub fn farpoolPullToDevice(
     Ok(if code.is_success() { kept } else { code })
 }
 
-/// Has `copy` take the record's bytes to the device. On an idle stream straight from the record, else through a pinned
-/// buffer: from pageable memory a driver would make its caller wait for the stream.
+/// Has `copy` take the record's bytes to the device: straight from where they are if that is pinned memory or the stream
+/// is idle, else through a pinned buffer. From pageable memory a driver would make its caller wait for the stream.
 fn upload(
     worker: &mut Worker,
     data: &[u8],
     stream: CUstream,
     copy: impl Fn(&Driver, *mut c_void, CUstream) -> CUresult,
 ) -> CUresult {
+    if worker.pinned.as_ref().is_some_and(|pinned| pinned.contains(&data.as_ptr().addr())) {
+        let code = copy(&worker.driver, data.as_ptr().cast_mut().cast(), stream);
+        worker.pinned_reader = Some(stream);
+        return code;
+    }
     if worker.is_idle(stream) {
         // The driver has read pageable memory when it returns.
         let code = copy(&worker.driver, data.as_ptr().cast_mut().cast(), stream);

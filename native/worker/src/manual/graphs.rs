@@ -242,11 +242,7 @@ pub fn cuGraphLaunch(worker: &mut Worker, request: cuda::CuGraphLaunch, _reply: 
     let call = cuda::CuGraphLaunch::CALL;
     let stream = stream_of(worker, call, request.stream);
     let known = worker.handles.get(call, request.exec);
-    let is_open = match &stream {
-        Ok(stream) => worker.stream_state(request.stream, *stream).gauge.is_open(),
-        Err(_) => true,
-    };
-    let ready = is_open && worker.outbox.waiting() <= UNSENT_LIMIT;
+    let ready = worker.outbox.waiting() <= UNSENT_LIMIT;
     if stream.is_ok() && known.is_ok() && !ready {
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
@@ -277,8 +273,8 @@ pub fn cuGraphLaunch(worker: &mut Worker, request: cuda::CuGraphLaunch, _reply: 
     }
     let (code, stream, weight) = launched?;
     let state = Arc::clone(worker.stream_state(request.stream, stream));
-    for _ in 0..weight {
-        let _ = super::launches::launched(worker, &state, code);
+    if code.is_success() {
+        (0..weight).for_each(|_| worker.count_work(&state));
     }
     if code.is_success() && !packet.owed.is_empty() {
         answer_when_done(worker, stream, packet.owed);

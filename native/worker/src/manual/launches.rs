@@ -11,9 +11,8 @@ use super::Answer;
 use crate::callbacks::{Callbacks, host_function};
 use crate::counters::Counters;
 use crate::handles::HandleError;
-use crate::streams::StreamState;
 use crate::waits::{LaneKey, Then, Until};
-use crate::worker::{Later, Worker, address};
+use crate::worker::{Worker, address};
 
 /// Markers of the `extra` argument of `cuLaunchKernel`.
 const PARAM_END: usize = 0;
@@ -32,17 +31,13 @@ pub fn cuLaunchKernel(
     let call = <cuda::CuLaunchKernel<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
     let state = Arc::clone(worker.stream_state(request.stream, stream));
-    if !state.gauge.is_open() {
-        worker.later = Later::TryAgain;
-        return Ok(CUresult::SUCCESS);
-    }
     worker.prepared.remember(&request, worker.context, worker.handles.removals(), function, &state);
     let mut packed = Packed::default();
     packed.set(request.parameters);
     Counters::add(&worker.counters.kernel_launches, 1);
     // SAFETY: function and stream are alive; `extra` is a well-formed list whose buffer stays through the call.
     // What the kernel does with its parameters happens on the GPU, inside this client's own context.
-    let code = unsafe {
+    Ok(unsafe {
         worker.driver.cuLaunchKernel(
             function,
             request.grid_x,
@@ -56,8 +51,7 @@ pub fn cuLaunchKernel(
             std::ptr::null_mut(),
             packed.extra().as_mut_ptr(),
         )
-    };
-    Ok(launched(worker, &state, code))
+    })
 }
 
 /// `cuLaunchCooperativeKernel`: as a launch with the cooperative attribute, which takes packed parameters.
@@ -93,11 +87,6 @@ pub fn cuLaunchKernelEx(
 ) -> Answer {
     let call = <cuda::CuLaunchKernelEx<'_> as Request<'_>>::CALL;
     let (function, stream) = resolve(worker, call, request.function, request.stream)?;
-    let state = Arc::clone(worker.stream_state(request.stream, stream));
-    if !state.gauge.is_open() {
-        worker.later = Later::TryAgain;
-        return Ok(CUresult::SUCCESS);
-    }
     if request.attributes.iter().any(|attribute| !PLAIN_ATTRIBUTES.contains(&attribute.id)) {
         return Ok(CUresult::NOT_SUPPORTED);
     }
@@ -118,15 +107,14 @@ pub fn cuLaunchKernelEx(
     packed.set(request.parameters);
     Counters::add(&worker.counters.kernel_launches, 1);
     // SAFETY: as for cuLaunchKernel; the attributes hold plain numbers and stay through the call.
-    let code = unsafe {
+    Ok(unsafe {
         worker.driver.cuLaunchKernelEx(
             &raw const config,
             function,
             std::ptr::null_mut(),
             packed.extra().as_mut_ptr(),
         )
-    };
-    Ok(launched(worker, &state, code))
+    })
 }
 
 /// `cuLaunchHostFunc` and `cuStreamAddCallback`: the client runs it, the stream waits meanwhile.
@@ -154,23 +142,6 @@ pub fn farpoolCallbackDone(
 ) -> Answer {
     worker.callbacks.finished(request.token, request.data);
     Ok(CUresult::SUCCESS)
-}
-
-/// Counts a launch, and puts a marker behind it when it is time for one.
-pub fn launched(worker: &mut Worker, state: &Arc<StreamState>, code: CUresult) -> CUresult {
-    if !code.is_success() || !state.gauge.launched() {
-        return code;
-    }
-    match worker.waits.mark(worker.current(), state.stream) {
-        Ok(event) => worker.waits.push(
-            LaneKey::Stream(state.context, state.stream.0),
-            worker.current(),
-            Until::Own(event),
-            Then::Marker(Arc::clone(state)),
-        ),
-        Err(_) => state.gauge.reached(),
-    }
-    code
 }
 
 pub(super) fn attribute(given: &cuda::LaunchAttribute) -> CUlaunchAttribute {
@@ -276,10 +247,14 @@ pub fn farpoolWatch(worker: &mut Worker, request: cuda::FarpoolWatch, _reply: &m
     match known {
         Some(recorded) => {
             let lane = LaneKey::Event(recorded.event.0);
-            worker.waits.push_soon(lane, worker.current(), Until::Watched(recorded.event), Then::Tell);
+            let then = Then::Tell(Arc::clone(&state), recorded.number);
+            worker.waits.push_soon(lane, worker.current(), Until::Watched(recorded.event), then);
         }
         None => match worker.waits.mark(worker.current(), stream) {
-            Ok(event) => worker.waits.push_soon(lane, worker.current(), Until::Own(event), Then::Tell),
+            Ok(event) => {
+                let then = Then::Tell(Arc::clone(&state), state.issued());
+                worker.waits.push_soon(lane, worker.current(), Until::Own(event), then);
+            }
             Err(code) => return Ok(code),
         },
     }

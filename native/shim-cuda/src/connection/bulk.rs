@@ -1,0 +1,272 @@
+//! The bulk lane of this process: a second connection to its worker, for long data, so that a copy holds up no record
+//! behind it ([`wire::bulk`]).
+//!
+//! The first long copy has it opened by a thread that ends then; until the worker says that it has the lane, long data
+//! go the ordinary way, so nobody waits for it, and a process without a descriptor to spare does without.
+//!
+//! Data for this process land in the memory that their requests named. A reply's *mark* tells how far the lane must have
+//! been read until they are there. For a copy that nobody waits for this is a *barrier*: no later record is looked at
+//! before, as it may tell the program that the copy is complete.
+
+use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+use session::ReplyHead;
+use transport::Socket;
+use wire::bulk::{BULK_FROM, FRAME_BYTES, Frame, takes_lane};
+use wire::handle::Stream;
+use wire::preface::PREFACE_BYTES;
+use wire::{CallId, WireError, Writer};
+
+use super::receive_buffer::ReceiveBuffer;
+use super::receiving::Incoming;
+use super::{Connection, Loss, ReplyRecord, lock, wait};
+
+/// How the second connection of this process is opened.
+pub struct Opener {
+    /// Connects to the server that the first connection leads to.
+    pub connect: Box<dyn Fn() -> io::Result<Socket> + Send + Sync + UnwindSafe + RefUnwindSafe>,
+    /// The bytes that name the session and the first connection.
+    pub preface: [u8; PREFACE_BYTES],
+}
+
+/// The lane; see the module's text.
+pub struct Bulk {
+    opener: Option<Opener>,
+    was_asked_for: AtomicBool,
+    socket: OnceLock<Socket>,
+    /// The worker has the other end.
+    is_ready: AtomicBool,
+    /// Held by the thread that sends a frame.
+    sending: Mutex<()>,
+    stream: Mutex<ReceiveBuffer>,
+    /// Bytes that have been read from the lane.
+    landed: AtomicU64,
+    /// Bytes that must have been read before another record is looked at.
+    barrier: AtomicU64,
+}
+
+impl std::fmt::Debug for Bulk {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Bulk").field("is_ready", &self.is_ready).finish_non_exhaustive()
+    }
+}
+
+impl Bulk {
+    /// A lane that is not there yet; without `opener` it never will be.
+    pub fn new(opener: Option<Opener>) -> Bulk {
+        Bulk {
+            opener,
+            was_asked_for: AtomicBool::new(false),
+            socket: OnceLock::new(),
+            is_ready: AtomicBool::new(false),
+            sending: Mutex::default(),
+            stream: Mutex::default(),
+            landed: AtomicU64::new(0),
+            barrier: AtomicU64::new(0),
+        }
+    }
+
+    fn open(&self) {
+        let Some(opener) = &self.opener else { return };
+        let Ok(socket) = (opener.connect)() else { return };
+        // Kept before the worker can know of it, as it may answer at once.
+        let socket = self.socket.get_or_init(|| socket);
+        if socket.send_all(&[&opener.preface]).is_err() {
+            socket.shutdown();
+        }
+    }
+
+    /// The worker has said that it has the lane.
+    pub fn ready(&self) -> Result<(), WireError> {
+        if self.socket.get().is_none() {
+            return Err(WireError::Unexpected {
+                call: CallId::BULK_READY,
+                reason: "this process opened a lane",
+            });
+        }
+        self.is_ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a barrier is not reached.
+    pub fn is_behind(&self) -> bool {
+        self.landed.load(Ordering::Acquire) < self.barrier.load(Ordering::Acquire)
+    }
+
+    /// No record is looked at any more before `offset` bytes have landed.
+    pub fn set_barrier(&self, offset: u64) {
+        self.barrier.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// The socket of a lane that the worker has.
+    pub fn socket(&self) -> Option<&Socket> {
+        self.socket.get().filter(|_| self.is_ready.load(Ordering::Acquire))
+    }
+
+    /// Ends both directions.
+    pub fn shutdown(&self) {
+        if let Some(socket) = self.socket.get() {
+            socket.shutdown();
+        }
+    }
+}
+
+impl Connection {
+    /// The lane for `length` bytes of data of `call`, if they should take it and the worker has it.
+    pub(super) fn lane_for(&self, call: CallId, length: usize) -> Option<&Socket> {
+        if length < BULK_FROM || !takes_lane(call) {
+            return None;
+        }
+        self.want_lane();
+        self.bulk.socket()
+    }
+
+    /// Notes that long data are about to travel, and has the lane opened the first time.
+    pub fn want_lane(&self) {
+        if self.bulk.socket().is_some() {
+            return;
+        }
+        if self.bulk.was_asked_for.swap(true, Ordering::AcqRel) {
+            // The worker's word may have arrived.
+            self.look();
+            return;
+        }
+        let Some(connection) = self.this.upgrade() else { return };
+        // Without a thread or a descriptor everything goes the ordinary way.
+        let _ = crate::thread::spawn("farpool-bulk", move || connection.bulk.open());
+    }
+
+    /// Sends a record whose data take the lane. When this returns, `data` may be reused.
+    pub(super) fn send_on_lane(
+        &self,
+        lane: &Socket,
+        call: CallId,
+        (context, stream): (u32, Option<Stream>),
+        head: impl Fn(&mut Writer<'_>),
+        data: &[u8],
+        wants_reply: bool,
+    ) -> Result<u64, Loss> {
+        // Frames leave in the order of their records, so that the worker has a place for each when it comes.
+        let _sending = lock(&self.bulk.sending);
+        let mut outgoing = self.outgoing_with_room()?;
+        let sequence = outgoing.with_buffer(|requests, buffer| {
+            requests.encode_bulk(buffer, call, wants_reply, context, head, data.len() as u64)
+        });
+        if wants_reply {
+            lock(&self.incoming).pending.expect(sequence, call, None);
+        }
+        self.posted(stream, context, sequence);
+        self.leave_now(outgoing)?;
+        let frame = Frame { sequence, length: data.len() as u64 };
+        if let Err(error) = lane.send_all(&[&frame.encode(), data]) {
+            let loss = Loss::from(error);
+            self.lose(loss.clone());
+            return Err(loss);
+        }
+        Ok(sequence)
+    }
+
+    /// Reads one frame and hands it to whom it concerns. The caller has set `reading_lane`.
+    pub(super) fn read_frame_for_all(&self) -> MutexGuard<'_, Incoming> {
+        let read = self.read_frame();
+        if let Err(loss) = &read {
+            self.lose(loss.clone());
+        }
+        let mut incoming = lock(&self.incoming);
+        incoming.reading_lane = false;
+        if let Ok((sequence, body)) = read {
+            match incoming.marked.remove(&sequence) {
+                Some(head) => self.complete(&mut incoming, sequence, ReplyRecord { head, body }),
+                None => drop(incoming.landed.insert(sequence, body)),
+            }
+        }
+        self.reply_arrived.notify_all();
+        incoming
+    }
+
+    /// A reply whose data take the lane: it is complete when both are there.
+    pub(super) fn marked(&self, incoming: &mut Incoming, sequence: u64, head: ReplyHead, offset: u64) {
+        if let Some(body) = incoming.landed.remove(&sequence) {
+            return self.complete(incoming, sequence, ReplyRecord { head, body });
+        }
+        if incoming.pending.is_detached(sequence) {
+            self.bulk.set_barrier(offset);
+        }
+        incoming.marked.insert(sequence, head);
+    }
+
+    /// Reads the lane until the barrier is reached.
+    pub(super) fn reach_barrier(&self) {
+        let mut incoming = lock(&self.incoming);
+        while self.bulk.is_behind() && self.lost.get().is_none() {
+            incoming = self.read_lane(incoming);
+        }
+    }
+
+    /// Reads a frame, or waits for the thread that reads one.
+    pub(super) fn read_lane<'a>(
+        &'a self,
+        mut incoming: MutexGuard<'a, Incoming>,
+    ) -> MutexGuard<'a, Incoming> {
+        if incoming.reading_lane {
+            return wait(&self.reply_arrived, incoming);
+        }
+        incoming.reading_lane = true;
+        drop(incoming);
+        self.read_frame_for_all()
+    }
+
+    /// Takes what the lane has brought, without waiting; `true` when the barrier is reached.
+    pub(super) fn look_at_lane(&self) -> bool {
+        while self.bulk.is_behind() {
+            let mut incoming = lock(&self.incoming);
+            if incoming.reading_lane || self.lost.get().is_some() {
+                return false;
+            }
+            incoming.reading_lane = true;
+            drop(incoming);
+            let arrived = self.bulk.socket.get().map(|socket| lock(&self.bulk.stream).has_arrived(socket));
+            if matches!(arrived, Some(Ok(true))) {
+                drop(self.read_frame_for_all());
+            } else {
+                lock(&self.incoming).reading_lane = false;
+                self.reply_arrived.notify_all();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn read_frame(&self) -> Result<(u64, Vec<u8>), Loss> {
+        let unopened =
+            WireError::Unexpected { call: CallId::BULK_READY, reason: "this process opened a lane" };
+        let socket = self.bulk.socket.get().ok_or(unopened)?;
+        let mut stream = lock(&self.bulk.stream);
+        let mut bytes = [0; FRAME_BYTES];
+        stream.read(socket, &mut bytes)?;
+        let frame = Frame::decode(&bytes)?;
+        // Bounded by the decoding.
+        let length = usize::try_from(frame.length).unwrap_or(usize::MAX);
+        let destination = lock(&self.incoming).pending.accept_data(frame.sequence)?;
+        let mut body = Vec::new();
+        match destination {
+            Some(destination) => {
+                if length != destination.bytes() {
+                    return Err(WireError::Malformed { call: CallId::BULK_READY }.into());
+                }
+                // SAFETY: whoever made the destination promised writable memory that is not used until its call
+                // returns, and it returns only after this frame was read or the reading failed.
+                unsafe { destination.fill(|row| stream.read(socket, row)) }?;
+            }
+            None => {
+                body.resize(length, 0);
+                stream.read(socket, &mut body)?;
+            }
+        }
+        self.bulk.landed.fetch_add(frame.extent(), Ordering::AcqRel);
+        Ok((frame.sequence, body))
+    }
+}

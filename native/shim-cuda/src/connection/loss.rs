@@ -1,0 +1,42 @@
+//! Why there is no connection any more.
+
+use std::io;
+
+use wire::WireError;
+
+/// Why there is no connection any more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Loss {
+    /// The worker or the server closed, or the network failed.
+    #[error("the connection to the GPU server was lost ({0})")]
+    Io(String),
+    /// The server says nothing while it is expected to greet.
+    #[error("the GPU server does not answer")]
+    Silent,
+    /// The other end sent what it must not.
+    #[error("the GPU server sent a record that cannot be right ({0})")]
+    Wire(WireError),
+    /// The acceptor or the worker refused the connection.
+    #[error("{reason}")]
+    Refused {
+        /// `CUresult` for the caller.
+        code: i32,
+        /// The sentence for the user.
+        reason: String,
+    },
+}
+
+impl From<io::Error> for Loss {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Loss::Silent,
+            _ => Loss::Io(error.to_string()),
+        }
+    }
+}
+
+impl From<WireError> for Loss {
+    fn from(error: WireError) -> Self {
+        Loss::Wire(error)
+    }
+}

@@ -1,0 +1,145 @@
+//! The connection of this process to its worker.
+
+mod bulk;
+mod destination;
+mod detached;
+mod loss;
+mod receive_buffer;
+mod receiving;
+mod sending;
+mod service;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use session::ReplyHead;
+use transport::Socket;
+use wire::CallId;
+
+use self::bulk::Bulk;
+use self::receive_buffer::ReceiveBuffer;
+use self::receiving::Incoming;
+use self::sending::Outgoing;
+use crate::progress::Timelines;
+
+pub use self::bulk::Opener;
+pub use self::destination::Destination;
+pub use self::detached::Detached;
+pub use self::loss::Loss;
+pub use self::sending::last_number;
+
+/// A reply: its head, and its payload after the head (empty where it went to a [`Destination`]).
+#[derive(Debug)]
+pub struct ReplyRecord {
+    /// Result and deferred error.
+    pub head: ReplyHead,
+    /// The rest of the payload.
+    pub body: Vec<u8>,
+}
+
+/// Counts that `farpool run` shows at the end and that tests compare.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Calls for which a thread waited for the worker.
+    pub round_trips: AtomicU64,
+    /// The same by call.
+    pub waits: Mutex<BTreeMap<CallId, u64>>,
+}
+
+/// The connection; see the module's text.
+#[derive(Debug)]
+pub struct Connection {
+    this: Weak<Connection>,
+    socket: Socket,
+    bulk: Bulk,
+    outgoing: Mutex<Outgoing>,
+    writer_wakes: Condvar,
+    sender_done: Condvar,
+    incoming: Mutex<Incoming>,
+    reply_arrived: Condvar,
+    service_wakes: Condvar,
+    stream: Mutex<ReceiveBuffer>,
+    lost: OnceLock<Loss>,
+    /// How far the streams have got.
+    pub timelines: Timelines,
+    /// Errors of replies that nobody waited for.
+    pub detached: Detached,
+    /// What was counted so far.
+    pub counters: Counters,
+    /// Whether copies under way will write memory of the program, or callbacks are awaited: asked before every copy.
+    awaits_any: AtomicBool,
+    /// The last fence that the worker has told to be reached.
+    reached_fence: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic is caught at the `extern "C"` boundary; the state behind these locks is valid between any two
+    // statements, so a poisoned lock is as good as any.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// Takes over a socket whose preface was sent, and starts the writer thread. `opener` opens a second connection.
+    pub fn start(socket: Socket, opener: Option<Opener>) -> io::Result<Arc<Connection>> {
+        let connection = Arc::new_cyclic(|this| Connection {
+            this: Weak::clone(this),
+            socket,
+            bulk: Bulk::new(opener),
+            outgoing: Mutex::default(),
+            writer_wakes: Condvar::new(),
+            sender_done: Condvar::new(),
+            incoming: Mutex::default(),
+            reply_arrived: Condvar::new(),
+            service_wakes: Condvar::new(),
+            stream: Mutex::default(),
+            lost: OnceLock::new(),
+            timelines: Timelines::default(),
+            detached: Detached::default(),
+            counters: Counters::default(),
+            awaits_any: AtomicBool::new(false),
+            reached_fence: AtomicU64::new(0),
+        });
+        let writer = Arc::clone(&connection);
+        crate::thread::spawn("farpool-writer", move || writer.write_forever())?;
+        Ok(connection)
+    }
+
+    /// The server has answered: from now on it may take as long as its GPUs do.
+    pub fn greeted(&self) {
+        self.socket.limit_receiving(None);
+    }
+
+    /// Ends the connection; every later call fails with `loss`. No lock may be held: a waiter checks for the loss
+    /// under its lock before it sleeps, and taking both locks here closes the gap between check and sleep.
+    pub fn lose(&self, loss: Loss) {
+        if self.lost.set(loss).is_ok() {
+            self.socket.shutdown();
+            self.bulk.shutdown();
+        }
+        drop(lock(&self.outgoing));
+        drop(lock(&self.incoming));
+        self.writer_wakes.notify_all();
+        self.sender_done.notify_all();
+        self.reply_arrived.notify_all();
+        self.service_wakes.notify_all();
+    }
+
+    fn check(&self) -> Result<(), Loss> {
+        match self.lost.get() {
+            Some(loss) => Err(loss.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::os::fd::AsFd for Connection {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
