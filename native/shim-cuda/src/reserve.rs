@@ -1,5 +1,5 @@
-//! Addresses of device memory are taken in this process too, so that no host memory can ever have the same ones: CUDA
-//! tells host and device pointers apart by their value alone.
+//! Addresses of device memory outside the window (that of pools, and all where there is no window) are taken in this process
+//! too, so that no host memory can ever have the same ones: CUDA tells host and device pointers apart by their value alone.
 //!
 //! The worker's driver chose them without knowing this process, so they may be in use here already. Only whole pages
 //! inside an allocation are taken; the pages at its ends may hold neighbours.
