@@ -74,7 +74,7 @@ describe("a launch whose kernel fails", () => {
 });
 
 describe("a stream with more work than a driver takes", () => {
-  it.each(["kernels", "memsets", "copies", "callback", "destroyed"])(
+  it.each(["kernels", "memsets", "copies", "callback", "destroyed", "failed"])(
     "holds back its caller and nobody else: %s",
     async (mode) => {
       const words = [example("full-queue"), mode];
@@ -86,4 +86,18 @@ describe("a stream with more work than a driver takes", () => {
       expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
     },
   );
+});
+
+describe("copies by different ways", () => {
+  it.each([
+    ["leave room for other streams while theirs stands still", "standing-still"],
+    ["land in the order of their stream", "graph-behind-copy"],
+  ])("%s", async (_title, name) => {
+    const direct = await runDirectly([example(name)]);
+    const pooled = await pool.farpool(["run", "-n", "1", "--", example(name)]);
+
+    expect(direct).toMatchObject({ status: 0, stderr: "" });
+    expect(direct.stdout).toMatch(/PASSED\n$/);
+    expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
+  });
 });

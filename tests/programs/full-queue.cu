@@ -2,7 +2,7 @@
 //
 // A remote GPU could get wrong here: whoever queues so much must be held back, and nobody else, least of all the call or
 // the answer for which all of it waits.
-// usage: full-queue kernels|memsets|copies|callback|destroyed
+// usage: full-queue kernels|memsets|copies|callback|destroyed|failed
 #include "../../examples/expect.h"
 
 #include <atomic>
@@ -48,6 +48,13 @@ int main(int argumentCount, char **arguments) {
     CHECK(cudaMemsetAsync(counter, 0, sizeof(int), others));
     CHECK(cudaStreamSynchronize(others));
 
+    if (!std::strcmp(mode, "failed")) {
+        // A kernel that fails ends the context: whoever queues behind it is told so and not held back for ever.
+        increment<<<1, 1, 0, queue>>>(reinterpret_cast<int *>(8));
+        for (int i = 0; i < pieces && cudaPeekAtLastError() == cudaSuccess; i++) increment<<<1, 1, 0, queue>>>(counter);
+        std::printf("behind a kernel that failed: %s\nPASSED\n", cudaGetErrorName(cudaDeviceSynchronize()));
+        return 0;
+    }
     const bool isCallback = !std::strcmp(mode, "callback");
     if (isCallback) {
         CHECK(cudaLaunchHostFunc(queue, standStill, nullptr));

@@ -197,6 +197,11 @@ impl Timelines {
         }
     }
 
+    /// Whether there are errors that work has ended with and nobody was told of.
+    pub fn has_failures(&self) -> bool {
+        self.has_failures.load(Ordering::Acquire)
+    }
+
     /// Errors that work has ended with, by context; each is answered once.
     pub fn take_failures(&self) -> Vec<(u32, i32)> {
         if !self.has_failures.load(Ordering::Acquire) {

@@ -75,7 +75,8 @@ pub struct Arrivals {
 
 #[derive(Debug, Default)]
 struct State {
-    expected: HashMap<u64, (Buffer, usize)>,
+    /// By record; without a buffer the data go to plain memory.
+    expected: HashMap<u64, Option<(Buffer, usize)>>,
     /// Frames that are being received.
     under_way: HashSet<u64>,
     arrived: HashMap<u64, Data>,
@@ -107,8 +108,17 @@ impl Arrivals {
             staging.give(buffer);
             return;
         }
-        state.expected.insert(sequence, (buffer, length));
+        state.expected.insert(sequence, Some((buffer, length)));
         self.changed.notify_all();
+    }
+
+    /// The data of record `sequence` go to plain memory, unless they are on their way already.
+    pub fn expect_plain(&self, sequence: u64) {
+        let mut state = self.state();
+        if !state.arrived.contains_key(&sequence) && !state.under_way.contains(&sequence) {
+            state.expected.insert(sequence, None);
+            self.changed.notify_all();
+        }
     }
 
     /// Takes the data of record `sequence`, if they are there.
@@ -131,10 +141,11 @@ impl Arrivals {
     pub fn start(self: &Arc<Self>, lane: Arc<Socket>, control: Arc<Socket>) -> anyhow::Result<()> {
         let arrivals = Arc::clone(self);
         let receive = move || {
+            // A client that ends closes both connections in order, and its last records are still to be read.
             if let Err(error) = arrivals.receive_forever(&lane) {
                 tracing::error!("bulk lane: {error:#}");
+                control.shutdown();
             }
-            control.shutdown();
         };
         std::thread::Builder::new()
             .name("bulk".into())
@@ -182,7 +193,7 @@ impl Arrivals {
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.under_way.insert(frame.sequence);
-        Ok(match state.expected.remove(&frame.sequence) {
+        Ok(match state.expected.remove(&frame.sequence).flatten() {
             Some((buffer, expected)) => {
                 if expected != length {
                     return Err(WireError::Malformed { call: CallId::BULK_READY }.into());

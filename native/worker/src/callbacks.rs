@@ -7,21 +7,31 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use cuda_abi::CUresult;
 use wire::CallId;
 use wire::notice;
 
+use crate::graphs::Owed;
 use crate::outbox::Outbox;
 use crate::waits::Downloads;
 
 /// Callbacks that were told to the client.
 #[derive(Debug)]
 pub struct Callbacks {
-    reached: Sender<u64>,
+    reached: Sender<Reached>,
     done: Mutex<HashMap<u64, Vec<u8>>>,
     arrived: Condvar,
+}
+
+/// What a stream has got to.
+enum Reached {
+    /// Something that the client must do.
+    Callback(u64),
+    /// An answer to the client, with its bytes; somebody waits until it has left.
+    Answer(Arc<Owed>, Vec<u8>, SyncSender<()>),
 }
 
 /// One callback, as the driver keeps it until the stream gets there.
@@ -35,11 +45,21 @@ pub struct Hold {
 impl Callbacks {
     /// Starts the thread that tells the client.
     pub fn start(outbox: Arc<Outbox>, downloads: Downloads) -> std::io::Result<Callbacks> {
-        let (reached, tokens) = std::sync::mpsc::channel();
+        let (reached, arrivals) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("callbacks".into()).spawn(move || {
-            for token in tokens {
+            for reached in arrivals {
                 downloads.send_finished();
-                outbox.notice(CallId::CALLBACK, |writer| notice::Callback { token, code: 0 }.encode(writer));
+                match reached {
+                    Reached::Callback(token) => {
+                        let callback = notice::Callback { token, code: 0 };
+                        outbox.notice(CallId::CALLBACK, |writer| callback.encode(writer));
+                    }
+                    Reached::Answer(owed, bytes, done) => {
+                        owed.answer(&outbox, CUresult::SUCCESS, &bytes);
+                        // Whoever waits may be gone with its stream.
+                        let _ = done.send(());
+                    }
+                }
                 outbox.flush();
             }
         })?;
@@ -70,9 +90,18 @@ impl Callbacks {
         drop(unsafe { Box::from_raw(hold.cast::<Hold>()) });
     }
 
+    /// Answers the client, behind the bytes of all copies that are finished by now. Returns when the answer leaves before
+    /// everything that is said from here on.
+    pub fn answer(&self, owed: Arc<Owed>, bytes: Vec<u8>) {
+        let (done, sent) = sync_channel(1);
+        if self.reached.send(Reached::Answer(owed, bytes, done)).is_ok() {
+            let _ = sent.recv();
+        }
+    }
+
     /// Has the client do what callback `token` asks for, and waits until it is done: what it answered.
     pub fn perform(&self, token: u64) -> Vec<u8> {
-        if self.reached.send(token).is_err() {
+        if self.reached.send(Reached::Callback(token)).is_err() {
             return Vec::new();
         }
         let mut done = self.done();

@@ -58,7 +58,6 @@ impl Owed {
 pub struct Slot {
     driver: Arc<Driver>,
     callbacks: Arc<Callbacks>,
-    outbox: Arc<Outbox>,
     memory: *mut u8,
     size: usize,
     launches: Mutex<VecDeque<Vec<Part>>>,
@@ -103,8 +102,7 @@ impl Slot {
                 Part::Pull(offset, token) => self.fill(offset, &self.callbacks.perform(token)),
                 Part::Call(token) => drop(self.callbacks.perform(token)),
                 Part::Send(offset, size, owed) => {
-                    owed.answer(&self.outbox, CUresult::SUCCESS, self.bytes(offset, size));
-                    self.outbox.flush();
+                    self.callbacks.answer(owed, self.bytes(offset, size).to_vec());
                 }
             }
         }
@@ -266,7 +264,6 @@ pub fn owed(to: ReplyTo) -> Arc<Owed> {
 pub fn slots(
     driver: &Arc<Driver>,
     callbacks: &Arc<Callbacks>,
-    outbox: &Arc<Outbox>,
     sizes: impl Iterator<Item = u64>,
 ) -> Result<Vec<Arc<Slot>>, CUresult> {
     let mut all = Vec::new();
@@ -284,7 +281,6 @@ pub fn slots(
         all.push(Arc::new(Slot {
             driver: Arc::clone(driver),
             callbacks: Arc::clone(callbacks),
-            outbox: Arc::clone(outbox),
             memory: memory.cast(),
             size,
             launches: Mutex::default(),

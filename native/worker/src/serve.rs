@@ -10,6 +10,7 @@ use ledger::Ledger;
 use rustix::event::{PollFd, PollFlags, poll};
 use session::RequestOrder;
 use transport::Socket;
+use wire::handle::Stream;
 use wire::handshake::{Goodbye, Hello, Refused};
 use wire::record::{MAX_PAYLOAD, encode_record, flags};
 use wire::{CallId, Header, Reader, Reply as _, Request as _, WireError, Writer};
@@ -19,9 +20,10 @@ use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::end;
 use crate::generated::dispatch;
+use crate::generated::touched::{is_on_legacy_stream, touched};
 use crate::inbox::Inbox;
 use crate::launches::launch_again;
-use crate::manual::waiting;
+use crate::manual::{stream_of, waiting};
 use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
@@ -196,8 +198,10 @@ impl Connection {
             if self.parked.is_empty() {
                 break;
             }
-            // This thread may sleep now, so others must wait.
-            self.worker.look_after_waits(Duration::ZERO);
+            // This thread may sleep now, so others must wait. What is over already may be what a record waits for.
+            if self.worker.look_after_waits(Duration::ZERO) {
+                continue;
+            }
             self.outbox.flush();
             let mut descriptors = vec![PollFd::new(&self.wake, PollFlags::IN)];
             if !self.parked.is_full() {
@@ -239,13 +243,16 @@ impl Connection {
         if header.flags & flags::WANTS_REPLY != 0 {
             Counters::add(&self.worker.counters.round_trips, 1);
         }
-        if header.flags & flags::BULK != 0 {
-            self.expect_data(header, payload)?;
-        }
+        let is_bulk = header.flags & flags::BULK != 0;
         if !self.parked.is_empty() {
             let touches = Touches::of(header.call, payload);
             let non_blocking = self.worker.streams.non_blocking_handles();
             if self.parked.held().holds_back(&touches, non_blocking) {
+                if is_bulk {
+                    // Its stream stands still: pinned memory is for those that go on.
+                    data_length(header, payload)?;
+                    self.arrivals.expect_plain(header.sequence);
+                }
                 if is_query(header.call) {
                     // What is parked is not finished, and a program that asks must not wait for it.
                     self.outbox.reply(reply_to(header), CUresult::NOT_READY.0, &[]);
@@ -255,6 +262,9 @@ impl Connection {
                 self.parked.push(record, non_blocking);
                 return Ok(false);
             }
+        }
+        if is_bulk {
+            self.expect_data(header, payload)?;
         }
         if !self.execute(header, payload)? {
             let touches = Touches::of(header.call, payload);
@@ -282,13 +292,17 @@ impl Connection {
             return Ok(());
         }
         let mut buffer = None;
-        self.worker.in_context(header.call, header.context, |worker| {
-            // Without one the data go to plain memory.
-            buffer = worker.buffer(crate::bulk::ROOM + length).ok().flatten();
-            Ok(CUresult::SUCCESS)
-        })?;
-        if let Some(buffer) = buffer {
-            self.arrivals.expect(header.sequence, buffer, length, &self.worker.staging);
+        if let Some(stream) = stream_of_copy(header.call, front) {
+            self.worker.in_context(header.call, header.context, |worker| {
+                if let Ok(stream) = stream_of(worker, header.call, stream) {
+                    buffer = worker.buffer(crate::bulk::ROOM + length, stream).ok().flatten();
+                }
+                Ok(CUresult::SUCCESS)
+            })?;
+        }
+        match buffer {
+            Some(buffer) => self.arrivals.expect(header.sequence, buffer, length, &self.worker.staging),
+            None => self.arrivals.expect_plain(header.sequence),
         }
         Ok(())
     }
@@ -392,6 +406,14 @@ fn data_length(header: &Header, front: &[u8]) -> Result<usize, WireError> {
     let malformed = WireError::Malformed { call: header.call };
     let length = front.last_chunk::<8>().copied().map(u64::from_le_bytes).ok_or_else(|| malformed.clone())?;
     usize::try_from(length).ok().filter(|length| *length <= MAX_PAYLOAD as usize).ok_or(malformed)
+}
+
+/// The stream of a copy whose data come on the bulk lane; 0 is the legacy one.
+fn stream_of_copy(call: CallId, front: &[u8]) -> Option<Stream> {
+    if is_on_legacy_stream(call) {
+        return Some(Stream::default());
+    }
+    touched(call, front).0.first().copied()
 }
 
 fn reply_to(header: &Header) -> ReplyTo {

@@ -11,8 +11,15 @@ use driver::Driver;
 /// little before them ([`crate::bulk`]).
 const SIZES: [usize; 3] = [4 << 10, 256 << 10, (4 << 20) + crate::bulk::ROOM];
 
-/// Bytes that may be in use at once; beyond that a copy waits for its turn.
+/// Bytes that may be in use at once; beyond that a copy waits for its turn, unless its stream has none at all: a stream
+/// that stands still must not stop others.
 const LIMIT: usize = 256 << 20;
+
+/// Bytes that one stream may use, unless it has none.
+const SHARE: usize = LIMIT / 2;
+
+/// A stream, for whose copies a buffer is used: index of its context, and the driver's stream.
+pub type Owner = (u32, usize);
 
 /// `CU_MEMHOSTALLOC_PORTABLE`
 const PORTABLE: u32 = 1;
@@ -23,6 +30,7 @@ pub struct Buffer {
     address: *mut c_void,
     size: usize,
     context: u32,
+    owner: Owner,
 }
 
 // SAFETY: a buffer is plain memory with one owner.
@@ -70,6 +78,8 @@ pub struct Staging {
 struct State {
     free: Vec<Buffer>,
     in_use: usize,
+    /// The same by stream.
+    shares: HashMap<Owner, usize>,
     /// How many buffers of a context the client is being sent.
     lent: HashMap<u32, usize>,
     /// Contexts that exist; those that are gone took their buffers with them.
@@ -104,6 +114,23 @@ impl Buffer {
     }
 }
 
+impl State {
+    fn use_more(&mut self, owner: Owner, size: usize) {
+        self.in_use += size;
+        *self.shares.entry(owner).or_default() += size;
+    }
+
+    fn use_less(&mut self, owner: Owner, size: usize) {
+        self.in_use -= size;
+        if let Some(share) = self.shares.get_mut(&owner) {
+            *share -= size;
+            if *share == 0 {
+                self.shares.remove(&owner);
+            }
+        }
+    }
+}
+
 impl Staging {
     /// No buffers yet.
     pub fn new(driver: Arc<Driver>) -> Staging {
@@ -114,37 +141,44 @@ impl Staging {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A buffer of at least `size` bytes, made in the current context, which is the client's `context`. `None`
-    /// when too many are in use.
-    pub fn take(&self, size: usize, context: u32) -> Result<Option<Buffer>, CUresult> {
+    /// A buffer of at least `size` bytes for a stream, made in the current context, which is the client's `context`.
+    /// `None` when too many are in use.
+    pub fn take(&self, size: usize, context: u32, owner: Owner) -> Result<Option<Buffer>, CUresult> {
         let size = SIZES.into_iter().find(|class| *class >= size).unwrap_or(size);
         let mut state = self.state();
-        if state.in_use + size > LIMIT && state.in_use > 0 {
+        let share = state.shares.get(&owner).copied().unwrap_or(0);
+        if share > 0 && (state.in_use + size > LIMIT || share + size > SHARE) {
             return Ok(None);
         }
-        state.in_use += size;
+        state.use_more(owner, size);
         let fitting = state.free.iter().position(|buffer| buffer.size == size && buffer.context == context);
         if let Some(position) = fitting {
-            return Ok(Some(state.free.swap_remove(position)));
+            let buffer = state.free.swap_remove(position);
+            return Ok(Some(Buffer { owner, ..buffer }));
         }
         drop(state);
         let mut address = std::ptr::null_mut();
         // SAFETY: `address` is a valid place.
         let code = unsafe { self.driver.cuMemHostAlloc(&raw mut address, size, PORTABLE) };
         if !code.is_success() {
-            self.state().in_use -= size;
+            self.state().use_less(owner, size);
             return Err(code);
         }
-        Ok(Some(Buffer { address, size, context }))
+        Ok(Some(Buffer { address, size, context, owner }))
     }
 
     /// Gives a buffer back.
     pub fn give(&self, buffer: Buffer) {
         let mut state = self.state();
-        state.in_use -= buffer.size;
+        state.use_less(buffer.owner, buffer.size);
         if state.alive.contains(&buffer.context) {
             state.free.push(buffer);
         }
+    }
+
+    /// Gives a buffer up that the GPU may still be using, nobody knows for how long: better lost than overwritten.
+    pub fn lose(&self, buffer: Buffer) {
+        self.state().use_less(buffer.owner, buffer.size);
     }
 
     /// Lets the first `length` bytes of `buffer` go to the client.

@@ -286,9 +286,9 @@ impl Waits {
     }
 
     /// Ends the waits that are over; `context` answers for a whole context, by its index. What is older than
-    /// `patience` goes to its lane.
-    pub fn look_after(&mut self, patience: Duration, context: impl Fn(u32) -> CUresult) {
-        let mut index = 0;
+    /// `patience` goes to its lane. Answers whether any was over.
+    pub fn look_after(&mut self, patience: Duration, context: impl Fn(u32) -> CUresult) -> bool {
+        let (mut index, mut any) = (0, false);
         while index < self.fresh.len() {
             let code = match (&self.fresh[index].wait.until, self.fresh[index].key) {
                 (Until::Own(event) | Until::Event(event) | Until::Watched(event), _) => {
@@ -308,6 +308,7 @@ impl Waits {
             if code != CUresult::NOT_READY {
                 let fresh = self.fresh.remove(index);
                 self.shared.end(fresh.wait, code);
+                any = true;
             } else if self.fresh[index].since.elapsed() >= patience {
                 let Fresh { key, wait, .. } = self.fresh.remove(index);
                 self.push(key, wait.context, wait.until, wait.then);
@@ -315,6 +316,7 @@ impl Waits {
                 index += 1;
             }
         }
+        any
     }
 
     /// Before an event is destroyed: whether a lane waits for it, and destroys it afterwards.

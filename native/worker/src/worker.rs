@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
+use rustc_hash::FxHashMap;
 use wire::handle::{self, Handle as _, Stream};
 use wire::{CallId, WireError};
 
@@ -26,7 +27,7 @@ use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
 use crate::pools::Pools;
 use crate::progress::Progress;
-use crate::staging::{Buffer, Staging};
+use crate::staging::{Buffer, Owner, Staging};
 use crate::streams::{StreamState, Streams};
 use crate::waits::{LaneKey, Then, Until, Waits};
 use crate::wake::Wake;
@@ -73,7 +74,8 @@ pub struct Worker {
     pub pinned: Option<std::ops::Range<usize>>,
     /// The stream that is copying from there.
     pub pinned_reader: Option<CUstream>,
-    uploads: VecDeque<Upload>,
+    /// By stream, oldest first.
+    uploads: FxHashMap<Owner, VecDeque<Upload>>,
     /// The client's objects.
     pub handles: Handles,
     /// What this process takes of the GPUs.
@@ -104,9 +106,7 @@ pub struct Worker {
 /// A buffer that a copy under way reads.
 #[derive(Debug)]
 struct Upload {
-    context: u32,
     driver_context: CUcontext,
-    stream: CUstream,
     event: CUevent,
     buffer: Buffer,
 }
@@ -158,7 +158,7 @@ impl Worker {
             reply_to: None,
             pinned: None,
             pinned_reader: None,
-            uploads: VecDeque::new(),
+            uploads: FxHashMap::default(),
             handles: Handles::default(),
             memory,
             graphs: Graphs::default(),
@@ -244,7 +244,12 @@ impl Worker {
                 Until::Own(event),
                 Then::Marker(Arc::clone(state), state.issued()),
             ),
-            Err(_) => state.gauge.reached(),
+            Err(_) => {
+                // The context has failed: the client must hear of it, and that nothing is before it any more.
+                state.finished_up_to(state.issued());
+                state.gauge.reached();
+                self.waits.send_finished_downloads();
+            }
         }
     }
 
@@ -278,7 +283,8 @@ impl Worker {
     }
 
     /// Ends the waits that are over; what is older than `patience` is left to another thread.
-    pub fn look_after_waits(&mut self, patience: Duration) {
+    /// Answers whether any was.
+    pub fn look_after_waits(&mut self, patience: Duration) -> bool {
         let (driver, streams) = (&self.driver, &self.streams);
         let current = if self.current == UNKNOWN_CONTEXT { 0 } else { self.context };
         self.waits.look_after(patience, |context| {
@@ -287,23 +293,30 @@ impl Worker {
                 && streams.is_all_idle(context, |stream| unsafe { driver.cuStreamQuery(stream) });
             // SAFETY: nothing is under way in the current context, so this only reports errors.
             if is_idle { unsafe { driver.cuCtxSynchronize() } } else { CUresult::NOT_READY }
-        });
+        })
     }
 
-    /// A buffer for `size` bytes in the current context; `None` when the call must be tried again later.
-    pub fn buffer(&mut self, size: usize) -> Result<Option<Buffer>, CUresult> {
-        self.reclaim();
-        let buffer = self.staging.take(size, self.context)?;
+    /// A buffer for `size` bytes of a copy on `stream` of the current context; `None` when the call must be tried again
+    /// later.
+    pub fn buffer(&mut self, size: usize, stream: CUstream) -> Result<Option<Buffer>, CUresult> {
+        let owner = (self.context, stream.0);
+        self.reclaim(owner);
+        let mut buffer = self.staging.take(size, self.context, owner)?;
         if buffer.is_none() {
-            // Somebody must wake the issuing thread when the oldest upload is done.
-            if let Some(upload) = self.uploads.pop_front() {
-                self.waits.push(
-                    LaneKey::Stream(upload.context, upload.stream.0),
-                    upload.driver_context,
-                    Until::Own(upload.event),
-                    Then::Recycle(upload.buffer),
-                );
-            }
+            let owners: Vec<Owner> = self.uploads.keys().copied().collect();
+            owners.into_iter().for_each(|owner| self.reclaim(owner));
+            buffer = self.staging.take(size, self.context, owner)?;
+        }
+        if buffer.is_none()
+            && let Some(upload) = self.uploads.get_mut(&owner).and_then(VecDeque::pop_front)
+        {
+            // Somebody must wake the issuing thread when the stream's oldest upload is done.
+            self.waits.push(
+                LaneKey::Stream(self.context, stream.0),
+                upload.driver_context,
+                Until::Own(upload.event),
+                Then::Recycle(upload.buffer),
+            );
         }
         Ok(buffer)
     }
@@ -312,39 +325,31 @@ impl Worker {
     pub fn keep_until_read(&mut self, buffer: Buffer, stream: CUstream) -> CUresult {
         match self.waits.mark(self.current, stream) {
             Ok(event) => {
-                self.uploads.push_back(Upload {
-                    context: self.context,
-                    driver_context: self.current,
-                    stream,
-                    event,
-                    buffer,
-                });
+                let upload = Upload { driver_context: self.current, event, buffer };
+                self.uploads.entry((self.context, stream.0)).or_default().push_back(upload);
                 CUresult::SUCCESS
             }
             Err(code) => {
-                // Nobody knows when the GPU has read it; better lost than overwritten.
-                let _lost = buffer;
+                self.staging.lose(buffer);
                 code
             }
         }
     }
 
-    /// Gives buffers back that were read. A few unfinished uploads are passed over, as streams differ.
-    fn reclaim(&mut self) {
-        const PASSED_OVER: usize = 4;
-        let mut index = 0;
-        while index < self.uploads.len() && index < PASSED_OVER {
+    /// Gives a stream's buffers back that were read.
+    fn reclaim(&mut self, owner: Owner) {
+        let Some(uploads) = self.uploads.get_mut(&owner) else { return };
+        while let Some(upload) = uploads.front() {
             // SAFETY: the event is alive: it is given back below.
-            let code = unsafe { self.driver.cuEventQuery(self.uploads[index].event) };
-            if code == CUresult::NOT_READY {
-                index += 1;
-                continue;
+            if unsafe { self.driver.cuEventQuery(upload.event) } == CUresult::NOT_READY {
+                return;
             }
-            if let Some(upload) = self.uploads.remove(index) {
+            if let Some(upload) = uploads.pop_front() {
                 self.waits.give_event(upload.driver_context, upload.event);
                 self.staging.give(upload.buffer);
             }
         }
+        self.uploads.remove(&owner);
     }
 
     /// Notes that the client's context `index` belongs to `device`.
@@ -381,13 +386,13 @@ impl Worker {
             let _ = crate::manual::destroy(self, &exec);
         }
         self.staging.context_gone(index);
-        for upload in std::mem::take(&mut self.uploads) {
-            if upload.context == index {
-                self.staging.give(upload.buffer);
-            } else {
-                self.uploads.push_back(upload);
+        let staging = &self.staging;
+        self.uploads.retain(|(of, _), uploads| {
+            if *of == index {
+                uploads.drain(..).for_each(|upload| staging.give(upload.buffer));
             }
-        }
+            *of != index
+        });
         self.waits.context_gone(context);
         self.streams.forget_context(index);
     }

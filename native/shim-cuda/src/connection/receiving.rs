@@ -86,7 +86,8 @@ impl Connection {
         }
         self.count_wait(call);
         let mut incoming = lock(&self.incoming);
-        while !progress.has_room() {
+        // A failed context takes no more work: the next call says so.
+        while !progress.has_room() && !self.timelines.has_failures() {
             self.check()?;
             if incoming.reading {
                 incoming = wait(&self.reply_arrived, incoming);

@@ -93,7 +93,7 @@ pub fn farpoolPullToDevice(
         return Ok(CUresult::INVALID_VALUE);
     }
     let size = address(request.size);
-    let buffer = match worker.buffer(size) {
+    let buffer = match worker.buffer(size, stream) {
         Ok(Some(buffer)) => buffer,
         Ok(None) => return Ok(try_again(worker)),
         Err(code) => return Ok(code),
@@ -135,7 +135,7 @@ fn upload(
         let code = copy(&worker.driver, data.as_ptr().cast_mut().cast(), stream);
         return code;
     }
-    let mut buffer = match worker.buffer(data.len()) {
+    let mut buffer = match worker.buffer(data.len(), stream) {
         Ok(Some(buffer)) => buffer,
         Ok(None) => return try_again(worker),
         Err(code) => return code,
@@ -162,7 +162,7 @@ fn download(
     if is_idle && length <= SMALL {
         return download_small(worker, to, length, stream, copy);
     }
-    let buffer = match worker.buffer(length) {
+    let buffer = match worker.buffer(length, stream) {
         Ok(Some(buffer)) => buffer,
         Ok(None) => return try_again(worker),
         Err(code) => return code,
@@ -193,8 +193,7 @@ fn download(
             CUresult::SUCCESS
         }
         Err(code) => {
-            // Nobody knows when the GPU has written it; better lost than overwritten.
-            let _lost = buffer;
+            worker.staging.lose(buffer);
             code
         }
     }

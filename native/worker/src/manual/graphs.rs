@@ -66,9 +66,7 @@ pub fn farpoolGraphBegin(
     // SAFETY: `graph` is a valid place.
     let code = unsafe { worker.driver.cuGraphCreate(&raw mut graph, 0) };
     let sizes = request.slots.iter().map(|slot| slot.size);
-    let slots = code
-        .into_result()
-        .and_then(|()| graphs::slots(&worker.driver, &worker.callbacks, &worker.outbox, sizes));
+    let slots = code.into_result().and_then(|()| graphs::slots(&worker.driver, &worker.callbacks, sizes));
     // The instantiation behind the nodes answers what fails before it.
     let failed = slots.as_ref().err().copied();
     let builder = Builder { graph, nodes: Vec::new(), slots: slots.unwrap_or_default(), failed };
