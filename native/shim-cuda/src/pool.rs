@@ -21,6 +21,8 @@ pub struct PoolState {
     reuse: [u32; 3],
     /// Bytes that it keeps when a stream is waited for.
     release_threshold: u64,
+    /// The worker was asked for memory of it.
+    was_asked: bool,
     /// Bytes of it that are pieces of slabs: the worker knows nothing of these.
     pieces: u64,
     /// The most that they were since the marks of reserved and of used memory were reset.
@@ -55,6 +57,7 @@ impl Pools {
             is_default,
             reuse: [1; 3],
             release_threshold: 0,
+            was_asked: false,
             pieces: 0,
             marks: [0; 2],
             access: HashMap::new(),
@@ -109,6 +112,18 @@ impl Pools {
         let table = self.table();
         let state = table.alive.get(&pool);
         state.is_some_and(|state| state.is_default && state.device == device && state.access.is_empty())
+    }
+
+    /// Notes that the worker is asked for memory of a pool.
+    pub fn ask(&self, pool: MemoryPool) {
+        if let Some(state) = self.table().alive.get_mut(&pool) {
+            state.was_asked = true;
+        }
+    }
+
+    /// Whether the worker was ever asked for memory of a pool: if not, it has none there.
+    pub fn was_asked(&self, pool: MemoryPool) -> Answer<bool> {
+        self.state(pool).map(|state| state.was_asked)
     }
 
     /// Counts `bytes` of a piece.
@@ -195,6 +210,9 @@ mod tests {
         let (default, own) = (MemoryPool::from_index(1), MemoryPool::from_index(2));
         pools.insert(default, 0, true);
         pools.insert(own, 0, false);
+        assert_eq!((pools.was_asked(default), pools.was_asked(own)), (Ok(false), Ok(false)));
+        pools.ask(own);
+        assert_eq!((pools.was_asked(default), pools.was_asked(own)), (Ok(false), Ok(true)));
         assert!(pools.takes_pieces(default, 0) && !pools.takes_pieces(default, 1));
         assert!(!pools.takes_pieces(own, 0), "a program's own pool has a size and a life of its own");
         pools.used(default, 1024);

@@ -187,7 +187,12 @@ exports! {
             Some(answer) => answer,
             None => {
                 let pieces = client.pools.of_pieces(pool, attr)?;
-                client.call(&cuda::CuMemPoolGetAttribute { pool, attribute: attr })?.value + pieces
+                if !client.pools.was_asked(pool)? {
+                    client.count_local();
+                    pieces
+                } else {
+                    client.call(&cuda::CuMemPoolGetAttribute { pool, attribute: attr })?.value + pieces
+                }
             }
         };
         if attr < abi::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD {
@@ -279,6 +284,7 @@ fn from_pool(client: &Client, size: usize, pool: MemoryPool, stream: Stream) -> 
         return Ok(address);
     }
     let address = credit::secure(client, state.device, length, || {
+        client.pools.ask(pool);
         let request = cuda::CuMemAllocFromPoolAsync { pool, size: length, stream };
         client.call(&request).map(|reply| reply.address)
     })?;
