@@ -8,13 +8,14 @@ mod convert;
 mod float;
 mod half;
 mod integer;
+mod matrix;
 mod memory;
 mod moves;
 
 use std::collections::HashMap;
 
 use crate::ast::{Operand, Place, Slot, Special, Statement};
-use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Op, Preset};
+use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Matrix, Op, Preset};
 use select::{Mods, Ty};
 
 pub(crate) use moves::offset_alu;
@@ -103,7 +104,10 @@ pub(crate) struct Decoder {
     pub frame: Frame,
     pub tables: Vec<Vec<usize>>,
     pub calls: Vec<CallSite>,
+    pub matrices: Vec<Matrix>,
     pub places: Vec<Place>,
+    /// Slots for values that live within one statement.
+    scratch: Vec<Slot>,
     is_entry: bool,
     line: u32,
     guard: u32,
@@ -118,6 +122,8 @@ impl Decoder {
             frame,
             tables: Vec::new(),
             calls: Vec::new(),
+            matrices: Vec::new(),
+            scratch: Vec::new(),
             places: Vec::new(),
             is_entry,
             line: 0,
@@ -145,6 +151,7 @@ impl Decoder {
         let opcode = statement.opcode;
         let handled = self.moves(opcode, operands, &mut mods)?
             || self.memory(opcode, operands, &mut mods)?
+            || self.matrix(opcode, operands, &mut mods)?
             || self.control(opcode, operands, &mut mods, labels, statement.scope)?
             || self.convert(opcode, operands, &mut mods)?
             || self.half(opcode, operands, &mut mods)?
@@ -180,6 +187,14 @@ impl Decoder {
 
     fn temporary(&mut self) -> Slot {
         self.frame.new_slot(64)
+    }
+
+    fn scratch(&mut self, index: usize) -> Slot {
+        while self.scratch.len() <= index {
+            let slot = self.temporary();
+            self.scratch.push(slot);
+        }
+        self.scratch[index]
     }
 
     fn constant(&mut self, value: u64) -> Slot {

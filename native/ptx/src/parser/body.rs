@@ -135,6 +135,7 @@ impl<'a> Parser<'a> {
             presets: decoder.frame.presets(),
             tables: decoder.tables,
             calls: decoder.calls,
+            matrices: decoder.matrices,
             parameters,
             results,
             local_bytes: self.local_peak,
