@@ -29,6 +29,8 @@ pub(crate) enum Op {
     WaitingLoad(MemoryOp),
     /// An atomic; a failed compare-and-swap shortens the time slice.
     Atomic(MemoryOp),
+    /// A look at a barrier in shared memory; a failed one (`Memory::contended`) ends the time slice.
+    Poll(MemoryOp),
     /// To `imm`.
     Branch,
     /// To entry `a` of table `imm`.

@@ -9,8 +9,11 @@ mod float;
 mod half;
 mod integer;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod moves;
+mod stack;
+mod video;
 
 use std::collections::HashMap;
 
@@ -19,6 +22,7 @@ use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Matrix, Op, Preset};
 use select::{Mods, Ty};
 
 pub(crate) use moves::offset_alu;
+pub(crate) use stack::ARENA;
 
 /// Why a statement was not decoded.
 #[derive(Debug)]
@@ -109,6 +113,8 @@ pub(crate) struct Decoder {
     /// Slots for values that live within one statement.
     scratch: Vec<Slot>,
     is_entry: bool,
+    /// The stack pointer of a function that uses `alloca`, and where its arena ends in the frame's local memory.
+    stack: Option<(Slot, u32)>,
     line: u32,
     guard: u32,
     /// Type that float immediates are converted to.
@@ -126,6 +132,7 @@ impl Decoder {
             scratch: Vec::new(),
             places: Vec::new(),
             is_entry,
+            stack: None,
             line: 0,
             guard: ALWAYS,
             ty: None,
@@ -135,6 +142,25 @@ impl Decoder {
     fn begin(&mut self, statement: &Statement<'_>) {
         self.line = statement.line;
         self.guard = statement.guard.map_or(ALWAYS, |(slot, negated)| slot << 1 | u32::from(negated));
+    }
+
+    /// A statement may become several instructions, of which one overwrites the guard of the others.
+    fn keep_guard(&mut self, guard: Option<(Slot, bool)>, to: Option<&Operand<'_>>) {
+        let Some((slot, negated)) = guard else { return };
+        let is_guard =
+            |operand: &Operand<'_>| matches!(operand, Operand::Register { slot: to, .. } if *to == slot);
+        let overwritten = match to {
+            Some(Operand::Pair(first, second)) => is_guard(first) || is_guard(second),
+            Some(Operand::Vector(items)) => items.iter().any(is_guard),
+            Some(single) => is_guard(single),
+            None => false,
+        };
+        if overwritten {
+            let copy = self.temporary();
+            self.guard = ALWAYS;
+            self.alu(alu!(|a: bool| -> bool { a }), Args { d: copy, a: slot, ..Args::default() });
+            self.guard = copy << 1 | u32::from(negated);
+        }
     }
 
     pub fn call(&mut self, statement: &Statement<'_>, site: CallSite) {
@@ -148,17 +174,20 @@ impl Decoder {
         let mut mods = Mods::new(&statement.modifiers);
         self.ty = mods.last_type();
         let operands = &statement.operands[..];
+        self.keep_guard(statement.guard, operands.first());
         let opcode = statement.opcode;
         let handled = self.moves(opcode, operands, &mut mods)?
             || self.memory(opcode, operands, &mut mods)?
             || self.matrix(opcode, operands, &mut mods)?
             || self.control(opcode, operands, &mut mods, labels, statement.scope)?
+            || self.stack(opcode, operands, &mut mods)?
+            || self.video(opcode, operands, &mut mods)?
             || self.convert(opcode, operands, &mut mods)?
             || self.half(opcode, operands, &mut mods)?
             || self.float(opcode, operands, &mut mods)?
             || self.integer(opcode, operands, &mut mods)?;
         if !handled {
-            return unsupported("instruction is not executed");
+            return unsupported(refusal(opcode));
         }
         mods.finish()
     }
@@ -206,6 +235,7 @@ impl Decoder {
             Operand::Register { slot, .. } => Ok(*slot),
             Operand::Sink => Ok(0),
             Operand::Name(name) => malformed(format!("undefined name '{name}'")),
+            Operand::Part(_, part) => unsupported(format!("part .{part} of an operand")),
             _ => malformed("destination is not a register"),
         }
     }
@@ -271,6 +301,7 @@ impl Decoder {
                 self.alu(alu!(|a: bool| -> bool { !a }), Args { d, a, ..Args::default() });
                 Ok(d)
             }
+            Operand::Part(_, part) => unsupported(format!("part .{part} of an operand")),
             Operand::Name(name) if name.starts_with('%') => unsupported(format!("special register {name}")),
             Operand::Name(name) => malformed(format!("undefined name '{name}'")),
             _ => malformed("operand of the wrong kind"),
@@ -288,6 +319,27 @@ impl Decoder {
         }
         let d = self.destination(&operands[0])?;
         Ok(Args { d, a: slots[0], b: slots[1], c: slots[2], e: slots[3], ..Args::default() })
+    }
+}
+
+/// Why an opcode that nothing above decodes is not executed.
+fn refusal(opcode: &str) -> &'static str {
+    match opcode {
+        "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
+            "textures and surfaces are not executed"
+        }
+        "clusterlaunchcontrol"
+        | "elect"
+        | "getctarank"
+        | "griddepcontrol"
+        | "mapa"
+        | "multimem"
+        | "setmaxnreg"
+        | "stmatrix"
+        | "tcgen05"
+        | "tensormap"
+        | "wgmma" => "exists since compute capability 9.0 or later",
+        _ => "instruction is not executed",
     }
 }
 

@@ -68,7 +68,8 @@ impl Ty {
 
     pub fn bits(self) -> u32 {
         match self {
-            Self::Pred => 1,
+            Self::Pred | Self::B1 => 1,
+            Self::S4 | Self::U4 => 4,
             Self::B8 | Self::U8 | Self::S8 => 8,
             Self::B16 | Self::U16 | Self::S16 | Self::F16 | Self::Bf16 => 16,
             Self::B64 | Self::U64 | Self::S64 | Self::F64 => 64,
