@@ -222,7 +222,7 @@ fn fast(from: Ty, to: Ty, conversion: &Conversion) -> Option<Alu> {
         (Ty::U32, Ty::U64 | Ty::S64) => alu!(|a: u32| -> u64 { u64::from(a) }),
         (Ty::S32, Ty::S64 | Ty::U64) => alu!(|a: i32| -> i64 { i64::from(a) }),
         (Ty::U64 | Ty::S64 | Ty::U32 | Ty::S32, Ty::U32 | Ty::S32) => alu!(|a: u32| -> u32 { a }),
-        (Ty::U8, _) if !to.is_float() => alu!(|a: u8| -> u8 { a }),
+        (Ty::U8, _) if !to.is_float() && to != Ty::S8 => alu!(|a: u8| -> u8 { a }),
         (Ty::U16, Ty::U16 | Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64) => alu!(|a: u16| -> u16 { a }),
         (_, Ty::U16) if !from.is_float() && from.bits() >= 16 => alu!(|a: u16| -> u16 { a }),
         (Ty::S32, Ty::F32) if nearest => alu!(|a: i32| -> f32 { a as f32 }),
