@@ -93,8 +93,11 @@ pub enum FaultKind {
     #[error("stack overflow")]
     StackOverflow,
     /// Every live thread of the block waits for something only its own threads could do.
-    #[error("deadlock: every thread of the block waits")]
-    Deadlock,
+    #[error("deadlock: every thread of the block waits: {waiting}")]
+    Deadlock {
+        /// Which warps wait where.
+        waiting: String,
+    },
     /// The device asked for the launch to end (`Device::cancelled`).
     #[error("launch cancelled")]
     Cancelled,

@@ -159,6 +159,17 @@ fn illegal(address: u64, size: u64, write: bool) -> Trouble {
     Box::new(FaultKind::IllegalAddress { address, size: size as u32, write })
 }
 
+/// A generic address, by its space: `shared 0x10`.
+pub(crate) fn describe_address(address: u64) -> String {
+    let offset = address & ((1 << 48) - 1);
+    match address & !((1 << 48) - 1) {
+        SHARED_WINDOW => format!("shared {offset:#x}"),
+        LOCAL_WINDOW => format!("local {offset:#x}"),
+        PARAM_WINDOW => format!("param {offset:#x}"),
+        _ => format!("{address:#x}"),
+    }
+}
+
 /// What a running thread can reach.
 pub(crate) struct Memory<'a, 'd> {
     pub shared: &'a mut [u8],

@@ -231,7 +231,7 @@ fn report(context: &Context, fault: &Fault) -> CUresult {
         FaultKind::IllegalInstruction => CUresult::ILLEGAL_INSTRUCTION,
         FaultKind::InvalidPc { .. } => CUresult::INVALID_PC,
         FaultKind::StackOverflow => CUresult::HARDWARE_STACK_ERROR,
-        FaultKind::Deadlock => CUresult::LAUNCH_TIMEOUT,
+        FaultKind::Deadlock { .. } => CUresult::LAUNCH_TIMEOUT,
         FaultKind::Unsupported(_) => CUresult::NOT_SUPPORTED,
         FaultKind::Assert { message, file, line, function } => {
             let ([bx, by, bz], [tx, ty, tz]) = (fault.block, fault.thread);

@@ -1,7 +1,7 @@
 //! A block: its threads take turns, warp by warp, and meet at barriers.
 
 use super::thread::{State, Thread};
-use super::{FRESH_BYTE, Identity, Kernel, warp};
+use super::{FRESH_BYTE, Identity, Kernel, waits, warp};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
@@ -11,6 +11,8 @@ const BARRIERS: usize = 16;
 const WARP_ROUNDS: u32 = 16;
 /// Rounds that a thread waits at `activemask` for others to come.
 const ACTIVE_MASK_PATIENCE: u32 = 2;
+/// Failed looks at a barrier in shared memory, with nothing else between, that may mean a deadlock.
+const POLL_PATIENCE: u32 = 20_000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Barrier {
@@ -31,6 +33,8 @@ pub(crate) struct Block {
     /// Threads have met, or waited at `activemask`, since the block began: exits concern others.
     meets: bool,
     masks: bool,
+    /// Some thread has looked at a barrier in shared memory very often.
+    polls: bool,
 }
 
 impl Block {
@@ -45,6 +49,7 @@ impl Block {
             id: [0; 3],
             meets: false,
             masks: false,
+            polls: false,
         }
     }
 
@@ -81,7 +86,7 @@ impl Block {
     pub fn start(&mut self, kernel: &Kernel<'_>, id: [u32; 3]) {
         self.id = id;
         self.barriers = [Barrier::default(); BARRIERS];
-        (self.meets, self.masks) = (false, false);
+        (self.meets, self.masks, self.polls) = (false, false, false);
         self.live = self.threads.len() as u32;
         for thread in &mut self.threads {
             thread.start(kernel, id);
@@ -120,11 +125,22 @@ impl Block {
                 }
             }
         }
-        if !progress && self.live > 0 {
+        if self.live > 0 && (!progress || self.polls && self.only_polls()) {
             let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
-            return Err(self.fault(kernel, stuck, FaultKind::Deadlock));
+            let waiting = waits::describe(kernel, &self.threads);
+            return Err(self.fault(kernel, stuck, FaultKind::Deadlock { waiting }));
         }
         Ok(spent)
+    }
+
+    /// Whether every thread waits, or has long done nothing but look at barriers in shared memory: then nobody will
+    /// arrive there.
+    fn only_polls(&self) -> bool {
+        self.threads.iter().all(|thread| match thread.state {
+            State::Ready => thread.polls >= POLL_PATIENCE,
+            State::Exited | State::AtBarrier(_) | State::AtCollective => true,
+            State::AtActiveMask(_) | State::Arriving => false,
+        })
     }
 
     fn release_active(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) -> bool {
@@ -151,7 +167,8 @@ impl Block {
         end: usize,
     ) -> Result<(), Trouble> {
         match self.threads[index].state {
-            State::Ready | State::AtBarrier(_) => {}
+            State::Ready => self.polls |= self.threads[index].polls >= POLL_PATIENCE,
+            State::AtBarrier(_) => {}
             State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {
                 self.meets = true;

@@ -46,9 +46,9 @@ pub(crate) struct Thread {
     pub state: State,
     pub pc: usize,
     /// Failed looks at barriers in shared memory since the thread did anything that others may have waited for,
-    /// and where the last one was.
+    /// and address and line of the last one.
     pub polls: u32,
-    pub polled: usize,
+    pub polled: (u64, u32),
     slots: Vec<u64>,
     local: Vec<u8>,
     function: usize,
@@ -65,7 +65,7 @@ impl Thread {
             state: State::Exited,
             pc: 0,
             polls: 0,
-            polled: 0,
+            polled: (0, 0),
             slots: Vec::new(),
             local: Vec::new(),
             function: KERNEL,
@@ -207,8 +207,9 @@ impl Thread {
                     Ok(()) => {
                         pc += 1;
                         if std::mem::take(&mut memory.contended) {
-                            self.polls += 1;
-                            self.polled = pc - 1;
+                            self.polls = self.polls.saturating_add(1);
+                            let address = slots[inst.args.a as usize].wrapping_add(inst.args.imm as u64);
+                            self.polled = (address, inst.line);
                             break Ok(State::Ready);
                         }
                         self.polls = 0;
