@@ -181,6 +181,14 @@ unsafe impl Device for Host {
             (start..end).contains(&address).then_some(MemoryRange { start, end, writable: *writable })
         })
     }
+    fn nearest(&self, address: u64) -> Option<MemoryRange> {
+        let buffers = lock(&self.buffers);
+        let ranges = buffers.iter().map(|(cells, writable)| {
+            let start = start(cells);
+            MemoryRange { start, end: start + 8 * (cells.len() as u64 - 2), writable: *writable }
+        });
+        ranges.min_by_key(|range| range.start.abs_diff(address).min(range.end.abs_diff(address)))
+    }
     fn generation(&self) -> u64 {
         0
     }

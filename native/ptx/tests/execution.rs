@@ -245,7 +245,12 @@ fn accesses_outside_memory_are_faults() {
     let read_only = host.buffer(64, false);
     let run = |body: &str, address: u64| host.run(&kernel(body), 1, 1, &[address, 0, 0, 0]).unwrap_err();
     let fault = run("\n\nld.global.u32 %r1, [%rd0+64];", memory);
-    assert_eq!(fault.kind, FaultKind::IllegalAddress { address: memory + 64, size: 4, write: false });
+    let nearest = Some(ptx::MemoryRange { start: memory, end: memory + 64, writable: true });
+    let kind =
+        FaultKind::IllegalAddress { address: memory + 64, size: 4, write: false, space: "global", nearest };
+    assert_eq!(fault.kind, kind);
+    let text = format!("a read of 4 bytes in global memory, 0 bytes behind the 64 bytes at {memory:#x}");
+    assert!(fault.to_string().contains(&text), "{fault}");
     assert_eq!((fault.line, fault.function.as_str()), (10, "k"));
     for body in [
         "ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%rd0-16];",

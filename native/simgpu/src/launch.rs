@@ -268,6 +268,11 @@ unsafe impl ptx::Device for Gpu<'_> {
         reachable.then_some(MemoryRange { start, end, writable: true })
     }
 
+    fn nearest(&self, address: u64) -> Option<MemoryRange> {
+        let (start, end) = memory::nearest(address)?.kernel_range();
+        Some(MemoryRange { start, end, writable: true })
+    }
+
     fn generation(&self) -> u64 {
         memory::generation()
     }
