@@ -102,6 +102,26 @@ impl Host {
         self.read(address, 4 * count).chunks(4).map(word).collect()
     }
 
+    /// Whether the cells around the buffers, and the buffers that kernels may not write to, hold what they held: zeros
+    /// around, and the sum of `read_only` in them.
+    pub fn is_intact(&self, read_only: u64) -> bool {
+        let mut sum = 0u64;
+        for (cells, writable) in lock(&self.buffers).iter() {
+            let first = ((start(cells) - cells.as_ptr().addr() as u64) / 8) as usize;
+            let last = first + cells.len() - 2;
+            for (index, cell) in cells.iter().enumerate() {
+                let value = cell.load(Ordering::Relaxed);
+                if !(first..last).contains(&index) && value != 0 {
+                    return false;
+                }
+                if !writable {
+                    sum = sum.wrapping_add(value);
+                }
+            }
+        }
+        sum == read_only
+    }
+
     /// Gives the module's variables memory, as a loader does.
     pub fn load(&self, module: &Module) {
         let addresses: Vec<u64> = module

@@ -11,6 +11,8 @@
     reason = "bit patterns are cut and reinterpreted, and a test that cannot go on panics"
 )]
 
+mod fuzz;
+mod generator;
 mod host;
 mod programs;
 mod random;
@@ -19,9 +21,11 @@ mod text;
 
 use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
+pub use fuzz::{Fuzz, mutate_and_run, run_random_program};
+pub use generator::program;
 pub use host::Host;
 pub use programs::check_programs;
-pub use random::{Random, mutated, program};
+pub use random::{Random, mutated};
 pub use tables::check_tables;
 
 /// What runs a kernel: [`ptx::launch`], or another with its contract.

@@ -29,10 +29,25 @@ impl Random {
     }
 }
 
+/// The text with some digits replaced: other registers, numbers, widths and lines.
+fn digits_changed(text: &str, random: &mut Random) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let places: Vec<usize> = (40..bytes.len()).filter(|&at| bytes[at].is_ascii_digit()).collect();
+    for _ in 0..=random.below(3) {
+        if let Some(&at) = places.get(random.below(places.len())) {
+            bytes[at] = b'0' + random.below(10) as u8;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The text with some words replaced by others of it, deleted, doubled or damaged.
 pub fn mutated(text: &str, random: &mut Random) -> String {
+    if random.below(2) == 0 {
+        return digits_changed(text, random);
+    }
     let mut words: Vec<&str> = text.split_inclusive([' ', '\n', '\t', ',', ';', '.']).collect();
-    for _ in 0..=random.below(4) {
+    for _ in 0..=random.below(2) {
         let (at, other) = (random.below(words.len()), random.below(words.len()));
         match random.below(6) {
             0 => drop(words.remove(at)),
@@ -53,11 +68,4 @@ pub fn mutated(text: &str, random: &mut Random) -> String {
         }
     }
     words.concat()
-}
-
-/// A kernel `k(p0, p1)` of random instructions on registers, and on memory that may lie anywhere. It may loop for
-/// ever, meet at barriers that nobody else comes to, and read what nobody wrote.
-pub fn program(random: &mut Random) -> String {
-    let _ = random;
-    String::new()
 }
