@@ -41,6 +41,7 @@ const programs = [
   "kernel-lookup",
   "vector-add-shared",
   "matrix-multiply-shared",
+  "async-copy",
   "atomics",
   "attributes",
   "device-printf",
@@ -49,6 +50,7 @@ const programs = [
   "graph-capture",
   "graph-host-memory",
   "graph-nodes",
+  "half-precision",
   "host-function",
   "host-threads",
   "launch-queue",
@@ -62,6 +64,7 @@ const programs = [
   "stream-allocation",
   "stream-overlap",
   "symbols",
+  "tensor-cores",
   "two-gpu-relay",
 ];
 

@@ -32,6 +32,7 @@ const modulesAndCredit = /^(cuLibraryLoadData|cuModuleLoadDataEx|cuMemAlloc_v2|c
 
 /** Waits that remain, all of them values that only the worker has; `hello` is the connection itself. */
 const remaining: Readonly<Record<string, Counts>> = {
+  "async-copy": {},
   atomics: {},
   attributes: { cuLibraryGetGlobal: 1, cuOccupancyAvailableDynamicSMemPerBlock: 2, farpoolOccupancy: 4 },
   "device-printf": {},
@@ -41,6 +42,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "graph-capture": {},
   "graph-host-memory": {},
   "graph-nodes": {},
+  "half-precision": {},
   "host-function": {},
   "host-threads": {},
   "launch-queue": {},
@@ -55,6 +57,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "stream-allocation": { cuMemPoolGetAttribute: 8 },
   "stream-overlap": { cuEventElapsedTime_v2: 2 },
   symbols: { cuLibraryGetGlobal: 4 },
+  "tensor-cores": {},
   "two-gpu-relay": {},
   "vector-add": {},
 };
