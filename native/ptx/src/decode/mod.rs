@@ -170,6 +170,9 @@ impl Decoder {
     }
 
     pub fn statement(&mut self, statement: &Statement<'_>, labels: &Labels<'_>) -> Decode {
+        if let Some(reason) = refusal(statement.opcode, &statement.modifiers) {
+            return unsupported(reason);
+        }
         self.begin(statement);
         let mut mods = Mods::new(&statement.modifiers);
         self.ty = mods.last_type();
@@ -187,7 +190,7 @@ impl Decoder {
             || self.float(opcode, operands, &mut mods)?
             || self.integer(opcode, operands, &mut mods)?;
         if !handled {
-            return unsupported(refusal(opcode));
+            return unsupported("instruction is not executed");
         }
         mods.finish()
     }
@@ -322,9 +325,11 @@ impl Decoder {
     }
 }
 
-/// Why an opcode that nothing above decodes is not executed.
-fn refusal(opcode: &str) -> &'static str {
-    match opcode {
+/// Why an opcode, or all forms of it with some modifier, are not executed.
+fn refusal(opcode: &str, modifiers: &[&str]) -> Option<&'static str> {
+    const LATER: &str = "exists since compute capability 9.0 or later";
+    let has = |word: &str| modifiers.contains(&word);
+    Some(match opcode {
         "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
             "textures and surfaces are not executed"
         }
@@ -338,9 +343,13 @@ fn refusal(opcode: &str) -> &'static str {
         | "stmatrix"
         | "tcgen05"
         | "tensormap"
-        | "wgmma" => "exists since compute capability 9.0 or later",
-        _ => "instruction is not executed",
-    }
+        | "wgmma" => LATER,
+        "st" | "red" if has("async") => LATER,
+        "atom" | "red" if ["v2", "v4", "v8", "b128"].iter().any(|word| has(word)) => LATER,
+        "cp" if has("bulk") => LATER,
+        "mma" if modifiers.iter().any(|word| word.starts_with("sp")) => "sparse matrices are not executed",
+        _ => return None,
+    })
 }
 
 /// Hardware registers that a thread may need: the largest number of simultaneously live values when each
