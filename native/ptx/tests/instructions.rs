@@ -4,7 +4,7 @@ use ptx_testing::{PROGRAMS, TABLES, check_programs, check_tables};
 
 #[test]
 fn instructions_match_their_tables() {
-    check_tables(TABLES, ptx::launch).expect_at_least(8_000);
+    check_tables(TABLES, ptx::launch).expect_at_least(11_000);
 }
 
 #[test]
