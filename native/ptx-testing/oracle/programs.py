@@ -387,6 +387,11 @@ DONE: barrier.red.popc.u32 %r3, 3, %p2; barrier.red.and.pred %p4, 3, %p2; barrie
 add.u32 %r3, %r3, %r4; add.u32 %r3, %r3, %r5; mad.wide.u32 %rd11, %r0, 4, %rd1; st.global.u32 [%rd11], %r3;"""
     program("barrier-producer", body, [("out", "u32", [0] * 32 + [42] * 64), ("out", "u32", [2048] * 96)], block=96, extra=".shared .align 4 .u32 cell;\n")
 
+    # A warp counts as a whole: lanes that have exited, and those that the last warp never had, are not waited for.
+    body = """mov.u32 %r0, %tid.x; and.b32 %r1, %r0, 7; setp.eq.u32 %p1, %r1, 3; @%p1 exit; setp.ge.u32 %p2, %r0, 64; @%p2 bra LAST; barrier.sync 4, 64; bra DONE;
+LAST: st.shared.u32 [cell], 9; barrier.arrive 5, 64; exit; DONE: setp.lt.u32 %p3, %r0, 32; @!%p3 bra END; barrier.sync 5, 64; ld.shared.u32 %r2, [cell]; mad.wide.u32 %rd10, %r0, 4, %rd0; st.global.u32 [%rd10], %r2; END:"""
+    program("barrier-exited", body, [("out", "u32", [0 if thread % 8 == 3 else 9 for thread in range(32)])], block=80, extra=".shared .align 4 .u32 cell;\n")
+
     program("barrier-deadlock", """mov.u32 %r0, %tid.x; setp.lt.u32 %p1, %r0, 32; @%p1 bar.sync 1, 64; @!%p1 bar.sync 2, 64;""",
             [("out", "u32", [0])], block=64, fault="warp 0 (32 lanes): barrier 1 at line")
 

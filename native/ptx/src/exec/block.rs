@@ -7,6 +7,8 @@ use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
 
 const BARRIERS: usize = 16;
+/// Warps of the largest block.
+const WARPS: usize = 32;
 /// Turns that the lanes of one warp get before the next warp: they hand values to each other often.
 const WARP_ROUNDS: u32 = 16;
 /// Rounds that a thread waits at `activemask` for others to come.
@@ -20,6 +22,20 @@ struct Barrier {
     expected: Option<u32>,
     ones: u32,
     reducing: u32,
+    /// Lanes that have arrived, by warp.
+    lanes: [u32; WARPS],
+}
+
+impl Barrier {
+    /// Lanes that exited or never were, of warps of which some lane has arrived: a warp counts as a whole.
+    fn absent(&self, threads: &[Thread]) -> u32 {
+        let warps = self.lanes.iter().zip(threads.chunks(32)).filter(|&(&lanes, _)| lanes != 0);
+        let absent = warps.map(|(&lanes, warp)| {
+            let exited = |lane: &usize| warp[*lane].state == State::Exited && lanes >> lane & 1 == 0;
+            32 - warp.len() + (0..warp.len()).filter(exited).count()
+        });
+        absent.sum::<usize>() as u32
+    }
 }
 
 pub(crate) struct Block {
@@ -209,9 +225,10 @@ impl Block {
         }
         let barrier = &mut self.barriers[id as usize];
         barrier.arrived += 1;
+        barrier.lanes[index / 32 % WARPS] |= 1 << (index % 32);
         if inst.args.imm != 0 {
-            // A last, partial warp counts as whole in the program's arithmetic.
-            barrier.expected = Some((thread.slot(inst.args.b) as u32).clamp(1, threads));
+            let whole = threads.next_multiple_of(32);
+            barrier.expected = Some((thread.slot(inst.args.b) as u32).clamp(1, whole));
         }
         if !matches!(kind, BarrierKind::Sync | BarrierKind::Arrive) {
             barrier.reducing += 1;
@@ -229,7 +246,11 @@ impl Block {
 
     fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
         let barrier = self.barriers[id];
-        if barrier.arrived < barrier.expected.unwrap_or(self.live) {
+        let complete = match barrier.expected {
+            Some(expected) => barrier.arrived + barrier.absent(&self.threads) >= expected,
+            None => barrier.arrived >= self.live,
+        };
+        if !complete {
             return;
         }
         for thread in &mut self.threads {
