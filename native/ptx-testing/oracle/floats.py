@@ -381,6 +381,23 @@ def approximate_tables(out):
             a, b = (struct.unpack("<f", struct.pack("<f", x))[0] for x in (a, b))
             slack = abs(a / b) * 2 * ulp
             out.append(f"  {single(a):#010x} {single(b):#010x} = {a / b - slack!r}f..{a / b + slack!r}f")
+    for instruction, function, error in (("rsqrt.approx.f64", lambda x: 1 / sqrt(x), 2 ** -20), ("rsqrt.approx.ftz.f64", lambda x: 1 / sqrt(x), 2 ** -19),
+                                         ("rcp.approx.ftz.f64", lambda x: 1 / x, 2 ** -19)):
+        out.append(f"{instruction} %o0, %i0; : f64 -> f64")
+        for x in (0.1, 1.0, 3.0, 1e100, 1e-100):
+            out.append(f"  {x!r}d = {function(x) * (1 - error)!r}d..{function(x) * (1 + error)!r}d")
+        out.append("  infd = 0")
+        out.append("  0.0d = infd")
+        out.append("  -0.0d = -infd")
+        out.append("  nand = nan")
+    for format in (F16, BF16):
+        name = format.name
+        flush = "" if format is F16 else ".ftz"
+        # The packed forms do to each half what the others do.
+        out.append(f"ex2.approx{flush}.{name}x2 %r0, %i0; mov.b32 {{%h0, %h1}}, %r0; mov.b32 {{%h2, %h3}}, %i0; ex2.approx{flush}.{name} %h4, %h2; ex2.approx{flush}.{name} %h5, %h3; "
+                   f"xor.b16 %o0, %h0, %h4; xor.b16 %o1, %h1, %h5; tanh.approx.{name}x2 %r0, %i0; mov.b32 {{%h0, %h1}}, %r0; tanh.approx.{name} %h4, %h2; tanh.approx.{name} %h5, %h3; "
+                   "xor.b16 %o2, %h0, %h4; xor.b16 %o3, %h1, %h5; : b32 -> b16 b16 b16 b16")
+        out += [f"  {word:#010x} = 0 0 0 0" for word in (0x3C003800, 0xBC01C200, 0x00007C00, 0x4000FC00)]
     # Divisors above 2^126: zero, or NaN for an infinite dividend.
     out.append("div.approx.f32 %o0, %i0, %i1; : f32 f32 -> f32")
     out.append("  0x3f800000 0x7f000000 = 0x00000000..0x00400000")

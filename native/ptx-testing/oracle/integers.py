@@ -305,6 +305,9 @@ def moves(table):
     table.add("mov.pred %o0, %i0; not.pred %o1, %i0; and.pred %o2, %i0, %i1; or.pred %o3, %i0, %i1; xor.pred %o4, %i0, %i1; selp.b32 %o5, 3, 4, !%i1;",
               ["pred", "pred"], ["pred"] * 5 + ["b32"],
               [((a, b), [a, 1 - a, a & b, a | b, a ^ b, 4 if b else 3]) for a in (0, 1) for b in (0, 1)])
+    table.add("selp.f32 %o0, %i0, %i1, %i2; selp.b16 %o1, %i3, 7, %i2; selp.f64 %o2, %i4, 0d4000000000000000, %i2; selp.u16 %o3, 3, %i3, %i2; mov.f32 %o4, %i1; mov.f64 %o5, %i4;",
+              ["f32", "f32", "pred", "b16", "f64"], ["f32", "b16", "f64", "b16", "f32", "f64"],
+              [((1, 2, p, 0x8001, 5), [1 if p else 2, 0x8001 if p else 7, 5 if p else 0x4000000000000000, 3 if p else 0x8001, 2, 5]) for p in (0, 1)])
     # A guard that the guarded instruction overwrites.
     table.add("mov.pred %p1, %i0; setp.lt.u32 %p2, %i1, 5; @%p1 setp.lt.and.u32 %p1|%p2, %i1, 7, %i2; mov.pred %o0, %p1; mov.pred %o1, %p2;",
               ["pred", "b32", "pred"], ["pred", "pred"],

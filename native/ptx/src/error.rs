@@ -9,7 +9,9 @@ fn position(address: u64, nearest: Option<MemoryRange>) -> String {
     let memory = format!("the {length} bytes at {start:#x}");
     if address < start {
         format!(", {} bytes before {memory}", start - address)
-    } else if address >= end {
+    } else if address == end {
+        format!(", right behind {memory}")
+    } else if address > end {
         format!(", {} bytes behind {memory}", address - end)
     } else if writable {
         format!(", {} bytes before the end of {memory}", end - address)

@@ -249,7 +249,7 @@ fn accesses_outside_memory_are_faults() {
     let kind =
         FaultKind::IllegalAddress { address: memory + 64, size: 4, write: false, space: "global", nearest };
     assert_eq!(fault.kind, kind);
-    let text = format!("a read of 4 bytes in global memory, 0 bytes behind the 64 bytes at {memory:#x}");
+    let text = format!("a read of 4 bytes in global memory, right behind the 64 bytes at {memory:#x}");
     assert!(fault.to_string().contains(&text), "{fault}");
     assert_eq!((fault.line, fault.function.as_str()), (10, "k"));
     for body in [

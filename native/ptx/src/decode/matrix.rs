@@ -1,7 +1,8 @@
 //! Matrix instructions. Loads and stores of fragments become ordinary accesses of each lane, `ldmatrix` and
 //! `movmatrix` become shuffles; only the product itself is an operation of the warp.
 
-use super::memory::{by_element, load_op, store_op};
+use super::fragment::{by_element, matrix_row_op};
+use super::memory::{load_op, store_op};
 use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, offset_alu, unsupported};
 use crate::ast::{Operand, Slot};
@@ -347,7 +348,7 @@ impl Decoder {
                 self.alu(whole, Args { d: *slot, a: address, b: *slot, ..Args::default() });
             }
             let d = self.destination(register)?;
-            let op = super::memory::matrix_row_op(space, transposed);
+            let op = matrix_row_op(space, transposed);
             self.push(Op::Memory(op), Args { d, a: rows[0], b: lane, c: rows[1], ..Args::default() });
         }
         Ok(())

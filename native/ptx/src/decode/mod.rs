@@ -6,6 +6,7 @@ mod select;
 mod control;
 mod convert;
 mod float;
+mod fragment;
 mod half;
 mod integer;
 mod matrix;
