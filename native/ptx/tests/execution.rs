@@ -8,11 +8,14 @@
     reason = "values are made to fit, and a fault is what the test looks at"
 )]
 
+// Tests of other engines include this file and have a `launch` of their own.
+#[allow(unused_imports, reason = "used where this file is the whole program")]
+use ptx::launch;
 use ptx::{FaultKind, Module};
 use ptx_testing::Host;
 
 fn host() -> Host {
-    Host::new(ptx::launch)
+    Host::new(crate::launch)
 }
 
 /// A module with one kernel `k` that has up to four 64-bit parameters `p0`…

@@ -1,13 +1,16 @@
 //! Random and damaged programs end in a result or a fault. `cargo run -p ptx --example fuzz -- --minutes 10` goes on
 //! for longer.
 
+// Tests of other engines include this file and have a `launch` of their own.
+#[allow(unused_imports, reason = "used where this file is the whole program")]
+use ptx::launch;
 use ptx_testing::{Fuzz, PROGRAMS, Random, mutate_and_run, program, run_random_program};
 
 #[test]
 fn random_programs_end_in_a_result_or_a_fault() {
     let mut counts = Fuzz::default();
     for seed in 0..400 {
-        run_random_program(&mut Random::new(seed), ptx::launch, &mut counts);
+        run_random_program(&mut Random::new(seed), crate::launch, &mut counts);
     }
     assert_eq!(counts.malformed, 0, "{counts:?}");
     assert_eq!(counts.refused, 0, "{counts:?}");
@@ -25,12 +28,12 @@ fn damaged_programs_end_in_a_result_or_a_fault() {
         let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("//")).collect();
         let text = text.join("\n");
         for _ in 0..6 {
-            mutate_and_run(&text, &mut random, ptx::launch, &mut counts);
+            mutate_and_run(&text, &mut random, crate::launch, &mut counts);
         }
     }
     for seed in 0..200 {
         let text = program(&mut Random::new(seed));
-        mutate_and_run(&text, &mut random, ptx::launch, &mut counts);
+        mutate_and_run(&text, &mut random, crate::launch, &mut counts);
     }
     assert!(counts.malformed > 50 && counts.ended + counts.faults > 50, "{counts:?}");
 }
