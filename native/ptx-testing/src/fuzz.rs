@@ -1,8 +1,9 @@
 //! Random programs and damaged ones, run with a budget: whatever happens, it is a result or a fault, and memory that
 //! was not given stays as it is.
 
-use ptx::{LaunchConfig, Module};
+use ptx::{FaultKind, LaunchConfig, Module};
 
+use crate::generator::comparable_program;
 use crate::{Engine, Host, Random, mutated, program};
 
 /// What became of the programs.
@@ -79,6 +80,44 @@ fn run(text: &str, random: &mut Random, engine: Engine, counts: &mut Fuzz) {
 pub fn run_random_program(random: &mut Random, engine: Engine, counts: &mut Fuzz) {
     let text = program(random);
     run(&text, random, engine, counts);
+}
+
+/// Runs a random program on two engines, in the same memory.
+///
+/// # Errors
+/// What differs: memory and registers, or the fault.
+pub fn compare_engines(seed: u64, engines: [Engine; 2]) -> Result<(), String> {
+    let text = comparable_program(&mut Random::new(seed));
+    let module = Module::parse(&text).map_err(|error| format!("seed {seed}: {error}\n{text}"))?;
+    let memory = Host::new(engines[0]);
+    let addresses = [memory.buffer(4096, true), memory.buffer(1024, false)];
+    let params: Vec<u8> = addresses.iter().flat_map(|address| address.to_le_bytes()).collect();
+    let config = LaunchConfig {
+        grid: [1; 3],
+        block: [1; 3],
+        dynamic_shared_bytes: 64,
+        params: &params,
+        cooperative: false,
+        max_workers: 1,
+    };
+    let [first, second] = engines.map(|engine| {
+        memory.write(addresses[0], &[7; 4096]);
+        memory.write(addresses[1], &[9; 1024]);
+        memory.be_patient(PATIENCE);
+        let function = module.entry("k").expect("the kernel");
+        let outcome = engine(&module, function, &config, &memory);
+        let fault = outcome.err().map(|fault| (fault.kind, fault.line));
+        (fault, memory.read(addresses[0], 4096))
+    });
+    let cancelled = |fault: &Option<(FaultKind, u32)>| matches!(fault, Some((FaultKind::Cancelled, _)));
+    if cancelled(&first.0) || cancelled(&second.0) || first == second {
+        return Ok(());
+    }
+    if first.0 != second.0 {
+        return Err(format!("seed {seed}: {:?} and {:?} of\n{text}", first.0, second.0));
+    }
+    let at = first.1.iter().zip(&second.1).position(|(first, second)| first != second).unwrap_or_default();
+    Err(format!("seed {seed}: byte {at} is {:#x} and {:#x} of\n{text}", first.1[at], second.1[at]))
 }
 
 /// Damages a program and runs what comes of it.

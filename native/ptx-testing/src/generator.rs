@@ -128,6 +128,8 @@ const TEMPLATES: &[(&str, &[&str])] = &[
 
 struct Generator<'r> {
     random: &'r mut Random,
+    /// Whether two engines must agree on everything: no times, and one NaN.
+    comparable: bool,
 }
 
 impl Generator<'_> {
@@ -174,7 +176,12 @@ impl Generator<'_> {
     }
 
     fn instruction(&mut self) -> String {
-        let (template, types) = TEMPLATES[self.random.below(TEMPLATES.len())];
+        let (template, types) = loop {
+            let chosen = TEMPLATES[self.random.below(TEMPLATES.len())];
+            if !self.comparable || !chosen.0.contains("%clock") {
+                break chosen;
+            }
+        };
         let ty = types[self.random.below(types.len())];
         let (opcode, operands) = template.split_once(' ').unwrap_or((template, ""));
         let mut text = String::new();
@@ -219,6 +226,17 @@ impl Generator<'_> {
                 other => text.push(other),
             }
         }
+        if self.comparable
+            && ty == "f64"
+            && let Some(at) = text.find(" %fd").filter(|_| operands.starts_with("D,"))
+        {
+            // Which NaN arithmetic gives is not specified.
+            let register: String = text[at + 1..].chars().take_while(|&letter| letter != ',').collect();
+            let _ = write!(
+                text,
+                " testp.notanumber.f64 %p5, {register}; @%p5 mov.f64 {register}, 0d7ff8000000000000;"
+            );
+        }
         text
     }
 }
@@ -226,6 +244,25 @@ impl Generator<'_> {
 /// A module with one kernel `k(p0, p1)`: `p0` is a writable buffer of at least 1,024 bytes, `p1` one that is only
 /// read. It may loop for ever, meet at barriers that nobody else comes to, and read what nobody wrote.
 pub fn program(random: &mut Random) -> String {
+    write(random, false)
+}
+
+/// A program of the same kind whose single thread does the same on every engine, and leaves its registers in `p0`, from
+/// byte 2,048 on.
+pub(crate) fn comparable_program(random: &mut Random) -> String {
+    write(random, true)
+}
+
+/// Registers by prefix, type, size, and the numbers of the first and behind the last.
+const REGISTERS: &[(&str, &str, usize, usize, usize)] = &[
+    ("%r", "b32", 4, 0, 12),
+    ("%rd", "b64", 8, 4, 10),
+    ("%f", "f32", 4, 0, 8),
+    ("%fd", "f64", 8, 0, 6),
+    ("%h", "b16", 2, 0, 8),
+];
+
+fn write(random: &mut Random, comparable: bool) -> String {
     let mut text = String::from(
         ".version 8.0\n.target sm_80\n.address_size 64\n\
          .func (.param .b32 result) helper(.param .b32 value) { .reg .b32 %r<3>; ld.param.u32 %r1, [value];\n\
@@ -235,19 +272,45 @@ pub fn program(random: &mut Random) -> String {
          .shared .align 16 .b8 cells[1024]; .local .align 16 .b8 frame[256]; .param .b32 value; .param .b32 result;\n\
          ld.param.u64 %rd0, [p0]; ld.param.u64 %rd1, [p1];\n\
          mov.u64 %rd2, cells; cvta.shared.u64 %rd2, %rd2; mov.u64 %rd3, frame; cvta.local.u64 %rd3, %rd3;\n\
-         mov.u32 %r0, %tid.x; mov.u32 %r1, %laneid; cvt.rn.f32.u32 %f0, %r0; cvt.u64.u32 %rd4, %r0;\n\
          TABLE: .branchtargets L0, L1, L2, L3;\n",
+    );
+    if comparable {
+        for &(prefix, ty, size, first, end) in REGISTERS {
+            for number in first..end {
+                let value = match ty {
+                    "f32" => format!("0f{:08x}", random.bits() as u32 & 0xc7ff_ffff),
+                    "f64" => format!("0d{:016x}", random.bits() & 0xc3ff_ffff_ffff_ffff),
+                    _ => format!("{:#x}", random.bits() >> (64 - 8 * size)),
+                };
+                let _ = writeln!(text, "mov.{ty} {prefix}{number}, {value};");
+            }
+        }
+        (0..6).for_each(|number| {
+            let _ = writeln!(text, "setp.eq.u32 %p{number}, {}, 1;", random.below(2));
+        });
+    }
+    text.push_str(
+        "mov.u32 %r0, %tid.x; mov.u32 %r1, %laneid; cvt.rn.f32.u32 %f0, %r0; cvt.u64.u32 %rd4, %r0;\n",
     );
     let labels = 4;
     for label in 0..labels {
         let _ = writeln!(text, "L{label}:");
         for _ in 0..3 + random.below(12) {
-            let line = Generator { random }.instruction();
+            let line = Generator { random, comparable }.instruction();
             text.push_str(&line);
             text.push('\n');
         }
         if random.below(3) == 0 {
             let _ = writeln!(text, "@%p{} bra L{};", random.below(6), random.below(labels));
+        }
+    }
+    if comparable {
+        let mut at = 2048;
+        for &(prefix, ty, size, first, end) in REGISTERS {
+            for number in first..end {
+                let _ = writeln!(text, "st.global.{ty} [%rd0+{at}], {prefix}{number};");
+                at += size;
+            }
         }
     }
     text.push_str("ret;\n}\n");

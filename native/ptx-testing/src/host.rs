@@ -45,8 +45,13 @@ impl Host {
 
     /// Launches end when they have asked so often whether to.
     pub fn with_patience(self, questions: u64) -> Self {
-        self.patience.store(questions, Ordering::Relaxed);
+        self.be_patient(questions);
         self
+    }
+
+    /// The same, from now on.
+    pub fn be_patient(&self, questions: u64) {
+        self.patience.store(questions, Ordering::Relaxed);
     }
 
     /// A zeroed buffer; its address.

@@ -21,7 +21,7 @@ mod text;
 
 use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
-pub use fuzz::{Fuzz, mutate_and_run, run_random_program};
+pub use fuzz::{Fuzz, compare_engines, mutate_and_run, run_random_program};
 pub use generator::program;
 pub use host::Host;
 pub use programs::check_programs;

@@ -4,7 +4,7 @@
 // Tests of other engines include this file and have a `launch` of their own.
 #[allow(unused_imports, reason = "used where this file is the whole program")]
 use ptx::launch;
-use ptx_testing::{Fuzz, PROGRAMS, Random, mutate_and_run, program, run_random_program};
+use ptx_testing::{Fuzz, PROGRAMS, Random, compare_engines, mutate_and_run, program, run_random_program};
 
 #[test]
 fn random_programs_end_in_a_result_or_a_fault() {
@@ -15,6 +15,15 @@ fn random_programs_end_in_a_result_or_a_fault() {
     assert_eq!(counts.malformed, 0, "{counts:?}");
     assert_eq!(counts.refused, 0, "{counts:?}");
     assert!(counts.ended > 40 && counts.faults > 40, "{counts:?}");
+}
+
+/// What random programs leave does not depend on anything but their text. Other engines are compared so with the
+/// interpreter.
+#[test]
+fn random_programs_leave_the_same_on_every_engine() {
+    let differing: Vec<String> =
+        (0..300).filter_map(|seed| compare_engines(seed, [ptx::launch, crate::launch]).err()).collect();
+    assert!(differing.is_empty(), "{} differ, the first:\n{}", differing.len(), differing[0]);
 }
 
 #[test]
