@@ -11,7 +11,7 @@ use crate::memory::{GENERIC, SHARED};
 use crate::program::{Alu, Args, Collective, Matrix, Op, Preset};
 use crate::softfloat::Rounding;
 
-/// Element types of an instruction and what it multiplies.
+/// Rows, columns and the dimension that disappears.
 type Shape = [u32; 3];
 
 fn shape(word: &str) -> Option<Shape> {

@@ -13,8 +13,8 @@ const WARPS: usize = 32;
 const WARP_ROUNDS: u32 = 16;
 /// Rounds that a thread waits at `activemask` for others to come.
 const ACTIVE_MASK_PATIENCE: u32 = 2;
-/// Failed looks at a barrier in shared memory, with nothing else between, that may mean a deadlock.
-const POLL_PATIENCE: u32 = 20_000;
+/// Passes in which a thread does nothing but look at a barrier in shared memory. If all do, it is a deadlock.
+const POLL_PATIENCE: u32 = 2_000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Barrier {
@@ -49,7 +49,7 @@ pub(crate) struct Block {
     /// Threads have met, or waited at `activemask`, since the block began: exits concern others.
     meets: bool,
     masks: bool,
-    /// Some thread has looked at a barrier in shared memory very often.
+    /// Some thread has looked at a barrier in shared memory in vain.
     polls: bool,
 }
 
@@ -151,12 +151,19 @@ impl Block {
 
     /// Whether every thread waits, or has long done nothing but look at barriers in shared memory: then nobody will
     /// arrive there.
-    fn only_polls(&self) -> bool {
-        self.threads.iter().all(|thread| match thread.state {
-            State::Ready => thread.polls >= POLL_PATIENCE,
-            State::Exited | State::AtBarrier(_) | State::AtCollective => true,
-            State::AtActiveMask(_) | State::Arriving => false,
-        })
+    fn only_polls(&mut self) -> bool {
+        let mut all = true;
+        for thread in &mut self.threads {
+            match thread.state {
+                State::Ready if thread.polling => {
+                    thread.idle = thread.idle.saturating_add(1);
+                    all &= thread.idle >= POLL_PATIENCE;
+                }
+                State::Exited | State::AtBarrier(_) | State::AtCollective => {}
+                _ => all = false,
+            }
+        }
+        all
     }
 
     fn release_active(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) -> bool {
@@ -183,7 +190,7 @@ impl Block {
         end: usize,
     ) -> Result<(), Trouble> {
         match self.threads[index].state {
-            State::Ready => self.polls |= self.threads[index].polls >= POLL_PATIENCE,
+            State::Ready => self.polls |= self.threads[index].polling,
             State::AtBarrier(_) => {}
             State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {

@@ -45,10 +45,11 @@ pub(crate) struct Thread {
     pub who: Identity,
     pub state: State,
     pub pc: usize,
-    /// Failed looks at barriers in shared memory since the thread did anything that others may have waited for,
-    /// and address and line of the last one.
-    pub polls: u32,
+    /// Its latest look at a barrier in shared memory was in vain, and it has done nothing since that others may have
+    /// waited for; address and line of that look, and passes of the block since the first such one.
+    pub polling: bool,
     pub polled: (u64, u32),
+    pub idle: u32,
     slots: Vec<u64>,
     local: Vec<u8>,
     function: usize,
@@ -64,8 +65,9 @@ impl Thread {
             who: Identity::default(),
             state: State::Exited,
             pc: 0,
-            polls: 0,
+            polling: false,
             polled: (0, 0),
+            idle: 0,
             slots: Vec::new(),
             local: Vec::new(),
             function: KERNEL,
@@ -97,7 +99,7 @@ impl Thread {
         self.who.block = block;
         self.state = State::Ready;
         self.pc = 0;
-        self.polls = 0;
+        (self.polling, self.idle) = (false, 0);
         self.function = KERNEL;
         (self.base, self.local_base) = (0, 0);
         self.callers.clear();
@@ -183,7 +185,7 @@ impl Thread {
                 Op::WaitingLoad(run) => match run(slots, &inst.args, &mut memory) {
                     Ok(()) => {
                         pc += 1;
-                        self.polls = 0;
+                        (self.polling, self.idle) = (false, 0);
                         left -= WAITING_COST;
                         *correction = correction.wrapping_sub(WAITING_COST as u64);
                     }
@@ -192,7 +194,7 @@ impl Thread {
                 Op::Atomic(run) => match run(slots, &inst.args, &mut memory) {
                     Ok(()) => {
                         pc += 1;
-                        self.polls = 0;
+                        (self.polling, self.idle) = (false, 0);
                         if memory.contended {
                             memory.contended = false;
                             // Whoever holds the lock shall soon run.
@@ -207,12 +209,12 @@ impl Thread {
                     Ok(()) => {
                         pc += 1;
                         if std::mem::take(&mut memory.contended) {
-                            self.polls = self.polls.saturating_add(1);
+                            self.polling = true;
                             let address = slots[inst.args.a as usize].wrapping_add(inst.args.imm as u64);
                             self.polled = (address, inst.line);
                             break Ok(State::Ready);
                         }
-                        self.polls = 0;
+                        (self.polling, self.idle) = (false, 0);
                     }
                     Err(trouble) => break Err(trouble),
                 },

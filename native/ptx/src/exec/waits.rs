@@ -44,7 +44,7 @@ fn place(kernel: &Kernel<'_>, thread: &Thread) -> Option<String> {
     Some(match thread.state {
         State::Exited => return None,
         State::AtBarrier(id) => format!("barrier {id} at line {}", inst.line),
-        State::Ready if thread.polls > 0 => {
+        State::Ready if thread.polling => {
             let (address, line) = thread.polled;
             format!("mbarrier at {}, line {line}", describe_address(address))
         }
