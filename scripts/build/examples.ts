@@ -16,6 +16,10 @@ const common = ["-O2", "-std=c++17"];
 
 /** What single programs need beside that. */
 const special: Readonly<Record<string, readonly string[]>> = {
+  // What they show exists since compute capability 8.0.
+  "async-copy": ["-arch=compute_80"],
+  "half-precision": ["-arch=compute_80"],
+  "tensor-cores": ["-arch=compute_80"],
   "per-thread-stream": ["--default-stream", "per-thread"],
   // By its file: the headers of OpenSSL are not needed.
   "own-crypto": ["-Xlinker", "--no-as-needed", "-Xlinker", "-l:libcrypto.so.3"],

@@ -41,6 +41,7 @@ const programs = [
   "kernel-lookup",
   "vector-add-shared",
   "matrix-multiply-shared",
+  "async-copy",
   "atomics",
   "attributes",
   "device-printf",
@@ -50,6 +51,7 @@ const programs = [
   "graph-capture",
   "graph-host-memory",
   "graph-nodes",
+  "half-precision",
   "host-function",
   "host-threads",
   "large-allocations",
@@ -64,6 +66,7 @@ const programs = [
   "stream-allocation",
   "stream-overlap",
   "symbols",
+  "tensor-cores",
   "two-gpu-relay",
 ];
 

@@ -41,6 +41,7 @@ const mostOthers = 8;
  * memory beyond what was secured before: one for programs that work with less than 32 MiB, whatever they allocate.
  */
 const remaining: Readonly<Record<string, Counts>> = {
+  "async-copy": { farpoolSecure: 1 },
   atomics: { farpoolSecure: 1 },
   attributes: {
     cuLibraryGetGlobal: 1,
@@ -57,6 +58,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "graph-capture": { farpoolSecure: 1 },
   "graph-host-memory": { farpoolSecure: 1 },
   "graph-nodes": { farpoolSecure: 1 },
+  "half-precision": { farpoolSecure: 1 },
   "host-function": { farpoolSecure: 1 },
   "host-threads": { farpoolSecure: 1 },
   // 700 allocations: the first 200 hold 800 MiB, none of the others waits.
@@ -75,6 +77,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "stream-allocation": { cuMemAllocFromPoolAsync: 1, cuMemPoolGetAttribute: 4, farpoolSecure: 1 },
   "stream-overlap": { cuEventElapsedTime_v2: 2, farpoolSecure: 1 },
   symbols: { cuLibraryGetGlobal: 4, farpoolSecure: 1 },
+  "tensor-cores": { farpoolSecure: 1 },
   "two-gpu-relay": { farpoolSecure: 1 },
   "vector-add": { farpoolSecure: 1 },
 };

@@ -30,6 +30,7 @@ pub(crate) enum Special {
     /// Read anew each time.
     Clock,
     Clock64,
+    ClockHigh,
     GlobalTimer,
     GlobalTimerLow,
     GlobalTimerHigh,
@@ -52,6 +53,8 @@ pub(crate) enum Operand<'a> {
     Vector(Vec<Operand<'a>>),
     /// `a|b`
     Pair(Box<Operand<'a>>, Box<Operand<'a>>),
+    /// `r.b0`: a part of a register, for video instructions
+    Part(Box<Operand<'a>>, &'a str),
     /// `!p`
     Not(Box<Operand<'a>>),
     /// `_`

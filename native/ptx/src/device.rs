@@ -26,6 +26,11 @@ pub unsafe trait Device: Sync {
     /// The live allocation that contains `address`, as large as possible. Called on a miss in a
     /// small cache of each worker thread, so a binary search under a read lock is fast enough.
     fn range(&self, address: u64) -> Option<MemoryRange>;
+    /// The live allocation nearest to an address that is in none, for the report of a fault.
+    fn nearest(&self, address: u64) -> Option<MemoryRange> {
+        let _ = address;
+        None
+    }
     /// A number that changes whenever a range was withdrawn or lost write permission.
     fn generation(&self) -> u64;
     /// Address of variable `index` of [`crate::Module::variables`] in this loaded module. Asked once per launch

@@ -1,5 +1,25 @@
 //! What can go wrong: malformed text, unsupported instructions, faults while a kernel runs.
 
+use crate::device::MemoryRange;
+
+/// Where an address lies beside the nearest memory.
+fn position(address: u64, nearest: Option<MemoryRange>) -> String {
+    let Some(MemoryRange { start, end, writable }) = nearest else { return String::new() };
+    let length = end - start;
+    let memory = format!("the {length} bytes at {start:#x}");
+    if address < start {
+        format!(", {} bytes before {memory}", start - address)
+    } else if address == end {
+        format!(", right behind {memory}")
+    } else if address > end {
+        format!(", {} bytes behind {memory}", address - end)
+    } else if writable {
+        format!(", {} bytes before the end of {memory}", end - address)
+    } else {
+        format!(", inside {memory}, which are read-only")
+    }
+}
+
 /// Malformed PTX. It fails the whole module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}, found '{token}'")]
@@ -48,7 +68,11 @@ pub struct Fault {
 #[non_exhaustive]
 pub enum FaultKind {
     /// An access outside every live allocation or window, or a write to read-only memory.
-    #[error("illegal address {address:#x} for an access of {size} bytes (write: {write})")]
+    #[error(
+        "illegal address {address:#x} for a {} of {size} bytes in {space} memory{}",
+        if *write { "write" } else { "read" },
+        position(*address, *nearest)
+    )]
     IllegalAddress {
         /// The address as the program computed it.
         address: u64,
@@ -56,6 +80,10 @@ pub enum FaultKind {
         size: u32,
         /// Whether it was a write.
         write: bool,
+        /// The state space: global, shared, local or param, or generic for an address in none of them.
+        space: &'static str,
+        /// The nearest memory in that space, if any is known: global memory by address, others by offset.
+        nearest: Option<MemoryRange>,
     },
     /// An access that is not naturally aligned.
     #[error("misaligned address {address:#x} for an access of {size} bytes")]
@@ -93,8 +121,11 @@ pub enum FaultKind {
     #[error("stack overflow")]
     StackOverflow,
     /// Every live thread of the block waits for something only its own threads could do.
-    #[error("deadlock: every thread of the block waits")]
-    Deadlock,
+    #[error("deadlock: every thread of the block waits: {waiting}")]
+    Deadlock {
+        /// Which warps wait where.
+        waiting: String,
+    },
     /// The device asked for the launch to end (`Device::cancelled`).
     #[error("launch cancelled")]
     Cancelled,

@@ -189,6 +189,8 @@ struct Worker<'a> {
     resident: Vec<Block>,
     idle: Vec<Block>,
     cooperative_taken: bool,
+    /// Passes over blocks, of all turns.
+    passes: u64,
 }
 
 impl Drop for Worker<'_> {
@@ -206,6 +208,7 @@ impl<'a> Worker<'a> {
             resident: Vec::new(),
             idle: Vec::new(),
             cooperative_taken: false,
+            passes: 0,
         }
     }
 
@@ -287,13 +290,13 @@ impl<'a> Worker<'a> {
     fn turn(&mut self, index: usize, quantum: u64) -> Result<u64, Fault> {
         let kernel = self.shared.kernel;
         let block = &mut self.resident[index];
-        let (mut spent, mut checked) = (0, 0);
+        let mut spent = 0;
         while spent < quantum && !block.finished() {
             self.global.refresh();
             spent += block.pass(kernel, &mut self.global)?;
-            checked += 1;
+            self.passes += 1;
             // Spinning passes are short: look at the flags anyway.
-            if checked % 4 == 0 || spent > 100_000 {
+            if self.passes.is_multiple_of(4) || spent > 100_000 {
                 if self.shared.device.cancelled() {
                     return Err(block.fault(kernel, 0, FaultKind::Cancelled));
                 }

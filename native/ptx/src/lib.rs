@@ -26,6 +26,7 @@ mod exec;
 mod launch;
 mod lexer;
 mod link;
+mod matrix;
 mod memory;
 mod module;
 mod parser;

@@ -7,9 +7,12 @@ use crate::ast::Place;
 use crate::error::Unsupported;
 use crate::module::{Module, Symbol};
 use crate::parser::SharedVariable;
-use crate::program::Target;
+use crate::program::{Preset, Target};
 
-pub(crate) fn link(module: &mut Module, shared: &[SharedVariable]) {
+pub(crate) fn link(module: &mut Module, shared: &[SharedVariable], aliases: &[(usize, usize)]) {
+    for &(name, function) in aliases {
+        replace(module, name, function);
+    }
     let mut taken: Vec<usize> = module
         .variables
         .iter()
@@ -79,6 +82,37 @@ pub(crate) fn link(module: &mut Module, shared: &[SharedVariable]) {
             function.uses_dynamic_shared = dynamic;
             function.code.shared = layout;
             function.code.variables = variables.into_iter().collect();
+        }
+    }
+}
+
+/// Whoever names function `from` means function `to`.
+fn replace(module: &mut Module, from: usize, to: usize) {
+    let change = |index: &mut usize| {
+        if *index == from {
+            *index = to;
+        }
+    };
+    for relocation in module.variables.iter_mut().flat_map(|variable| &mut variable.relocations) {
+        if let Symbol::Function(index) = &mut relocation.symbol {
+            change(index);
+        }
+    }
+    for code in module.functions.iter_mut().map(|function| &mut function.code) {
+        for call in &mut code.calls {
+            if let Target::Function(index) = &mut call.target {
+                change(index);
+            }
+        }
+        for place in &mut code.places {
+            if let Place::Function(index) = place {
+                change(index);
+            }
+        }
+        for (_, preset) in &mut code.presets {
+            if let Preset::Function(index) = preset {
+                change(index);
+            }
         }
     }
 }

@@ -150,13 +150,31 @@ impl<'d> Global<'d> {
             self.victim = (self.victim + 1) % self.cache.len();
             return Ok(());
         }
-        Err(illegal(address, size, write))
+        let nearest = self.device.range(address).or_else(|| self.device.nearest(address));
+        Err(illegal(address, size, write, "global", nearest))
     }
 }
 
 #[cold]
-fn illegal(address: u64, size: u64, write: bool) -> Trouble {
-    Box::new(FaultKind::IllegalAddress { address, size: size as u32, write })
+fn illegal(
+    address: u64,
+    size: u64,
+    write: bool,
+    space: &'static str,
+    nearest: Option<MemoryRange>,
+) -> Trouble {
+    Box::new(FaultKind::IllegalAddress { address, size: size as u32, write, space, nearest })
+}
+
+/// A generic address, by its space: `shared 0x10`.
+pub(crate) fn describe_address(address: u64) -> String {
+    let offset = address & ((1 << 48) - 1);
+    match address & !((1 << 48) - 1) {
+        SHARED_WINDOW => format!("shared {offset:#x}"),
+        LOCAL_WINDOW => format!("local {offset:#x}"),
+        PARAM_WINDOW => format!("param {offset:#x}"),
+        _ => format!("{address:#x}"),
+    }
 }
 
 /// What a running thread can reach.
@@ -190,7 +208,7 @@ impl Memory<'_, '_> {
                 1 => SHARED,
                 2 => LOCAL,
                 3 => PARAM,
-                _ => return Err(illegal(address, size, write)),
+                _ => return Err(illegal(address, size, write, "generic", None)),
             };
             (space, if space == GLOBAL { address } else { address & ((1 << 48) - 1) })
         } else {
@@ -205,8 +223,20 @@ impl Memory<'_, '_> {
             SHARED if inside(self.shared.len()) => Ok(Spot::Shared(offset as usize)),
             LOCAL if inside(self.local.len()) => Ok(Spot::Local(offset as usize)),
             PARAM if inside(self.params.len()) && !write => Ok(Spot::Param(offset as usize)),
-            _ => Err(illegal(address, size, write)),
+            _ => Err(self.outside(space, offset, size, write)),
         }
+    }
+
+    #[cold]
+    fn outside(&self, space: u8, offset: u64, size: u64, write: bool) -> Trouble {
+        let (name, length) = match space {
+            SHARED => ("shared", self.shared.len()),
+            LOCAL => ("local", self.local.len()),
+            _ => ("param", self.params.len()),
+        };
+        let nearest =
+            (length > 0).then_some(MemoryRange { start: 0, end: length as u64, writable: space != PARAM });
+        illegal(offset, size, write, name, nearest)
     }
 
     /// Reads `N` adjacent words; the address must be aligned to all of them together.
@@ -265,7 +295,7 @@ impl Memory<'_, '_> {
             // A block runs on one worker: nobody else touches its shared or local memory.
             Spot::Shared(at) => Ok(update_bytes(&mut self.shared[at..at + W::SIZE as usize], change)),
             Spot::Local(at) => Ok(update_bytes(&mut self.local[at..at + W::SIZE as usize], change)),
-            Spot::Param(_) => Err(illegal(address, W::SIZE, true)),
+            Spot::Param(at) => Err(self.outside(PARAM, at as u64, W::SIZE, true)),
         }
     }
 

@@ -152,6 +152,11 @@ impl Module {
         self.functions.iter().filter(|function| function.is_entry)
     }
 
+    /// Kernels and device functions; [`Symbol::Function`] is an index here.
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
     /// The kernel of that name.
     pub fn entry(&self, name: &str) -> Option<&Function> {
         self.entries().find(|function| function.name == name)

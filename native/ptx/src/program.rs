@@ -1,6 +1,7 @@
 //! Decoded code: what the interpreter's inner loop walks over.
 
 use crate::ast::Slot;
+use crate::matrix::Product;
 use crate::memory::{Memory, Trouble};
 
 /// A pure operation on a thread's slots.
@@ -28,6 +29,8 @@ pub(crate) enum Op {
     WaitingLoad(MemoryOp),
     /// An atomic; a failed compare-and-swap shortens the time slice.
     Atomic(MemoryOp),
+    /// A look at a barrier in shared memory; a failed one (`Memory::contended`) ends the time slice.
+    Poll(MemoryOp),
     /// To `imm`.
     Branch,
     /// To entry `a` of table `imm`.
@@ -79,6 +82,8 @@ pub(crate) enum Collective {
     ReduceAnd,
     ReduceOr,
     ReduceXor,
+    /// Product `imm` of [`Code::matrices`], of the whole warp.
+    Multiply,
 }
 
 /// Values that a slot holds from the start of a thread.
@@ -154,6 +159,16 @@ pub(crate) struct CallSite {
     pub results: Vec<Piece>,
 }
 
+/// A matrix product and the registers that hold its operands, one matrix in those of all lanes.
+#[derive(Debug, Clone)]
+pub(crate) struct Matrix {
+    pub product: Product,
+    pub d: Vec<Slot>,
+    pub a: Vec<Slot>,
+    pub b: Vec<Slot>,
+    pub c: Vec<Slot>,
+}
+
 /// The code of one function.
 #[derive(Debug, Default)]
 pub(crate) struct Code {
@@ -163,6 +178,7 @@ pub(crate) struct Code {
     pub presets: Vec<(Slot, Preset)>,
     pub tables: Vec<Vec<usize>>,
     pub calls: Vec<CallSite>,
+    pub matrices: Vec<Matrix>,
     /// Formal parameters and results of a device function, in its local memory.
     pub parameters: Vec<Piece>,
     pub results: Vec<Piece>,

@@ -276,6 +276,15 @@ pub(crate) fn convert(bits: u64, from: Format, to: Format, rounding: Rounding) -
     Real::unpack(bits, from).pack(to, rounding)
 }
 
+/// `a × b + c` of f64 bit patterns.
+pub(crate) fn fused_double(a: u64, b: u64, c: u64, rounding: Rounding) -> u64 {
+    if rounding == Rounding::Nearest {
+        return f64::from_bits(a).mul_add(f64::from_bits(b), f64::from_bits(c)).to_bits();
+    }
+    let [a, b, c] = [a, b, c].map(|bits| Real::unpack(bits, F64));
+    a.multiply(b).add(c, rounding).pack(F64, rounding)
+}
+
 /// f16 to f32, exactly.
 pub(crate) fn widen_half(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff);

@@ -232,7 +232,7 @@ fn report(context: &Context, fault: &Fault) -> CUresult {
         FaultKind::IllegalInstruction => CUresult::ILLEGAL_INSTRUCTION,
         FaultKind::InvalidPc { .. } => CUresult::INVALID_PC,
         FaultKind::StackOverflow => CUresult::HARDWARE_STACK_ERROR,
-        FaultKind::Deadlock => CUresult::LAUNCH_TIMEOUT,
+        FaultKind::Deadlock { .. } => CUresult::LAUNCH_TIMEOUT,
         FaultKind::Unsupported(_) => CUresult::NOT_SUPPORTED,
         FaultKind::Assert { message, file, line, function } => {
             let ([bx, by, bz], [tx, ty, tz]) = (fault.block, fault.thread);
@@ -271,6 +271,11 @@ unsafe impl ptx::Device for Gpu<'_> {
         };
         let (start, end) = allocation.kernel_range();
         reachable.then_some(MemoryRange { start, end, writable: true })
+    }
+
+    fn nearest(&self, address: u64) -> Option<MemoryRange> {
+        let (start, end) = memory::nearest(address)?.kernel_range();
+        Some(MemoryRange { start, end, writable: true })
     }
 
     fn generation(&self) -> u64 {

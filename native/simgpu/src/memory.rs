@@ -114,6 +114,17 @@ pub fn find_for_kernel(address: u64) -> Option<Arc<Allocation>> {
     live.range(..=near).rev().take(3).map(|(_, allocation)| allocation).find(holds).map(Arc::clone)
 }
 
+/// The live range next to an address that is in none.
+pub fn nearest(address: u64) -> Option<Arc<Allocation>> {
+    let live = LIVE.read().unwrap_or_else(PoisonError::into_inner);
+    let before = live.range(..=address).next_back().map(|(_, allocation)| allocation);
+    let behind = live.range(address..).next().map(|(_, allocation)| allocation);
+    let distance = |allocation: &&Arc<Allocation>| {
+        allocation.start.abs_diff(address).min(allocation.end().abs_diff(address))
+    };
+    before.into_iter().chain(behind).min_by_key(distance).map(Arc::clone)
+}
+
 fn insert(allocation: Allocation) -> Arc<Allocation> {
     let allocation = Arc::new(allocation);
     LIVE.write().unwrap_or_else(PoisonError::into_inner).insert(allocation.start, Arc::clone(&allocation));

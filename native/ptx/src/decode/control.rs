@@ -173,7 +173,7 @@ impl Decoder {
                 self.push(Op::ActiveMask, Args { d, ..Args::default() });
             }
             "nanosleep" => self.push(Op::Yield, Args::default()),
-            "pmevent" | "griddepcontrol" | "setmaxnreg" => mods.take_prefixed(""),
+            "pmevent" => mods.take_prefixed(""),
             _ => return Ok(false),
         }
         Ok(true)

@@ -222,7 +222,7 @@ fn fast(from: Ty, to: Ty, conversion: &Conversion) -> Option<Alu> {
         (Ty::U32, Ty::U64 | Ty::S64) => alu!(|a: u32| -> u64 { u64::from(a) }),
         (Ty::S32, Ty::S64 | Ty::U64) => alu!(|a: i32| -> i64 { i64::from(a) }),
         (Ty::U64 | Ty::S64 | Ty::U32 | Ty::S32, Ty::U32 | Ty::S32) => alu!(|a: u32| -> u32 { a }),
-        (Ty::U8, _) if !to.is_float() => alu!(|a: u8| -> u8 { a }),
+        (Ty::U8, _) if !to.is_float() && to != Ty::S8 => alu!(|a: u8| -> u8 { a }),
         (Ty::U16, Ty::U16 | Ty::U32 | Ty::S32 | Ty::U64 | Ty::S64) => alu!(|a: u16| -> u16 { a }),
         (_, Ty::U16) if !from.is_float() && from.bits() >= 16 => alu!(|a: u16| -> u16 { a }),
         (Ty::S32, Ty::F32) if nearest => alu!(|a: i32| -> f32 { a as f32 }),
@@ -238,6 +238,34 @@ fn fast(from: Ty, to: Ty, conversion: &Conversion) -> Option<Alu> {
 }
 
 impl Decoder {
+    /// `cvt.pack`: two clamped integers side by side, `a` above `b`, and what `c` has above both.
+    fn pack_integers(&mut self, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode {
+        let small = mods.take_any(&["u2", "s2"]);
+        if !mods.take("sat") {
+            return malformed("cvt.pack needs .sat");
+        }
+        let (bits, signed, rest) = match (small, mods.types()) {
+            (Some(small), rest) => (2, small == "s2", rest),
+            (None, [first, rest @ ..]) => (first.bits(), first.is_signed() || *first == Ty::S4, rest),
+            (None, []) => return malformed("cvt.pack needs types"),
+        };
+        let sources = match (bits, rest) {
+            (16, [Ty::S32]) => 2,
+            (2 | 4 | 8, [Ty::S32, Ty::B32]) => 3,
+            _ => return malformed("cvt.pack of these types"),
+        };
+        let imm = i64::from(bits) | i64::from(signed) << 8;
+        let args = self.plain(operands, sources)?;
+        let alu = alu_imm!(|imm; a: i32, b: i32, c: u32| -> u32 {
+            let bits = imm as u32 & 31;
+            let (low, high) = if imm >> 8 != 0 { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
+            let clamp = |value: i32| value.clamp(low, high) as u32 & ((1 << bits) - 1);
+            c.checked_shl(2 * bits).unwrap_or(0) | clamp(a) << bits | clamp(b)
+        });
+        self.alu(alu, Args { imm, ..args });
+        Ok(())
+    }
+
     pub(super) fn convert(
         &mut self,
         opcode: &str,
@@ -248,7 +276,8 @@ impl Decoder {
             return Ok(false);
         }
         if mods.take("pack") {
-            return unsupported("cvt.pack");
+            self.pack_integers(operands, mods)?;
+            return Ok(true);
         }
         let [to, from] = *mods.types() else { return malformed("cvt needs two types") };
         let integral = mods.take_any(&["rni", "rzi", "rmi", "rpi"]);
@@ -300,7 +329,7 @@ impl Decoder {
                 && !conversion.ftz
                 && !conversion.sat =>
             {
-                alu!(|a: f64| -> f32 { if a.is_nan() { f32::from_bits(0x7fff_ffff) } else { a as f32 } })
+                alu!(|a: f64| -> u32 { if a.is_nan() { 0x7fff_ffff } else { (a as f32).to_bits() } })
             }
             None if wide => general,
             None => general_narrow,

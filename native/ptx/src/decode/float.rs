@@ -11,12 +11,35 @@ fn flush<const FTZ: bool>(value: f32) -> f32 {
     if FTZ && value.is_subnormal() { 0f32.copysign(value) } else { value }
 }
 
-/// Flushes, saturates, and makes every NaN the canonical one.
-fn finish<const FTZ: bool, const SAT: bool>(value: f32) -> f32 {
+/// Flushes, saturates, and makes every NaN the canonical one. The result is a bit pattern, because the compiler
+/// takes one NaN for another.
+fn finish<const FTZ: bool, const SAT: bool>(value: f32) -> u32 {
     if SAT {
-        return if value > 0.0 { flush::<FTZ>(value.min(1.0)) } else { 0.0 };
+        return if value > 0.0 { flush::<FTZ>(value.min(1.0)).to_bits() } else { 0 };
     }
-    if value.is_nan() { f32::from_bits(0x7fff_ffff) } else { flush::<FTZ>(value) }
+    if value.is_nan() { 0x7fff_ffff } else { flush::<FTZ>(value).to_bits() }
+}
+
+/// Divisors above 2^126 give zero, and NaN for infinity.
+fn divide_approximately(a: f32, b: f32) -> f32 {
+    let large = b.is_finite() && b.abs() > f32::from_bits(0x7e80_0000);
+    match (large, a.is_infinite()) {
+        (false, _) => a / b,
+        (true, true) => f32::NAN,
+        (true, false) => {
+            (a * 0.0).copysign(if a.is_sign_negative() == b.is_sign_negative() { 1.0 } else { -1.0 })
+        }
+    }
+}
+
+/// The upper half of the operand, and the upper half of the result; subnormals count as zero.
+fn roughly(a: f64, function: fn(f64) -> f64) -> u64 {
+    let cut = |value: f64| {
+        let value = if value.is_subnormal() { 0f64.copysign(value) } else { value };
+        value.to_bits() & 0xffff_ffff_0000_0000
+    };
+    let result = function(f64::from_bits(cut(a)));
+    if a.is_nan() || result.is_nan() { 0x7fff_ffff_0000_0000 } else { cut(result) }
 }
 
 macro_rules! single {
@@ -29,7 +52,7 @@ macro_rules! single {
         }
     };
     (@one $ftz:literal $sat:literal |$($x:ident),*| $body:expr) => {
-        alu!(|$($x: f32),*| -> f32 {
+        alu!(|$($x: f32),*| -> u32 {
             $(let $x = flush::<$ftz>($x);)*
             finish::<$ftz, $sat>($body)
         })
@@ -80,7 +103,7 @@ fn soft(s: &mut [u64], x: &Args) {
     let bits = compute(x.imm & 15, [read(x.a), read(x.b), read(x.c)], format, rounding);
     let bits = if double { bits } else { flush_bits(bits, ftz) };
     s[x.d as usize] = if saturate && !double {
-        u64::from(finish::<false, true>(f32::from_bits(bits as u32)).to_bits())
+        u64::from(finish::<false, true>(f32::from_bits(bits as u32)))
     } else {
         bits
     };
@@ -175,7 +198,7 @@ impl Decoder {
             return Ok(true);
         }
         let rounding = mods.rounding();
-        let approximate = mods.take_any(&["approx", "full"]).is_some();
+        let approximate = mods.take_any(&["approx", "full"]);
         let opcode = if opcode == "mad" { "fma" } else { opcode };
         let number = OPERATIONS.iter().position(|name| *name == opcode);
         let sources = match opcode {
@@ -203,15 +226,18 @@ impl Decoder {
                 "sub" => single!(ftz, sat; |a, b| a - b),
                 "mul" => single!(ftz, sat; |a, b| a * b),
                 "fma" => single!(ftz, sat; |a, b, c| a.mul_add(b, c)),
+                "div" if rounding.is_none() && approximate == Some("approx") => {
+                    single!(ftz, sat; |a, b| divide_approximately(a, b))
+                }
                 "div" => single!(ftz, sat; |a, b| a / b),
                 "rcp" => single!(ftz, sat; |a| 1.0 / a),
                 "sqrt" => single!(ftz, sat; |a| a.sqrt()),
-                "rsqrt" if approximate => single!(ftz, sat; |a| (1.0 / f64::from(a).sqrt()) as f32),
-                "ex2" if approximate => single!(ftz, sat; |a| f64::from(a).exp2() as f32),
-                "lg2" if approximate => single!(ftz, sat; |a| f64::from(a).log2() as f32),
-                "sin" if approximate => single!(ftz, sat; |a| f64::from(a).sin() as f32),
-                "cos" if approximate => single!(ftz, sat; |a| f64::from(a).cos() as f32),
-                "tanh" if approximate => single!(ftz, sat; |a| f64::from(a).tanh() as f32),
+                "rsqrt" if approximate.is_some() => single!(ftz, sat; |a| (1.0 / f64::from(a).sqrt()) as f32),
+                "ex2" if approximate.is_some() => single!(ftz, sat; |a| f64::from(a).exp2() as f32),
+                "lg2" if approximate.is_some() => single!(ftz, sat; |a| f64::from(a).log2() as f32),
+                "sin" if approximate.is_some() => single!(ftz, sat; |a| f64::from(a).sin() as f32),
+                "cos" if approximate.is_some() => single!(ftz, sat; |a| f64::from(a).cos() as f32),
+                "tanh" if approximate.is_some() => single!(ftz, sat; |a| f64::from(a).tanh() as f32),
                 "min" if propagate => {
                     single!(ftz, sat; |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { minimum(a.into(), b.into()) as f32 })
                 }
@@ -234,6 +260,8 @@ impl Decoder {
                 "mul" => double!(|a, b| a * b),
                 "fma" => double!(|a, b, c| a.mul_add(b, c)),
                 "div" => double!(|a, b| a / b),
+                "rcp" if approximate.is_some() => alu!(|a: f64| -> u64 { roughly(a, |a| 1.0 / a) }),
+                "rsqrt" if ftz => alu!(|a: f64| -> u64 { roughly(a, |a| 1.0 / a.sqrt()) }),
                 "rcp" => double!(|a| 1.0 / a),
                 "sqrt" => double!(|a| a.sqrt()),
                 "rsqrt" => double!(|a| 1.0 / a.sqrt()),

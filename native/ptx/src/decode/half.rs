@@ -1,13 +1,12 @@
-//! f16, bf16 and their packed pairs. Sums, products and quotients of halves are rounded correctly by way
-//! of f32, whose precision exceeds twice theirs by two bits; `fma` is computed exactly and rounded once.
+//! f16, bf16 and their packed pairs. Sums and products are rounded correctly by way of f64, whose precision exceeds
+//! twice theirs by far and whose range holds the products of all subnormals; `fma` is computed exactly.
 
+use super::integer::combination;
 use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::Operand;
 use crate::program::{Alu, Args};
-use crate::softfloat::{
-    BF16, F16, Format, Real, Rounding, narrow_bfloat, narrow_half, widen_bfloat, widen_half,
-};
+use crate::softfloat::{BF16, F16, F64, Format, Real, Rounding, convert, widen_bfloat, widen_half};
 
 /// imm bits
 const BRAIN: i64 = 1;
@@ -16,22 +15,19 @@ const SAT: i64 = 4;
 const RELU: i64 = 8;
 const PROPAGATE: i64 = 16;
 
-fn widen(bits: u16, imm: i64) -> f32 {
-    if imm & BRAIN != 0 { widen_bfloat(bits) } else { widen_half(flush(bits, imm)) }
+fn widen(bits: u16, imm: i64) -> f64 {
+    f64::from(if imm & BRAIN != 0 { widen_bfloat(bits) } else { widen_half(flush(bits, imm)) })
 }
 
 fn flush(bits: u16, imm: i64) -> u16 {
     if imm & FTZ != 0 && bits & 0x7c00 == 0 { bits & 0x8000 } else { bits }
 }
 
-fn narrow(value: f32, imm: i64) -> u16 {
+fn narrow(value: f64, imm: i64) -> u16 {
     let value = if imm & SAT != 0 { if value > 0.0 { value.min(1.0) } else { 0.0 } } else { value };
     let value = if imm & RELU != 0 && value <= 0.0 { 0.0 } else { value };
-    if imm & BRAIN != 0 {
-        narrow_bfloat(value, Rounding::Nearest)
-    } else {
-        flush(narrow_half(value, Rounding::Nearest), imm)
-    }
+    let bits = convert(value.to_bits(), F64, format(imm), Rounding::Nearest) as u16;
+    if imm & BRAIN != 0 { bits } else { flush(bits, imm) }
 }
 
 fn format(imm: i64) -> Format {
@@ -53,10 +49,10 @@ fn fused(a: u16, b: u16, c: u16, imm: i64) -> u16 {
     }
 }
 
-fn least(a: f32, b: f32, imm: i64) -> f32 {
+fn least(a: f64, b: f64, imm: i64) -> f64 {
     match (a.is_nan(), b.is_nan()) {
-        (true, true) => f32::NAN,
-        (true, _) | (_, true) if imm & PROPAGATE != 0 => f32::NAN,
+        (true, true) => f64::NAN,
+        (true, _) | (_, true) if imm & PROPAGATE != 0 => f64::NAN,
         (true, _) => b,
         (_, true) => a,
         _ if a < b || (a == b && a.is_sign_negative()) => a,
@@ -102,8 +98,8 @@ fn fused_alu(packed: bool) -> Alu {
     }
 }
 
-/// Comparison number as in the table below; operands as f32.
-fn holds(number: i64, a: f32, b: f32) -> bool {
+/// Comparison number as in the table below; operands as f64.
+fn holds(number: i64, a: f64, b: f64) -> bool {
     let unordered = a.is_nan() || b.is_nan();
     match number {
         0 => a == b,
@@ -139,10 +135,6 @@ impl Decoder {
             return malformed("comparison without an operator");
         };
         let packed = matches!(ty, Ty::F16x2 | Ty::Bf16x2);
-        let combine = mods.contains("and") || mods.contains("or") || mods.contains("xor");
-        if packed && (combine || opcode == "set") && opcode == "setp" {
-            return unsupported("combined comparison of packed halves");
-        }
         let [to, a, b, ..] = operands else { return malformed("expected three operands") };
         let (a, b) = (self.source(a)?, self.source(b)?);
         let imm = flags | (number as i64) << 8;
@@ -154,6 +146,13 @@ impl Decoder {
         self.alu(low, Args { d: first, a, b, imm, ..Args::default() });
         if packed {
             self.alu(high, Args { d: second, a, b, imm, ..Args::default() });
+            if let Some(combine) = mods.take_any(&["and", "or", "xor"]) {
+                let [.., predicate] = operands else { return malformed("expected four operands") };
+                let c = self.source(predicate)?;
+                for d in [first, second] {
+                    self.alu(combination(combine), Args { d, a: d, b: c, ..Args::default() });
+                }
+            }
             if opcode == "set" {
                 let [result, ..] = *mods.types() else { return malformed("set needs two types") };
                 let d = self.destination(to)?;
@@ -213,8 +212,8 @@ impl Decoder {
             "fma" => fused_alu(packed),
             "neg" => half_alu!(packed; |imm; a| flush(a ^ 0x8000, imm)),
             "abs" => half_alu!(packed; |imm; a| flush(a & 0x7fff, imm)),
-            "ex2" => half_alu!(packed; |imm; a| narrow(f64::from(widen(a, imm)).exp2() as f32, imm)),
-            "tanh" => half_alu!(packed; |imm; a| narrow(f64::from(widen(a, imm)).tanh() as f32, imm)),
+            "ex2" => half_alu!(packed; |imm; a| narrow(widen(a, imm).exp2(), imm)),
+            "tanh" => half_alu!(packed; |imm; a| narrow(widen(a, imm).tanh(), imm)),
             _ => return unsupported("this form for halves"),
         };
         let sources = match opcode {

@@ -68,6 +68,15 @@ fn comparison(name: &str, ty: Ty) -> Decode<Alu> {
     })
 }
 
+/// Joins the results of comparisons.
+pub(super) fn combination(name: &str) -> Alu {
+    match name {
+        "and" => alu!(|a: bool, b: bool| -> bool { a & b }),
+        "or" => alu!(|a: bool, b: bool| -> bool { a | b }),
+        _ => alu!(|a: bool, b: bool| -> bool { a ^ b }),
+    }
+}
+
 fn lop3(a: u32, b: u32, c: u32, table: i64) -> u32 {
     (0..8).filter(|bit| table >> bit & 1 != 0).fold(0, |result, bit| {
         let pick = |value: u32, mask: u32| if bit & mask != 0 { value } else { !value };
@@ -163,6 +172,16 @@ fn dot(a: u32, b: u32, c: u32, signed: (bool, bool)) -> u32 {
         .fold(c, |sum, (x, y)| sum.wrapping_add(widen(x, signed.0).wrapping_mul(widen(y, signed.1)) as u32))
 }
 
+/// Two 16-bit integers of `a` with the low two bytes of `b`.
+fn dot_halves(a: u32, b: u32, c: u32, signed: (bool, bool)) -> u32 {
+    (0..2).fold(c, |sum, index| {
+        let (x, y) = (a >> (16 * index), b >> (8 * index));
+        let x = if signed.0 { i32::from(x as i16) } else { i32::from(x as u16) };
+        let y = if signed.1 { i32::from(y as i8) } else { i32::from(y as u8) };
+        sum.wrapping_add(x.wrapping_mul(y) as u32)
+    })
+}
+
 fn carry32(s: &mut [u64], x: &Args) {
     carry(s, x, 32);
 }
@@ -215,11 +234,7 @@ impl Decoder {
         self.alu(not, Args { d: other_result, a: first_result, ..Args::default() });
         if let Some(combine) = combine {
             let c = self.source(&operands[3])?;
-            let alu = match combine {
-                "and" => alu!(|a: bool, b: bool| -> bool { a & b }),
-                "or" => alu!(|a: bool, b: bool| -> bool { a | b }),
-                _ => alu!(|a: bool, b: bool| -> bool { a ^ b }),
-            };
+            let alu = combination(combine);
             for slot in [first_result, other_result] {
                 self.alu(alu, Args { d: slot, a: slot, b: c, ..Args::default() });
             }
@@ -559,6 +574,22 @@ impl Decoder {
                 true => by_type!(ty; S16 = i16, S32 = i32, S64 = i64; T => shift_right!(T)),
                 false => by_width!(ty; T => shift_right!(T)),
             },
+            "dp2a" => {
+                let [first, second] = *mods.types() else { return malformed("dp2a needs two types") };
+                let high = match mods.take_any(&["lo", "hi"]) {
+                    Some(part) => part == "hi",
+                    None => return malformed("expected .lo or .hi"),
+                };
+                let imm =
+                    i64::from(first.is_signed()) | i64::from(second.is_signed()) << 1 | i64::from(high) << 2;
+                let args = self.plain(operands, 3)?;
+                let alu = alu_imm!(|imm; a: u32, b: u32, c: u32| -> u32 {
+                    let b = if imm & 4 != 0 { b >> 16 } else { b };
+                    dot_halves(a, b, c, (imm & 1 != 0, imm & 2 != 0))
+                });
+                self.alu(alu, Args { imm, ..args });
+                return Ok(true);
+            }
             "dp4a" => {
                 let [first, second] = *mods.types() else { return malformed("dp4a needs two types") };
                 let imm = i64::from(first.is_signed()) | i64::from(second.is_signed()) << 1;

@@ -12,8 +12,12 @@ use crate::value::Value;
 
 #[inline(always)]
 fn effective<const SPACE: u8>(s: &[u64], x: &Args) -> u64 {
-    let base = s[x.a as usize];
-    let address = base.wrapping_add(x.imm as u64);
+    offset_address::<SPACE>(s[x.a as usize], x.imm)
+}
+
+#[inline(always)]
+pub(super) fn offset_address<const SPACE: u8>(base: u64, offset: i64) -> u64 {
+    let address = base.wrapping_add(offset as u64);
     // Shared and local addresses live in 32-bit registers too, where they wrap.
     if (SPACE == SHARED || SPACE == LOCAL) && base <= u64::from(u32::MAX) {
         u64::from(address as u32)
@@ -74,6 +78,8 @@ macro_rules! by_space {
     };
 }
 
+pub(super) use by_space;
+
 macro_rules! by_count {
     ($count:expr; $N:ident => $body:expr) => {
         match $count {
@@ -93,7 +99,7 @@ macro_rules! by_count {
     };
 }
 
-fn load_op(space: u8, ty: Ty, count: usize, wide: bool) -> Decode<MemoryOp> {
+pub(super) fn load_op(space: u8, ty: Ty, count: usize, wide: bool) -> Decode<MemoryOp> {
     if ty.is_signed() && (ty.bits() < 32 || ty == Ty::S32 && wide) {
         return Ok(by_type!(ty.unsigned(); U8 = u8, U16 = u16, U32 = u32; T =>
             by_space!(space; S => by_count!(count; N => load::<S, T, N, true> as MemoryOp))));
@@ -102,7 +108,7 @@ fn load_op(space: u8, ty: Ty, count: usize, wide: bool) -> Decode<MemoryOp> {
         by_space!(space; S => by_count!(count; N => load::<S, T, N, false> as MemoryOp))))
 }
 
-fn store_op(space: u8, ty: Ty, count: usize) -> Decode<MemoryOp> {
+pub(super) fn store_op(space: u8, ty: Ty, count: usize) -> Decode<MemoryOp> {
     Ok(by_type!(ty.unsigned(); U8 = u8, U16 = u16, U32 = u32, U64 = u64; T =>
         by_space!(space; S => by_count!(count; N => store::<S, T, N> as MemoryOp))))
 }
@@ -154,7 +160,7 @@ fn atomic_op(name: &str, ty: Ty) -> Decode<MemoryOp> {
         ("and", _) => by_type!(ty.unsigned(); U32 = u32, U64 = u64; T => atomic!(T, |old, b, c| old & b)),
         ("or", _) => by_type!(ty.unsigned(); U32 = u32, U64 = u64; T => atomic!(T, |old, b, c| old | b)),
         ("xor", _) => by_type!(ty.unsigned(); U32 = u32, U64 = u64; T => atomic!(T, |old, b, c| old ^ b)),
-        ("add", Ty::F32) => atomic!(u32, |old, b, c| (f32::from_bits(old) + f32::from_bits(b)).to_bits()),
+        ("add", Ty::F32) => add_float,
         ("add", Ty::F64) => atomic!(u64, |old, b, c| (f64::from_bits(old) + f64::from_bits(b)).to_bits()),
         ("add", Ty::F16x2) => atomic!(u32, |old, b, c| halves(old, b, add_half)),
         ("add", Ty::Bf16x2) => atomic!(u32, |old, b, c| halves(old, b, add_bfloat)),
@@ -174,6 +180,22 @@ fn atomic_op(name: &str, ty: Ty) -> Decode<MemoryOp> {
         ("max", Ty::S64) => atomic!(u64, |old, b, c| (old as i64).max(b as i64) as u64),
         _ => return unsupported(format!("atomic {name} of {ty:?}")),
     })
+}
+
+/// Subnormals count as zero in global memory, and are kept elsewhere.
+fn add_float(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
+    let address = s[x.a as usize].wrapping_add(x.imm as u64);
+    let flush =
+        |value: f32| if address >> 48 == 0 && value.is_subnormal() { 0f32.copysign(value) } else { value };
+    let addend = flush(f32::from_slot(s[x.b as usize]));
+    let old = memory
+        .update::<u32>(address, &mut |old| Some(flush(flush(f32::from_bits(old)) + addend).to_bits()))?;
+    s[x.d as usize] = old.to_slot();
+    Ok(())
+}
+
+pub(super) fn shared_or_generic(space: u8) -> Decode<u8> {
+    if matches!(space, SHARED | GENERIC) { Ok(space) } else { malformed("the object lies in shared memory") }
 }
 
 /// `cp.async`: d = destination (shared), a = source, b = source size or 0, imm = bytes; c and e hold the offsets.
@@ -236,7 +258,7 @@ impl Decoder {
     }
 
     /// Takes semantics, scope and cache hints; says (waiting load, release, acquire).
-    fn ordering(mods: &mut Mods<'_>) -> (bool, bool, bool) {
+    pub(super) fn ordering(mods: &mut Mods<'_>) -> (bool, bool, bool) {
         let waiting = mods.take_any(&["volatile", "relaxed", "mmio"]).is_some();
         let acquire = mods.take("acquire");
         let release = mods.take("release");
@@ -254,7 +276,7 @@ impl Decoder {
         (waiting || acquire, release || both, acquire || both)
     }
 
-    fn space(&self, mods: &mut Mods<'_>, place: Option<Place>) -> Decode<u8> {
+    pub(super) fn space(&self, mods: &mut Mods<'_>, place: Option<Place>) -> Decode<u8> {
         let named = mods.take_any(&[
             "global",
             "const",
@@ -362,12 +384,11 @@ impl Decoder {
     }
 
     fn copy(&mut self, operands: &[Operand<'_>], mods: &mut Mods<'_>) -> Decode {
-        if !mods.take("async")
-            || mods.contains("bulk")
-            || mods.contains("mbarrier")
-            || mods.contains("reduce")
-        {
-            return unsupported("bulk copies and copies that signal barriers");
+        if !mods.take("async") || mods.contains("bulk") || mods.contains("reduce") {
+            return unsupported("bulk copies exist since compute capability 9.0");
+        }
+        if mods.take("mbarrier") {
+            return self.copies_arrive(operands, mods);
         }
         if mods.take("commit_group") || mods.take("wait_group") || mods.take("wait_all") {
             return Ok(());
@@ -382,7 +403,12 @@ impl Decoder {
         let Operand::Integer(size @ (4 | 8 | 16)) = size else { return malformed("size is not 4, 8 or 16") };
         let b = match rest {
             [] => 0,
-            [Operand::Register { bits: 1, .. }, ..] => return unsupported("ignore-src"),
+            [ignored @ (Operand::Register { bits: 1, .. } | Operand::Not(_)), ..] => {
+                let (p, valid) = (self.source(ignored)?, self.scratch(0));
+                let alu = alu_imm!(|imm; a: bool| -> u32 { if a { 0 } else { imm as u32 } });
+                self.alu(alu, Args { d: valid, a: p, imm: *size as i64, ..Args::default() });
+                valid
+            }
             [valid, ..] => self.source(valid)?,
         };
         let (c, e) = (self.constant(to_offset as u64), self.constant(from_offset as u64));
@@ -401,6 +427,7 @@ impl Decoder {
             "st" => self.load_or_store(operands, mods, false)?,
             "atom" | "red" => self.atomic(opcode, operands, mods)?,
             "cp" => self.copy(operands, mods)?,
+            "mbarrier" => self.memory_barrier(operands, mods)?,
             "membar" | "fence" => {
                 if mods.contains("proxy") {
                     mods.take_prefixed("");

@@ -6,18 +6,24 @@ mod select;
 mod control;
 mod convert;
 mod float;
+mod fragment;
 mod half;
 mod integer;
+mod matrix;
+mod mbarrier;
 mod memory;
 mod moves;
+mod stack;
+mod video;
 
 use std::collections::HashMap;
 
 use crate::ast::{Operand, Place, Slot, Special, Statement};
-use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Op, Preset};
+use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Matrix, Op, Preset};
 use select::{Mods, Ty};
 
 pub(crate) use moves::offset_alu;
+pub(crate) use stack::ARENA;
 
 /// Why a statement was not decoded.
 #[derive(Debug)]
@@ -103,8 +109,13 @@ pub(crate) struct Decoder {
     pub frame: Frame,
     pub tables: Vec<Vec<usize>>,
     pub calls: Vec<CallSite>,
+    pub matrices: Vec<Matrix>,
     pub places: Vec<Place>,
+    /// Slots for values that live within one statement.
+    scratch: Vec<Slot>,
     is_entry: bool,
+    /// The stack pointer of a function that uses `alloca`, and where its arena ends in the frame's local memory.
+    stack: Option<(Slot, u32)>,
     line: u32,
     guard: u32,
     /// Type that float immediates are converted to.
@@ -118,8 +129,11 @@ impl Decoder {
             frame,
             tables: Vec::new(),
             calls: Vec::new(),
+            matrices: Vec::new(),
+            scratch: Vec::new(),
             places: Vec::new(),
             is_entry,
+            stack: None,
             line: 0,
             guard: ALWAYS,
             ty: None,
@@ -131,6 +145,25 @@ impl Decoder {
         self.guard = statement.guard.map_or(ALWAYS, |(slot, negated)| slot << 1 | u32::from(negated));
     }
 
+    /// A statement may become several instructions, of which one overwrites the guard of the others.
+    fn keep_guard(&mut self, guard: Option<(Slot, bool)>, to: Option<&Operand<'_>>) {
+        let Some((slot, negated)) = guard else { return };
+        let is_guard =
+            |operand: &Operand<'_>| matches!(operand, Operand::Register { slot: to, .. } if *to == slot);
+        let overwritten = match to {
+            Some(Operand::Pair(first, second)) => is_guard(first) || is_guard(second),
+            Some(Operand::Vector(items)) => items.iter().any(is_guard),
+            Some(single) => is_guard(single),
+            None => false,
+        };
+        if overwritten {
+            let copy = self.temporary();
+            self.guard = ALWAYS;
+            self.alu(alu!(|a: bool| -> bool { a }), Args { d: copy, a: slot, ..Args::default() });
+            self.guard = copy << 1 | u32::from(negated);
+        }
+    }
+
     pub fn call(&mut self, statement: &Statement<'_>, site: CallSite) {
         self.begin(statement);
         self.calls.push(site);
@@ -138,14 +171,21 @@ impl Decoder {
     }
 
     pub fn statement(&mut self, statement: &Statement<'_>, labels: &Labels<'_>) -> Decode {
+        if let Some(reason) = refusal(statement.opcode, &statement.modifiers) {
+            return unsupported(reason);
+        }
         self.begin(statement);
         let mut mods = Mods::new(&statement.modifiers);
         self.ty = mods.last_type();
         let operands = &statement.operands[..];
+        self.keep_guard(statement.guard, operands.first());
         let opcode = statement.opcode;
         let handled = self.moves(opcode, operands, &mut mods)?
             || self.memory(opcode, operands, &mut mods)?
+            || self.matrix(opcode, operands, &mut mods)?
             || self.control(opcode, operands, &mut mods, labels, statement.scope)?
+            || self.stack(opcode, operands, &mut mods)?
+            || self.video(opcode, operands, &mut mods)?
             || self.convert(opcode, operands, &mut mods)?
             || self.half(opcode, operands, &mut mods)?
             || self.float(opcode, operands, &mut mods)?
@@ -182,6 +222,14 @@ impl Decoder {
         self.frame.new_slot(64)
     }
 
+    fn scratch(&mut self, index: usize) -> Slot {
+        while self.scratch.len() <= index {
+            let slot = self.temporary();
+            self.scratch.push(slot);
+        }
+        self.scratch[index]
+    }
+
     fn constant(&mut self, value: u64) -> Slot {
         self.frame.preset(Preset::Constant(value))
     }
@@ -191,6 +239,7 @@ impl Decoder {
             Operand::Register { slot, .. } => Ok(*slot),
             Operand::Sink => Ok(0),
             Operand::Name(name) => malformed(format!("undefined name '{name}'")),
+            Operand::Part(_, part) => unsupported(format!("part .{part} of an operand")),
             _ => malformed("destination is not a register"),
         }
     }
@@ -256,6 +305,7 @@ impl Decoder {
                 self.alu(alu!(|a: bool| -> bool { !a }), Args { d, a, ..Args::default() });
                 Ok(d)
             }
+            Operand::Part(_, part) => unsupported(format!("part .{part} of an operand")),
             Operand::Name(name) if name.starts_with('%') => unsupported(format!("special register {name}")),
             Operand::Name(name) => malformed(format!("undefined name '{name}'")),
             _ => malformed("operand of the wrong kind"),
@@ -274,6 +324,33 @@ impl Decoder {
         let d = self.destination(&operands[0])?;
         Ok(Args { d, a: slots[0], b: slots[1], c: slots[2], e: slots[3], ..Args::default() })
     }
+}
+
+/// Why an opcode, or all forms of it with some modifier, are not executed.
+fn refusal(opcode: &str, modifiers: &[&str]) -> Option<&'static str> {
+    const LATER: &str = "exists since compute capability 9.0 or later";
+    let has = |word: &str| modifiers.contains(&word);
+    Some(match opcode {
+        "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
+            "textures and surfaces are not executed"
+        }
+        "clusterlaunchcontrol"
+        | "elect"
+        | "getctarank"
+        | "griddepcontrol"
+        | "mapa"
+        | "multimem"
+        | "setmaxnreg"
+        | "stmatrix"
+        | "tcgen05"
+        | "tensormap"
+        | "wgmma" => LATER,
+        "st" | "red" if has("async") => LATER,
+        "atom" | "red" if ["v2", "v4", "v8", "b128"].iter().any(|word| has(word)) => LATER,
+        "cp" if has("bulk") => LATER,
+        "mma" if modifiers.iter().any(|word| word.starts_with("sp")) => "sparse matrices are not executed",
+        _ => return None,
+    })
 }
 
 /// Hardware registers that a thread may need: the largest number of simultaneously live values when each

@@ -37,10 +37,12 @@ impl Decoder {
                 self.alu(alu, args);
             }
             "slct" => {
-                mods.take("ftz");
+                let ftz = mods.take("ftz");
                 let [ty, test] = *mods.types() else { return malformed("slct needs two types") };
                 let args = self.plain(operands, 3)?;
-                let alu = if test == Ty::F32 {
+                let alu = if test == Ty::F32 && ftz {
+                    by_width!(ty; T => alu!(|a: T, b: T, c: f32| -> T { if c >= 0.0 || c.is_subnormal() { a } else { b } }))
+                } else if test == Ty::F32 {
                     by_width!(ty; T => alu!(|a: T, b: T, c: f32| -> T { if c >= 0.0 { a } else { b } }))
                 } else {
                     by_width!(ty; T => alu!(|a: T, b: T, c: i32| -> T { if c >= 0 { a } else { b } }))

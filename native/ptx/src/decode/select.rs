@@ -27,6 +27,9 @@ pub(crate) enum Ty {
     F64,
     U16x2,
     S16x2,
+    S4,
+    U4,
+    B1,
     Other,
 }
 
@@ -55,14 +58,18 @@ impl Ty {
             "f64" => Self::F64,
             "u16x2" => Self::U16x2,
             "s16x2" => Self::S16x2,
-            "b128" | "f32x2" | "e4m3" | "e5m2" | "e4m3x2" | "e5m2x2" | "s4" | "u4" | "b1" => Self::Other,
+            "s4" => Self::S4,
+            "u4" => Self::U4,
+            "b1" => Self::B1,
+            "b128" | "f32x2" | "e4m3" | "e5m2" | "e4m3x2" | "e5m2x2" => Self::Other,
             _ => return None,
         })
     }
 
     pub fn bits(self) -> u32 {
         match self {
-            Self::Pred => 1,
+            Self::Pred | Self::B1 => 1,
+            Self::S4 | Self::U4 => 4,
             Self::B8 | Self::U8 | Self::S8 => 8,
             Self::B16 | Self::U16 | Self::S16 | Self::F16 | Self::Bf16 => 16,
             Self::B64 | Self::U64 | Self::S64 | Self::F64 => 64,
@@ -142,6 +149,14 @@ impl<'a> Mods<'a> {
 
     pub fn contains(&self, word: &str) -> bool {
         self.words.contains(&word)
+    }
+
+    /// Takes the first word that `read` understands.
+    pub fn take_matching<T>(&mut self, read: fn(&str) -> Option<T>) -> Option<T> {
+        let (index, value) =
+            self.words.iter().enumerate().find_map(|(index, word)| Some((index, read(word)?)))?;
+        self.words.remove(index);
+        Some(value)
     }
 
     pub fn take_first(&mut self) -> Option<&'a str> {

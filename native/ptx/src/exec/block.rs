@@ -1,16 +1,20 @@
 //! A block: its threads take turns, warp by warp, and meet at barriers.
 
 use super::thread::{State, Thread};
-use super::{FRESH_BYTE, Identity, Kernel, warp};
+use super::{FRESH_BYTE, Identity, Kernel, waits, warp};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
 
 const BARRIERS: usize = 16;
+/// Warps of the largest block.
+const WARPS: usize = 32;
 /// Turns that the lanes of one warp get before the next warp: they hand values to each other often.
 const WARP_ROUNDS: u32 = 16;
 /// Rounds that a thread waits at `activemask` for others to come.
 const ACTIVE_MASK_PATIENCE: u32 = 2;
+/// Passes in which a thread does nothing but look at a barrier in shared memory. If all do, it is a deadlock.
+const POLL_PATIENCE: u32 = 2_000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Barrier {
@@ -18,6 +22,20 @@ struct Barrier {
     expected: Option<u32>,
     ones: u32,
     reducing: u32,
+    /// Lanes that have arrived, by warp.
+    lanes: [u32; WARPS],
+}
+
+impl Barrier {
+    /// Lanes that exited or never were, of warps of which some lane has arrived: a warp counts as a whole.
+    fn absent(&self, threads: &[Thread]) -> u32 {
+        let warps = self.lanes.iter().zip(threads.chunks(32)).filter(|&(&lanes, _)| lanes != 0);
+        let absent = warps.map(|(&lanes, warp)| {
+            let exited = |lane: &usize| warp[*lane].state == State::Exited && lanes >> lane & 1 == 0;
+            32 - warp.len() + (0..warp.len()).filter(exited).count()
+        });
+        absent.sum::<usize>() as u32
+    }
 }
 
 pub(crate) struct Block {
@@ -31,6 +49,8 @@ pub(crate) struct Block {
     /// Threads have met, or waited at `activemask`, since the block began: exits concern others.
     meets: bool,
     masks: bool,
+    /// Some thread has looked at a barrier in shared memory in vain.
+    polls: bool,
 }
 
 impl Block {
@@ -45,6 +65,7 @@ impl Block {
             id: [0; 3],
             meets: false,
             masks: false,
+            polls: false,
         }
     }
 
@@ -81,7 +102,7 @@ impl Block {
     pub fn start(&mut self, kernel: &Kernel<'_>, id: [u32; 3]) {
         self.id = id;
         self.barriers = [Barrier::default(); BARRIERS];
-        (self.meets, self.masks) = (false, false);
+        (self.meets, self.masks, self.polls) = (false, false, false);
         self.live = self.threads.len() as u32;
         for thread in &mut self.threads {
             thread.start(kernel, id);
@@ -120,11 +141,29 @@ impl Block {
                 }
             }
         }
-        if !progress && self.live > 0 {
+        if self.live > 0 && (!progress || self.polls && self.only_polls()) {
             let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
-            return Err(self.fault(kernel, stuck, FaultKind::Deadlock));
+            let waiting = waits::describe(kernel, &self.threads);
+            return Err(self.fault(kernel, stuck, FaultKind::Deadlock { waiting }));
         }
         Ok(spent)
+    }
+
+    /// Whether every thread waits, or has long done nothing but look at barriers in shared memory: then nobody will
+    /// arrive there.
+    fn only_polls(&mut self) -> bool {
+        let mut all = true;
+        for thread in &mut self.threads {
+            match thread.state {
+                State::Ready if thread.polling => {
+                    thread.idle = thread.idle.saturating_add(1);
+                    all &= thread.idle >= POLL_PATIENCE;
+                }
+                State::Exited | State::AtBarrier(_) | State::AtCollective => {}
+                _ => all = false,
+            }
+        }
+        all
     }
 
     fn release_active(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) -> bool {
@@ -151,7 +190,8 @@ impl Block {
         end: usize,
     ) -> Result<(), Trouble> {
         match self.threads[index].state {
-            State::Ready | State::AtBarrier(_) => {}
+            State::Ready => self.polls |= self.threads[index].polling,
+            State::AtBarrier(_) => {}
             State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {
                 self.meets = true;
@@ -192,9 +232,10 @@ impl Block {
         }
         let barrier = &mut self.barriers[id as usize];
         barrier.arrived += 1;
+        barrier.lanes[index / 32 % WARPS] |= 1 << (index % 32);
         if inst.args.imm != 0 {
-            // A last, partial warp counts as whole in the program's arithmetic.
-            barrier.expected = Some((thread.slot(inst.args.b) as u32).clamp(1, threads));
+            let whole = threads.next_multiple_of(32);
+            barrier.expected = Some((thread.slot(inst.args.b) as u32).clamp(1, whole));
         }
         if !matches!(kind, BarrierKind::Sync | BarrierKind::Arrive) {
             barrier.reducing += 1;
@@ -212,7 +253,11 @@ impl Block {
 
     fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
         let barrier = self.barriers[id];
-        if barrier.arrived < barrier.expected.unwrap_or(self.live) {
+        let complete = match barrier.expected {
+            Some(expected) => barrier.arrived + barrier.absent(&self.threads) >= expected,
+            None => barrier.arrived >= self.live,
+        };
+        if !complete {
             return;
         }
         for thread in &mut self.threads {

@@ -36,7 +36,14 @@ pub(super) fn call(
             let address = argument(memory, 0)?;
             if address != 0 {
                 if !memory.global.device.free(address) {
-                    return Err(Box::new(FaultKind::IllegalAddress { address, size: 1, write: true }));
+                    let nearest = memory.global.device.nearest(address);
+                    return Err(Box::new(FaultKind::IllegalAddress {
+                        address,
+                        size: 1,
+                        write: true,
+                        space: "global",
+                        nearest,
+                    }));
                 }
                 memory.global.forget();
             }

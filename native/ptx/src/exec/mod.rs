@@ -5,6 +5,7 @@ pub(crate) mod block;
 mod builtin;
 mod printf;
 pub(crate) mod thread;
+mod waits;
 mod warp;
 
 use std::time::Instant;

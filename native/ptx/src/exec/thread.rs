@@ -1,5 +1,7 @@
 //! One thread: registers, call stack and the inner loop.
 
+use std::time::UNIX_EPOCH;
+
 use super::{FRESH_BYTE, FRESH_WORD, Identity, Kernel, builtin};
 use crate::ast::Special;
 use crate::error::FaultKind;
@@ -43,6 +45,11 @@ pub(crate) struct Thread {
     pub who: Identity,
     pub state: State,
     pub pc: usize,
+    /// Its latest look at a barrier in shared memory was in vain, and it has done nothing since that others may have
+    /// waited for; address and line of that look, and passes of the block since the first such one.
+    pub polling: bool,
+    pub polled: (u64, u32),
+    pub idle: u32,
     slots: Vec<u64>,
     local: Vec<u8>,
     function: usize,
@@ -58,6 +65,9 @@ impl Thread {
             who: Identity::default(),
             state: State::Exited,
             pc: 0,
+            polling: false,
+            polled: (0, 0),
+            idle: 0,
             slots: Vec::new(),
             local: Vec::new(),
             function: KERNEL,
@@ -89,6 +99,7 @@ impl Thread {
         self.who.block = block;
         self.state = State::Ready;
         self.pc = 0;
+        (self.polling, self.idle) = (false, 0);
         self.function = KERNEL;
         (self.base, self.local_base) = (0, 0);
         self.callers.clear();
@@ -174,6 +185,7 @@ impl Thread {
                 Op::WaitingLoad(run) => match run(slots, &inst.args, &mut memory) {
                     Ok(()) => {
                         pc += 1;
+                        (self.polling, self.idle) = (false, 0);
                         left -= WAITING_COST;
                         *correction = correction.wrapping_sub(WAITING_COST as u64);
                     }
@@ -182,6 +194,7 @@ impl Thread {
                 Op::Atomic(run) => match run(slots, &inst.args, &mut memory) {
                     Ok(()) => {
                         pc += 1;
+                        (self.polling, self.idle) = (false, 0);
                         if memory.contended {
                             memory.contended = false;
                             // Whoever holds the lock shall soon run.
@@ -189,6 +202,19 @@ impl Thread {
                             left -= cost;
                             *correction = correction.wrapping_sub(cost as u64);
                         }
+                    }
+                    Err(trouble) => break Err(trouble),
+                },
+                Op::Poll(run) => match run(slots, &inst.args, &mut memory) {
+                    Ok(()) => {
+                        pc += 1;
+                        if std::mem::take(&mut memory.contended) {
+                            self.polling = true;
+                            let address = slots[inst.args.a as usize].wrapping_add(inst.args.imm as u64);
+                            self.polled = (address, inst.line);
+                            break Ok(State::Ready);
+                        }
+                        (self.polling, self.idle) = (false, 0);
                     }
                     Err(trouble) => break Err(trouble),
                 },
@@ -204,10 +230,15 @@ impl Thread {
                     pc += 1;
                 }
                 Op::Clock(special) => {
-                    let nanoseconds = kernel.started.elapsed().as_nanos() as u64;
+                    let nanoseconds = match special {
+                        Special::Clock | Special::Clock64 | Special::ClockHigh => {
+                            kernel.started.elapsed().as_nanos() as u64
+                        }
+                        _ => UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64),
+                    };
                     slots[inst.args.d as usize] = match special {
                         Special::Clock | Special::GlobalTimerLow => nanoseconds & 0xffff_ffff,
-                        Special::GlobalTimerHigh => nanoseconds >> 32,
+                        Special::GlobalTimerHigh | Special::ClockHigh => nanoseconds >> 32,
                         _ => nanoseconds,
                     };
                     pc += 1;

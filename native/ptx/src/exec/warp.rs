@@ -1,5 +1,6 @@
 //! What the threads of a warp compute together.
 
+use crate::matrix::Role;
 use crate::program::{Args, Collective};
 
 use super::Kernel;
@@ -30,8 +31,47 @@ pub(super) fn try_complete(kernel: &Kernel<'_>, warp: &mut [Thread], lane: usize
         }
         group |= 1 << other;
     }
-    complete(kernel, warp, group);
+    let lane = group.trailing_zeros() as usize;
+    match operation(kernel, &warp[lane]) {
+        Some((Collective::Multiply, args)) => multiply(kernel, warp, group, args.imm),
+        _ => complete(kernel, warp, group),
+    }
     true
+}
+
+/// All lanes are at the same product, or what they get is not defined.
+fn multiply(kernel: &Kernel<'_>, warp: &mut [Thread], group: u32, index: i64) {
+    let first = group.trailing_zeros() as usize;
+    let matrix = &warp[first].function(kernel).code.matrices[index as usize];
+    let together = |lane: usize| {
+        group >> lane & 1 != 0
+            && warp[lane].pc == warp[first].pc
+            && std::ptr::eq(warp[lane].function(kernel), warp[first].function(kernel))
+    };
+    let present: u32 =
+        (0..warp.len().min(32)).filter(|&lane| together(lane)).fold(0, |all, lane| all | 1 << lane);
+    let registers = matrix.product.compute(|role, register, lane| {
+        if present >> lane & 1 == 0 {
+            return 0;
+        }
+        warp[lane].slot(match role {
+            Role::A => matrix.a[register],
+            Role::B => matrix.b[register],
+            Role::Accumulator => matrix.c[register],
+        })
+    });
+    for (lane, thread) in warp.iter_mut().enumerate() {
+        if group >> lane & 1 == 0 {
+            continue;
+        }
+        if present >> lane & 1 != 0 {
+            for (&slot, values) in matrix.d.iter().zip(&registers) {
+                thread.set_slot(slot, values[lane]);
+            }
+        }
+        thread.pc += 1;
+        thread.state = State::Ready;
+    }
 }
 
 fn complete(kernel: &Kernel<'_>, warp: &mut [Thread], group: u32) {
@@ -57,7 +97,7 @@ fn complete(kernel: &Kernel<'_>, warp: &mut [Thread], group: u32) {
         };
         let all_match = |width: u64| if equal(width) == group { (group, 1) } else { (0, 0) };
         let (result, second) = match kind {
-            Collective::Barrier => (None, 0),
+            Collective::Barrier | Collective::Multiply => (None, 0),
             Collective::ShuffleUp
             | Collective::ShuffleDown
             | Collective::ShuffleButterfly

@@ -84,6 +84,11 @@ impl<'a> Parser<'a> {
         labels.parents = self.scopes.iter().map(|scope| scope.parent).collect();
 
         let mut decoder = Decoder::new(std::mem::take(&mut self.frame), function.is_entry);
+        if Decoder::uses_stack(&statements) {
+            let place = self.peek();
+            let start = self.allocate_local(place, crate::decode::ARENA, 16)?;
+            decoder.open_stack(start);
+        }
         let mut starts = Vec::with_capacity(statements.len() + 1);
         for statement in &statements {
             starts.push(decoder.insts.len());
@@ -135,6 +140,7 @@ impl<'a> Parser<'a> {
             presets: decoder.frame.presets(),
             tables: decoder.tables,
             calls: decoder.calls,
+            matrices: decoder.matrices,
             parameters,
             results,
             local_bytes: self.local_peak,

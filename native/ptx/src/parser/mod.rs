@@ -32,6 +32,8 @@ pub(crate) struct Parser<'a> {
     function_names: HashMap<&'a str, usize>,
     variables: Vec<Variable>,
     shared: Vec<SharedVariable>,
+    /// A name of a function, and the function that it stands for.
+    aliases: Vec<(usize, usize)>,
     frame: Frame,
     /// Next free byte of the current frame's local memory, and the most ever used.
     local: u32,
@@ -55,6 +57,7 @@ pub(crate) fn parse(source: &str) -> Parse<Module> {
         function_names: HashMap::new(),
         variables: Vec::new(),
         shared: Vec::new(),
+        aliases: Vec::new(),
         frame: Frame::default(),
         local: 0,
         local_peak: 0,
@@ -75,7 +78,7 @@ pub(crate) fn parse(source: &str) -> Parse<Module> {
     }
     module.functions = parser.functions;
     module.variables = parser.variables;
-    link::link(&mut module, &parser.shared);
+    link::link(&mut module, &parser.shared, &parser.aliases);
     Ok(module)
 }
 
@@ -230,9 +233,25 @@ impl<'a> Parser<'a> {
                 self.next();
                 self.skip_braces()
             }
-            "pragma" | "alias" => self.skip_until(b';'),
+            "pragma" => self.skip_until(b';'),
+            "alias" => self.alias(),
             _ => Err(token.error("unknown directive")),
         }
+    }
+
+    /// `.alias name, function;` after the declaration of `name`.
+    fn alias(&mut self) -> Parse<()> {
+        self.next();
+        let name = self.function_name()?;
+        self.expect(b',')?;
+        let function = self.function_name()?;
+        self.aliases.push((name, function));
+        self.expect(b';')
+    }
+
+    fn function_name(&mut self) -> Parse<usize> {
+        let name = self.name()?;
+        self.function_names.get(name.text).copied().ok_or_else(|| name.error("not a function"))
     }
 
     fn function(&mut self, linkage: &str) -> Parse<()> {

@@ -85,7 +85,13 @@ impl<'a> Parser<'a> {
             return Ok(Operand::Sink);
         }
         match self.lookup(token.text) {
-            Some(Named::Register { slot, bits }) => return Ok(Operand::Register { slot, bits }),
+            Some(Named::Register { slot, bits }) => {
+                let register = Operand::Register { slot, bits };
+                if self.peek().kind == Kind::Dot {
+                    return Ok(Operand::Part(Box::new(register), self.next().text));
+                }
+                return Ok(register);
+            }
             Some(Named::Place(place)) => {
                 let offset = self.offset()?;
                 return Ok(Operand::Symbol(place, offset));
@@ -119,6 +125,7 @@ impl<'a> Parser<'a> {
                 | "ctaid"
                 | "nctaid"
         ) || name.starts_with("cluster_")
+            || name.starts_with("pm")
         {
             if component.kind == Kind::Dot {
                 self.next();

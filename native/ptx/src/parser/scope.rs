@@ -98,7 +98,7 @@ pub(super) fn special(name: &str) -> Option<Special> {
         "envreg1" => WorkspaceHigh,
         "envreg2" => WorkspaceLow,
         "clock" => return Some(Special::Clock),
-        "clock_hi" => return Some(Special::GlobalTimerHigh),
+        "clock_hi" => return Some(Special::ClockHigh),
         "clock64" => return Some(Special::Clock64),
         "globaltimer" => return Some(Special::GlobalTimer),
         "globaltimer_lo" => return Some(Special::GlobalTimerLow),
@@ -110,8 +110,7 @@ pub(super) fn special(name: &str) -> Option<Special> {
         | "reserved_smem_offset_1"
         | "is_explicit_cluster" => Constant(0),
         _ => {
-            let number = name.strip_prefix("envreg").or_else(|| name.strip_prefix("pm"))?;
-            let number: u32 = number.trim_end_matches("_64").parse().ok()?;
+            let number: u32 = name.strip_prefix("envreg")?.parse().ok()?;
             return (number < 32).then_some(Special::Fixed(Constant(0)));
         }
     };

@@ -1,32 +1,69 @@
 //! A device made of host buffers.
 
-#![allow(dead_code, reason = "each test program uses a part of this")]
-
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ptx::{Device, LaunchConfig, LaunchStats, MemoryRange, Module, VariableSpace};
+use ptx::{Device, Fault, LaunchConfig, LaunchStats, MemoryRange, Module, VariableSpace};
 
-/// Buffers that kernels may access, in 64-bit cells.
-#[derive(Default)]
+use crate::Engine;
+
+type Buffer = (Box<[AtomicU64]>, bool);
+
+/// Buffers that kernels may access, in 64-bit cells, and the engine that runs kernels.
 pub struct Host {
-    buffers: Mutex<Vec<(Box<[AtomicU64]>, bool)>>,
+    engine: Engine,
+    buffers: Mutex<Vec<Buffer>>,
     variables: Mutex<Vec<u64>>,
+    /// What kernels printed.
     pub printed: Mutex<Vec<u8>>,
+    /// Ends launches.
     pub cancel: AtomicBool,
-    generation: AtomicU64,
+    /// So many more questions whether to cancel are answered with no.
+    patience: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start(cells: &[AtomicU64]) -> u64 {
+    (cells.as_ptr().addr() as u64).next_multiple_of(16)
 }
 
 impl Host {
+    /// Without buffers.
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            buffers: Mutex::default(),
+            variables: Mutex::default(),
+            printed: Mutex::default(),
+            cancel: AtomicBool::new(false),
+            patience: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Launches end when they have asked so often whether to.
+    pub fn with_patience(self, questions: u64) -> Self {
+        self.be_patient(questions);
+        self
+    }
+
+    /// The same, from now on.
+    pub fn be_patient(&self, questions: u64) {
+        self.patience.store(questions, Ordering::Relaxed);
+    }
+
     /// A zeroed buffer; its address.
     pub fn buffer(&self, bytes: usize, writable: bool) -> u64 {
         // Two more cells make room for alignment to 16.
         let cells: Box<[AtomicU64]> = (0..bytes.div_ceil(8) + 2).map(|_| AtomicU64::new(0)).collect();
         let address = (cells.as_ptr().expose_provenance() as u64).next_multiple_of(16);
-        self.buffers.lock().unwrap().push((cells, writable));
+        lock(&self.buffers).push((cells, writable));
         address
     }
 
+    /// A writable buffer that holds `bytes`.
     pub fn filled(&self, bytes: &[u8]) -> u64 {
         let address = self.buffer(bytes.len(), true);
         self.write(address, bytes);
@@ -34,8 +71,7 @@ impl Host {
     }
 
     fn cell(&self, address: u64, act: impl FnOnce(&AtomicU64, u64)) {
-        let buffers = self.buffers.lock().unwrap();
-        for (cells, _) in buffers.iter() {
+        for (cells, _) in lock(&self.buffers).iter() {
             let start = cells.as_ptr().addr() as u64;
             if (start..start + 8 * cells.len() as u64).contains(&address) {
                 return act(&cells[((address - start) / 8) as usize], (address - start) % 8 * 8);
@@ -44,6 +80,7 @@ impl Host {
         panic!("{address:#x} is in no buffer");
     }
 
+    /// Writes into a buffer.
     pub fn write(&self, address: u64, bytes: &[u8]) {
         for (offset, &byte) in bytes.iter().enumerate() {
             self.cell(address + offset as u64, |cell, shift| {
@@ -53,21 +90,41 @@ impl Host {
         }
     }
 
+    /// Reads from a buffer.
     pub fn read(&self, address: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         for (offset, byte) in bytes.iter_mut().enumerate() {
             self.cell(address + offset as u64, |cell, shift| {
-                *byte = (cell.load(Ordering::Relaxed) >> shift & 0xff) as u8
+                *byte = (cell.load(Ordering::Relaxed) >> shift & 0xff) as u8;
             });
         }
         bytes
     }
 
+    /// Reads 32-bit words.
     pub fn words(&self, address: u64, count: usize) -> Vec<u32> {
-        self.read(address, 4 * count)
-            .chunks(4)
-            .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
-            .collect()
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        self.read(address, 4 * count).chunks(4).map(word).collect()
+    }
+
+    /// Whether the cells around the buffers, and the buffers that kernels may not write to, hold what they held: zeros
+    /// around, and the sum of `read_only` in them.
+    pub fn is_intact(&self, read_only: u64) -> bool {
+        let mut sum = 0u64;
+        for (cells, writable) in lock(&self.buffers).iter() {
+            let first = ((start(cells) - cells.as_ptr().addr() as u64) / 8) as usize;
+            let last = first + cells.len() - 2;
+            for (index, cell) in cells.iter().enumerate() {
+                let value = cell.load(Ordering::Relaxed);
+                if !(first..last).contains(&index) && value != 0 {
+                    return false;
+                }
+                if !writable {
+                    sum = sum.wrapping_add(value);
+                }
+            }
+        }
+        sum == read_only
     }
 
     /// Gives the module's variables memory, as a loader does.
@@ -88,24 +145,26 @@ impl Host {
                 self.write(address + relocation.offset, &value.to_le_bytes()[..relocation.size as usize]);
             }
         }
-        *self.variables.lock().unwrap() = addresses;
+        *lock(&self.variables) = addresses;
     }
 
+    /// The address of a variable of the module that was loaded last.
     pub fn variable(&self, index: usize) -> u64 {
-        self.variables.lock().unwrap()[index]
+        lock(&self.variables)[index]
     }
 
-    /// Launches the only kernel, with 64-bit parameters.
-    pub fn run(
-        &self,
-        source: &str,
-        grid: u32,
-        block: u32,
-        params: &[u64],
-    ) -> Result<LaunchStats, ptx::Fault> {
+    /// Launches the first kernel, with 64-bit parameters.
+    ///
+    /// # Errors
+    /// The kernel's fault.
+    pub fn run(&self, source: &str, grid: u32, block: u32, params: &[u64]) -> Result<LaunchStats, Fault> {
         self.launch(source, grid, block, params, false)
     }
 
+    /// The same, perhaps with all blocks together.
+    ///
+    /// # Errors
+    /// The kernel's fault.
     pub fn launch(
         &self,
         source: &str,
@@ -113,9 +172,8 @@ impl Host {
         block: u32,
         params: &[u64],
         cooperative: bool,
-    ) -> Result<LaunchStats, ptx::Fault> {
+    ) -> Result<LaunchStats, Fault> {
         let module = Module::parse(source).unwrap_or_else(|error| panic!("{error}\n{source}"));
-        self.load(&module);
         let params: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
         let config = LaunchConfig {
             grid: [grid, 1, 1],
@@ -125,32 +183,52 @@ impl Host {
             cooperative,
             max_workers: 0,
         };
+        self.launch_module(&module, &config)
+    }
+
+    /// Launches the first kernel of a module.
+    ///
+    /// # Errors
+    /// The kernel's fault.
+    pub fn launch_module(&self, module: &Module, config: &LaunchConfig<'_>) -> Result<LaunchStats, Fault> {
+        self.load(module);
         let function = module.entries().next().expect("a kernel");
-        ptx::launch(&module, function, &config, self)
+        (self.engine)(module, function, config, self)
     }
 }
 
 // SAFETY: buffers are boxed atomics that live and stay in place as long as the device.
 unsafe impl Device for Host {
     fn range(&self, address: u64) -> Option<MemoryRange> {
-        let buffers = self.buffers.lock().unwrap();
-        buffers.iter().find_map(|(cells, writable)| {
-            let start = (cells.as_ptr().addr() as u64).next_multiple_of(16);
+        lock(&self.buffers).iter().find_map(|(cells, writable)| {
+            let start = start(cells);
             let end = start + 8 * (cells.len() as u64 - 2);
             (start..end).contains(&address).then_some(MemoryRange { start, end, writable: *writable })
         })
     }
+    fn nearest(&self, address: u64) -> Option<MemoryRange> {
+        let buffers = lock(&self.buffers);
+        let ranges = buffers.iter().map(|(cells, writable)| {
+            let start = start(cells);
+            MemoryRange { start, end: start + 8 * (cells.len() as u64 - 2), writable: *writable }
+        });
+        ranges.min_by_key(|range| range.start.abs_diff(address).min(range.end.abs_diff(address)))
+    }
     fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        0
     }
     fn variable_address(&self, index: usize) -> u64 {
         self.variable(index)
     }
     fn printf(&self, text: &[u8]) {
-        self.printed.lock().unwrap().extend(text);
+        lock(&self.printed).extend(text);
     }
     fn cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        let left = self.patience.load(Ordering::Relaxed);
+        if left != u64::MAX {
+            self.patience.store(left.saturating_sub(1), Ordering::Relaxed);
+        }
+        left == 0 || self.cancel.load(Ordering::Relaxed)
     }
     fn malloc(&self, size: u64) -> u64 {
         if size > 1 << 20 { 0 } else { self.buffer(size as usize, true) }
@@ -158,13 +236,4 @@ unsafe impl Device for Host {
     fn free(&self, address: u64) -> bool {
         self.range(address).is_some_and(|range| range.start == address)
     }
-}
-
-/// A module with one kernel `k` that has up to four 64-bit parameters `p0`…
-pub fn kernel(body: &str) -> String {
-    format!(
-        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{{\n\
-         .reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<20>; .reg .f32 %f<9>; .reg .b64 %rd<20>; .reg .f64 %fd<9>;\n\
-         ld.param.u64 %rd0, [p0];\n{body}\nret;\n}}\n"
-    )
 }
