@@ -10,6 +10,10 @@
 
 mod common;
 
+// The compiler's tests include this file and have a `launch` of their own.
+#[allow(unused_imports, reason = "used where this file is the whole program")]
+use ptx::launch;
+
 use common::{Host, kernel};
 use ptx::{FaultKind, Module};
 
@@ -506,7 +510,7 @@ fn parse_never_panics_on_mutations() {
                 cooperative: false,
                 max_workers: 1,
             };
-            let _ = ptx::launch(&module, function, &config, &host);
+            let _ = crate::launch(&module, function, &config, &host);
         }
     }
     let _ = parse("");

@@ -2,12 +2,13 @@
 //! destinations, Boolean combinations) become several simple ones.
 
 #[macro_use]
-mod select;
+pub(crate) mod select;
 mod control;
 mod convert;
 mod float;
 mod half;
 mod integer;
+pub(crate) mod meaning;
 mod memory;
 mod moves;
 
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 
 use crate::ast::{Operand, Place, Slot, Special, Statement};
 use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Op, Preset};
+use meaning::Meaning;
 use select::{Mods, Ty};
 
 pub(crate) use moves::offset_alu;
@@ -65,15 +67,18 @@ impl Labels<'_> {
 pub(crate) struct Frame {
     next: Slot,
     presets: HashMap<Preset, Slot>,
+    /// Declared bits of each slot.
+    bits: Vec<u16>,
 }
 
 impl Frame {
     pub fn new() -> Self {
-        Self { next: 1, presets: HashMap::new() }
+        Self { next: 1, presets: HashMap::new(), bits: vec![64] }
     }
 
-    pub fn new_slot(&mut self, _bits: u16) -> Slot {
+    pub fn new_slot(&mut self, bits: u16) -> Slot {
         let slot = self.next;
+        self.bits.push(bits);
         self.next += 1;
         slot
     }
@@ -89,6 +94,10 @@ impl Frame {
 
     pub fn slots(&self) -> u32 {
         self.next
+    }
+
+    pub fn bits(&self) -> Vec<u16> {
+        self.bits.clone()
     }
 
     pub fn presets(&self) -> Vec<(Slot, Preset)> {
@@ -109,6 +118,8 @@ pub(crate) struct Decoder {
     guard: u32,
     /// Type that float immediates are converted to.
     ty: Option<Ty>,
+    /// What the statement computes.
+    meaning: Meaning,
 }
 
 impl Decoder {
@@ -123,6 +134,7 @@ impl Decoder {
             line: 0,
             guard: ALWAYS,
             ty: None,
+            meaning: Meaning::Other,
         }
     }
 
@@ -143,6 +155,8 @@ impl Decoder {
         self.ty = mods.last_type();
         let operands = &statement.operands[..];
         let opcode = statement.opcode;
+        let first = self.insts.len();
+        self.meaning = meaning::of(statement);
         let handled = self.moves(opcode, operands, &mut mods)?
             || self.memory(opcode, operands, &mut mods)?
             || self.control(opcode, operands, &mut mods, labels, statement.scope)?
@@ -153,7 +167,23 @@ impl Decoder {
         if !handled {
             return unsupported("instruction is not executed");
         }
+        self.attach_meaning(opcode, first);
         mods.finish()
+    }
+
+    /// Gives the statement's meaning to the instruction that computes it: the last one, when all before it only
+    /// fetch operands.
+    fn attach_meaning(&mut self, opcode: &str, first: usize) {
+        let unknown = |inst: &Inst| inst.meaning == Meaning::Other;
+        if matches!(opcode, "set" | "setp") || self.insts[first..].iter().filter(|inst| unknown(inst)).count() != 1 {
+            return;
+        }
+        if let Some(last) = self.insts.last_mut()
+            && unknown(last)
+            && matches!(last.op, Op::Alu(_))
+        {
+            last.meaning = self.meaning;
+        }
     }
 
     /// Turns statement indices into instruction indices and closes the body.
@@ -171,7 +201,12 @@ impl Decoder {
     }
 
     fn push(&mut self, op: Op, args: Args) {
-        self.insts.push(Inst { op, guard: self.guard, line: self.line, args });
+        self.insts.push(Inst { op, guard: self.guard, line: self.line, args, meaning: Meaning::Other });
+    }
+
+    /// Pushes an operation whose meaning is not the statement's.
+    fn push_meant(&mut self, meaning: Meaning, op: Op, args: Args) {
+        self.insts.push(Inst { op, guard: self.guard, line: self.line, args, meaning });
     }
 
     fn alu(&mut self, alu: Alu, args: Args) {
@@ -224,7 +259,8 @@ impl Decoder {
             return base;
         }
         let d = self.temporary();
-        self.alu(offset_alu(), Args { d, a: base, imm: offset, ..Args::default() });
+        let args = Args { d, a: base, imm: offset, ..Args::default() };
+        self.push_meant(Meaning::Offset, Op::Alu(offset_alu()), args);
         d
     }
 
@@ -253,7 +289,8 @@ impl Decoder {
             Operand::Not(inner) => {
                 let a = self.source(inner)?;
                 let d = self.temporary();
-                self.alu(alu!(|a: bool| -> bool { !a }), Args { d, a, ..Args::default() });
+                let not = Op::Alu(alu!(|a: bool| -> bool { !a }));
+                self.push_meant(Meaning::Not(1), not, Args { d, a, ..Args::default() });
                 Ok(d)
             }
             Operand::Name(name) if name.starts_with('%') => unsupported(format!("special register {name}")),

@@ -1,7 +1,11 @@
 //! A block: its threads take turns, warp by warp, and meet at barriers.
 
+use std::ops::Range;
+
+use super::group::{Group, GroupState};
 use super::thread::{State, Thread};
 use super::{FRESH_BYTE, Identity, Kernel, warp};
+use crate::engine::{GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
@@ -22,6 +26,10 @@ struct Barrier {
 
 pub(crate) struct Block {
     threads: Vec<Thread>,
+    /// Groups of compiled code; the threads after the last whole one are always on their own.
+    groups: Vec<Group>,
+    /// Threads of a group.
+    width: usize,
     /// Threads of larger launches before.
     spare: Vec<Thread>,
     shared: Vec<u8>,
@@ -38,6 +46,8 @@ impl Block {
     pub fn new() -> Self {
         Self {
             threads: Vec::new(),
+            groups: Vec::new(),
+            width: 1,
             spare: Vec::new(),
             shared: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
@@ -68,6 +78,11 @@ impl Block {
                 }
             }
         }
+        self.groups.clear();
+        if let Some(routine) = kernel.groups() {
+            self.width = routine.lanes();
+            self.groups.extend((0..self.threads.len() / self.width).map(|_| Group::new(routine)));
+        }
         self.shared.clear();
         self.shared.resize(kernel.total_shared as usize, FRESH_BYTE);
     }
@@ -86,6 +101,9 @@ impl Block {
         for thread in &mut self.threads {
             thread.start(kernel, id);
         }
+        for group in &mut self.groups {
+            group.state = GroupState::Apart;
+        }
     }
 
     pub fn finished(&self) -> bool {
@@ -100,7 +118,11 @@ impl Block {
             let end = (first + 32).min(self.threads.len());
             for _ in 0..WARP_ROUNDS {
                 let mut ran = false;
-                for index in first..end {
+                let together = match kernel.groups() {
+                    Some(routine) => self.run_groups(kernel, routine, global, first..end, &mut spent, &mut ran)?,
+                    None => 0,
+                };
+                for index in if together == end - first { end..end } else { first..end } {
                     if self.threads[index].state != State::Ready {
                         continue;
                     }
@@ -114,17 +136,115 @@ impl Block {
                 }
                 progress |= ran;
                 progress |= self.masks && self.release_active(kernel, first, end);
-                let ready = self.threads[first..end].iter().any(|thread| thread.state == State::Ready);
-                if !ready {
+                let ready = |thread: &Thread| thread.state == State::Ready;
+                if together == end - first || !self.threads[first..end].iter().any(ready) {
                     break;
                 }
             }
         }
         if !progress && self.live > 0 {
             let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
+            if let Some(group) = self.groups.get(stuck / self.width).filter(|group| group.state != GroupState::Apart) {
+                self.threads[stuck].pc = group.pc;
+            }
             return Err(self.fault(kernel, stuck, FaultKind::Deadlock));
         }
         Ok(spent)
+    }
+
+    /// Runs the ready groups of a warp. Returns how many of its threads are in groups now, or gone.
+    fn run_groups(
+        &mut self,
+        kernel: &Kernel<'_>,
+        routine: &dyn GroupRoutine,
+        global: &mut Global<'_>,
+        warp: Range<usize>,
+        spent: &mut u64,
+        ran: &mut bool,
+    ) -> Result<usize, Fault> {
+        let width = self.width;
+        let mut together = 0;
+        for number in warp.start / width..warp.end / width {
+            let lanes = number * width..(number + 1) * width;
+            if self.groups[number].state == GroupState::Apart
+                && !self.groups[number].try_join(routine, &mut self.threads[lanes.clone()])
+            {
+                continue;
+            }
+            if self.groups[number].state == GroupState::Ready {
+                *ran = true;
+                let (group, threads) = (&mut self.groups[number], &mut self.threads[lanes.clone()]);
+                let (count, result) = group.run(routine, kernel, threads, &mut self.shared, global);
+                *spent += count;
+                match result {
+                    Ok(Stop::Slice) => {}
+                    Ok(Stop::Split) => group.part(routine, threads),
+                    Ok(Stop::Instruction) => self
+                        .group_meets(kernel, routine, number, lanes.clone())
+                        .map_err(|trouble| self.fault(kernel, lanes.start, *trouble))?,
+                    Err((lane, trouble)) => return Err(self.fault(kernel, lanes.start + lane, *trouble)),
+                }
+            }
+            if self.groups[number].state != GroupState::Apart {
+                together += width;
+            } else if self.threads[lanes.start].state == State::Exited {
+                together += self.threads[lanes].iter().filter(|thread| thread.state == State::Exited).count();
+            }
+        }
+        Ok(together)
+    }
+
+    /// A group is at an instruction of the interpreter: exits and plain barriers concern all its threads alike, for
+    /// all others they go on one by one.
+    fn group_meets(
+        &mut self,
+        kernel: &Kernel<'_>,
+        routine: &dyn GroupRoutine,
+        number: usize,
+        lanes: Range<usize>,
+    ) -> Result<(), Trouble> {
+        let group = &mut self.groups[number];
+        let threads = &mut self.threads[lanes];
+        let count = threads.len() as u32;
+        let inst = &kernel.function.code.insts[group.pc];
+        match inst.op {
+            Op::Exit => {
+                group.state = GroupState::Apart;
+                threads.iter_mut().for_each(|thread| thread.state = State::Exited);
+                self.live -= count;
+                self.after_exit(kernel, number * self.width);
+                Ok(())
+            }
+            Op::Barrier(kind @ (BarrierKind::Sync | BarrierKind::Arrive)) => {
+                let id = group.uniform(routine, threads, inst.args.a).map(|id| id as u32 as usize);
+                let expected = if inst.args.imm == 0 {
+                    Some(0)
+                } else {
+                    group.uniform(routine, threads, inst.args.b).map(|count| count as u32)
+                };
+                let (Some(id @ 0..BARRIERS), Some(expected)) = (id, expected) else {
+                    group.part(routine, threads);
+                    return Ok(());
+                };
+                self.meets = true;
+                let barrier = &mut self.barriers[id];
+                barrier.arrived += count;
+                if inst.args.imm != 0 {
+                    barrier.expected = Some(expected.clamp(1, self.threads.len() as u32));
+                }
+                if kind == BarrierKind::Arrive {
+                    group.pc += 1;
+                } else {
+                    group.state = GroupState::AtBarrier(id as u8);
+                }
+                self.complete_barrier(kernel, id);
+                Ok(())
+            }
+            _ => {
+                group.part(routine, threads);
+                Ok(())
+            }
+        }
     }
 
     fn release_active(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) -> bool {
@@ -151,7 +271,7 @@ impl Block {
         end: usize,
     ) -> Result<(), Trouble> {
         match self.threads[index].state {
-            State::Ready | State::AtBarrier(_) => {}
+            State::Ready | State::AtBarrier(_) | State::Grouped => {}
             State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {
                 self.meets = true;
@@ -163,22 +283,29 @@ impl Block {
             }
             State::Exited => {
                 self.live -= 1;
-                if !self.meets {
-                    return Ok(());
-                }
-                for lane in 0..end - first {
-                    if self.threads[first + lane].state == State::AtCollective {
-                        warp::try_complete(kernel, &mut self.threads[first..end], lane);
-                    }
-                }
-                for id in 0..BARRIERS {
-                    if self.barriers[id].arrived > 0 {
-                        self.complete_barrier(kernel, id);
-                    }
-                }
+                self.after_exit(kernel, index);
             }
         }
         Ok(())
+    }
+
+    /// Those who wait for thread `index`, which has exited, may have nobody left to wait for.
+    fn after_exit(&mut self, kernel: &Kernel<'_>, index: usize) {
+        if !self.meets {
+            return;
+        }
+        let first = index / 32 * 32;
+        let end = (first + 32).min(self.threads.len());
+        for lane in 0..end - first {
+            if self.threads[first + lane].state == State::AtCollective {
+                warp::try_complete(kernel, &mut self.threads[first..end], lane);
+            }
+        }
+        for id in 0..BARRIERS {
+            if self.barriers[id].arrived > 0 {
+                self.complete_barrier(kernel, id);
+            }
+        }
     }
 
     fn arrive(&mut self, kernel: &Kernel<'_>, index: usize) -> Result<(), Trouble> {
@@ -215,6 +342,18 @@ impl Block {
         if barrier.arrived < barrier.expected.unwrap_or(self.live) {
             return;
         }
+        let mut alone = self.threads.len();
+        for group in &mut self.groups {
+            if group.state == GroupState::AtBarrier(id as u8) {
+                group.state = GroupState::Ready;
+                group.pc += 1;
+            }
+            alone -= if group.state == GroupState::Apart { 0 } else { self.width };
+        }
+        self.barriers[id] = Barrier::default();
+        if alone == 0 {
+            return;
+        }
         for thread in &mut self.threads {
             if thread.state != State::AtBarrier(id as u8) {
                 continue;
@@ -232,7 +371,6 @@ impl Block {
             thread.pc += 1;
             thread.state = State::Ready;
         }
-        self.barriers[id] = Barrier::default();
     }
 
     pub fn fault(&self, kernel: &Kernel<'_>, index: usize, kind: FaultKind) -> Fault {

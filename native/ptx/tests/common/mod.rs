@@ -126,7 +126,7 @@ impl Host {
             max_workers: 0,
         };
         let function = module.entries().next().expect("a kernel");
-        ptx::launch(&module, function, &config, self)
+        crate::launch(&module, function, &config, self)
     }
 }
 

@@ -1,0 +1,23 @@
+//! The interpreter's tests, run by compiled code.
+
+#![allow(clippy::result_large_err, reason = "a fault is what the tests look at")]
+
+use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
+
+#[path = "../../ptx/tests/execution.rs"]
+mod execution;
+#[path = "../../ptx/tests/instructions.rs"]
+mod instructions;
+
+fn launch(
+    module: &Module,
+    function: &Function,
+    config: &LaunchConfig<'_>,
+    device: &dyn Device,
+) -> Result<LaunchStats, Fault> {
+    let kernel = ptx_compiler::Kernel::new(function);
+    let result = kernel.launch(module, function, config, device);
+    let refusals = kernel.take_refusals();
+    assert!(refusals.is_empty(), "{refusals:?}");
+    result
+}
