@@ -1,6 +1,7 @@
 //! Compiling functions, and running what was compiled.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
@@ -14,9 +15,11 @@ use crate::emit;
 use crate::error::CompileError;
 use crate::plan::Plan;
 
-/// A compiled function. Its machine code stays for the life of the process.
+/// A compiled function.
 pub(crate) struct Compiled {
     entry: Entry,
+    /// Owns the machine code.
+    module: Mutex<Option<JITModule>>,
     plan: Plan,
     operations: Operations,
     enters: Vec<bool>,
@@ -80,15 +83,15 @@ impl Compiled {
         module.define_function(id, &mut context).map_err(|error| format!("{error:?}"))?;
         module.finalize_definitions().map_err(|error| error.to_string())?;
         let address = module.get_finalized_function(id);
-        // SAFETY: the code was just made with the signature that `Entry` stands for. Dropping the module leaves the
-        // memory of its code where it is.
+        // SAFETY: the code was just made with the signature that `Entry` stands for.
         let entry = unsafe { std::mem::transmute::<*const u8, Entry>(address) };
         let mut enters = vec![false; code.insts.len() + 1];
         for &block in &plan.flow.entries {
             enters[plan.flow.blocks[block].start] = true;
         }
         let operations = Operations::new(code, &plan);
-        Ok(Self { entry, plan, operations, enters, sites })
+        let module = Mutex::new(Some(module));
+        Ok(Self { entry, module, plan, operations, enters, sites })
     }
 
     fn live(&self, pc: usize) -> Vec<Slot> {
@@ -105,6 +108,15 @@ impl Compiled {
             (None, abi::SLICE) => Ok(Stop::Slice),
             (None, abi::SPLIT) => Ok(Stop::Split),
             (None, _) => Ok(Stop::Instruction),
+        }
+    }
+}
+
+impl Drop for Compiled {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            // SAFETY: only borrows of this value run the code, and there are none any more.
+            unsafe { module.free_memory() };
         }
     }
 }

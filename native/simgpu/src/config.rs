@@ -34,6 +34,8 @@ pub struct Config {
     pub seed: String,
     pub log: bool,
     pub unkind: Unkind,
+    /// Kernels are interpreted, not compiled.
+    pub interpreter: bool,
     /// Kernels are not executed but take this long.
     pub null_kernel: Option<Duration>,
     /// What a launch costs its caller in null mode.
@@ -67,6 +69,7 @@ impl Config {
             seed: text("FARPOOL_SIMGPU_SEED").unwrap_or_else(machine_name),
             log: text("FARPOOL_SIMGPU_LOG").is_some_and(|value| value != "0"),
             unkind: parse_unkind(text("FARPOOL_SIMGPU_UNKIND").as_deref()),
+            interpreter: text("FARPOOL_SIMGPU_ENGINE").is_some_and(|value| value == "interpreter"),
             null_kernel: text("FARPOOL_SIMGPU_NULL")
                 .filter(|value| value != "0")
                 .map(|_| Duration::from_nanos(number("FARPOOL_SIMGPU_KERNEL_NS", 0))),
