@@ -5,7 +5,7 @@
 //! immediately before. Ranges of global memory come from [`access`], which asks the interpreter's own check.
 
 use ptx::engine::{
-    Code, GENERIC, Global, GroupMemory, Inst, LOCAL, Lanes, Memory, Meaning, Op, Preset, Site, Slot, Spot,
+    Code, Global, GroupMemory, Inst, Lanes, Memory, Op, Preset, Site, Slot, Spot,
     Trouble,
 };
 
@@ -50,9 +50,8 @@ pub(crate) const SLICE: u64 = 1;
 pub(crate) const FAULT: u64 = 2;
 pub(crate) const SPLIT: u64 = 3;
 
-/// Answers of [`access`] that are no addresses, and of [`operate`].
-pub(crate) const ACCESS_FAULT: u64 = 0;
-pub(crate) const ACCESS_SPLIT: u64 = 1;
+/// Answer of [`access`] that is no address.
+pub(crate) const REFUSED: u64 = 0;
 
 /// An access as compiled code describes it to [`access`]: space | write << 3 | log2 of the alignment << 4 |
 /// bytes << 8 | site << 32.
@@ -103,7 +102,9 @@ impl Operations {
         let low = |value: u64| if cell.kind.bytes() == 8 { value } else { value & 0xffff_ffff };
         let value = match cell.class {
             Class::Uniform => low(word(cell.offset / 8)),
-            Class::Linear(stride) => low(word(cell.offset / 8).wrapping_add((stride as u64).wrapping_mul(lane as u64))),
+            Class::Linear(stride) => {
+                low(word(cell.offset / 8).wrapping_add((stride as u64).wrapping_mul(lane as u64)))
+            }
             Class::Varying if cell.kind.bytes() == 8 => word(cell.offset / 8 + lane),
             Class::Varying => word(cell.offset / 8 + lane / 2) >> (lane % 2 * 32) & 0xffff_ffff,
         };
@@ -144,7 +145,13 @@ impl Operations {
     }
 
     /// The value of a slot that is the same in all lanes.
-    pub fn uniform(&self, slot: Slot, lanes: &mut Lanes<'_>, packed: &[u64], presets: &[Option<Preset>]) -> Option<u64> {
+    pub fn uniform(
+        &self,
+        slot: Slot,
+        lanes: &mut Lanes<'_>,
+        packed: &[u64],
+        presets: &[Option<Preset>],
+    ) -> Option<u64> {
         let cell = self.cells[slot as usize];
         match presets[slot as usize] {
             Some(_) if cell.class == Class::Uniform => lanes.parts(0).0.get(slot as usize).copied(),
@@ -154,7 +161,13 @@ impl Operations {
     }
 
     /// Packs the slots of the group's threads; false when they do not fit their classes.
-    pub fn pack(&self, slots: impl Iterator<Item = Slot>, lanes: &mut Lanes<'_>, count: usize, packed: &mut [u64]) -> bool {
+    pub fn pack(
+        &self,
+        slots: impl Iterator<Item = Slot>,
+        lanes: &mut Lanes<'_>,
+        count: usize,
+        packed: &mut [u64],
+    ) -> bool {
         for slot in slots {
             let cell = self.cells[slot as usize];
             for lane in 0..count {
@@ -174,7 +187,13 @@ impl Operations {
     }
 
     /// The reverse of [`Operations::pack`].
-    pub fn unpack(&self, slots: impl Iterator<Item = Slot>, lanes: &mut Lanes<'_>, count: usize, packed: &[u64]) {
+    pub fn unpack(
+        &self,
+        slots: impl Iterator<Item = Slot>,
+        lanes: &mut Lanes<'_>,
+        count: usize,
+        packed: &[u64],
+    ) {
         for slot in slots {
             for lane in 0..count {
                 lanes.parts(lane).0[slot as usize] = self.read(slot, lane, packed);
@@ -234,8 +253,7 @@ pub(crate) unsafe fn run_single(
     let memory: *mut Memory<'_, '_> = memory;
     // SAFETY: the host lives only as long as this call, and so do all borrows that it makes longer.
     let memory = unsafe { &mut *memory.cast::<Memory<'_, '_>>() };
-    let mut host =
-        Host { operations, presets, threads: Threads::Single { slots, memory }, trouble: None };
+    let mut host = Host { operations, presets, threads: Threads::Single { slots, memory }, trouble: None };
     context.host = (&raw mut host).cast();
     // SAFETY: the caller promises that code and context fit.
     let answer = unsafe { entry(&raw mut context, pc as u64) };
@@ -272,12 +290,8 @@ pub(crate) unsafe fn run_group(
     let lanes: *mut Lanes<'_> = lanes;
     // SAFETY: the host lives only as long as this call, and so do all borrows that it makes longer.
     let lanes = unsafe { &mut *lanes.cast::<Lanes<'_>>() };
-    let mut host = Host {
-        operations,
-        presets,
-        threads: Threads::Group { lanes, count, packed, memory },
-        trouble: None,
-    };
+    let mut host =
+        Host { operations, presets, threads: Threads::Group { lanes, count, packed, memory }, trouble: None };
     context.host = (&raw mut host).cast();
     // SAFETY: the caller promises that code and context fit.
     let answer = unsafe { entry(&raw mut context, pc as u64) };
@@ -288,8 +302,9 @@ fn ended(answer: u64, trouble: Option<(usize, Trouble)>, budget: i64) -> Ended {
     Ended { pc: (answer & 0xffff_ffff) as usize, way: answer >> 32, trouble, budget }
 }
 
-/// Finds out whether an access that compiled code could not vouch for is allowed. Answers with the host address, or why
-/// there is none. What it finds of global memory it leaves in the instruction's site.
+/// Finds out whether accesses to so many bytes, which compiled code could not vouch for, are allowed. Answers with the
+/// host address, or refuses: then the interpreter executes the instruction, which knows what is wrong if anything is.
+/// What it finds of global memory it leaves in the instruction's site.
 pub(crate) unsafe extern "C" fn access(context: *mut Context, address: u64, description: u64) -> u64 {
     // SAFETY: compiled code passes the context that it was called with, which outlives the call.
     let context = unsafe { &mut *context };
@@ -300,54 +315,63 @@ pub(crate) unsafe extern "C" fn access(context: *mut Context, address: u64, desc
     let align = 1u64 << (description >> 4 & 15);
     let bytes = description >> 8 & 0xff_ffff;
     let site = (description >> 32) as usize;
-    let is_group = matches!(host.threads, Threads::Group { .. });
-    let (found, global) = match &mut host.threads {
-        Threads::Single { memory, .. } => {
-            let found = memory.check(space, address, bytes, write);
-            (found, &mut *memory.global)
-        }
-        Threads::Group { memory, .. } => {
-            // Several accesses side by side need not be aligned as one. What a group cannot access as a whole, or what
-            // is not the same memory for all, its threads access one by one.
-            if address % align != 0 || space == LOCAL || space == GENERIC && address >> 48 != 0 && address >> 48 != 1 {
-                return ACCESS_SPLIT;
-            }
-            let (GroupMemory { shared, params, global }, size) = (memory, align);
-            let last = address.wrapping_add(bytes - align);
-            let mut memory =
-                Memory { shared, local: &mut [], params, global, contended: false };
-            let found = memory.check(space, address, size, write);
-            if last != address && found.is_ok() && memory.check(space, last, size, write).is_err() {
-                return ACCESS_SPLIT;
-            }
-            if let Ok(Spot::Global(_)) = found {
-                // Both ends may lie in different ranges.
-                let whole = memory.global.range(address, write).is_some_and(|range| range.end - address >= bytes);
-                if !whole {
-                    return ACCESS_SPLIT;
-                }
-            }
-            (found, &mut *memory.global)
-        }
-    };
-    match found {
-        Ok(Spot::Global(address)) => {
-            remember(context, global, site, address, (align, bytes), write);
-            address
-        }
-        Ok(Spot::Shared(offset)) => context.shared.expose_provenance() as u64 + offset as u64,
-        Ok(Spot::Local(offset)) => context.local.expose_provenance() as u64 + offset as u64,
-        Ok(Spot::Param(offset)) => context.params.expose_provenance() as u64 + offset as u64,
-        Err(_) if is_group => ACCESS_SPLIT,
-        Err(trouble) => {
-            host.trouble = Some((0, trouble));
-            ACCESS_FAULT
+    match &mut host.threads {
+        Threads::Single { memory, .. } => find(context, memory, space, address, (align, bytes), write, site),
+        Threads::Group { memory: GroupMemory { shared, params, global }, .. } => {
+            // Local memory is another one for each thread: addresses of it are outside of this.
+            let mut memory = Memory { shared, local: &mut [], params, global, contended: false };
+            find(context, &mut memory, space, address, (align, bytes), write, site)
         }
     }
 }
 
+fn find(
+    context: &Context,
+    memory: &mut Memory<'_, '_>,
+    space: u8,
+    address: u64,
+    (align, bytes): (u64, u64),
+    write: bool,
+    site: usize,
+) -> u64 {
+    let last = address.wrapping_add(bytes - align);
+    let (first, Ok(_)) =
+        (memory.check(space, address, align, write), memory.check(space, last, align, write))
+    else {
+        return REFUSED;
+    };
+    // Windows of the other spaces are whole; of global memory both ends may lie in different ranges.
+    match first {
+        Ok(Spot::Global(address)) => {
+            let whole = memory.global.range(address, write).is_some_and(|range| range.end - address >= bytes);
+            if !whole {
+                return REFUSED;
+            }
+            remember(context, memory.global, site, address, (align, bytes), write);
+            address
+        }
+        Ok(Spot::Shared(offset)) if last >= address => {
+            context.shared.expose_provenance() as u64 + offset as u64
+        }
+        Ok(Spot::Local(offset)) if last >= address => {
+            context.local.expose_provenance() as u64 + offset as u64
+        }
+        Ok(Spot::Param(offset)) if last >= address => {
+            context.params.expose_provenance() as u64 + offset as u64
+        }
+        _ => REFUSED,
+    }
+}
+
 /// Range starts are multiples of 16, so what is aligned in the range is aligned.
-fn remember(context: &Context, global: &Global<'_>, site: usize, address: u64, (align, bytes): (u64, u64), write: bool) {
+fn remember(
+    context: &Context,
+    global: &Global<'_>,
+    site: usize,
+    address: u64,
+    (align, bytes): (u64, u64),
+    write: bool,
+) {
     let Some(range) = global.range(address, write) else { return };
     if site < context.site_count && range.start % 16 == 0 && range.end - range.start >= bytes {
         let known = Site { start: range.start, count: (range.end - range.start - bytes) / align + 1 };
@@ -390,7 +414,9 @@ pub(crate) unsafe extern "C" fn operate(context: *mut Context, index: u64, mask:
                     global: &mut *memory.global,
                     contended: false,
                 };
-                if let Err(trouble) = perform(inst, &scratch.args, &mut scratch.values, &mut memory, &mut waits) {
+                if let Err(trouble) =
+                    perform(inst, &scratch.args, &mut scratch.values, &mut memory, &mut waits)
+                {
                     all = Err((lane, trouble));
                     break;
                 }
@@ -485,9 +511,3 @@ impl Scratch {
         index.map_or(0, |index| self.values[index])
     }
 }
-
-/// Whether an operation of this meaning and space may use the memory of one thread alone.
-pub(crate) fn is_private(meaning: Meaning) -> bool {
-    matches!(meaning, Meaning::Load { space: LOCAL, .. } | Meaning::Store { space: LOCAL, .. })
-}
-

@@ -79,7 +79,8 @@ impl Compiled {
             .map_err(|error| error.to_string())?;
         let plan = Plan::new(code, lanes);
         let mut workspace = FunctionBuilderContext::new();
-        let sites = emit::emit(&mut context.func, &mut workspace, code, &plan, sites, parameter_bytes, target);
+        let sites =
+            emit::emit(&mut context.func, &mut workspace, code, &plan, sites, parameter_bytes, target);
         module.define_function(id, &mut context).map_err(|error| format!("{error:?}"))?;
         module.finalize_definitions().map_err(|error| error.to_string())?;
         let address = module.get_finalized_function(id);
@@ -133,7 +134,10 @@ impl Routine for Compiled {
         memory: &mut Memory<'_, '_>,
         budget: &mut i64,
     ) -> Result<Stop, Trouble> {
-        assert!(slots.len() >= self.plan.words && memory.global.sites.len() >= self.sites, "another function's threads");
+        assert!(
+            slots.len() >= self.plan.words && memory.global.sites.len() >= self.sites,
+            "another function's threads"
+        );
         // SAFETY: slots and sites are as many as the code uses, and the interpreter checked the launch, with this
         // kernel's parameters.
         let ended = unsafe {
@@ -186,7 +190,16 @@ impl GroupRoutine for Compiled {
         // SAFETY: packed registers, slots and sites are as many as the code uses, and the interpreter checked the
         // launch, with this kernel's parameters.
         let ended = unsafe {
-            abi::run_group(self.entry, *pc, &self.operations, &self.plan.presets, lanes, packed, memory, *budget)
+            abi::run_group(
+                self.entry,
+                *pc,
+                &self.operations,
+                &self.plan.presets,
+                lanes,
+                packed,
+                memory,
+                *budget,
+            )
         };
         Self::stopped(ended, pc, budget)
     }

@@ -170,7 +170,9 @@ fn known(kind: Collective) -> bool {
 fn operands(meaning: Meaning) -> usize {
     use ptx::engine::Operation as O;
     match meaning {
-        Meaning::Offset | Meaning::Move(_) | Meaning::Extract(_) | Meaning::Not(_) | Meaning::Convert(..) => 1,
+        Meaning::Offset | Meaning::Move(_) | Meaning::Extract(_) | Meaning::Not(_) | Meaning::Convert(..) => {
+            1
+        }
         Meaning::Pack(_, count) => count as usize,
         Meaning::Arithmetic(operation, ..) => match operation {
             O::Neg
@@ -269,14 +271,15 @@ impl Flow {
                         block.next.extend(falls);
                     }
                     if matches!(last.op, Op::BranchIndexed) {
-                        block.next.extend(code.tables.iter().flatten().filter_map(|&target| block_at[target]));
+                        block
+                            .next
+                            .extend(code.tables.iter().flatten().filter_map(|&target| block_at[target]));
                     }
                 }
             }
         }
-        let entries = (0..blocks.len())
-            .filter(|&index| enters[blocks[index].start] || blocks[index].loops)
-            .collect();
+        let entries =
+            (0..blocks.len()).filter(|&index| enters[blocks[index].start] || blocks[index].loops).collect();
         let mut flow = Self { blocks, block_at, effects, entries, tracked };
         flow.spread_liveness();
         flow

@@ -73,7 +73,8 @@ impl Plan {
         for inst in &code.insts {
             for slot in crate::flow::effect(code, inst).writes {
                 // Functions on memory may only in principle write all that they name.
-                let certain = !matches!((inst.op, inst.meaning), (Op::Memory(_) | Op::WaitingLoad(_), Meaning::Other));
+                let certain =
+                    !matches!((inst.op, inst.meaning), (Op::Memory(_) | Op::WaitingLoad(_), Meaning::Other));
                 if certain {
                     presets[slot as usize] = None;
                 }
@@ -81,13 +82,15 @@ impl Plan {
         }
         if lanes > 1 {
             // These are packed like any other slot.
-            let packs = |preset: Option<Preset>| preset.filter(|&preset| preset_class(preset) != Class::Varying);
+            let packs =
+                |preset: Option<Preset>| preset.filter(|&preset| preset_class(preset) != Class::Varying);
             presets.iter_mut().for_each(|preset| *preset = packs(*preset));
         }
         let held: Vec<bool> = presets.iter().map(Option::is_some).collect();
         let flow = Flow::new(code, &held);
         let kinds = kinds(code, &flow);
-        let mut plan = Self { lanes, kinds, classes: Vec::new(), presets, flow, offsets: Vec::new(), words: 0 };
+        let mut plan =
+            Self { lanes, kinds, classes: Vec::new(), presets, flow, offsets: Vec::new(), words: 0 };
         plan.classes = plan.classify(code);
         plan.lay_out();
         plan
@@ -120,7 +123,9 @@ impl Plan {
         let mut classes: Vec<Option<Class>> = self
             .presets
             .iter()
-            .map(|preset| preset.map(|preset| if self.lanes == 1 { Class::Uniform } else { preset_class(preset) }))
+            .map(|preset| {
+                preset.map(|preset| if self.lanes == 1 { Class::Uniform } else { preset_class(preset) })
+            })
             .collect();
         if self.lanes == 1 {
             return vec![Class::Uniform; classes.len()];
@@ -213,7 +218,9 @@ impl Plan {
             (Op::Memory(_) | Op::WaitingLoad(_), Meaning::Load { space, .. }) => match read(x.a)? {
                 Class::Uniform if matches!(space, GLOBAL | SHARED | PARAM) => Some(Class::Uniform),
                 // Code splits the group where such an address turns out to be one of local memory; functions do not.
-                Class::Uniform if space == GENERIC && matches!(inst.op, Op::Memory(_)) => Some(Class::Uniform),
+                Class::Uniform if space == GENERIC && matches!(inst.op, Op::Memory(_)) => {
+                    Some(Class::Uniform)
+                }
                 _ => Some(Class::Varying),
             },
             (Op::Alu(_), _) => all(),
@@ -281,7 +288,9 @@ fn preset_class(preset: Preset) -> Class {
 fn result_bits(inst: &Inst) -> Option<u32> {
     Some(match inst.meaning {
         Meaning::Compare(..) | Meaning::Not(1) | Meaning::Logic(_, 1) | Meaning::Move(1) => 1,
-        Meaning::Move(bits) | Meaning::Logic(_, bits) | Meaning::Not(bits) | Meaning::Select(bits) => bits.max(32),
+        Meaning::Move(bits) | Meaning::Logic(_, bits) | Meaning::Not(bits) | Meaning::Select(bits) => {
+            bits.max(32)
+        }
         Meaning::Extract(bits) => bits.max(32),
         Meaning::Pack(bits, count) => (bits * count).max(32),
         Meaning::Arithmetic(Operation::PopulationCount | Operation::LeadingZeros, ..) => 32,
@@ -317,7 +326,9 @@ fn kinds(code: &Code, flow: &Flow) -> Vec<Kind> {
             Meaning::Convert(to, from, _) => {
                 (if from.is_float() { 4 } else { -4 }, if to.is_float() { 4 } else { -4 })
             }
-            Meaning::Logic(..) | Meaning::Not(_) | Meaning::Lop3 | Meaning::Funnel | Meaning::MulWide(_) => (-4, -4),
+            Meaning::Logic(..) | Meaning::Not(_) | Meaning::Lop3 | Meaning::Funnel | Meaning::MulWide(_) => {
+                (-4, -4)
+            }
             Meaning::MulAddWide(_) | Meaning::Offset => (-4, -4),
             _ => (0, 0),
         };
@@ -347,4 +358,3 @@ fn kinds(code: &Code, flow: &Flow) -> Vec<Kind> {
         })
         .collect()
 }
-

@@ -15,7 +15,7 @@ fn launch(
     config: &LaunchConfig<'_>,
     device: &dyn Device,
 ) -> Result<LaunchStats, Fault> {
-    let kernel = ptx_compiler::Kernel::new(function);
+    let kernel = ptx_compiler::Kernel::new(function).eagerly();
     let result = kernel.launch(module, function, config, device);
     let refusals = kernel.take_refusals();
     assert!(refusals.is_empty(), "{refusals:?}");

@@ -10,11 +10,12 @@ pub use crate::decode::meaning::{Comparison, Logic, Meaning, Mode, Operation};
 pub use crate::decode::select::Ty;
 pub use crate::exec::group::Lanes;
 pub use crate::memory::{
-    GENERIC, GLOBAL, Global, LOCAL, LOCAL_WINDOW, Memory, PARAM, PARAM_WINDOW, SHARED, SHARED_WINDOW, Site, Spot,
-    Trouble,
+    GENERIC, GLOBAL, Global, LOCAL, LOCAL_WINDOW, Memory, PARAM, PARAM_WINDOW, SHARED, SHARED_WINDOW, Site,
+    Spot, Trouble,
 };
 pub use crate::program::{
-    ALWAYS, Alu, Args, BarrierKind, Builtin, CallSite, Code, Collective, Inst, MemoryOp, Op, Piece, Preset, Target,
+    ALWAYS, Alu, Args, BarrierKind, Builtin, CallSite, Code, Collective, Inst, MemoryOp, Op, Piece, Preset,
+    Target,
 };
 
 use crate::device::Device;

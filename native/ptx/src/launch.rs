@@ -214,14 +214,7 @@ impl<'a> Worker<'a> {
     fn new(shared: &'a Shared<'a>, index: u32) -> Self {
         let mut global = Global::new(shared.device, shared.workspace);
         global.sites.resize(shared.kernel.engine.map_or(0, Engine::sites), Site::default());
-        Self {
-            shared,
-            index,
-            global,
-            resident: Vec::new(),
-            idle: Vec::new(),
-            cooperative_taken: false,
-        }
+        Self { shared, index, global, resident: Vec::new(), idle: Vec::new(), cooperative_taken: false }
     }
 
     fn admit(&mut self, block: u64) {

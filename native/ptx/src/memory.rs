@@ -126,7 +126,14 @@ impl<'d> Global<'d> {
             let start = cells.as_ptr().expose_provenance() as u64;
             MemoryRange { start, end: start + size_of_val(cells) as u64, writable: true }
         });
-        Self { device, cache: [NOWHERE; 6], victim: 0, generation: device.generation(), workspace, sites: Vec::new() }
+        Self {
+            device,
+            cache: [NOWHERE; 6],
+            victim: 0,
+            generation: device.generation(),
+            workspace,
+            sites: Vec::new(),
+        }
     }
 
     /// Forgets the cached ranges if the device withdrew some.
@@ -160,7 +167,8 @@ impl<'d> Global<'d> {
 
     /// The range that contains an address that was just found valid.
     pub fn range(&self, address: u64, write: bool) -> Option<MemoryRange> {
-        let fits = |range: &&MemoryRange| (range.start..range.end).contains(&address) && (range.writable || !write);
+        let fits =
+            |range: &&MemoryRange| (range.start..range.end).contains(&address) && (range.writable || !write);
         self.cache.iter().find(fits).copied()
     }
 

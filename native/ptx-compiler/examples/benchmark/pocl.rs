@@ -1,9 +1,7 @@
 //! The product on PoCL, through whatever OpenCL loader the machine has.
 
-use std::ffi::{CStr, CString, c_char, c_void};
-use std::time::Instant;
-
 use libloading::{Library, Symbol};
+use std::ffi::{CStr, CString, c_char, c_void};
 
 type Handle = *mut c_void;
 
@@ -37,8 +35,10 @@ impl Product {
         unsafe {
             let platforms: Symbol<'_, unsafe extern "C" fn(u32, *mut Handle, *mut u32) -> i32> =
                 library.get(b"clGetPlatformIDs").map_err(missing)?;
-            let platform_info: Symbol<'_, unsafe extern "C" fn(Handle, u32, usize, *mut c_char, *mut usize) -> i32> =
-                library.get(b"clGetPlatformInfo").map_err(missing)?;
+            let platform_info: Symbol<
+                '_,
+                unsafe extern "C" fn(Handle, u32, usize, *mut c_char, *mut usize) -> i32,
+            > = library.get(b"clGetPlatformInfo").map_err(missing)?;
             let devices: Symbol<'_, unsafe extern "C" fn(Handle, u64, u32, *mut Handle, *mut u32) -> i32> =
                 library.get(b"clGetDeviceIDs").map_err(missing)?;
             let create_context: Symbol<
@@ -57,8 +57,10 @@ impl Product {
             > = library.get(b"clBuildProgram").map_err(missing)?;
             let create_kernel: Symbol<'_, unsafe extern "C" fn(Handle, *const c_char, *mut i32) -> Handle> =
                 library.get(b"clCreateKernel").map_err(missing)?;
-            let create_buffer: Symbol<'_, unsafe extern "C" fn(Handle, u64, usize, Handle, *mut i32) -> Handle> =
-                library.get(b"clCreateBuffer").map_err(missing)?;
+            let create_buffer: Symbol<
+                '_,
+                unsafe extern "C" fn(Handle, u64, usize, Handle, *mut i32) -> Handle,
+            > = library.get(b"clCreateBuffer").map_err(missing)?;
             let set_argument: Symbol<'_, unsafe extern "C" fn(Handle, u32, usize, *const c_void) -> i32> =
                 library.get(b"clSetKernelArg").map_err(missing)?;
 
@@ -89,13 +91,26 @@ impl Product {
             let text = CString::new(source).map_err(|error| error.to_string())?;
             let pointer = text.as_ptr();
             let program = create_program(context, 1, &raw const pointer, std::ptr::null(), &raw mut error);
-            if build(program, 0, std::ptr::null(), std::ptr::null(), std::ptr::null_mut(), std::ptr::null_mut()) != 0 {
+            if build(
+                program,
+                0,
+                std::ptr::null(),
+                std::ptr::null(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            ) != 0
+            {
                 return Err("the program is not built".to_owned());
             }
             let kernel = create_kernel(program, c"product".as_ptr(), &raw mut error);
             for index in 0..3 {
-                let buffer =
-                    create_buffer(context, 1, (size * size * 4) as usize, std::ptr::null_mut(), &raw mut error);
+                let buffer = create_buffer(
+                    context,
+                    1,
+                    (size * size * 4) as usize,
+                    std::ptr::null_mut(),
+                    &raw mut error,
+                );
                 set_argument(kernel, index, size_of::<Handle>(), (&raw const buffer).cast());
             }
             set_argument(kernel, 3, size_of::<u32>(), (&raw const size).cast());
@@ -124,23 +139,24 @@ impl Product {
         let (global, local) = ([self.size, self.size], [16usize, 16]);
         // SAFETY: the names and types are OpenCL's, and the handles live.
         unsafe {
-            let enqueue: Symbol<'_, Enqueue> = self.library.get(b"clEnqueueNDRangeKernel").expect("OpenCL 1.2");
+            let enqueue: Symbol<'_, Enqueue> =
+                self.library.get(b"clEnqueueNDRangeKernel").expect("OpenCL 1.2");
             let finish: Symbol<'_, unsafe extern "C" fn(Handle) -> i32> =
                 self.library.get(b"clFinish").expect("OpenCL 1.2");
-            let begin = Instant::now();
-            enqueue(
-                self.queue,
-                self.kernel,
-                2,
-                std::ptr::null(),
-                global.as_ptr(),
-                local.as_ptr(),
-                0,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            );
-            finish(self.queue);
-            begin.elapsed().as_secs_f64()
+            crate::seconds(|| {
+                enqueue(
+                    self.queue,
+                    self.kernel,
+                    2,
+                    std::ptr::null(),
+                    global.as_ptr(),
+                    local.as_ptr(),
+                    0,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                );
+                finish(self.queue);
+            })
         }
     }
 }

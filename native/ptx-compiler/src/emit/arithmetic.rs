@@ -40,12 +40,15 @@ impl Emitter<'_, '_> {
                 (self.add(a, b, Kind::I64), Kind::I64)
             }
             Meaning::Move(bits) => {
-                let Some(kind) = self.move_kind(bits, x.d) else { return self.narrow_move(inst, bits, guard) };
+                let Some(kind) = self.move_kind(bits, x.d) else {
+                    return self.narrow_move(inst, bits, guard);
+                };
                 (self.read(x.a, kind), kind)
             }
             Meaning::Extract(32) => {
                 let a = self.read(x.a, Kind::I64);
-                let shifted = self.each(&[a], (Kind::I64, Kind::I64), &|this, v| this.b.ins().ushr_imm_u(v[0], x.imm));
+                let shifted =
+                    self.each(&[a], (Kind::I64, Kind::I64), &|this, v| this.b.ins().ushr_imm_u(v[0], x.imm));
                 (self.convert(shifted, Kind::I64, Kind::I32), Kind::I32)
             }
             Meaning::Pack(32, 2) => {
@@ -61,7 +64,9 @@ impl Emitter<'_, '_> {
             }
             Meaning::Logic(logic, bits) => {
                 // Sixteen bits of both operands: so many of the result.
-                let Some(kind) = kind_of_bits(if bits == 16 { return false } else { bits }) else { return false };
+                let Some(kind) = kind_of_bits(if bits == 16 { return false } else { bits }) else {
+                    return false;
+                };
                 let operands = [self.read(x.a, kind), self.read(x.b, kind)];
                 let act = move |this: &mut Self, v: &[Value]| match logic {
                     Logic::And => this.b.ins().band(v[0], v[1]),
@@ -233,8 +238,12 @@ impl Emitter<'_, '_> {
     fn multiply(&mut self, kind: Kind, a: Slot, b: Slot) -> Option<Val> {
         let (one, other) = (self.read(a, kind), self.read(b, kind));
         let scaled = match (&one, &other) {
-            (Val::Linear(value, stride), Val::One(by)) => self.factor(b).map(|factor| (*value, *by, stride * factor)),
-            (Val::One(by), Val::Linear(value, stride)) => self.factor(a).map(|factor| (*value, *by, stride * factor)),
+            (Val::Linear(value, stride), Val::One(by)) => {
+                self.factor(b).map(|factor| (*value, *by, stride * factor))
+            }
+            (Val::One(by), Val::Linear(value, stride)) => {
+                self.factor(a).map(|factor| (*value, *by, stride * factor))
+            }
             _ => None,
         };
         if let Some((value, by, stride)) = scaled.filter(|(_, _, stride)| i32::try_from(*stride).is_ok()) {
@@ -247,7 +256,11 @@ impl Emitter<'_, '_> {
     /// 32 bits to 64. A linear value stays so: where its sums would wrap around the group splits.
     pub(super) fn extend(&mut self, val: Val, signed: bool) -> Val {
         let one = |this: &mut Self, value| {
-            if signed { this.b.ins().sextend(types::I64, value) } else { this.b.ins().uextend(types::I64, value) }
+            if signed {
+                this.b.ins().sextend(types::I64, value)
+            } else {
+                this.b.ins().uextend(types::I64, value)
+            }
         };
         match val {
             Val::One(value) => Val::One(one(self, value)),
@@ -352,7 +365,8 @@ impl Emitter<'_, '_> {
             O::Shl | O::Shr => self.shift(operation == O::Shl, signed, bits, kind, a, b),
             O::Div | O::Rem => {
                 let operands = [self.read(a, kind), self.read(b, kind)];
-                let act = move |this: &mut Self, v: &[Value]| this.divide(operation == O::Div, signed, kind, v);
+                let act =
+                    move |this: &mut Self, v: &[Value]| this.divide(operation == O::Div, signed, kind, v);
                 self.lane_by_lane(&operands, (kind, kind), &act)
             }
             O::PopulationCount | O::LeadingZeros => {
@@ -411,11 +425,8 @@ impl Emitter<'_, '_> {
             let shifted =
                 if left { this.b.ins().ishl(value, count) } else { this.b.ins().ushr(value, count) };
             let ty = this.b.func.dfg.value_type(value);
-            let zero = if ty.is_vector() {
-                this.b.ins().bxor(value, value)
-            } else {
-                this.b.ins().iconst(ty, 0)
-            };
+            let zero =
+                if ty.is_vector() { this.b.ins().bxor(value, value) } else { this.b.ins().iconst(ty, 0) };
             this.b.ins().select(beyond, zero, shifted)
         };
         match (count, val) {
@@ -426,8 +437,7 @@ impl Emitter<'_, '_> {
                 // Lanes of both kinds are taken apart alike.
                 let count = self.convert(count, Kind::I32, kind);
                 let act = |this: &mut Self, v: &[Value]| {
-                    let count =
-                        if kind == Kind::I64 { this.b.ins().ireduce(types::I32, v[1]) } else { v[1] };
+                    let count = if kind == Kind::I64 { this.b.ins().ireduce(types::I32, v[1]) } else { v[1] };
                     shift(this, v[0], count)
                 };
                 self.lane_by_lane(&[val, count], (kind, kind), &act)
@@ -511,7 +521,11 @@ impl Emitter<'_, '_> {
         };
         let signed = ty.is_signed();
         let act = move |this: &mut Self, v: &[Value]| {
-            if float { this.compare_floats(comparison, v) } else { this.compare_integers(comparison, signed, v) }
+            if float {
+                this.compare_floats(comparison, v)
+            } else {
+                this.compare_integers(comparison, signed, v)
+            }
         };
         if kind == Kind::I64 && !operands.iter().all(|val| matches!(val, Val::One(_))) {
             // Vectors of 64 bits compare for equality and with signs.
@@ -601,13 +615,18 @@ impl Emitter<'_, '_> {
             let mask = Val::One(self.constant(whole, mask));
             let a = self.convert(a, kind, whole);
             let act = move |this: &mut Self, v: &[Value]| {
-                if operation == O::Neg { this.b.ins().bxor(v[0], v[1]) } else { this.b.ins().band(v[0], v[1]) }
+                if operation == O::Neg {
+                    this.b.ins().bxor(v[0], v[1])
+                } else {
+                    this.b.ins().band(v[0], v[1])
+                }
             };
             let val = self.each(&[a, mask], (whole, whole), &act);
             self.write(x.d, val, whole, guard);
             return true;
         }
-        if !matches!(operation, O::Add | O::Sub | O::Mul | O::Div | O::Sqrt | O::Reciprocal | O::Min | O::Max) {
+        if !matches!(operation, O::Add | O::Sub | O::Mul | O::Div | O::Sqrt | O::Reciprocal | O::Min | O::Max)
+        {
             return false;
         }
         let operands = [self.read_raw(x.a, kind), self.read_raw(x.b, kind)];
@@ -619,7 +638,8 @@ impl Emitter<'_, '_> {
             O::Div => this.b.ins().fdiv(v[0], v[1]),
             O::Sqrt => this.b.ins().sqrt(v[0]),
             O::Reciprocal => {
-                let one = this.constant(kind, if kind == Kind::F32 { 0x3f80_0000 } else { 0x3ff0_0000_0000_0000 });
+                let one =
+                    this.constant(kind, if kind == Kind::F32 { 0x3f80_0000 } else { 0x3ff0_0000_0000_0000 });
                 let ty = this.b.func.dfg.value_type(v[0]);
                 let one = if ty.is_vector() { this.b.ins().splat(ty, one) } else { one };
                 this.b.ins().fdiv(one, v[0])

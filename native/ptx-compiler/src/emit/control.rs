@@ -143,7 +143,9 @@ impl Emitter<'_, '_> {
             Step::Branch(target) => {
                 self.settle(index);
                 let target = self.plan.flow.block_at[target].map(|block| self.blocks[block]);
-                let (Some(target), Some(after)) = (target, after) else { return self.leave(abi::INSTRUCTION) };
+                let (Some(target), Some(after)) = (target, after) else {
+                    return self.leave(abi::INSTRUCTION);
+                };
                 match guard {
                     None => {
                         self.b.ins().jump(target, &[]);
@@ -209,7 +211,8 @@ impl Emitter<'_, '_> {
             }
         };
         let index = self.b.ins().iconst(types::I64, self.pc as i64);
-        let function = self.b.ins().iconst(types::I64, (abi::operate as *const ()).expose_provenance() as i64);
+        let function =
+            self.b.ins().iconst(types::I64, (abi::operate as *const ()).expose_provenance() as i64);
         let call = self.b.ins().call_indirect(self.access, function, &[self.context, index, mask]);
         let failed = self.b.inst_results(call)[0];
         let (fault, on) = (self.cold_block(), self.b.create_block());
@@ -227,27 +230,12 @@ impl Emitter<'_, '_> {
         [x.a, x.b, x.c, x.d, x.e, x.f].contains(&slot)
     }
 
-    /// Asks whether an access is allowed; the answer is a host address. Otherwise the code leaves.
+    /// Asks whether an access is allowed; the answer is a host address or [`abi::REFUSED`].
     pub(super) fn ask(&mut self, address: Value, description: u64) -> Value {
         let description = self.b.ins().iconst(types::I64, description as i64);
         let function = self.b.ins().iconst(types::I64, (abi::access as *const ()).expose_provenance() as i64);
         let call = self.b.ins().call_indirect(self.access, function, &[self.context, address, description]);
-        let answer = self.b.inst_results(call)[0];
-        let on = self.b.create_block();
-        let refused = self.cold_block();
-        let limit = abi::ACCESS_SPLIT.max(abi::ACCESS_FAULT) as i64;
-        let fine = self.b.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, answer, limit);
-        self.b.ins().brif(fine, on, &[], refused, &[]);
-        self.begin(refused);
-        if self.plan.lanes == 1 {
-            self.answer(abi::FAULT);
-        } else {
-            let split = self.split();
-            self.b.ins().jump(split, &[]);
-        }
-        self.b.set_cold_block(on);
-        self.begin(on);
-        answer
+        self.b.inst_results(call)[0]
     }
 
     pub(super) fn context_word(&mut self, offset: i32) -> Value {

@@ -46,7 +46,9 @@ impl Emitter<'_, '_> {
                 true
             }
             (false, true, _) => self.to_float(inst, to, from, mode, guard),
-            (true, false, Some(Mode::Rzi | Mode::Rz)) if from == Ty::F32 && matches!(to, Ty::S32 | Ty::U32) => {
+            (true, false, Some(Mode::Rzi | Mode::Rz))
+                if from == Ty::F32 && matches!(to, Ty::S32 | Ty::U32) =>
+            {
                 let val = self.read_raw(a, Kind::F32);
                 let signed = to == Ty::S32;
                 let act = move |this: &mut Self, v: &[Value]| {
@@ -58,8 +60,9 @@ impl Emitter<'_, '_> {
                 };
                 let val = match val {
                     Val::Many(values) if signed => {
-                        let values =
-                            values.into_iter().map(|value| self.b.ins().fcvt_to_sint_sat(types::I32X4, value));
+                        let values = values
+                            .into_iter()
+                            .map(|value| self.b.ins().fcvt_to_sint_sat(types::I32X4, value));
                         Val::Many(values.collect())
                     }
                     val => self.lane_by_lane(&[val], (Kind::F32, Kind::I32), &act),
@@ -134,7 +137,14 @@ impl Emitter<'_, '_> {
         true
     }
 
-    fn between_floats(&mut self, inst: &Inst, to: Ty, from: Ty, mode: Option<Mode>, guard: Option<&Val>) -> bool {
+    fn between_floats(
+        &mut self,
+        inst: &Inst,
+        to: Ty,
+        from: Ty,
+        mode: Option<Mode>,
+        guard: Option<&Val>,
+    ) -> bool {
         let a = inst.args.a;
         match (to, from, mode) {
             (Ty::F64, Ty::F32, None) => {

@@ -38,6 +38,9 @@ pub(crate) struct Emitter<'a, 'f> {
     pc: usize,
     /// Slots whose NaN may not yet be the one that PTX prescribes.
     raw: BTreeSet<Slot>,
+    /// Accesses of the current block that are checked together, and to which of them each instruction belongs.
+    clusters: Vec<memory::Cluster>,
+    cluster_of: Vec<Option<usize>>,
     /// Where the current instruction gives up on going on together.
     split: Option<(ir::Block, BTreeSet<Slot>)>,
     /// Sites used so far, by this function and those before it.
@@ -92,6 +95,8 @@ pub(crate) fn emit(
         start: 0,
         pc: 0,
         raw: BTreeSet::new(),
+        clusters: Vec::new(),
+        cluster_of: Vec::new(),
         split: None,
         sites,
         parameter_bytes,
@@ -105,7 +110,6 @@ pub(crate) fn emit(
     emitter.b.finalize(target);
     sites
 }
-
 
 impl Emitter<'_, '_> {
     /// Begins at the block whose place is asked for.
@@ -141,6 +145,7 @@ impl Emitter<'_, '_> {
         self.live = self.plan.flow.live_within(index);
         self.start = block.start;
         self.raw.clear();
+        self.cluster(block.start, block.end);
         if block.loops {
             self.spend(index);
         }
@@ -210,8 +215,8 @@ impl Emitter<'_, '_> {
         self.b.ins().return_(&[answer]);
     }
 
-    /// A block that makes the threads of the group go on one by one from the current instruction. The instruction has
-    /// changed nothing when it goes there.
+    /// A block that leaves before the current instruction, which has changed nothing when it goes there: the interpreter
+    /// executes it, for the threads of a group one by one.
     fn split(&mut self) -> ir::Block {
         if let Some((block, _)) = self.split {
             return block;
@@ -227,7 +232,7 @@ impl Emitter<'_, '_> {
             let here = self.b.current_block();
             let now = std::mem::replace(&mut self.raw, raw);
             self.begin(block);
-            self.leave(abi::SPLIT);
+            self.leave(if self.plan.lanes == 1 { abi::INSTRUCTION } else { abi::SPLIT });
             self.raw = now;
             if let Some(here) = here
                 && !ends

@@ -107,8 +107,11 @@ impl Emitter<'_, '_> {
             return self.preset(slot, preset, kind);
         }
         self.declare(slot);
-        let values: Vec<Value> =
-            self.variables[slot as usize].clone().into_iter().map(|variable| self.b.use_var(variable)).collect();
+        let values: Vec<Value> = self.variables[slot as usize]
+            .clone()
+            .into_iter()
+            .map(|variable| self.b.use_var(variable))
+            .collect();
         let val = match self.plan.classes[slot as usize] {
             Class::Uniform => Val::One(values[0]),
             Class::Linear(stride) => Val::Linear(values[0], stride),
@@ -161,7 +164,10 @@ impl Emitter<'_, '_> {
         match (self.plan.classes[slot as usize], val) {
             (Class::Varying, val) => {
                 let values = self.spread(val.clone(), kind);
-                variables.into_iter().zip(values).for_each(|(variable, value)| self.b.def_var(variable, value));
+                variables
+                    .into_iter()
+                    .zip(values)
+                    .for_each(|(variable, value)| self.b.def_var(variable, value));
             }
             (_, Val::One(value) | Val::Linear(value, _)) => self.b.def_var(variables[0], *value),
             (class, Val::Many(_)) => unreachable!("slot {slot} is {class:?} but got vectors"),

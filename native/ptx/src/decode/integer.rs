@@ -1,7 +1,7 @@
 //! Integer arithmetic, logic, shifts, bit fields and comparisons.
 
-use super::select::{Mods, Ty};
 use super::meaning::{Logic, Meaning};
+use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Slot};
 use crate::program::{Alu, Args, Op};

@@ -1,7 +1,7 @@
 //! Loads, stores, atomics, asynchronous copies, fences and hints.
 
-use super::select::{Mods, Ty};
 use super::meaning::Meaning;
+use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Place, Slot};
 use crate::memory::{

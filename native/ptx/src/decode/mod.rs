@@ -175,7 +175,9 @@ impl Decoder {
     /// fetch operands.
     fn attach_meaning(&mut self, opcode: &str, first: usize) {
         let unknown = |inst: &Inst| inst.meaning == Meaning::Other;
-        if matches!(opcode, "set" | "setp") || self.insts[first..].iter().filter(|inst| unknown(inst)).count() != 1 {
+        if matches!(opcode, "set" | "setp")
+            || self.insts[first..].iter().filter(|inst| unknown(inst)).count() != 1
+        {
             return;
         }
         if let Some(last) = self.insts.last_mut()

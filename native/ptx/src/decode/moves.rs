@@ -1,7 +1,7 @@
 //! `mov` with packing and unpacking, `selp`, `slct`, `cvta`, `isspacep`, `getctarank`-free address arithmetic.
 
-use super::select::{Mods, Ty};
 use super::meaning::Meaning;
+use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Slot};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
@@ -97,7 +97,11 @@ impl Decoder {
                     parts.iter().map(|part| self.destination(part)).collect::<Decode<_>>()?;
                 // The source may be one of the destinations: copy it first.
                 let copy = self.temporary();
-                self.push_meant(Meaning::Move(64), Op::Alu(move_alu(64)), Args { d: copy, a, ..Args::default() });
+                self.push_meant(
+                    Meaning::Move(64),
+                    Op::Alu(move_alu(64)),
+                    Args { d: copy, a, ..Args::default() },
+                );
                 for (index, d) in slots.into_iter().enumerate().take(count) {
                     let args = Args { d, a: copy, imm: i64::from(width) * index as i64, ..Args::default() };
                     let alu = match width {

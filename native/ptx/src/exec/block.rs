@@ -119,7 +119,9 @@ impl Block {
             for _ in 0..WARP_ROUNDS {
                 let mut ran = false;
                 let together = match kernel.groups() {
-                    Some(routine) => self.run_groups(kernel, routine, global, first..end, &mut spent, &mut ran)?,
+                    Some(routine) => {
+                        self.run_groups(kernel, routine, global, first..end, &mut spent, &mut ran)?
+                    }
                     None => 0,
                 };
                 for index in if together == end - first { end..end } else { first..end } {
@@ -144,7 +146,9 @@ impl Block {
         }
         if !progress && self.live > 0 {
             let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
-            if let Some(group) = self.groups.get(stuck / self.width).filter(|group| group.state != GroupState::Apart) {
+            if let Some(group) =
+                self.groups.get(stuck / self.width).filter(|group| group.state != GroupState::Apart)
+            {
                 self.threads[stuck].pc = group.pc;
             }
             return Err(self.fault(kernel, stuck, FaultKind::Deadlock));

@@ -84,8 +84,13 @@ impl Group {
     ) -> (u64, Result<Stop, (usize, Trouble)>) {
         let mut budget = SLICE;
         let memory = GroupMemory { shared, params: kernel.config.params, global };
-        let result =
-            routine.run(&mut self.pc, &mut Lanes { threads: &mut *threads }, &mut self.packed, memory, &mut budget);
+        let result = routine.run(
+            &mut self.pc,
+            &mut Lanes { threads: &mut *threads },
+            &mut self.packed,
+            memory,
+            &mut budget,
+        );
         if let Err((lane, _)) = &result {
             threads[*lane].pc = self.pc;
         }
