@@ -98,6 +98,13 @@ fn products() {
     product.run(&by_compiler);
     assert!(compiled.take_refusals().is_empty(), "the kernel is compiled");
     assert_eq!(product.result(), expected, "both engines answer alike");
+    if std::env::args().any(|argument| argument == "--profile") {
+        // For a profiler: nothing but compiled products.
+        for _ in 0..400 {
+            product.run(&by_compiler);
+        }
+        return;
+    }
     let mut pocl = pocl::Product::new(SIZE, programs::PRODUCT_OPENCL);
     let (mut fast, mut slow, mut other) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
