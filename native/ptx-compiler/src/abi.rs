@@ -4,10 +4,7 @@
 //! parameters at constant offsets within what the launch has checked; and addresses that it compared with a range
 //! immediately before. Ranges of global memory come from [`access`], which asks the interpreter's own check.
 
-use ptx::engine::{
-    Code, Global, GroupMemory, Inst, Lanes, Memory, Op, Preset, Site, Slot, Spot,
-    Trouble,
-};
+use ptx::engine::{Code, Global, GroupMemory, Inst, Lanes, Memory, Op, Preset, Site, Slot, Spot, Trouble};
 
 use crate::flow::Effect;
 use crate::plan::{Class, Kind, Plan};
@@ -154,6 +151,7 @@ impl Operations {
     ) -> Option<u64> {
         let cell = self.cells[slot as usize];
         match presets[slot as usize] {
+            Some(Preset::Constant(value)) => Some(value),
             Some(_) if cell.class == Class::Uniform => lanes.parts(0).0.get(slot as usize).copied(),
             None if cell.class == Class::Uniform => Some(self.read(slot, 0, packed)),
             _ => None,

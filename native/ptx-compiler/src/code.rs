@@ -1,5 +1,6 @@
 //! Compiling functions, and running what was compiled.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,6 +24,8 @@ pub(crate) struct Compiled {
     plan: Plan,
     operations: Operations,
     enters: Vec<bool>,
+    /// Live slots at each entry.
+    live_at_entries: HashMap<usize, Vec<Slot>>,
     /// Sites used by it and those before it.
     pub sites: usize,
 }
@@ -87,12 +90,15 @@ impl Compiled {
         // SAFETY: the code was just made with the signature that `Entry` stands for.
         let entry = unsafe { std::mem::transmute::<*const u8, Entry>(address) };
         let mut enters = vec![false; code.insts.len() + 1];
+        let mut live_at_entries = HashMap::new();
         for &block in &plan.flow.entries {
-            enters[plan.flow.blocks[block].start] = true;
+            let block = &plan.flow.blocks[block];
+            enters[block.start] = true;
+            live_at_entries.insert(block.start, block.live.iter().collect());
         }
         let operations = Operations::new(code, &plan);
         let module = Mutex::new(Some(module));
-        Ok(Self { entry, module, plan, operations, enters, sites })
+        Ok(Self { entry, module, plan, operations, enters, live_at_entries, sites })
     }
 
     fn live(&self, pc: usize) -> Vec<Slot> {
@@ -161,7 +167,8 @@ impl GroupRoutine for Compiled {
     }
 
     fn pack(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &mut [u64]) -> bool {
-        self.operations.pack(self.live(pc).into_iter(), lanes, self.plan.lanes, packed)
+        let Some(live) = self.live_at_entries.get(&pc) else { return false };
+        self.operations.pack(live.iter().copied(), lanes, self.plan.lanes, packed)
     }
 
     fn unpack(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &[u64]) {

@@ -98,11 +98,14 @@ impl Block {
         self.barriers = [Barrier::default(); BARRIERS];
         (self.meets, self.masks) = (false, false);
         self.live = self.threads.len() as u32;
-        for thread in &mut self.threads {
-            thread.start(kernel, id);
+        let grouped = self.groups.len() * self.width;
+        if let Some(routine) = kernel.groups() {
+            for (group, threads) in self.groups.iter_mut().zip(self.threads.chunks_mut(self.width)) {
+                group.start(routine, kernel, threads, id);
+            }
         }
-        for group in &mut self.groups {
-            group.state = GroupState::Apart;
+        for thread in &mut self.threads[grouped..] {
+            thread.start(kernel, id);
         }
     }
 
@@ -166,23 +169,26 @@ impl Block {
         spent: &mut u64,
         ran: &mut bool,
     ) -> Result<usize, Fault> {
-        let width = self.width;
+        let (width, id) = (self.width, self.id);
         let mut together = 0;
         for number in warp.start / width..warp.end / width {
             let lanes = number * width..(number + 1) * width;
             if self.groups[number].state == GroupState::Apart
-                && !self.groups[number].try_join(routine, &mut self.threads[lanes.clone()])
+                && !self.groups[number].try_join(routine, kernel, &mut self.threads[lanes.clone()], id)
             {
                 continue;
             }
             if self.groups[number].state == GroupState::Ready {
                 *ran = true;
                 let (group, threads) = (&mut self.groups[number], &mut self.threads[lanes.clone()]);
-                let (count, result) = group.run(routine, kernel, threads, &mut self.shared, global);
+                let (count, result) = group.run(routine, kernel, (threads, id), &mut self.shared, global);
                 *spent += count;
                 match result {
                     Ok(Stop::Slice) => {}
-                    Ok(Stop::Split) => group.part(routine, threads),
+                    Ok(Stop::Split) => {
+                        group.part(routine, kernel, threads, id);
+                        self.show_exits(warp.clone());
+                    }
                     Ok(Stop::Instruction) => self
                         .group_meets(kernel, routine, number, lanes.clone())
                         .map_err(|trouble| self.fault(kernel, lanes.start, *trouble))?,
@@ -198,6 +204,14 @@ impl Block {
         Ok(together)
     }
 
+    /// Threads of a warp on their own look at the states of the others.
+    fn show_exits(&mut self, warp: Range<usize>) {
+        for number in warp.start / self.width..warp.end / self.width {
+            let lanes = number * self.width..(number + 1) * self.width;
+            self.groups[number].show_exit(&mut self.threads[lanes]);
+        }
+    }
+
     /// A group is at an instruction of the interpreter: exits and plain barriers concern all its threads alike, for
     /// all others they go on one by one.
     fn group_meets(
@@ -207,27 +221,35 @@ impl Block {
         number: usize,
         lanes: Range<usize>,
     ) -> Result<(), Trouble> {
+        let (block, warp) =
+            (self.id, lanes.start / 32 * 32..(lanes.start / 32 * 32 + 32).min(self.threads.len()));
         let group = &mut self.groups[number];
         let threads = &mut self.threads[lanes];
         let count = threads.len() as u32;
         let inst = &kernel.function.code.insts[group.pc];
         match inst.op {
             Op::Exit => {
-                group.state = GroupState::Apart;
-                threads.iter_mut().for_each(|thread| thread.state = State::Exited);
+                group.state = GroupState::Gone;
                 self.live -= count;
+                let numbers = warp.start / self.width..(warp.end / self.width).min(self.groups.len());
+                let apart = self.groups[numbers].iter().any(|group| group.state == GroupState::Apart);
+                if apart || warp.end / self.width * self.width != warp.end {
+                    self.show_exits(warp);
+                }
                 self.after_exit(kernel, number * self.width);
                 Ok(())
             }
             Op::Barrier(kind @ (BarrierKind::Sync | BarrierKind::Arrive)) => {
-                let id = group.uniform(routine, threads, inst.args.a).map(|id| id as u32 as usize);
+                let id =
+                    group.uniform(routine, kernel, threads, block, inst.args.a).map(|id| id as u32 as usize);
                 let expected = if inst.args.imm == 0 {
                     Some(0)
                 } else {
-                    group.uniform(routine, threads, inst.args.b).map(|count| count as u32)
+                    group.uniform(routine, kernel, threads, block, inst.args.b).map(|count| count as u32)
                 };
                 let (Some(id @ 0..BARRIERS), Some(expected)) = (id, expected) else {
-                    group.part(routine, threads);
+                    group.part(routine, kernel, threads, block);
+                    self.show_exits(warp);
                     return Ok(());
                 };
                 self.meets = true;
@@ -245,7 +267,8 @@ impl Block {
                 Ok(())
             }
             _ => {
-                group.part(routine, threads);
+                group.part(routine, kernel, threads, block);
+                self.show_exits(warp);
                 Ok(())
             }
         }
@@ -300,7 +323,10 @@ impl Block {
         }
         let first = index / 32 * 32;
         let end = (first + 32).min(self.threads.len());
-        for lane in 0..end - first {
+        let groups = first / self.width..(end / self.width).min(self.groups.len());
+        let whole = groups.len() * self.width == end - first;
+        let apart = !whole || self.groups[groups].iter().any(|group| group.state == GroupState::Apart);
+        for lane in 0..if apart { end - first } else { 0 } {
             if self.threads[first + lane].state == State::AtCollective {
                 warp::try_complete(kernel, &mut self.threads[first..end], lane);
             }

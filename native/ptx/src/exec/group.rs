@@ -11,12 +11,19 @@ const SLICE: i64 = 32 << 10;
 /// The threads of a group, as compiled code needs them.
 pub struct Lanes<'a> {
     threads: &'a mut [Thread],
+    kernel: &'a Kernel<'a>,
+    block: [u32; 3],
 }
 
 impl Lanes<'_> {
     /// Registers and local memory of one of them.
     pub fn parts(&mut self, lane: usize) -> (&mut [u64], &mut [u8]) {
-        self.threads[lane].parts()
+        let thread = &mut self.threads[lane];
+        if !thread.is_of(self.block) {
+            thread.start(self.kernel, self.block);
+            thread.state = State::Grouped;
+        }
+        thread.parts()
     }
 }
 
@@ -26,28 +33,62 @@ pub(crate) enum GroupState {
     Apart,
     Ready,
     AtBarrier(u8),
+    /// Its threads have exited, together.
+    Gone,
 }
 
-/// A group. While it is together its threads are in [`State::Grouped`].
+/// A group. While it is together its threads are in [`State::Grouped`], and become threads of the present block only when
+/// somebody looks: touching each of them once per block would cost more than many a kernel.
 pub(crate) struct Group {
     pub state: GroupState,
     pub pc: usize,
     packed: Vec<u64>,
+    /// Whether its threads may be in other states.
+    pub touched: bool,
 }
 
 impl Group {
     pub fn new(routine: &dyn GroupRoutine) -> Self {
-        Self { state: GroupState::Apart, pc: 0, packed: vec![0; routine.words()] }
+        Self { state: GroupState::Apart, pc: 0, packed: vec![0; routine.words()], touched: true }
+    }
+
+    /// Begins a block.
+    pub fn start(
+        &mut self,
+        routine: &dyn GroupRoutine,
+        kernel: &Kernel<'_>,
+        threads: &mut [Thread],
+        block: [u32; 3],
+    ) {
+        if std::mem::take(&mut self.touched) {
+            for thread in &mut *threads {
+                thread.start(kernel, block);
+                thread.state = State::Grouped;
+            }
+        }
+        self.pc = 0;
+        self.state = GroupState::Ready;
+        if !routine.enters(0)
+            || !routine.pack(0, &mut Lanes { threads: &mut *threads, kernel, block }, &mut self.packed)
+        {
+            self.separate(kernel, threads, block);
+        }
     }
 
     /// Joins threads that stand at the same place, where the routine can take over.
-    pub fn try_join(&mut self, routine: &dyn GroupRoutine, threads: &mut [Thread]) -> bool {
+    pub fn try_join(
+        &mut self,
+        routine: &dyn GroupRoutine,
+        kernel: &Kernel<'_>,
+        threads: &mut [Thread],
+        block: [u32; 3],
+    ) -> bool {
         let pc = threads[0].pc;
         let ready = |thread: &Thread| thread.state == State::Ready && thread.pc == pc && thread.in_kernel();
         if !threads.iter().all(ready) || !routine.enters(pc) {
             return false;
         }
-        if !routine.pack(pc, &mut Lanes { threads }, &mut self.packed) {
+        if !routine.pack(pc, &mut Lanes { threads: &mut *threads, kernel, block }, &mut self.packed) {
             return false;
         }
         for thread in threads {
@@ -59,18 +100,47 @@ impl Group {
     }
 
     /// Lets the threads go on one by one.
-    pub fn part(&mut self, routine: &dyn GroupRoutine, threads: &mut [Thread]) {
-        routine.unpack(self.pc, &mut Lanes { threads }, &self.packed);
+    pub fn part(
+        &mut self,
+        routine: &dyn GroupRoutine,
+        kernel: &Kernel<'_>,
+        threads: &mut [Thread],
+        block: [u32; 3],
+    ) {
+        routine.unpack(self.pc, &mut Lanes { threads: &mut *threads, kernel, block }, &self.packed);
+        self.separate(kernel, threads, block);
+    }
+
+    fn separate(&mut self, kernel: &Kernel<'_>, threads: &mut [Thread], block: [u32; 3]) {
         for thread in threads {
+            if !thread.is_of(block) {
+                thread.start(kernel, block);
+            }
             thread.pc = self.pc;
             thread.state = State::Ready;
         }
+        self.touched = true;
         self.state = GroupState::Apart;
     }
 
+    /// Makes the exit of its threads known to those who look at threads.
+    pub fn show_exit(&mut self, threads: &mut [Thread]) {
+        if self.state == GroupState::Gone {
+            self.touched = true;
+            threads.iter_mut().for_each(|thread| thread.state = State::Exited);
+        }
+    }
+
     /// The value of a slot that all threads have in common.
-    pub fn uniform(&self, routine: &dyn GroupRoutine, threads: &mut [Thread], slot: u32) -> Option<u64> {
-        routine.uniform(slot, &mut Lanes { threads }, &self.packed)
+    pub fn uniform(
+        &self,
+        routine: &dyn GroupRoutine,
+        kernel: &Kernel<'_>,
+        threads: &mut [Thread],
+        block: [u32; 3],
+        slot: u32,
+    ) -> Option<u64> {
+        routine.uniform(slot, &mut Lanes { threads, kernel, block }, &self.packed)
     }
 
     /// Runs the group. Returns the instructions run, and a fault with its lane.
@@ -78,20 +148,19 @@ impl Group {
         &mut self,
         routine: &dyn GroupRoutine,
         kernel: &Kernel<'_>,
-        threads: &mut [Thread],
+        (threads, block): (&mut [Thread], [u32; 3]),
         shared: &mut [u8],
         global: &mut Global<'_>,
     ) -> (u64, Result<Stop, (usize, Trouble)>) {
         let mut budget = SLICE;
         let memory = GroupMemory { shared, params: kernel.config.params, global };
-        let result = routine.run(
-            &mut self.pc,
-            &mut Lanes { threads: &mut *threads },
-            &mut self.packed,
-            memory,
-            &mut budget,
-        );
+        let mut lanes = Lanes { threads: &mut *threads, kernel, block };
+        let result = routine.run(&mut self.pc, &mut lanes, &mut self.packed, memory, &mut budget);
         if let Err((lane, _)) = &result {
+            self.touched = true;
+            if !threads[*lane].is_of(block) {
+                threads[*lane].start(kernel, block);
+            }
             threads[*lane].pc = self.pc;
         }
         ((SLICE - budget).max(0) as u64, result)

@@ -151,6 +151,11 @@ impl Thread {
         self.function == KERNEL
     }
 
+    /// Whether it was started as a thread of this block, and stands in the kernel itself.
+    pub fn is_of(&self, block: [u32; 3]) -> bool {
+        self.who.block == block && self.function == KERNEL && self.base == 0
+    }
+
     /// Registers of the current function, and local memory.
     pub fn parts(&mut self) -> (&mut [u64], &mut [u8]) {
         (&mut self.slots[self.base..], &mut self.local)
