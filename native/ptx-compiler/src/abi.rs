@@ -4,7 +4,9 @@
 //! parameters at constant offsets within what the launch has checked; and addresses that it compared with a range
 //! immediately before. Ranges of global memory come from [`access`], which asks the interpreter's own check.
 
-use ptx::engine::{Code, Global, GroupMemory, Inst, Lanes, Memory, Op, Preset, Site, Slot, Spot, Trouble};
+use ptx::engine::{
+    Code, Global, GroupMemory, Inst, LaneTrouble, Lanes, Memory, Op, Preset, Site, Slot, Spot, Trouble,
+};
 
 use crate::flow::Effect;
 use crate::plan::{Class, Kind, Plan};
@@ -205,20 +207,20 @@ struct Host<'a, 'd> {
     operations: &'a Operations,
     presets: &'a [Option<Preset>],
     threads: Threads<'a, 'd>,
-    trouble: Option<(usize, Trouble)>,
+    trouble: Option<LaneTrouble>,
 }
 
 enum Threads<'a, 'd> {
-    Single { slots: &'a mut [u64], memory: &'a mut Memory<'a, 'd> },
-    Group { lanes: &'a mut Lanes<'a>, count: usize, packed: &'a mut [u64], memory: GroupMemory<'a, 'd> },
-}
-
-/// What a run ended with: place and way, and the fault of a lane.
-pub(crate) struct Ended {
-    pub pc: usize,
-    pub way: u64,
-    pub trouble: Option<(usize, Trouble)>,
-    pub budget: i64,
+    Single {
+        slots: &'a mut [u64],
+        memory: &'a mut Memory<'a, 'd>,
+    },
+    Group {
+        lanes: &'a mut Lanes<'a>,
+        count: usize,
+        packed: &'a mut [u64],
+        memory: &'a mut GroupMemory<'a, 'd>,
+    },
 }
 
 /// Runs code for one thread.
@@ -233,8 +235,8 @@ pub(crate) unsafe fn run_single(
     presets: &[Option<Preset>],
     slots: &mut [u64],
     memory: &mut Memory<'_, '_>,
-    budget: i64,
-) -> Ended {
+    budget: &mut i64,
+) -> (u64, Option<LaneTrouble>) {
     let mut context = Context {
         slots: slots.as_mut_ptr(),
         packed: slots.as_mut_ptr(),
@@ -245,7 +247,7 @@ pub(crate) unsafe fn run_single(
         params: memory.params.as_ptr(),
         sites: memory.global.sites.as_mut_ptr(),
         site_count: memory.global.sites.len(),
-        budget,
+        budget: *budget,
         host: std::ptr::null_mut(),
     };
     let memory: *mut Memory<'_, '_> = memory;
@@ -255,7 +257,8 @@ pub(crate) unsafe fn run_single(
     context.host = (&raw mut host).cast();
     // SAFETY: the caller promises that code and context fit.
     let answer = unsafe { entry(&raw mut context, pc as u64) };
-    ended(answer, host.trouble.take(), context.budget)
+    *budget = context.budget;
+    (answer, host.trouble.take())
 }
 
 /// Runs code for a group.
@@ -269,9 +272,9 @@ pub(crate) unsafe fn run_group(
     presets: &[Option<Preset>],
     (lanes, count): (&mut Lanes<'_>, usize),
     packed: &mut [u64],
-    memory: GroupMemory<'_, '_>,
-    budget: i64,
-) -> Ended {
+    memory: &mut GroupMemory<'_, '_>,
+    budget: &mut i64,
+) -> (u64, Option<LaneTrouble>) {
     let mut context = Context {
         slots: lanes.parts(0).0.as_mut_ptr(),
         packed: packed.as_mut_ptr(),
@@ -282,22 +285,21 @@ pub(crate) unsafe fn run_group(
         params: memory.params.as_ptr(),
         sites: memory.global.sites.as_mut_ptr(),
         site_count: memory.global.sites.len(),
-        budget,
+        budget: *budget,
         host: std::ptr::null_mut(),
     };
     let lanes: *mut Lanes<'_> = lanes;
+    let memory: *mut GroupMemory<'_, '_> = memory;
     // SAFETY: the host lives only as long as this call, and so do all borrows that it makes longer.
-    let lanes = unsafe { &mut *lanes.cast::<Lanes<'_>>() };
+    let (lanes, memory) =
+        unsafe { (&mut *lanes.cast::<Lanes<'_>>(), &mut *memory.cast::<GroupMemory<'_, '_>>()) };
     let mut host =
         Host { operations, presets, threads: Threads::Group { lanes, count, packed, memory }, trouble: None };
     context.host = (&raw mut host).cast();
     // SAFETY: the caller promises that code and context fit.
     let answer = unsafe { entry(&raw mut context, pc as u64) };
-    ended(answer, host.trouble.take(), context.budget)
-}
-
-fn ended(answer: u64, trouble: Option<(usize, Trouble)>, budget: i64) -> Ended {
-    Ended { pc: (answer & 0xffff_ffff) as usize, way: answer >> 32, trouble, budget }
+    *budget = context.budget;
+    (answer, host.trouble.take())
 }
 
 /// Finds out whether accesses to so many bytes, which compiled code could not vouch for, are allowed. Answers with the
@@ -432,7 +434,7 @@ pub(crate) unsafe extern "C" fn operate(context: *mut Context, index: u64, mask:
         Ok(()) => 0,
         Err((lane, trouble)) => {
             // Threads before the lane have executed the instruction: the group cannot go back.
-            host.trouble = Some((lane, trouble));
+            host.trouble = Some(Box::new((lane, trouble)));
             1
         }
     }

@@ -9,9 +9,11 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module as _, default_libcall_names};
-use ptx::engine::{Code, GroupMemory, GroupRoutine, Lanes, Memory, Routine, Slot, Stop, Trouble};
+use ptx::engine::{
+    Code, GroupMemory, GroupRoutine, LaneTrouble, Lanes, Memory, Routine, Slot, Stop, Trouble,
+};
 
-use crate::abi::{self, Ended, Entry, Operations};
+use crate::abi::{self, Entry, Operations};
 use crate::emit;
 use crate::error::CompileError;
 use crate::plan::Plan;
@@ -107,14 +109,12 @@ impl Compiled {
         self.plan.flow.live_within(index)[pc - blocks[index].start].iter().collect()
     }
 
-    fn stopped(ended: Ended, pc: &mut usize, budget: &mut i64) -> Result<Stop, (usize, Trouble)> {
-        *pc = ended.pc;
-        *budget = ended.budget;
-        match (ended.trouble, ended.way) {
-            (Some(trouble), _) => Err(trouble),
-            (None, abi::SLICE) => Ok(Stop::Slice),
-            (None, abi::SPLIT) => Ok(Stop::Split),
-            (None, _) => Ok(Stop::Instruction),
+    fn stopped(answer: u64, pc: &mut usize) -> Stop {
+        *pc = (answer & 0xffff_ffff) as usize;
+        match answer >> 32 {
+            abi::SLICE => Stop::Slice,
+            abi::SPLIT => Stop::Split,
+            _ => Stop::Instruction,
         }
     }
 }
@@ -146,10 +146,11 @@ impl Routine for Compiled {
         );
         // SAFETY: slots and sites are as many as the code uses, and the interpreter checked the launch, with this
         // kernel's parameters.
-        let ended = unsafe {
-            abi::run_single(self.entry, *pc, &self.operations, &self.plan.presets, slots, memory, *budget)
+        let (answer, trouble) = unsafe {
+            abi::run_single(self.entry, *pc, &self.operations, &self.plan.presets, slots, memory, budget)
         };
-        Self::stopped(ended, pc, budget).map_err(|(_, trouble)| trouble)
+        let stop = Self::stopped(answer, pc);
+        trouble.map_or(Ok(stop), |trouble| Err(trouble.1))
     }
 }
 
@@ -184,9 +185,9 @@ impl GroupRoutine for Compiled {
         pc: &mut usize,
         lanes: &mut Lanes<'_>,
         packed: &mut [u64],
-        memory: GroupMemory<'_, '_>,
+        memory: &mut GroupMemory<'_, '_>,
         budget: &mut i64,
-    ) -> Result<Stop, (usize, Trouble)> {
+    ) -> Result<Stop, LaneTrouble> {
         assert!(
             packed.len() >= self.plan.words
                 && memory.global.sites.len() >= self.sites
@@ -196,7 +197,7 @@ impl GroupRoutine for Compiled {
         let lanes = (lanes, self.plan.lanes);
         // SAFETY: packed registers, slots and sites are as many as the code uses, and the interpreter checked the
         // launch, with this kernel's parameters.
-        let ended = unsafe {
+        let (answer, trouble) = unsafe {
             abi::run_group(
                 self.entry,
                 *pc,
@@ -205,9 +206,10 @@ impl GroupRoutine for Compiled {
                 lanes,
                 packed,
                 memory,
-                *budget,
+                budget,
             )
         };
-        Self::stopped(ended, pc, budget)
+        let stop = Self::stopped(answer, pc);
+        trouble.map_or(Ok(stop), Err)
     }
 }

@@ -86,10 +86,13 @@ pub trait GroupRoutine: Sync {
         pc: &mut usize,
         lanes: &mut Lanes<'_>,
         packed: &mut [u64],
-        memory: GroupMemory<'_, '_>,
+        memory: &mut GroupMemory<'_, '_>,
         budget: &mut i64,
-    ) -> Result<Stop, (usize, Trouble)>;
+    ) -> Result<Stop, LaneTrouble>;
 }
+
+/// A lane and its fault; boxed to keep the successful path small.
+pub type LaneTrouble = Box<(usize, Trouble)>;
 
 /// The memory that all threads of a group share.
 pub struct GroupMemory<'a, 'd> {

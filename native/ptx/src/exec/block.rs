@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::group::{Group, GroupState};
 use super::thread::{State, Thread};
 use super::{FRESH_BYTE, Identity, Kernel, warp};
-use crate::engine::{GroupRoutine, Stop};
+use crate::engine::{GroupMemory, GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
@@ -181,9 +181,9 @@ impl Block {
             if self.groups[number].state == GroupState::Ready {
                 *ran = true;
                 let (group, threads) = (&mut self.groups[number], &mut self.threads[lanes.clone()]);
-                let (count, result) = group.run(routine, kernel, (threads, id), &mut self.shared, global);
-                *spent += count;
-                match result {
+                let params = kernel.config.params;
+                let mut memory = GroupMemory { shared: &mut self.shared, params, global: &mut *global };
+                match group.run(routine, kernel, (threads, id), &mut memory, spent) {
                     Ok(Stop::Slice) => {}
                     Ok(Stop::Split) => {
                         group.part(routine, kernel, threads, id);
@@ -192,7 +192,10 @@ impl Block {
                     Ok(Stop::Instruction) => self
                         .group_meets(kernel, routine, number, lanes.clone())
                         .map_err(|trouble| self.fault(kernel, lanes.start, *trouble))?,
-                    Err((lane, trouble)) => return Err(self.fault(kernel, lanes.start + lane, *trouble)),
+                    Err(trouble) => {
+                        let (lane, trouble) = *trouble;
+                        return Err(self.fault(kernel, lanes.start + lane, *trouble));
+                    }
                 }
             }
             if self.groups[number].state != GroupState::Apart {

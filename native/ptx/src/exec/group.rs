@@ -2,8 +2,7 @@
 
 use super::Kernel;
 use super::thread::{State, Thread};
-use crate::engine::{GroupMemory, GroupRoutine, Stop};
-use crate::memory::{Global, Trouble};
+use crate::engine::{GroupMemory, GroupRoutine, LaneTrouble, Stop};
 
 /// Instructions that a group runs before the next one's turn, summed over its threads.
 const SLICE: i64 = 32 << 10;
@@ -17,6 +16,7 @@ pub struct Lanes<'a> {
 
 impl Lanes<'_> {
     /// Registers and local memory of one of them.
+    #[inline]
     pub fn parts(&mut self, lane: usize) -> (&mut [u64], &mut [u8]) {
         let thread = &mut self.threads[lane];
         if !thread.is_of(self.block) {
@@ -143,26 +143,28 @@ impl Group {
         routine.uniform(slot, &mut Lanes { threads, kernel, block }, &self.packed)
     }
 
-    /// Runs the group. Returns the instructions run, and a fault with its lane.
+    /// Runs the group, and adds the instructions run.
+    #[inline]
     pub fn run(
         &mut self,
         routine: &dyn GroupRoutine,
         kernel: &Kernel<'_>,
         (threads, block): (&mut [Thread], [u32; 3]),
-        shared: &mut [u8],
-        global: &mut Global<'_>,
-    ) -> (u64, Result<Stop, (usize, Trouble)>) {
+        memory: &mut GroupMemory<'_, '_>,
+        spent: &mut u64,
+    ) -> Result<Stop, LaneTrouble> {
         let mut budget = SLICE;
-        let memory = GroupMemory { shared, params: kernel.config.params, global };
         let mut lanes = Lanes { threads: &mut *threads, kernel, block };
         let result = routine.run(&mut self.pc, &mut lanes, &mut self.packed, memory, &mut budget);
-        if let Err((lane, _)) = &result {
+        *spent += (SLICE - budget).max(0) as u64;
+        if let Err(trouble) = &result {
+            let thread = &mut threads[trouble.0];
             self.touched = true;
-            if !threads[*lane].is_of(block) {
-                threads[*lane].start(kernel, block);
+            if !thread.is_of(block) {
+                thread.start(kernel, block);
             }
-            threads[*lane].pc = self.pc;
+            thread.pc = self.pc;
         }
-        ((SLICE - budget).max(0) as u64, result)
+        result
     }
 }
