@@ -35,7 +35,9 @@ pub(crate) struct Compiled {
 fn machine() -> Result<OwnedTargetIsa, CompileError> {
     let refuse = |reason: &dyn std::fmt::Display| CompileError::Machine(reason.to_string());
     let mut flags = settings::builder();
-    for (name, value) in [("opt_level", "speed"), ("enable_verifier", verifier()), ("is_pic", "false")] {
+    // The optimiser would move arithmetic behind all loads of a block, and then has no registers for what they load. What
+    // else it does the emitter does itself.
+    for (name, value) in [("opt_level", "none"), ("enable_verifier", verifier()), ("is_pic", "false")] {
         flags.set(name, value).map_err(|error| refuse(&error))?;
     }
     cranelift_native::builder()

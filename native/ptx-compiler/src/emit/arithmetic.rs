@@ -100,7 +100,12 @@ impl Emitter<'_, '_> {
             }
             Meaning::MulAdd(ty @ (Ty::F32 | Ty::F64), false) => {
                 let kind = if ty == Ty::F32 { Kind::F32 } else { Kind::F64 };
-                let operands = [x.a, x.b, x.c].map(|slot| self.read_raw(slot, kind));
+                let mut operands = [x.a, x.b, x.c].map(|slot| self.read_raw(slot, kind));
+                // The machine overwrites the first factor: better one that is used once. Of f64 the order says which NaN
+                // the result is.
+                if kind == Kind::F32 && matches!((&operands[0], &operands[1]), (Val::One(_), Val::Many(_))) {
+                    operands.swap(0, 1);
+                }
                 let val = self.each(&operands, (kind, kind), &|this, v| this.b.ins().fma(v[0], v[1], v[2]));
                 self.write_float(x.d, val, kind, guard);
                 return true;

@@ -1,43 +1,42 @@
 //! A block: its threads take turns, warp by warp, and meet at barriers.
 
-use std::ops::Range;
-
 use super::group::{Group, GroupState};
 use super::thread::{State, Thread};
 use super::{FRESH_BYTE, Identity, Kernel, warp};
-use crate::engine::{GroupMemory, GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
 
-const BARRIERS: usize = 16;
+pub(super) const BARRIERS: usize = 16;
 /// Turns that the lanes of one warp get before the next warp: they hand values to each other often.
 const WARP_ROUNDS: u32 = 16;
 /// Rounds that a thread waits at `activemask` for others to come.
 const ACTIVE_MASK_PATIENCE: u32 = 2;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Barrier {
-    arrived: u32,
-    expected: Option<u32>,
+pub(super) struct Barrier {
+    pub(super) arrived: u32,
+    pub(super) expected: Option<u32>,
     ones: u32,
     reducing: u32,
 }
 
 pub(crate) struct Block {
-    threads: Vec<Thread>,
+    pub(super) threads: Vec<Thread>,
     /// Groups of compiled code; the threads after the last whole one are always on their own.
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     /// Threads of a group.
-    width: usize,
+    pub(super) width: usize,
+    /// Groups whose threads are on their own, and threads without a group.
+    pub(super) apart: usize,
     /// Threads of larger launches before.
     spare: Vec<Thread>,
-    shared: Vec<u8>,
-    barriers: [Barrier; BARRIERS],
-    live: u32,
-    id: [u32; 3],
+    pub(super) shared: Vec<u8>,
+    pub(super) barriers: [Barrier; BARRIERS],
+    pub(super) live: u32,
+    pub(super) id: [u32; 3],
     /// Threads have met, or waited at `activemask`, since the block began: exits concern others.
-    meets: bool,
+    pub(super) meets: bool,
     masks: bool,
 }
 
@@ -48,6 +47,7 @@ impl Block {
             threads: Vec::new(),
             groups: Vec::new(),
             width: 1,
+            apart: 0,
             spare: Vec::new(),
             shared: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
@@ -99,9 +99,11 @@ impl Block {
         (self.meets, self.masks) = (false, false);
         self.live = self.threads.len() as u32;
         let grouped = self.groups.len() * self.width;
+        self.apart = self.threads.len() - grouped;
         if let Some(routine) = kernel.groups() {
             for (group, threads) in self.groups.iter_mut().zip(self.threads.chunks_mut(self.width)) {
                 group.start(routine, kernel, threads, id);
+                self.apart += usize::from(group.state == GroupState::Apart);
             }
         }
         for thread in &mut self.threads[grouped..] {
@@ -115,6 +117,11 @@ impl Block {
 
     /// Every thread gets a turn, or several. Returns the instructions run.
     pub fn pass(&mut self, kernel: &Kernel<'_>, global: &mut Global<'_>) -> Result<u64, Fault> {
+        if let Some(routine) = kernel.groups()
+            && self.apart == 0
+        {
+            return self.pass_together(kernel, routine, global);
+        }
         let mut spent = 0;
         let mut progress = false;
         for first in (0..self.threads.len()).step_by(32) {
@@ -149,132 +156,10 @@ impl Block {
         }
         if !progress && self.live > 0 {
             let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
-            if let Some(group) =
-                self.groups.get(stuck / self.width).filter(|group| group.state != GroupState::Apart)
-            {
-                self.threads[stuck].pc = group.pc;
-            }
+            let stuck = self.waiting_group(kernel).unwrap_or(stuck);
             return Err(self.fault(kernel, stuck, FaultKind::Deadlock));
         }
         Ok(spent)
-    }
-
-    /// Runs the ready groups of a warp. Returns how many of its threads are in groups now, or gone.
-    fn run_groups(
-        &mut self,
-        kernel: &Kernel<'_>,
-        routine: &dyn GroupRoutine,
-        global: &mut Global<'_>,
-        warp: Range<usize>,
-        spent: &mut u64,
-        ran: &mut bool,
-    ) -> Result<usize, Fault> {
-        let (width, id) = (self.width, self.id);
-        let mut together = 0;
-        for number in warp.start / width..warp.end / width {
-            let lanes = number * width..(number + 1) * width;
-            if self.groups[number].state == GroupState::Apart
-                && !self.groups[number].try_join(routine, kernel, &mut self.threads[lanes.clone()], id)
-            {
-                continue;
-            }
-            if self.groups[number].state == GroupState::Ready {
-                *ran = true;
-                let (group, threads) = (&mut self.groups[number], &mut self.threads[lanes.clone()]);
-                let params = kernel.config.params;
-                let mut memory = GroupMemory { shared: &mut self.shared, params, global: &mut *global };
-                match group.run(routine, kernel, (threads, id), &mut memory, spent) {
-                    Ok(Stop::Slice) => {}
-                    Ok(Stop::Split) => {
-                        group.part(routine, kernel, threads, id);
-                        self.show_exits(warp.clone());
-                    }
-                    Ok(Stop::Instruction) => self
-                        .group_meets(kernel, routine, number, lanes.clone())
-                        .map_err(|trouble| self.fault(kernel, lanes.start, *trouble))?,
-                    Err(trouble) => {
-                        let (lane, trouble) = *trouble;
-                        return Err(self.fault(kernel, lanes.start + lane, *trouble));
-                    }
-                }
-            }
-            if self.groups[number].state != GroupState::Apart {
-                together += width;
-            } else if self.threads[lanes.start].state == State::Exited {
-                together += self.threads[lanes].iter().filter(|thread| thread.state == State::Exited).count();
-            }
-        }
-        Ok(together)
-    }
-
-    /// Threads of a warp on their own look at the states of the others.
-    fn show_exits(&mut self, warp: Range<usize>) {
-        for number in warp.start / self.width..warp.end / self.width {
-            let lanes = number * self.width..(number + 1) * self.width;
-            self.groups[number].show_exit(&mut self.threads[lanes]);
-        }
-    }
-
-    /// A group is at an instruction of the interpreter: exits and plain barriers concern all its threads alike, for
-    /// all others they go on one by one.
-    fn group_meets(
-        &mut self,
-        kernel: &Kernel<'_>,
-        routine: &dyn GroupRoutine,
-        number: usize,
-        lanes: Range<usize>,
-    ) -> Result<(), Trouble> {
-        let (block, warp) =
-            (self.id, lanes.start / 32 * 32..(lanes.start / 32 * 32 + 32).min(self.threads.len()));
-        let group = &mut self.groups[number];
-        let threads = &mut self.threads[lanes];
-        let count = threads.len() as u32;
-        let inst = &kernel.function.code.insts[group.pc];
-        match inst.op {
-            Op::Exit => {
-                group.state = GroupState::Gone;
-                self.live -= count;
-                let numbers = warp.start / self.width..(warp.end / self.width).min(self.groups.len());
-                let apart = self.groups[numbers].iter().any(|group| group.state == GroupState::Apart);
-                if apart || warp.end / self.width * self.width != warp.end {
-                    self.show_exits(warp);
-                }
-                self.after_exit(kernel, number * self.width);
-                Ok(())
-            }
-            Op::Barrier(kind @ (BarrierKind::Sync | BarrierKind::Arrive)) => {
-                let id =
-                    group.uniform(routine, kernel, threads, block, inst.args.a).map(|id| id as u32 as usize);
-                let expected = if inst.args.imm == 0 {
-                    Some(0)
-                } else {
-                    group.uniform(routine, kernel, threads, block, inst.args.b).map(|count| count as u32)
-                };
-                let (Some(id @ 0..BARRIERS), Some(expected)) = (id, expected) else {
-                    group.part(routine, kernel, threads, block);
-                    self.show_exits(warp);
-                    return Ok(());
-                };
-                self.meets = true;
-                let barrier = &mut self.barriers[id];
-                barrier.arrived += count;
-                if inst.args.imm != 0 {
-                    barrier.expected = Some(expected.clamp(1, self.threads.len() as u32));
-                }
-                if kind == BarrierKind::Arrive {
-                    group.pc += 1;
-                } else {
-                    group.state = GroupState::AtBarrier(id as u8);
-                }
-                self.complete_barrier(kernel, id);
-                Ok(())
-            }
-            _ => {
-                group.part(routine, kernel, threads, block);
-                self.show_exits(warp);
-                Ok(())
-            }
-        }
     }
 
     fn release_active(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) -> bool {
@@ -320,16 +205,13 @@ impl Block {
     }
 
     /// Those who wait for thread `index`, which has exited, may have nobody left to wait for.
-    fn after_exit(&mut self, kernel: &Kernel<'_>, index: usize) {
+    pub(super) fn after_exit(&mut self, kernel: &Kernel<'_>, index: usize) {
         if !self.meets {
             return;
         }
         let first = index / 32 * 32;
         let end = (first + 32).min(self.threads.len());
-        let groups = first / self.width..(end / self.width).min(self.groups.len());
-        let whole = groups.len() * self.width == end - first;
-        let apart = !whole || self.groups[groups].iter().any(|group| group.state == GroupState::Apart);
-        for lane in 0..if apart { end - first } else { 0 } {
+        for lane in 0..if self.apart == 0 && !self.groups.is_empty() { 0 } else { end - first } {
             if self.threads[first + lane].state == State::AtCollective {
                 warp::try_complete(kernel, &mut self.threads[first..end], lane);
             }
@@ -370,21 +252,19 @@ impl Block {
         Ok(())
     }
 
-    fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
+    pub(super) fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
         let barrier = self.barriers[id];
         if barrier.arrived < barrier.expected.unwrap_or(self.live) {
             return;
         }
-        let mut alone = self.threads.len();
         for group in &mut self.groups {
             if group.state == GroupState::AtBarrier(id as u8) {
                 group.state = GroupState::Ready;
                 group.pc += 1;
             }
-            alone -= if group.state == GroupState::Apart { 0 } else { self.width };
         }
         self.barriers[id] = Barrier::default();
-        if alone == 0 {
+        if self.apart == 0 && !self.groups.is_empty() {
             return;
         }
         for thread in &mut self.threads {

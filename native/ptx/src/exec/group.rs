@@ -158,13 +158,17 @@ impl Group {
         let result = routine.run(&mut self.pc, &mut lanes, &mut self.packed, memory, &mut budget);
         *spent += (SLICE - budget).max(0) as u64;
         if let Err(trouble) = &result {
-            let thread = &mut threads[trouble.0];
-            self.touched = true;
-            if !thread.is_of(block) {
-                thread.start(kernel, block);
-            }
-            thread.pc = self.pc;
+            self.report(kernel, &mut threads[trouble.0], block);
         }
         result
+    }
+
+    /// Makes a thread say where its group is.
+    pub fn report(&mut self, kernel: &Kernel<'_>, thread: &mut Thread, block: [u32; 3]) {
+        self.touched = true;
+        if !thread.is_of(block) {
+            thread.start(kernel, block);
+        }
+        thread.pc = self.pc;
     }
 }

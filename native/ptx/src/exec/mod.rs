@@ -6,6 +6,7 @@ mod builtin;
 pub(crate) mod group;
 mod printf;
 pub(crate) mod thread;
+mod together;
 mod warp;
 
 use std::time::Instant;
