@@ -158,11 +158,19 @@ impl Plan {
                     classes[slot] = Some(new);
                 }
             }
-            if !changed {
+            if changed {
+                continue;
+            }
+            // What is read before anybody writes it may hold anything, and so may what is made of it.
+            let mut unknown = false;
+            for class in classes.iter_mut().filter(|class| class.is_none()) {
+                *class = Some(Class::Varying);
+                unknown = true;
+            }
+            if !unknown {
                 break;
             }
         }
-        // What nobody ever writes may hold anything.
         classes.into_iter().map(|class| class.unwrap_or(Class::Varying)).collect()
     }
 

@@ -16,7 +16,13 @@ fn finish<const FTZ: bool, const SAT: bool>(value: f32) -> f32 {
     if SAT {
         return if value > 0.0 { flush::<FTZ>(value.min(1.0)) } else { 0.0 };
     }
-    if value.is_nan() { f32::from_bits(0x7fff_ffff) } else { flush::<FTZ>(value) }
+    // As a question about bits: a NaN is as good as any other to the optimiser, which leaves out the choice between two.
+    let bits = std::hint::black_box(value.to_bits());
+    if bits & 0x7fff_ffff > 0x7f80_0000 {
+        f32::from_bits(0x7fff_ffff)
+    } else {
+        flush::<FTZ>(f32::from_bits(bits))
+    }
 }
 
 macro_rules! single {
