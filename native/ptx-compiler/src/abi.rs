@@ -69,6 +69,7 @@ pub(crate) type Entry = unsafe extern "C" fn(*mut Context, u64) -> u64;
 pub(crate) struct Operations {
     pub insts: Vec<Inst>,
     effects: Vec<Effect>,
+    presets: Vec<Option<Preset>>,
     cells: Vec<Cell>,
 }
 
@@ -91,7 +92,12 @@ impl Operations {
                 offset: plan.offsets[slot],
             })
             .collect();
-        Self { insts: code.insts.clone(), effects: plan.flow.effects.clone(), cells }
+        Self {
+            insts: code.insts.clone(),
+            effects: plan.flow.effects.clone(),
+            presets: plan.presets.clone(),
+            cells,
+        }
     }
 
     /// Reads a slot of one lane from packed registers.
@@ -144,15 +150,9 @@ impl Operations {
     }
 
     /// The value of a slot that is the same in all lanes.
-    pub fn uniform(
-        &self,
-        slot: Slot,
-        lanes: &mut Lanes<'_>,
-        packed: &[u64],
-        presets: &[Option<Preset>],
-    ) -> Option<u64> {
+    pub fn uniform(&self, slot: Slot, lanes: &mut Lanes<'_>, packed: &[u64]) -> Option<u64> {
         let cell = self.cells[slot as usize];
-        match presets[slot as usize] {
+        match self.presets[slot as usize] {
             Some(Preset::Constant(value)) => Some(value),
             Some(_) if cell.class == Class::Uniform => lanes.parts(0).0.get(slot as usize).copied(),
             None if cell.class == Class::Uniform => Some(self.read(slot, 0, packed)),
@@ -205,7 +205,6 @@ impl Operations {
 /// The Rust side of a run.
 struct Host<'a, 'd> {
     operations: &'a Operations,
-    presets: &'a [Option<Preset>],
     threads: Threads<'a, 'd>,
     trouble: Option<LaneTrouble>,
 }
@@ -232,7 +231,6 @@ pub(crate) unsafe fn run_single(
     entry: Entry,
     pc: usize,
     operations: &Operations,
-    presets: &[Option<Preset>],
     slots: &mut [u64],
     memory: &mut Memory<'_, '_>,
     budget: &mut i64,
@@ -253,7 +251,7 @@ pub(crate) unsafe fn run_single(
     let memory: *mut Memory<'_, '_> = memory;
     // SAFETY: the host lives only as long as this call, and so do all borrows that it makes longer.
     let memory = unsafe { &mut *memory.cast::<Memory<'_, '_>>() };
-    let mut host = Host { operations, presets, threads: Threads::Single { slots, memory }, trouble: None };
+    let mut host = Host { operations, threads: Threads::Single { slots, memory }, trouble: None };
     context.host = (&raw mut host).cast();
     // SAFETY: the caller promises that code and context fit.
     let answer = unsafe { entry(&raw mut context, pc as u64) };
@@ -269,7 +267,6 @@ pub(crate) unsafe fn run_group(
     entry: Entry,
     pc: usize,
     operations: &Operations,
-    presets: &[Option<Preset>],
     (lanes, count): (&mut Lanes<'_>, usize),
     packed: &mut [u64],
     memory: &mut GroupMemory<'_, '_>,
@@ -294,7 +291,7 @@ pub(crate) unsafe fn run_group(
     let (lanes, memory) =
         unsafe { (&mut *lanes.cast::<Lanes<'_>>(), &mut *memory.cast::<GroupMemory<'_, '_>>()) };
     let mut host =
-        Host { operations, presets, threads: Threads::Group { lanes, count, packed, memory }, trouble: None };
+        Host { operations, threads: Threads::Group { lanes, count, packed, memory }, trouble: None };
     context.host = (&raw mut host).cast();
     // SAFETY: the caller promises that code and context fit.
     let answer = unsafe { entry(&raw mut context, pc as u64) };
@@ -401,7 +398,7 @@ pub(crate) unsafe extern "C" fn operate(context: *mut Context, index: u64, mask:
             for lane in (0..*count).filter(|lane| mask >> lane & 1 != 0) {
                 let (slots, local) = lanes.parts(lane);
                 scratch.gather(|slot| {
-                    if host.presets[slot as usize].is_some() {
+                    if operations.presets[slot as usize].is_some() {
                         slots[slot as usize]
                     } else {
                         operations.read(slot, lane, packed)

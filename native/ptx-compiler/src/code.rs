@@ -148,9 +148,8 @@ impl Routine for Compiled {
         );
         // SAFETY: slots and sites are as many as the code uses, and the interpreter checked the launch, with this
         // kernel's parameters.
-        let (answer, trouble) = unsafe {
-            abi::run_single(self.entry, *pc, &self.operations, &self.plan.presets, slots, memory, budget)
-        };
+        let (answer, trouble) =
+            unsafe { abi::run_single(self.entry, *pc, &self.operations, slots, memory, budget) };
         let stop = Self::stopped(answer, pc);
         trouble.map_or(Ok(stop), |trouble| Err(trouble.1))
     }
@@ -179,7 +178,7 @@ impl GroupRoutine for Compiled {
     }
 
     fn uniform(&self, slot: Slot, lanes: &mut Lanes<'_>, packed: &[u64]) -> Option<u64> {
-        self.operations.uniform(slot, lanes, packed, &self.plan.presets)
+        self.operations.uniform(slot, lanes, packed)
     }
 
     fn run(
@@ -199,18 +198,8 @@ impl GroupRoutine for Compiled {
         let lanes = (lanes, self.plan.lanes);
         // SAFETY: packed registers, slots and sites are as many as the code uses, and the interpreter checked the
         // launch, with this kernel's parameters.
-        let (answer, trouble) = unsafe {
-            abi::run_group(
-                self.entry,
-                *pc,
-                &self.operations,
-                &self.plan.presets,
-                lanes,
-                packed,
-                memory,
-                budget,
-            )
-        };
+        let (answer, trouble) =
+            unsafe { abi::run_group(self.entry, *pc, &self.operations, lanes, packed, memory, budget) };
         let stop = Self::stopped(answer, pc);
         trouble.map_or(Ok(stop), Err)
     }

@@ -133,7 +133,7 @@ impl Kernel {
 fn fits(block: [u32; 3], lanes: usize) -> bool {
     let row = block[0] as usize;
     let threads = block.iter().map(|&side| side as usize).product::<usize>();
-    threads >= lanes && (row % lanes == 0 || row == threads)
+    threads >= lanes && (row.is_multiple_of(lanes) || row == threads)
 }
 
 /// Sites that the accesses of some code take at most.

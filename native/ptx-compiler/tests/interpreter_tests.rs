@@ -1,6 +1,7 @@
 //! The interpreter's tests, run by compiled code.
 
 #![allow(clippy::result_large_err, reason = "a fault is what the tests look at")]
+#![allow(clippy::duplicate_mod, reason = "elsewhere both files are programs of their own")]
 
 use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 

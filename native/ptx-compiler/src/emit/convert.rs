@@ -45,7 +45,7 @@ impl Emitter<'_, '_> {
                 self.write(d, val, kind, guard);
                 true
             }
-            (false, true, _) => self.to_float(inst, to, from, mode, guard),
+            (false, true, _) => self.integer_to_float(inst, to, from, mode, guard),
             (true, false, Some(Mode::Rzi | Mode::Rz))
                 if from == Ty::F32 && matches!(to, Ty::S32 | Ty::U32) =>
             {
@@ -110,7 +110,14 @@ impl Emitter<'_, '_> {
         self.each(&[val], (Kind::I32, Kind::I32), &act)
     }
 
-    fn to_float(&mut self, inst: &Inst, to: Ty, from: Ty, mode: Option<Mode>, guard: Option<&Val>) -> bool {
+    fn integer_to_float(
+        &mut self,
+        inst: &Inst,
+        to: Ty,
+        from: Ty,
+        mode: Option<Mode>,
+        guard: Option<&Val>,
+    ) -> bool {
         let (Some(kind), Some(target)) = (kind_of(from), kind_of(to)) else { return false };
         // Every integer of 32 bits is an f64.
         let exact = target == Kind::F64 && kind == Kind::I32;
