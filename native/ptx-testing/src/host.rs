@@ -237,3 +237,12 @@ unsafe impl Device for Host {
         self.range(address).is_some_and(|range| range.start == address)
     }
 }
+
+/// A module with one kernel `k` that has up to four 64-bit parameters `p0`…
+pub fn kernel(body: &str) -> String {
+    format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{{\n\
+         .reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<20>; .reg .f32 %f<9>; .reg .b64 %rd<20>; .reg .f64 %fd<9>;\n\
+         ld.param.u64 %rd0, [p0];\n{body}\nret;\n}}\n"
+    )
+}

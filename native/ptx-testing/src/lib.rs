@@ -23,7 +23,7 @@ use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
 pub use fuzz::{Fuzz, compare_engines, mutate_and_run, run_random_program};
 pub use generator::program;
-pub use host::Host;
+pub use host::{Host, kernel};
 pub use programs::check_programs;
 pub use random::{Random, mutated};
 pub use tables::check_tables;

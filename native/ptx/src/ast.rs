@@ -3,11 +3,11 @@
 use crate::program::Preset;
 
 /// Index into a thread's frame of 64-bit slots.
-pub(crate) type Slot = u32;
+pub type Slot = u32;
 
 /// A symbol that has an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// Module-scope `.global` or `.const` variable.
     Variable(usize),
     /// Shared variable, index into the module's list.
@@ -24,7 +24,8 @@ pub(crate) enum Place {
 
 /// A special register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Special {
+#[allow(missing_docs, reason = "named as in PTX")]
+pub enum Special {
     /// Constant while a thread runs: filled in when it starts.
     Fixed(Preset),
     /// Read anew each time.

@@ -5,10 +5,11 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::device::Device;
+use crate::engine::Engine;
 use crate::error::{Fault, FaultKind};
 use crate::exec::Kernel;
 use crate::exec::block::Block;
-use crate::memory::Global;
+use crate::memory::{Global, Site};
 use crate::module::{Function, Module};
 use crate::spare;
 
@@ -54,6 +55,17 @@ pub fn launch(
     config: &LaunchConfig<'_>,
     device: &dyn Device,
 ) -> Result<LaunchStats, Fault> {
+    run(module, function, config, device, None)
+}
+
+/// [`launch`] with an engine, or without.
+pub(crate) fn run(
+    module: &Module,
+    function: &Function,
+    config: &LaunchConfig<'_>,
+    device: &dyn Device,
+    engine: Option<&dyn Engine>,
+) -> Result<LaunchStats, Fault> {
     let refuse = |kind| Fault {
         kind,
         block: [0; 3],
@@ -87,6 +99,7 @@ pub fn launch(
         processors: cores as u32,
         grid_id: NEXT_GRID.fetch_add(1, Ordering::Relaxed),
         started: Instant::now(),
+        engine,
     };
     let blocks = config.grid.iter().map(|&side| u64::from(side)).product();
     let workers = if config.max_workers == 0 { cores } else { config.max_workers.min(cores) };
@@ -201,10 +214,12 @@ impl Drop for Worker<'_> {
 
 impl<'a> Worker<'a> {
     fn new(shared: &'a Shared<'a>, index: u32) -> Self {
+        let mut global = Global::new(shared.device, shared.workspace);
+        global.sites.resize(shared.kernel.engine.map_or(0, Engine::sites), Site::default());
         Self {
             shared,
             index,
-            global: Global::new(shared.device, shared.workspace),
+            global,
             resident: Vec::new(),
             idle: Vec::new(),
             cooperative_taken: false,

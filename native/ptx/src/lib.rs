@@ -21,6 +21,7 @@
 mod ast;
 mod decode;
 mod device;
+pub mod engine;
 mod error;
 mod exec;
 mod launch;

@@ -10,20 +10,25 @@ use crate::error::FaultKind;
 use crate::value::Value;
 
 /// Generic addresses of shared memory start here. User-space pointers stay below 2^47.
-pub(crate) const SHARED_WINDOW: u64 = 1 << 48;
+pub const SHARED_WINDOW: u64 = 1 << 48;
 /// Generic addresses of the thread's local memory start here.
-pub(crate) const LOCAL_WINDOW: u64 = 2 << 48;
+pub const LOCAL_WINDOW: u64 = 2 << 48;
 /// Generic addresses of the kernel's parameters start here.
-pub(crate) const PARAM_WINDOW: u64 = 3 << 48;
+pub const PARAM_WINDOW: u64 = 3 << 48;
 
 /// A fault, boxed to keep the successful path small.
-pub(crate) type Trouble = Box<FaultKind>;
+pub type Trouble = Box<FaultKind>;
 
-pub(crate) const GLOBAL: u8 = 0;
-pub(crate) const SHARED: u8 = 1;
-pub(crate) const LOCAL: u8 = 2;
-pub(crate) const PARAM: u8 = 3;
-pub(crate) const GENERIC: u8 = 4;
+/// Global and constant memory.
+pub const GLOBAL: u8 = 0;
+/// Shared memory.
+pub const SHARED: u8 = 1;
+/// The thread's local memory.
+pub const LOCAL: u8 = 2;
+/// The kernel's parameters.
+pub const PARAM: u8 = 3;
+/// Any of them, by the address.
+pub const GENERIC: u8 = 4;
 
 /// An unsigned machine word.
 pub(crate) trait Word: Value + Eq + Default {
@@ -92,22 +97,43 @@ words! {
 const NOWHERE: MemoryRange = MemoryRange { start: 0, end: 0, writable: false };
 
 /// A worker's view of global memory: the device's ranges, the most recently used ones cached.
-pub(crate) struct Global<'d> {
+pub struct Global<'d> {
+    /// The device.
     pub device: &'d dyn Device,
     cache: [MemoryRange; 6],
     victim: usize,
     generation: u64,
     /// The grid barrier's memory of a cooperative launch.
     workspace: MemoryRange,
+    /// What compiled code knows of ranges. It holds what an engine writes there, until ranges may have been withdrawn.
+    pub sites: Vec<Site>,
+}
+
+/// A range as one instruction of compiled code knows it: an access is inside when `(address - start)`, divided by the
+/// access's alignment, is below `count`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Site {
+    /// First address.
+    pub start: u64,
+    /// Number of aligned places; 0 where nothing is known.
+    pub count: u64,
 }
 
 impl<'d> Global<'d> {
-    pub fn new(device: &'d dyn Device, workspace: Option<&'d [AtomicU64]>) -> Self {
+    pub(crate) fn new(device: &'d dyn Device, workspace: Option<&'d [AtomicU64]>) -> Self {
         let workspace = workspace.map_or(NOWHERE, |cells| {
             let start = cells.as_ptr().expose_provenance() as u64;
             MemoryRange { start, end: start + size_of_val(cells) as u64, writable: true }
         });
-        Self { device, cache: [NOWHERE; 6], victim: 0, generation: device.generation(), workspace }
+        Self {
+            device,
+            cache: [NOWHERE; 6],
+            victim: 0,
+            generation: device.generation(),
+            workspace,
+            sites: Vec::new(),
+        }
     }
 
     /// Forgets the cached ranges if the device withdrew some.
@@ -119,8 +145,10 @@ impl<'d> Global<'d> {
         }
     }
 
+    /// Forgets all ranges.
     pub fn forget(&mut self) {
         self.cache = [NOWHERE; 6];
+        self.sites.fill(Site::default());
     }
 
     #[inline(always)]
@@ -135,6 +163,13 @@ impl<'d> Global<'d> {
             }
         }
         self.miss(address, size, write)
+    }
+
+    /// The range that contains an address that was just found valid.
+    pub fn range(&self, address: u64, write: bool) -> Option<MemoryRange> {
+        let fits =
+            |range: &&MemoryRange| (range.start..range.end).contains(&address) && (range.writable || !write);
+        self.cache.iter().find(fits).copied()
     }
 
     #[cold]
@@ -178,21 +213,29 @@ pub(crate) fn describe_address(address: u64) -> String {
 }
 
 /// What a running thread can reach.
-pub(crate) struct Memory<'a, 'd> {
+pub struct Memory<'a, 'd> {
+    /// Shared memory of the block.
     pub shared: &'a mut [u8],
+    /// Local memory of the thread.
     pub local: &'a mut [u8],
+    /// Parameters of the kernel.
     pub params: &'a [u8],
+    /// Everything else.
     pub global: &'a mut Global<'d>,
     /// A compare-and-swap did not find what it expected.
     pub contended: bool,
 }
 
 /// A checked place.
-#[derive(Clone, Copy)]
-enum Spot {
+#[derive(Debug, Clone, Copy)]
+pub enum Spot {
+    /// Host address, which is the address itself.
     Global(u64),
+    /// Offset in shared memory.
     Shared(usize),
+    /// Offset in local memory.
     Local(usize),
+    /// Offset in the parameters.
     Param(usize),
 }
 
@@ -239,9 +282,23 @@ impl Memory<'_, '_> {
         illegal(offset, size, write, name, nearest)
     }
 
+    /// Checks an access of `size` bytes (a power of two, and the alignment) in a space.
+    ///
+    /// # Errors
+    /// What the access would fail with.
+    pub fn check(&mut self, space: u8, address: u64, size: u64, write: bool) -> Result<Spot, Trouble> {
+        match space {
+            GLOBAL => self.locate::<GLOBAL>(address, size, write),
+            SHARED => self.locate::<SHARED>(address, size, write),
+            LOCAL => self.locate::<LOCAL>(address, size, write),
+            PARAM => self.locate::<PARAM>(address, size, write),
+            _ => self.locate::<GENERIC>(address, size, write),
+        }
+    }
+
     /// Reads `N` adjacent words; the address must be aligned to all of them together.
     #[inline(always)]
-    pub fn read<const SPACE: u8, W: Word, const N: usize>(
+    pub(crate) fn read<const SPACE: u8, W: Word, const N: usize>(
         &mut self,
         address: u64,
     ) -> Result<[W; N], Trouble> {
@@ -263,7 +320,7 @@ impl Memory<'_, '_> {
 
     /// Writes `N` adjacent words.
     #[inline(always)]
-    pub fn write<const SPACE: u8, W: Word, const N: usize>(
+    pub(crate) fn write<const SPACE: u8, W: Word, const N: usize>(
         &mut self,
         address: u64,
         words: [W; N],
@@ -284,7 +341,7 @@ impl Memory<'_, '_> {
     }
 
     /// Replaces a word atomically and returns the old one; `None` leaves it.
-    pub fn update<W: Word>(
+    pub(crate) fn update<W: Word>(
         &mut self,
         address: u64,
         change: &mut dyn FnMut(W) -> Option<W>,
@@ -300,7 +357,7 @@ impl Memory<'_, '_> {
     }
 
     /// A zero-terminated string at a generic address.
-    pub fn text(&mut self, address: u64) -> Result<Vec<u8>, Trouble> {
+    pub(crate) fn text(&mut self, address: u64) -> Result<Vec<u8>, Trouble> {
         let mut text = Vec::new();
         while text.len() < 1 << 16 {
             let [byte] = self.read::<GENERIC, u8, 1>(address.wrapping_add(text.len() as u64))?;

@@ -1,17 +1,20 @@
 //! Decoded code: what the interpreter's inner loop walks over.
 
 use crate::ast::Slot;
+use crate::decode::meaning::Meaning;
 use crate::matrix::Product;
 use crate::memory::{Memory, Trouble};
 
-/// A pure operation on a thread's slots.
-pub(crate) type Alu = fn(&mut [u64], &Args);
-/// An operation on memory.
-pub(crate) type MemoryOp = fn(&mut [u64], &Args, &mut Memory<'_, '_>) -> Result<(), Trouble>;
+/// A pure operation on a thread's slots. It reads at most the slots a, b, c, e and f of its [`Args`], and writes at most
+/// d and f: engines that keep values elsewhere rely on it.
+pub type Alu = fn(&mut [u64], &Args);
+/// An operation on memory. It reads and writes at most the slots that its [`Args`] name.
+pub type MemoryOp = fn(&mut [u64], &Args, &mut Memory<'_, '_>) -> Result<(), Trouble>;
 
 /// Operand slots of an instruction. Unused ones are 0, the slot nobody reads.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Args {
+#[allow(missing_docs, reason = "PTX's names of operands")]
+pub struct Args {
     pub d: Slot,
     pub a: Slot,
     pub b: Slot,
@@ -21,8 +24,11 @@ pub(crate) struct Args {
     pub imm: i64,
 }
 
+/// What happens at an instruction.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Op {
+#[allow(missing_docs, reason = "named as in PTX")]
+#[non_exhaustive]
+pub enum Op {
     Alu(Alu),
     Memory(MemoryOp),
     /// A load that others may be waited for with (volatile, relaxed, acquire): shortens the time slice.
@@ -48,8 +54,10 @@ pub(crate) enum Op {
     Fence,
 }
 
+/// What a barrier instruction does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BarrierKind {
+#[allow(missing_docs, reason = "named as in PTX")]
+pub enum BarrierKind {
     Sync,
     Arrive,
     Popc,
@@ -59,7 +67,9 @@ pub(crate) enum BarrierKind {
 
 /// Operations among the threads of a warp. `f` is the slot of the member mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Collective {
+#[allow(missing_docs, reason = "named as in PTX")]
+#[non_exhaustive]
+pub enum Collective {
     /// `bar.warp.sync`
     Barrier,
     ShuffleUp,
@@ -88,7 +98,9 @@ pub(crate) enum Collective {
 
 /// Values that a slot holds from the start of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Preset {
+#[allow(missing_docs, reason = "named as PTX's special registers")]
+#[non_exhaustive]
+pub enum Preset {
     Constant(u64),
     ThreadId(u8),
     BlockSize(u8),
@@ -118,51 +130,69 @@ pub(crate) enum Preset {
     Function(usize),
 }
 
+/// An instruction.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Inst {
+pub struct Inst {
+    /// What to do.
     pub op: Op,
     /// `slot << 1 | negated`, or [`ALWAYS`].
     pub guard: u32,
+    /// Line of the PTX text.
     pub line: u32,
+    /// Its operands.
     pub args: Args,
+    /// For engines other than the interpreter.
+    pub meaning: Meaning,
 }
 
-pub(crate) const ALWAYS: u32 = u32::MAX;
+/// The guard of an instruction without one.
+pub const ALWAYS: u32 = u32::MAX;
 
 /// A piece of a frame's local memory that holds a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece {
+#[allow(missing_docs, reason = "the words say it")]
+pub struct Piece {
     pub offset: u32,
     pub size: u32,
 }
 
+/// Whom a call calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
+    /// Function of the module.
     Function(usize),
     /// Slot that holds the function's address.
     Indirect(Slot),
+    /// Function of the device runtime.
     Builtin(Builtin),
 }
 
+/// Functions of the device runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Builtin {
+#[allow(missing_docs, reason = "named as in C")]
+pub enum Builtin {
     Printf,
     Malloc,
     Free,
     AssertFail,
 }
 
+/// A call.
 #[derive(Debug, Clone)]
-pub(crate) struct CallSite {
+pub struct CallSite {
+    /// Whom it calls.
     pub target: Target,
+    /// Where its arguments lie.
     pub arguments: Vec<Piece>,
+    /// Where its results go.
     pub results: Vec<Piece>,
 }
 
 /// A matrix product and the registers that hold its operands, one matrix in those of all lanes.
 #[derive(Debug, Clone)]
-pub(crate) struct Matrix {
-    pub product: Product,
+#[allow(missing_docs, reason = "named as in D = A × B + C")]
+pub struct Matrix {
+    pub(crate) product: Product,
     pub d: Vec<Slot>,
     pub a: Vec<Slot>,
     pub b: Vec<Slot>,
@@ -171,17 +201,26 @@ pub(crate) struct Matrix {
 
 /// The code of one function.
 #[derive(Debug, Default)]
-pub(crate) struct Code {
+pub struct Code {
+    /// Instructions; the last one ends the function.
     pub insts: Vec<Inst>,
     /// Slots per frame.
     pub frame: u32,
+    /// Declared bits of each slot; 64 where nothing was declared.
+    pub bits: Vec<u16>,
+    /// Slots that hold a value from the start.
     pub presets: Vec<(Slot, Preset)>,
+    /// Targets of indexed branches.
     pub tables: Vec<Vec<usize>>,
+    /// Calls.
     pub calls: Vec<CallSite>,
+    /// Matrix products.
     pub matrices: Vec<Matrix>,
     /// Formal parameters and results of a device function, in its local memory.
     pub parameters: Vec<Piece>,
+    /// See `parameters`.
     pub results: Vec<Piece>,
+    /// Bytes of local memory per thread.
     pub local_bytes: u32,
     /// Offset in static shared memory of each shared variable that the kernel can reach.
     pub shared: Vec<(usize, u32)>,

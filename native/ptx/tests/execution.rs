@@ -12,19 +12,10 @@
 #[allow(unused_imports, reason = "used where this file is the whole program")]
 use ptx::launch;
 use ptx::{FaultKind, Module};
-use ptx_testing::Host;
+use ptx_testing::{Host, kernel};
 
 fn host() -> Host {
     Host::new(crate::launch)
-}
-
-/// A module with one kernel `k` that has up to four 64-bit parameters `p0`…
-fn kernel(body: &str) -> String {
-    format!(
-        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{{\n\
-         .reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<20>; .reg .f32 %f<9>; .reg .b64 %rd<20>; .reg .f64 %fd<9>;\n\
-         ld.param.u64 %rd0, [p0];\n{body}\nret;\n}}\n"
-    )
 }
 
 fn parse(body: &str) -> Module {
@@ -525,7 +516,7 @@ fn parse_never_panics_on_mutations() {
                 cooperative: false,
                 max_workers: 1,
             };
-            let _ = ptx::launch(&module, function, &config, &host);
+            let _ = crate::launch(&module, function, &config, &host);
         }
     }
     let _ = parse("");

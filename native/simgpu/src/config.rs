@@ -41,6 +41,8 @@ pub struct Config {
     pub unkind: Unkind,
     /// Whether devices have virtual memory management.
     pub virtual_memory: bool,
+    /// Kernels are interpreted, not compiled.
+    pub interpreter: bool,
     /// Kernels are not executed but take this long.
     pub null_kernel: Option<Duration>,
     /// What a launch costs its caller in null mode.
@@ -79,6 +81,7 @@ impl Config {
             log: text("FARPOOL_SIMGPU_LOG").is_some_and(|value| value != "0"),
             unkind: parse_unkind(text("FARPOOL_SIMGPU_UNKIND").as_deref()),
             virtual_memory: text("FARPOOL_SIMGPU_VMM").is_none_or(|value| value != "0"),
+            interpreter: text("FARPOOL_SIMGPU_ENGINE").is_some_and(|value| value == "interpreter"),
             null_kernel: text("FARPOOL_SIMGPU_NULL")
                 .filter(|value| value != "0")
                 .map(|_| Duration::from_nanos(number("FARPOOL_SIMGPU_KERNEL_NS", 0))),

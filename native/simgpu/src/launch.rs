@@ -215,7 +215,16 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
         cooperative: shape.cooperative,
         max_workers: config().workers,
     };
-    match ptx::launch(&function.module.code.ptx, kernel, &launch, &device) {
+    let code = &function.module.code;
+    let result = match code.compiled.get(function.index).filter(|_| !config().interpreter) {
+        Some(compiled) => {
+            let result = compiled.launch(&code.ptx, kernel, &launch, &device);
+            compiled.take_refusals().iter().for_each(|error| log(|| format!("interpreted: {error}")));
+            result
+        }
+        None => ptx::launch(&code.ptx, kernel, &launch, &device),
+    };
+    match result {
         Ok(_) => Ok(()),
         Err(fault) => {
             log(|| fault.to_string());

@@ -29,6 +29,8 @@ pub struct Code {
     pub ptx: ptx::Module,
     /// Names of the kernels, in order, as C strings that stay where they are.
     pub names: Vec<CString>,
+    /// What is compiled of each kernel.
+    pub compiled: Vec<ptx_compiler::Kernel>,
 }
 
 impl Code {
@@ -90,7 +92,8 @@ impl Code {
                     .entries()
                     .map(|function| CString::new(function.name.as_str()).unwrap_or_default())
                     .collect();
-                Ok(Arc::new(Self { ptx, names }))
+                let compiled = ptx.entries().map(ptx_compiler::Kernel::new).collect();
+                Ok(Arc::new(Self { ptx, names, compiled }))
             }
             Err(error) => {
                 log(|| format!("PTX {error}"));

@@ -1,9 +1,10 @@
 //! Integer arithmetic, logic, shifts, bit fields and comparisons.
 
+use super::meaning::{Logic, Meaning};
 use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Slot};
-use crate::program::{Alu, Args};
+use crate::program::{Alu, Args, Op};
 
 /// What the macros below need of the integer types.
 trait Whole: Copy + Ord {
@@ -224,27 +225,40 @@ impl Decoder {
         let (a, b) = (self.source(&operands[1])?, self.source(&operands[2])?);
         let (d, second) = self.destinations(&operands[0])?;
         if combine.is_none() && second.is_none() {
-            self.alu(compare, Args { d, a, b, ..Args::default() });
+            self.push_meant(self.compared(), Op::Alu(compare), Args { d, a, b, ..Args::default() });
             return Ok((d, second));
         }
         let first_result = self.temporary();
-        self.alu(compare, Args { d: first_result, a, b, ..Args::default() });
+        self.push_meant(self.compared(), Op::Alu(compare), Args { d: first_result, a, b, ..Args::default() });
         let other_result = self.temporary();
         let not = alu!(|a: bool| -> bool { !a });
-        self.alu(not, Args { d: other_result, a: first_result, ..Args::default() });
+        let args = Args { d: other_result, a: first_result, ..Args::default() };
+        self.push_meant(Meaning::Not(1), Op::Alu(not), args);
         if let Some(combine) = combine {
             let c = self.source(&operands[3])?;
             let alu = combination(combine);
+            let logic = match combine {
+                "and" => Logic::And,
+                "or" => Logic::Or,
+                _ => Logic::Xor,
+            };
             for slot in [first_result, other_result] {
-                self.alu(alu, Args { d: slot, a: slot, b: c, ..Args::default() });
+                let args = Args { d: slot, a: slot, b: c, ..Args::default() };
+                self.push_meant(Meaning::Logic(logic, 1), Op::Alu(alu), args);
             }
         }
         let copy = alu!(|a: bool| -> bool { a });
         if let Some(q) = second {
-            self.alu(copy, Args { d: q, a: other_result, ..Args::default() });
+            let args = Args { d: q, a: other_result, ..Args::default() };
+            self.push_meant(Meaning::Move(1), Op::Alu(copy), args);
         }
-        self.alu(copy, Args { d, a: first_result, ..Args::default() });
+        self.push_meant(Meaning::Move(1), Op::Alu(copy), Args { d, a: first_result, ..Args::default() });
         Ok((d, second))
+    }
+
+    /// The meaning of the statement if it is a comparison.
+    fn compared(&self) -> Meaning {
+        if matches!(self.meaning, Meaning::Compare(..)) { self.meaning } else { Meaning::Other }
     }
 
     /// `setp` and `set` of any type, given the comparison.

@@ -1,5 +1,6 @@
 //! Loads, stores, atomics, asynchronous copies, fences and hints.
 
+use super::meaning::Meaning;
 use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Place, Slot};
@@ -338,7 +339,9 @@ impl Decoder {
         let args = Args { d: slots[0], a, b: slots[1], c: slots[2], e: slots[3], f: 0, imm };
         if is_load {
             let op = load_op(space, ty, count, wide)?;
-            self.push(if waiting { Op::WaitingLoad(op) } else { Op::Memory(op) }, args);
+            let signed = ty.is_signed() && (ty.bits() < 32 || ty == Ty::S32 && wide);
+            let meaning = Meaning::Load { space, bits: ty.bits(), count: count as u32, signed };
+            self.push_meant(meaning, if waiting { Op::WaitingLoad(op) } else { Op::Memory(op) }, args);
             if acquire {
                 self.push(Op::Fence, Args::default());
             }
@@ -347,7 +350,8 @@ impl Decoder {
                 self.push(Op::Fence, Args::default());
             }
             let op = store_op(space, ty, count)?;
-            self.push(Op::Memory(op), args);
+            let meaning = Meaning::Store { space, bits: ty.bits(), count: count as u32 };
+            self.push_meant(meaning, Op::Memory(op), args);
         }
         Ok(())
     }

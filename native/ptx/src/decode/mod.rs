@@ -2,7 +2,7 @@
 //! destinations, Boolean combinations) become several simple ones.
 
 #[macro_use]
-mod select;
+pub(crate) mod select;
 mod control;
 mod convert;
 mod float;
@@ -11,6 +11,7 @@ mod half;
 mod integer;
 mod matrix;
 mod mbarrier;
+pub(crate) mod meaning;
 mod memory;
 mod moves;
 mod stack;
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 
 use crate::ast::{Operand, Place, Slot, Special, Statement};
 use crate::program::{ALWAYS, Alu, Args, CallSite, Inst, Matrix, Op, Preset};
+use meaning::Meaning;
 use select::{Mods, Ty};
 
 pub(crate) use moves::offset_alu;
@@ -71,15 +73,18 @@ impl Labels<'_> {
 pub(crate) struct Frame {
     next: Slot,
     presets: HashMap<Preset, Slot>,
+    /// Declared bits of each slot.
+    bits: Vec<u16>,
 }
 
 impl Frame {
     pub fn new() -> Self {
-        Self { next: 1, presets: HashMap::new() }
+        Self { next: 1, presets: HashMap::new(), bits: vec![64] }
     }
 
-    pub fn new_slot(&mut self, _bits: u16) -> Slot {
+    pub fn new_slot(&mut self, bits: u16) -> Slot {
         let slot = self.next;
+        self.bits.push(bits);
         self.next += 1;
         slot
     }
@@ -95,6 +100,10 @@ impl Frame {
 
     pub fn slots(&self) -> u32 {
         self.next
+    }
+
+    pub fn bits(&self) -> Vec<u16> {
+        self.bits.clone()
     }
 
     pub fn presets(&self) -> Vec<(Slot, Preset)> {
@@ -120,6 +129,8 @@ pub(crate) struct Decoder {
     guard: u32,
     /// Type that float immediates are converted to.
     ty: Option<Ty>,
+    /// What the statement computes.
+    meaning: Meaning,
 }
 
 impl Decoder {
@@ -137,6 +148,7 @@ impl Decoder {
             line: 0,
             guard: ALWAYS,
             ty: None,
+            meaning: Meaning::Other,
         }
     }
 
@@ -180,6 +192,8 @@ impl Decoder {
         let operands = &statement.operands[..];
         self.keep_guard(statement.guard, operands.first());
         let opcode = statement.opcode;
+        let first = self.insts.len();
+        self.meaning = meaning::of(statement);
         let handled = self.moves(opcode, operands, &mut mods)?
             || self.memory(opcode, operands, &mut mods)?
             || self.matrix(opcode, operands, &mut mods)?
@@ -193,7 +207,25 @@ impl Decoder {
         if !handled {
             return unsupported("instruction is not executed");
         }
+        self.attach_meaning(opcode, first);
         mods.finish()
+    }
+
+    /// Gives the statement's meaning to the instruction that computes it: the last one, when all before it only
+    /// fetch operands.
+    fn attach_meaning(&mut self, opcode: &str, first: usize) {
+        let unknown = |inst: &Inst| inst.meaning == Meaning::Other;
+        if matches!(opcode, "set" | "setp")
+            || self.insts[first..].iter().filter(|inst| unknown(inst)).count() != 1
+        {
+            return;
+        }
+        if let Some(last) = self.insts.last_mut()
+            && unknown(last)
+            && matches!(last.op, Op::Alu(_))
+        {
+            last.meaning = self.meaning;
+        }
     }
 
     /// Turns statement indices into instruction indices and closes the body.
@@ -211,7 +243,12 @@ impl Decoder {
     }
 
     fn push(&mut self, op: Op, args: Args) {
-        self.insts.push(Inst { op, guard: self.guard, line: self.line, args });
+        self.insts.push(Inst { op, guard: self.guard, line: self.line, args, meaning: Meaning::Other });
+    }
+
+    /// Pushes an operation whose meaning is not the statement's.
+    fn push_meant(&mut self, meaning: Meaning, op: Op, args: Args) {
+        self.insts.push(Inst { op, guard: self.guard, line: self.line, args, meaning });
     }
 
     fn alu(&mut self, alu: Alu, args: Args) {
@@ -273,7 +310,8 @@ impl Decoder {
             return base;
         }
         let d = self.temporary();
-        self.alu(offset_alu(), Args { d, a: base, imm: offset, ..Args::default() });
+        let args = Args { d, a: base, imm: offset, ..Args::default() };
+        self.push_meant(Meaning::Offset, Op::Alu(offset_alu()), args);
         d
     }
 
@@ -302,7 +340,8 @@ impl Decoder {
             Operand::Not(inner) => {
                 let a = self.source(inner)?;
                 let d = self.temporary();
-                self.alu(alu!(|a: bool| -> bool { !a }), Args { d, a, ..Args::default() });
+                let not = Op::Alu(alu!(|a: bool| -> bool { !a }));
+                self.push_meant(Meaning::Not(1), not, Args { d, a, ..Args::default() });
                 Ok(d)
             }
             Operand::Part(_, part) => unsupported(format!("part .{part} of an operand")),

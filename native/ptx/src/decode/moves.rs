@@ -1,10 +1,11 @@
 //! `mov` with packing and unpacking, `selp`, `slct`, `cvta`, `isspacep`, `getctarank`-free address arithmetic.
 
+use super::meaning::Meaning;
 use super::select::{Mods, Ty};
 use super::{Decode, Decoder, malformed, unsupported};
 use crate::ast::{Operand, Slot};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
-use crate::program::{Alu, Args};
+use crate::program::{Alu, Args, Op};
 
 /// `d = a + imm`
 pub(crate) fn offset_alu() -> Alu {
@@ -68,7 +69,7 @@ impl Decoder {
                     imm: if to { (window as i64).wrapping_neg() } else { window as i64 },
                     ..self.plain(operands, 1)?
                 };
-                self.alu(offset_alu(), args);
+                self.push_meant(Meaning::Offset, Op::Alu(offset_alu()), args);
             }
             "isspacep" => {
                 let window = match mods.take_first() {
@@ -98,17 +99,19 @@ impl Decoder {
                     parts.iter().map(|part| self.destination(part)).collect::<Decode<_>>()?;
                 // The source may be one of the destinations: copy it first.
                 let copy = self.temporary();
-                self.alu(move_alu(64), Args { d: copy, a, ..Args::default() });
+                self.push_meant(
+                    Meaning::Move(64),
+                    Op::Alu(move_alu(64)),
+                    Args { d: copy, a, ..Args::default() },
+                );
                 for (index, d) in slots.into_iter().enumerate().take(count) {
                     let args = Args { d, a: copy, imm: i64::from(width) * index as i64, ..Args::default() };
-                    self.alu(
-                        match width {
-                            8 => alu_imm!(|imm; a: u64| -> u8 { (a >> imm) as u8 }),
-                            16 => alu_imm!(|imm; a: u64| -> u16 { (a >> imm) as u16 }),
-                            _ => alu_imm!(|imm; a: u64| -> u32 { (a >> imm) as u32 }),
-                        },
-                        args,
-                    );
+                    let alu = match width {
+                        8 => alu_imm!(|imm; a: u64| -> u8 { (a >> imm) as u8 }),
+                        16 => alu_imm!(|imm; a: u64| -> u16 { (a >> imm) as u16 }),
+                        _ => alu_imm!(|imm; a: u64| -> u32 { (a >> imm) as u32 }),
+                    };
+                    self.push_meant(Meaning::Extract(width), Op::Alu(alu), args);
                 }
                 Ok(())
             }

@@ -3,8 +3,11 @@
 use super::{Decode, unsupported};
 use crate::softfloat::Rounding;
 
+/// Types of PTX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ty {
+#[allow(missing_docs, reason = "named as in PTX")]
+#[non_exhaustive]
+pub enum Ty {
     Pred,
     B8,
     B16,
@@ -34,6 +37,7 @@ pub(crate) enum Ty {
 }
 
 impl Ty {
+    /// The type of that name.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             "pred" => Self::Pred,
@@ -66,6 +70,7 @@ impl Ty {
         })
     }
 
+    /// Width; 1 for predicates, 128 for what is wider than any register.
     pub fn bits(self) -> u32 {
         match self {
             Self::Pred | Self::B1 => 1,
@@ -78,10 +83,12 @@ impl Ty {
         }
     }
 
+    /// Whether it is a signed integer.
     pub fn is_signed(self) -> bool {
         matches!(self, Self::S8 | Self::S16 | Self::S32 | Self::S64)
     }
 
+    /// Whether it is a floating-point type.
     pub fn is_float(self) -> bool {
         matches!(
             self,

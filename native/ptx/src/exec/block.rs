@@ -1,12 +1,13 @@
 //! A block: its threads take turns, warp by warp, and meet at barriers.
 
+use super::group::{Group, GroupState};
 use super::thread::{State, Thread};
 use super::{FRESH_BYTE, Identity, Kernel, waits, warp};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
 
-const BARRIERS: usize = 16;
+pub(super) const BARRIERS: usize = 16;
 /// Warps of the largest block.
 const WARPS: usize = 32;
 /// Turns that the lanes of one warp get before the next warp: they hand values to each other often.
@@ -17,9 +18,9 @@ const ACTIVE_MASK_PATIENCE: u32 = 2;
 const POLL_PATIENCE: u32 = 2_000;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Barrier {
-    arrived: u32,
-    expected: Option<u32>,
+pub(super) struct Barrier {
+    pub(super) arrived: u32,
+    pub(super) expected: Option<u32>,
     ones: u32,
     reducing: u32,
     /// Lanes that have arrived, by warp.
@@ -27,27 +28,42 @@ struct Barrier {
 }
 
 impl Barrier {
+    /// Notes that `count` threads from `first` on, all of one warp, have arrived.
+    pub(super) fn arrive(&mut self, first: usize, count: usize) {
+        self.arrived += count as u32;
+        let mask = if count >= 32 { u32::MAX } else { (1 << count) - 1 };
+        self.lanes[first / 32 % WARPS] |= mask << (first % 32);
+    }
+
     /// Lanes that exited or never were, of warps of which some lane has arrived: a warp counts as a whole.
-    fn absent(&self, threads: &[Thread]) -> u32 {
-        let warps = self.lanes.iter().zip(threads.chunks(32)).filter(|&(&lanes, _)| lanes != 0);
-        let absent = warps.map(|(&lanes, warp)| {
-            let exited = |lane: &usize| warp[*lane].state == State::Exited && lanes >> lane & 1 == 0;
-            32 - warp.len() + (0..warp.len()).filter(exited).count()
+    fn absent(&self, threads: usize, exited: impl Fn(usize) -> bool) -> u32 {
+        let warps = self.lanes.iter().enumerate().filter(|&(warp, &lanes)| lanes != 0 && warp * 32 < threads);
+        let absent = warps.map(|(warp, &lanes)| {
+            let first = warp * 32;
+            let there = 32.min(threads - first);
+            let gone = |lane: &usize| lanes >> lane & 1 == 0 && exited(first + lane);
+            32 - there + (0..there).filter(gone).count()
         });
         absent.sum::<usize>() as u32
     }
 }
 
 pub(crate) struct Block {
-    threads: Vec<Thread>,
+    pub(super) threads: Vec<Thread>,
+    /// Groups of compiled code; the threads after the last whole one are always on their own.
+    pub(super) groups: Vec<Group>,
+    /// Threads of a group.
+    pub(super) width: usize,
+    /// Groups whose threads are on their own, and threads without a group.
+    pub(super) apart: usize,
     /// Threads of larger launches before.
     spare: Vec<Thread>,
-    shared: Vec<u8>,
-    barriers: [Barrier; BARRIERS],
-    live: u32,
-    id: [u32; 3],
+    pub(super) shared: Vec<u8>,
+    pub(super) barriers: [Barrier; BARRIERS],
+    pub(super) live: u32,
+    pub(super) id: [u32; 3],
     /// Threads have met, or waited at `activemask`, since the block began: exits concern others.
-    meets: bool,
+    pub(super) meets: bool,
     masks: bool,
     /// Some thread has looked at a barrier in shared memory in vain.
     polls: bool,
@@ -58,6 +74,9 @@ impl Block {
     pub fn new() -> Self {
         Self {
             threads: Vec::new(),
+            groups: Vec::new(),
+            width: 1,
+            apart: 0,
             spare: Vec::new(),
             shared: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
@@ -89,6 +108,11 @@ impl Block {
                 }
             }
         }
+        self.groups.clear();
+        if let Some(routine) = kernel.groups() {
+            self.width = routine.lanes();
+            self.groups.extend((0..self.threads.len() / self.width).map(|_| Group::new(routine)));
+        }
         self.shared.clear();
         self.shared.resize(kernel.total_shared as usize, FRESH_BYTE);
     }
@@ -104,7 +128,15 @@ impl Block {
         self.barriers = [Barrier::default(); BARRIERS];
         (self.meets, self.masks, self.polls) = (false, false, false);
         self.live = self.threads.len() as u32;
-        for thread in &mut self.threads {
+        let grouped = self.groups.len() * self.width;
+        self.apart = self.threads.len() - grouped;
+        if let Some(routine) = kernel.groups() {
+            for (group, threads) in self.groups.iter_mut().zip(self.threads.chunks_mut(self.width)) {
+                group.start(routine, kernel, threads, id);
+                self.apart += usize::from(group.state == GroupState::Apart);
+            }
+        }
+        for thread in &mut self.threads[grouped..] {
             thread.start(kernel, id);
         }
     }
@@ -115,13 +147,24 @@ impl Block {
 
     /// Every thread gets a turn, or several. Returns the instructions run.
     pub fn pass(&mut self, kernel: &Kernel<'_>, global: &mut Global<'_>) -> Result<u64, Fault> {
+        if let Some(routine) = kernel.groups()
+            && self.apart == 0
+        {
+            return self.pass_together(kernel, routine, global);
+        }
         let mut spent = 0;
         let mut progress = false;
         for first in (0..self.threads.len()).step_by(32) {
             let end = (first + 32).min(self.threads.len());
             for _ in 0..WARP_ROUNDS {
                 let mut ran = false;
-                for index in first..end {
+                let together = match kernel.groups() {
+                    Some(routine) => {
+                        self.run_groups(kernel, routine, global, first..end, &mut spent, &mut ran)?
+                    }
+                    None => 0,
+                };
+                for index in if together == end - first { end..end } else { first..end } {
                     if self.threads[index].state != State::Ready {
                         continue;
                     }
@@ -135,14 +178,15 @@ impl Block {
                 }
                 progress |= ran;
                 progress |= self.masks && self.release_active(kernel, first, end);
-                let ready = self.threads[first..end].iter().any(|thread| thread.state == State::Ready);
-                if !ready {
+                let ready = |thread: &Thread| thread.state == State::Ready;
+                if together == end - first || !self.threads[first..end].iter().any(ready) {
                     break;
                 }
             }
         }
         if self.live > 0 && (!progress || self.polls && self.only_polls()) {
             let stuck = self.threads.iter().position(|thread| thread.state != State::Exited).unwrap_or(0);
+            let stuck = self.show_waiting_groups(kernel).unwrap_or(stuck);
             let waiting = waits::describe(kernel, &self.threads);
             return Err(self.fault(kernel, stuck, FaultKind::Deadlock { waiting }));
         }
@@ -191,7 +235,7 @@ impl Block {
     ) -> Result<(), Trouble> {
         match self.threads[index].state {
             State::Ready => self.polls |= self.threads[index].polling,
-            State::AtBarrier(_) => {}
+            State::AtBarrier(_) | State::Grouped => {}
             State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {
                 self.meets = true;
@@ -203,22 +247,29 @@ impl Block {
             }
             State::Exited => {
                 self.live -= 1;
-                if !self.meets {
-                    return Ok(());
-                }
-                for lane in 0..end - first {
-                    if self.threads[first + lane].state == State::AtCollective {
-                        warp::try_complete(kernel, &mut self.threads[first..end], lane);
-                    }
-                }
-                for id in 0..BARRIERS {
-                    if self.barriers[id].arrived > 0 {
-                        self.complete_barrier(kernel, id);
-                    }
-                }
+                self.after_exit(kernel, index);
             }
         }
         Ok(())
+    }
+
+    /// Those who wait for thread `index`, which has exited, may have nobody left to wait for.
+    pub(super) fn after_exit(&mut self, kernel: &Kernel<'_>, index: usize) {
+        if !self.meets {
+            return;
+        }
+        let first = index / 32 * 32;
+        let end = (first + 32).min(self.threads.len());
+        for lane in 0..if self.apart == 0 && !self.groups.is_empty() { 0 } else { end - first } {
+            if self.threads[first + lane].state == State::AtCollective {
+                warp::try_complete(kernel, &mut self.threads[first..end], lane);
+            }
+        }
+        for id in 0..BARRIERS {
+            if self.barriers[id].arrived > 0 {
+                self.complete_barrier(kernel, id);
+            }
+        }
     }
 
     fn arrive(&mut self, kernel: &Kernel<'_>, index: usize) -> Result<(), Trouble> {
@@ -231,8 +282,7 @@ impl Block {
             return Err(Box::new(FaultKind::IllegalInstruction));
         }
         let barrier = &mut self.barriers[id as usize];
-        barrier.arrived += 1;
-        barrier.lanes[index / 32 % WARPS] |= 1 << (index % 32);
+        barrier.arrive(index, 1);
         if inst.args.imm != 0 {
             let whole = threads.next_multiple_of(32);
             barrier.expected = Some((thread.slot(inst.args.b) as u32).clamp(1, whole));
@@ -251,13 +301,34 @@ impl Block {
         Ok(())
     }
 
-    fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
+    /// Whether a thread has exited. The threads of a group that is together do not say so themselves.
+    fn has_exited(&self, index: usize) -> bool {
+        match self.groups.get(index / self.width.max(1)).map(|group| group.state) {
+            None | Some(GroupState::Apart) => self.threads[index].state == State::Exited,
+            Some(state) => state == GroupState::Gone,
+        }
+    }
+
+    pub(super) fn complete_barrier(&mut self, kernel: &Kernel<'_>, id: usize) {
         let barrier = self.barriers[id];
         let complete = match barrier.expected {
-            Some(expected) => barrier.arrived + barrier.absent(&self.threads) >= expected,
+            Some(expected) => {
+                let absent = barrier.absent(self.threads.len(), |index| self.has_exited(index));
+                barrier.arrived + absent >= expected
+            }
             None => barrier.arrived >= self.live,
         };
         if !complete {
+            return;
+        }
+        for group in &mut self.groups {
+            if group.state == GroupState::AtBarrier(id as u8) {
+                group.state = GroupState::Ready;
+                group.pc += 1;
+            }
+        }
+        self.barriers[id] = Barrier::default();
+        if self.apart == 0 && !self.groups.is_empty() {
             return;
         }
         for thread in &mut self.threads {
@@ -277,7 +348,6 @@ impl Block {
             thread.pc += 1;
             thread.state = State::Ready;
         }
-        self.barriers[id] = Barrier::default();
     }
 
     pub fn fault(&self, kernel: &Kernel<'_>, index: usize, kind: FaultKind) -> Fault {

@@ -3,13 +3,16 @@
 
 pub(crate) mod block;
 mod builtin;
+pub(crate) mod group;
 mod printf;
 pub(crate) mod thread;
+mod together;
 mod waits;
 mod warp;
 
 use std::time::Instant;
 
+use crate::engine::{Engine, GroupRoutine};
 use crate::launch::LaunchConfig;
 use crate::module::{Function, Module};
 use crate::program::Preset;
@@ -32,6 +35,8 @@ pub(crate) struct Kernel<'a> {
     pub processors: u32,
     pub grid_id: u64,
     pub started: Instant,
+    /// Runs what it has compiled; the interpreter runs the rest.
+    pub engine: Option<&'a dyn Engine>,
 }
 
 /// Who a thread is.
@@ -47,6 +52,11 @@ pub(crate) struct Identity {
 impl Kernel<'_> {
     pub fn threads_per_block(&self) -> u32 {
         self.config.block.iter().product()
+    }
+
+    /// What runs threads of its blocks together, if anything does.
+    pub fn groups(&self) -> Option<&dyn GroupRoutine> {
+        self.engine.and_then(|engine| engine.group(self.config.block))
     }
 
     /// The value of a preset slot.

@@ -4,6 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use super::{FRESH_BYTE, FRESH_WORD, Identity, Kernel, builtin};
 use crate::ast::Special;
+use crate::engine::Stop;
 use crate::error::FaultKind;
 use crate::memory::{Global, Memory, Trouble};
 use crate::module::{FUNCTION_WINDOW, Function};
@@ -27,6 +28,8 @@ pub(crate) enum State {
     /// Just reached the barrier instruction at `pc`; the block has not looked at it yet.
     Arriving,
     AtBarrier(u8),
+    /// Runs with its group, which knows its state and registers.
+    Grouped,
     Exited,
 }
 
@@ -134,7 +137,10 @@ impl Thread {
         let mut spent = 0u64;
         let result = loop {
             let before = left;
-            let result = self.run_frame(kernel, shared, global, &mut left, &mut spent);
+            let result = match kernel.engine.and_then(|engine| engine.routine(self.function_index())) {
+                Some(routine) => self.run_routine(routine, kernel, shared, global, &mut left, &mut spent),
+                None => self.run_frame(kernel, shared, global, &mut left, &mut spent),
+            };
             // Costs that are no instructions were subtracted already.
             spent = spent.wrapping_add((before - left) as u64);
             match result {
@@ -144,6 +150,59 @@ impl Thread {
             }
         };
         (spent, result)
+    }
+
+    /// Index of the function in the module; none for the kernel.
+    fn function_index(&self) -> Option<usize> {
+        (self.function != KERNEL).then_some(self.function)
+    }
+
+    /// Whether it stands in the kernel itself, not in a function that the kernel called.
+    pub fn in_kernel(&self) -> bool {
+        self.function == KERNEL
+    }
+
+    /// Whether it was started as a thread of this block, and stands in the kernel itself.
+    pub fn is_of(&self, block: [u32; 3]) -> bool {
+        self.who.block == block && self.function == KERNEL && self.base == 0
+    }
+
+    /// Registers of the current function, and local memory.
+    pub fn parts(&mut self) -> (&mut [u64], &mut [u8]) {
+        (&mut self.slots[self.base..], &mut self.local)
+    }
+
+    /// Runs compiled code up to an instruction that it leaves to the interpreter, and that one. True when there is
+    /// more to run.
+    fn run_routine(
+        &mut self,
+        routine: &dyn crate::engine::Routine,
+        kernel: &Kernel<'_>,
+        shared: &mut [u8],
+        global: &mut Global<'_>,
+        budget: &mut i64,
+        correction: &mut u64,
+    ) -> Result<bool, Trouble> {
+        if routine.enters(self.pc) {
+            let code = &self.function(kernel).code;
+            let slots = &mut self.slots[self.base..self.base + code.frame as usize];
+            let mut memory = Memory {
+                shared: &mut *shared,
+                local: &mut self.local,
+                params: kernel.config.params,
+                global: &mut *global,
+                contended: false,
+            };
+            if let Stop::Slice = routine.run(&mut self.pc, slots, &mut memory, budget)? {
+                self.state = State::Ready;
+                return Ok(false);
+            }
+        }
+        let yields = matches!(self.function(kernel).code.insts[self.pc].op, Op::Yield);
+        let mut one = 1;
+        let more = self.run_frame(kernel, shared, global, &mut one, correction)?;
+        *budget -= 1 - one;
+        Ok(more || self.state == State::Ready && !yields && *budget > 0)
     }
 
     /// Runs within one function; true when a call or return changed the function.

@@ -137,6 +137,7 @@ impl<'a> Parser<'a> {
         function.code = Code {
             insts: decoder.insts,
             frame: decoder.frame.slots(),
+            bits: decoder.frame.bits(),
             presets: decoder.frame.presets(),
             tables: decoder.tables,
             calls: decoder.calls,
