@@ -69,6 +69,20 @@ impl Block {
         routine: &dyn GroupRoutine,
         global: &mut Global<'_>,
     ) -> Result<u64, Fault> {
+        // Lent out for the whole pass.
+        let mut shared = std::mem::take(&mut self.shared);
+        let mut memory = GroupMemory { shared: &mut shared, params: kernel.config.params, global };
+        let result = self.rounds(kernel, routine, &mut memory);
+        self.shared = shared;
+        result
+    }
+
+    fn rounds(
+        &mut self,
+        kernel: &Kernel<'_>,
+        routine: &dyn GroupRoutine,
+        memory: &mut GroupMemory<'_, '_>,
+    ) -> Result<u64, Fault> {
         let (width, id) = (self.width, self.id);
         let mut spent = 0;
         let mut progress = false;
@@ -81,12 +95,7 @@ impl Block {
                 ran = true;
                 let group = &mut self.groups[number];
                 let threads = &mut self.threads[number * width..(number + 1) * width];
-                let mut memory = GroupMemory {
-                    shared: &mut self.shared,
-                    params: kernel.config.params,
-                    global: &mut *global,
-                };
-                match group.run(routine, kernel, (threads, id), &mut memory, &mut spent) {
+                match group.run(routine, kernel, (threads, id), memory, &mut spent) {
                     Ok(Stop::Instruction) => self.group_meets(kernel, routine, number),
                     Ok(Stop::Slice) => {}
                     Ok(Stop::Split) => self.part(kernel, routine, number),
