@@ -9,7 +9,7 @@ use super::thread::State;
 use crate::engine::{GroupMemory, GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::Global;
-use crate::program::{BarrierKind, Op};
+use crate::program::{BarrierKind, Op, Preset};
 
 /// Turns that each group gets in a pass, unless they take long.
 const ROUNDS: u32 = 64;
@@ -154,6 +154,18 @@ impl Block {
     fn group_meets(&mut self, kernel: &Kernel<'_>, routine: &dyn GroupRoutine, number: usize) {
         let (width, block) = (self.width, self.id);
         let group = &mut self.groups[number];
+        if let Some((pc, id)) = self.plain_barrier
+            && group.pc == pc
+        {
+            group.state = GroupState::AtBarrier(id);
+            let id = usize::from(id);
+            let barrier = &mut self.barriers[id];
+            barrier.arrived += width as u32;
+            if barrier.arrived >= barrier.expected.unwrap_or(self.live) {
+                self.complete_barrier(kernel, id);
+            }
+            return;
+        }
         let threads = &mut self.threads[number * width..(number + 1) * width];
         let inst = &kernel.function.code.insts[group.pc];
         match inst.op {
@@ -179,6 +191,13 @@ impl Block {
                     return;
                 };
                 self.meets = true;
+                let constant = Preset::Constant(id as u64);
+                if kind == BarrierKind::Sync
+                    && !counted
+                    && kernel.function.code.presets.contains(&(inst.args.a, constant))
+                {
+                    self.plain_barrier = Some((group.pc, id as u8));
+                }
                 let barrier = &mut self.barriers[id];
                 barrier.arrived += width as u32;
                 if counted {
