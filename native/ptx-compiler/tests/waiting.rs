@@ -114,7 +114,7 @@ fn threads_that_left_are_not_waited_for() {
     let words = host.words(memory, 160);
     for (thread, &word) in words.iter().enumerate() {
         let expected = match thread {
-            _ if thread < 32 || thread >= 150 || thread % 32 == 7 => 0,
+            _ if !(32..150).contains(&thread) || thread % 32 == 7 => 0,
             128.. => !(1 << 7) & ((1 << 22) - 1),
             _ => !(1 << 7),
         };

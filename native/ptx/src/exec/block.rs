@@ -56,6 +56,8 @@ pub(crate) struct Block {
     pub(super) width: usize,
     /// Groups whose threads are on their own, and threads without a group.
     pub(super) apart: usize,
+    /// A barrier for all threads that a group of this block met last: its place and number.
+    pub(super) plain_barrier: Option<(usize, u8)>,
     /// Threads of larger launches before.
     spare: Vec<Thread>,
     pub(super) shared: Vec<u8>,
@@ -77,6 +79,7 @@ impl Block {
             groups: Vec::new(),
             width: 1,
             apart: 0,
+            plain_barrier: None,
             spare: Vec::new(),
             shared: Vec::new(),
             barriers: [Barrier::default(); BARRIERS],
@@ -127,6 +130,7 @@ impl Block {
         self.id = id;
         self.barriers = [Barrier::default(); BARRIERS];
         (self.meets, self.masks, self.polls) = (false, false, false);
+        self.plain_barrier = None;
         self.live = self.threads.len() as u32;
         let grouped = self.groups.len() * self.width;
         self.apart = self.threads.len() - grouped;

@@ -10,7 +10,7 @@ use super::waits;
 use crate::engine::{GroupMemory, GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::Global;
-use crate::program::{BarrierKind, Op};
+use crate::program::{BarrierKind, Op, Preset};
 
 /// Turns that each group gets in a pass, unless they take long.
 const ROUNDS: u32 = 64;
@@ -70,6 +70,20 @@ impl Block {
         routine: &dyn GroupRoutine,
         global: &mut Global<'_>,
     ) -> Result<u64, Fault> {
+        // Lent out for the whole pass.
+        let mut shared = std::mem::take(&mut self.shared);
+        let mut memory = GroupMemory { shared: &mut shared, params: kernel.config.params, global };
+        let result = self.rounds(kernel, routine, &mut memory);
+        self.shared = shared;
+        result
+    }
+
+    fn rounds(
+        &mut self,
+        kernel: &Kernel<'_>,
+        routine: &dyn GroupRoutine,
+        memory: &mut GroupMemory<'_, '_>,
+    ) -> Result<u64, Fault> {
         let (width, id) = (self.width, self.id);
         let mut spent = 0;
         let mut progress = false;
@@ -82,12 +96,7 @@ impl Block {
                 ran = true;
                 let group = &mut self.groups[number];
                 let threads = &mut self.threads[number * width..(number + 1) * width];
-                let mut memory = GroupMemory {
-                    shared: &mut self.shared,
-                    params: kernel.config.params,
-                    global: &mut *global,
-                };
-                match group.run(routine, kernel, (threads, id), &mut memory, &mut spent) {
+                match group.run(routine, kernel, (threads, id), memory, &mut spent) {
                     Ok(Stop::Instruction) => self.group_meets(kernel, routine, number),
                     Ok(Stop::Slice) => {}
                     Ok(Stop::Split) => self.part(kernel, routine, number),
@@ -160,6 +169,15 @@ impl Block {
     fn group_meets(&mut self, kernel: &Kernel<'_>, routine: &dyn GroupRoutine, number: usize) {
         let (width, block) = (self.width, self.id);
         let group = &mut self.groups[number];
+        if let Some((pc, id)) = self.plain_barrier
+            && group.pc == pc
+        {
+            group.state = GroupState::AtBarrier(id);
+            let id = usize::from(id);
+            self.barriers[id].arrive(number * width, width);
+            self.complete_barrier(kernel, id);
+            return;
+        }
         let threads = &mut self.threads[number * width..(number + 1) * width];
         let inst = &kernel.function.code.insts[group.pc];
         match inst.op {
@@ -185,6 +203,13 @@ impl Block {
                     return;
                 };
                 self.meets = true;
+                let constant = Preset::Constant(id as u64);
+                if kind == BarrierKind::Sync
+                    && !counted
+                    && kernel.function.code.presets.contains(&(inst.args.a, constant))
+                {
+                    self.plain_barrier = Some((group.pc, id as u8));
+                }
                 let barrier = &mut self.barriers[id];
                 barrier.arrive(number * width, width);
                 if counted {
