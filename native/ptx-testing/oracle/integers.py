@@ -345,6 +345,8 @@ def video(table):
                 same = [int(part("u32", a, i, width) == part("u32", b, i, width)) for i in range(lanes)]
                 cases.append(((a, b, 5), [sum(x << width * i for i, x in enumerate(less)), 5 + sum(same)]))
             table.add(f"vset{suffix}.s32.s32.lt %o0, %i0, %i1, %i2; vset{suffix}.u32.u32.eq.add %o1, %i0, %i1, %i2;", ["b32"] * 3, ["b32"] * 2, cases)
+    table.add("vset.s32.u32.lt %o0, %i0, %i1; vset.u32.u32.ge.add %o1, %i0, %i1, %i2;", ["b32"] * 3, ["b32"] * 2,
+              [((a, b, 5), [int(read("s32", a) < b), 5 + int(a >= b)]) for a, b in ((0xFFFFFFFF, 0), (3, 7), (7, 7), (0x80000000, 0x80000000))])
     table.add("vadd.s32.s32.s32.max %o0, %i0, %i1, %i2; vsub.u32.u32.u32.min %o1, %i0, %i1, %i2;", ["b32"] * 3, ["b32"] * 2,
               [((1, 2, -5), [3, 0xFFFFFFFB]), ((-9, 2, -5), [-5, 0xFFFFFFF5 & 0xFFFFFFFF]), ((5, 3, 7), [8, 2])])
 

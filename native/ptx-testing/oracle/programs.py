@@ -422,6 +422,16 @@ mbarrier.arrive.shared.b64 %rd12, [gate]; mbarrier.pending_count.b64 %r5, %rd12;
     stores += "".join(f"selp.u32 %r9, 1, 0, %p{i + 1}; st.global.u32 [%rd0+{24 + 4 * i}], %r9;\n" for i in range(7))
     program("mbarrier-counts", steps + stores, [("out", "u32", counts + flags)], block=1, extra=".shared .align 8 .b64 gate;\n")
 
+    # A producer warp fills a cell of eight rounds, a consumer warp empties it: two barriers, waited for by parity.
+    body = """mov.u32 %r0, %tid.x; setp.ne.u32 %p1, %r0, 0; @%p1 bra READY; mbarrier.init.shared.b64 [full], 32; mbarrier.init.shared.b64 [empty], 32; READY: bar.sync 0;
+and.b32 %r1, %r0, 31; mov.u32 %r9, cells; mad.lo.u32 %r2, %r1, 4, %r9; mov.u32 %r3, 0; mov.u32 %r4, 0; setp.ge.u32 %p2, %r0, 32; @%p2 bra CONSUME;
+PRODUCE: and.b32 %r5, %r3, 1; xor.b32 %r5, %r5, 1; FREE: mbarrier.try_wait.parity.shared::cta.b64 %p3, [empty], %r5; @!%p3 bra FREE; mad.lo.u32 %r6, %r3, 100, %r1; st.shared.u32 [%r2], %r6;
+mbarrier.arrive.release.cta.shared::cta.b64 _, [full]; add.u32 %r3, %r3, 1; setp.lt.u32 %p4, %r3, 8; @%p4 bra PRODUCE; bra DONE;
+CONSUME: and.b32 %r5, %r3, 1; FILLED: mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p3, [full], %r5, 1000; @!%p3 bra FILLED; xor.b32 %r7, %r2, 4; ld.shared.u32 %r6, [%r7]; add.u32 %r4, %r4, %r6;
+mbarrier.arrive.shared::cta.b64 %rd5, [empty], 1; add.u32 %r3, %r3, 1; setp.lt.u32 %p4, %r3, 8; @%p4 bra CONSUME; mad.wide.u32 %rd10, %r1, 4, %rd0; st.global.u32 [%rd10], %r4; DONE:"""
+    program("mbarrier-producer", body, [("out", "u32", [2800 + 8 * (lane ^ 1) for lane in range(32)])], block=64,
+            extra=".shared .align 8 .b64 full; .shared .align 8 .b64 empty; .shared .align 8 .b8 cells[128];\n")
+
     # Copies whose completion is an arrival: 32 threads arrive by their copies only.
     body = """mov.u32 %r0, %tid.x; setp.ne.u32 %p1, %r0, 0; @%p1 bra READY; mbarrier.init.shared.b64 [gate], 64; READY: bar.sync 0; mov.u32 %r9, cells;
 mad.lo.u32 %r1, %r0, 16, %r9; mad.wide.u32 %rd10, %r0, 16, %rd0; cp.async.cg.shared.global [%r1], [%rd10], 16; cp.async.mbarrier.arrive.noinc.shared.b64 [gate];
