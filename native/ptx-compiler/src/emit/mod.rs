@@ -229,15 +229,18 @@ impl Emitter<'_, '_> {
     /// Fills the block of [`Emitter::split`] if the instruction uses it, which may end its block.
     fn finish_split(&mut self, ends: bool) {
         if let Some((block, raw)) = self.split.take() {
-            let here = self.b.current_block();
+            // A block is filled before another one is begun.
+            let next = (!ends && self.b.current_block().is_some()).then(|| {
+                let next = self.b.create_block();
+                self.b.ins().jump(next, &[]);
+                next
+            });
             let now = std::mem::replace(&mut self.raw, raw);
             self.begin(block);
             self.leave(if self.plan.lanes == 1 { abi::INSTRUCTION } else { abi::SPLIT });
             self.raw = now;
-            if let Some(here) = here
-                && !ends
-            {
-                self.b.switch_to_block(here);
+            if let Some(next) = next {
+                self.begin(next);
             }
         }
     }

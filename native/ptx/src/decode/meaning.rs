@@ -148,7 +148,7 @@ pub(crate) fn of(statement: &Statement<'_>) -> Meaning {
     let mut flush = false;
     if float {
         // The approximate forms of these are computed exactly, and `.rn` is how the host rounds.
-        let approximate = matches!(statement.opcode, "div" | "rcp" | "sqrt");
+        let approximate = matches!(statement.opcode, "rcp" | "sqrt");
         words.retain(|&word| {
             flush |= word == "ftz";
             !(word == "rn" || word == "ftz" || approximate && (word == "approx" || word == "full"))

@@ -198,7 +198,7 @@ impl Thread {
                 return Ok(false);
             }
         }
-        let yields = matches!(self.function(kernel).code.insts[self.pc].op, Op::Yield);
+        let yields = matches!(self.function(kernel).code.insts[self.pc].op, Op::Yield | Op::Poll(_));
         let mut one = 1;
         let more = self.run_frame(kernel, shared, global, &mut one, correction)?;
         *budget -= 1 - one;
