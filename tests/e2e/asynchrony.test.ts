@@ -87,3 +87,15 @@ describe("a stream with more work than a driver takes", () => {
     },
   );
 });
+
+describe("the work of streams that were destroyed", () => {
+  it("is waited for with its context and with the legacy stream", async () => {
+    const words = [example("left-work")];
+    const direct = await runDirectly(words);
+    const pooled = await pool.farpool(["run", "-n", "1", "--", ...words]);
+
+    expect(direct).toMatchObject({ status: 0, stderr: "" });
+    expect(direct.stdout).toMatch(/PASSED\n$/);
+    expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
+  });
+});

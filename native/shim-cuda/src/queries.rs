@@ -77,9 +77,9 @@ pub fn context_is_idle(client: &Client) -> Option<Answer> {
 pub fn some_context_is_idle(client: &Client, context: Context) -> Option<Answer> {
     let context = this_or_current(client, context)?;
     let timelines = &client.connection().timelines;
-    let is_idle =
-        streams_of(client, context).all(|stream| is_settled(&timelines.of(index_of(context), stream)));
-    settled(client, is_idle)
+    let index = index_of(context);
+    let is_idle = streams_of(client, context).all(|stream| is_settled(&timelines.of(index, stream)));
+    settled(client, is_idle && timelines.orphans(index).are_settled())
 }
 
 /// After `cuCtxSynchronize`.
@@ -93,6 +93,18 @@ pub fn some_context_synchronised(client: &Client, context: Context) {
     let timelines = &client.connection().timelines;
     for stream in streams_of(client, context) {
         timelines.of(index_of(context), stream).synchronised(connection::last_number());
+    }
+    timelines.orphans(index_of(context)).synchronised(connection::last_number());
+}
+
+/// Before a destroyed stream is forgotten: its work goes on.
+pub fn stream_goes(client: &Client, stream: Stream) {
+    let Ok(state) = client.streams.state(stream) else { return };
+    let timelines = &client.connection().timelines;
+    let index = index_of(state.context);
+    let progress = timelines.of(index, stream);
+    if !is_settled(&progress) {
+        timelines.orphans(index).left(progress.last());
     }
 }
 
