@@ -150,7 +150,7 @@ unsafe fn pull(
         let size = PIECE.min(length - offset);
         // SAFETY: `offset` stays within the program's `length` bytes.
         let piece = unsafe { source.add(offset) };
-        callback::ask(client, Action::Pull(piece, size), |token| {
+        callback::ask(client, stream, Action::Pull(piece, size), |token| {
             client.post(&cuda::FarpoolPullToDevice {
                 destination: destination + offset as u64,
                 size: size as u64,
