@@ -99,3 +99,15 @@ describe("the work of streams that were destroyed", () => {
     expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
   });
 });
+
+describe("calls within which CUDA waits", () => {
+  it("wait where the program can tell", async () => {
+    const words = [example("waiting-calls")];
+    const direct = await runDirectly(words);
+    const pooled = await pool.farpool(["run", "-n", "1", "--", ...words]);
+
+    expect(direct).toMatchObject({ status: 0, stderr: "" });
+    expect(direct.stdout).toMatch(/PASSED\n$/);
+    expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
+  });
+});
