@@ -27,3 +27,9 @@ describe("streams and events of a context that is not the current one", () => {
     await compare("other-context");
   });
 });
+
+describe("pinned memory", () => {
+  it("goes back when no GPU uses it any more, and with its context", async () => {
+    await compare("pinned-lifetime");
+  });
+});

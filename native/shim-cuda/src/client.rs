@@ -17,7 +17,8 @@ use crate::credit;
 use crate::device::Devices;
 use crate::entry::Answer;
 use crate::event::Events;
-use crate::memory::Ranges;
+use crate::exports::host_memory;
+use crate::memory::{Forgotten, Range, Ranges};
 use crate::module::Modules;
 use crate::pool::Pools;
 use crate::prepared;
@@ -68,6 +69,15 @@ pub struct Client {
     pub events: Events,
     /// Host functions and the like that streams will wait for.
     pub actions: Actions,
+}
+
+/// What a context that is being destroyed leaves, until the worker has destroyed it.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Addresses of the window at which it has memory.
+    in_window: Vec<Piece>,
+    /// Pages of this process that it has pinned.
+    pinned: Vec<Range>,
 }
 
 impl Client {
@@ -170,11 +180,12 @@ impl Client {
 
     /// Forgets everything that belonged to a context that is being destroyed.
     ///
-    /// Answers addresses of the window for [`Client::context_destroyed`].
+    /// Answers what is left for [`Client::context_destroyed`].
     #[must_use]
-    pub fn forget_context(&self, context: handle::Context) -> Vec<Piece> {
+    pub fn forget_context(&self, context: handle::Context) -> Left {
         prepared::forget();
-        for (pool, length) in self.ranges.forget_context(context) {
+        let Forgotten { of_pools, pinned } = self.ranges.forget_context(context);
+        for (pool, length) in of_pools {
             self.pools.unused(pool, length.next_multiple_of(slab::GRANULE));
         }
         let in_window = credit::forget_context(self, context);
@@ -190,15 +201,19 @@ impl Client {
         // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
         // to run when the context goes.
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
-        in_window
+        Left { in_window, pinned }
     }
 
-    /// The worker has destroyed a context, and unmapped what it had at these addresses.
-    pub fn context_destroyed(&self, in_window: Vec<Piece>) {
-        for piece in in_window {
+    /// The worker has destroyed a context, and no function of the program's runs for it any more.
+    pub fn context_destroyed(&self, left: Left) {
+        for piece in left.in_window {
             if let Some(window) = &self.window {
                 window.give(piece.start, piece.length);
             }
+        }
+        // Copies of other contexts may use its pinned memory. Where the connection is lost nobody knows, and it stays.
+        if !left.pinned.is_empty() && credit::settle_if_seen(self).is_ok() {
+            left.pinned.iter().for_each(host_memory::unmap);
         }
     }
 

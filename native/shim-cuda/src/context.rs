@@ -151,6 +151,11 @@ impl Contexts {
         self.table().alive.insert(context, state);
     }
 
+    /// The indices of all contexts that are alive.
+    pub fn indices(&self) -> Vec<u32> {
+        self.table().alive.keys().copied().map(index_of).collect()
+    }
+
     /// Forgets a destroyed context.
     pub fn remove(&self, context: Context) {
         let mut table = self.table();
