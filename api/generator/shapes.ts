@@ -97,7 +97,11 @@ const ON_LEGACY_STREAM: ReadonlySet<string> = new Set([
 
 /** The field that names the stream on which the call puts work. */
 export function worksOnStream(shape: Shape): string | undefined {
-  if (NO_WORK.has(shape.symbol)) return undefined;
+  return NO_WORK.has(shape.symbol) ? undefined : namesStream(shape);
+}
+
+/** The field that names a stream, whether or not the call puts work on it. */
+export function namesStream(shape: Shape): string | undefined {
   return shape.request.find((field) => field.type === "Stream")?.name;
 }
 

@@ -88,10 +88,12 @@ describe("a stream with more work than a driver takes", () => {
   );
 });
 
-describe("copies by different ways", () => {
+describe("programs that look closely", () => {
   it.each([
-    ["leave room for other streams while theirs stands still", "standing-still"],
-    ["land in the order of their stream", "graph-behind-copy"],
+    ["copies leave room for other streams while theirs stands still", "standing-still"],
+    ["copies by different ways land in the order of their stream", "graph-behind-copy"],
+    ["the work of destroyed streams is waited for with their context and the legacy stream", "left-work"],
+    ["calls within which CUDA waits do so where the program can tell", "waiting-calls"],
   ])("%s", async (_title, name) => {
     const direct = await runDirectly([example(name)]);
     const pooled = await pool.farpool(["run", "-n", "1", "--", example(name)]);

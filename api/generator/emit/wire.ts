@@ -5,6 +5,7 @@ import { RustFile, VENDOR_NAMES } from "../rust-file.ts";
 import type { Schema } from "../schema.ts";
 import {
   borrows,
+  namesStream,
   recordFields,
   shapesOf,
   worksOnLegacyStream,
@@ -89,7 +90,7 @@ function printShape(file: RustFile, shape: Shape): void {
     `    fn decode(${unused}reader: &mut Reader<'a>) -> Self {`,
     `        Self { ${shape.request.map((field) => `${field.name}: ${take(field, false)}`).join(", ")} }`,
     "    }",
-    ...streamMethod(shape),
+    ...streamMethods(shape),
     "}",
   );
   if (shape.reply.length === 0) {
@@ -111,11 +112,16 @@ function printShape(file: RustFile, shape: Shape): void {
   );
 }
 
-function streamMethod(shape: Shape): readonly string[] {
-  const named = worksOnStream(shape);
-  const stream = named === undefined ? "Stream::from_raw(0)" : `self.${named}`;
-  if (named === undefined && !worksOnLegacyStream(shape)) return [];
-  return ["", "    fn stream(&self) -> Option<Stream> {", `        Some(${stream})`, "    }"];
+function streamMethods(shape: Shape): readonly string[] {
+  const method = (name: string, stream: string | undefined): readonly string[] =>
+    stream === undefined ? [] : ["", `    fn ${name}(&self) -> Option<Stream> {`, `        Some(${stream})`, "    }"];
+  const field = (name: string | undefined): string | undefined =>
+    name === undefined ? undefined : `self.${name}`;
+  const legacy = worksOnLegacyStream(shape) ? "Stream::from_raw(0)" : undefined;
+  return [
+    ...method("stream", field(worksOnStream(shape)) ?? legacy),
+    ...method("named_stream", field(namesStream(shape))),
+  ];
 }
 
 interface Struct {

@@ -9,12 +9,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cuda_abi::{CUresult, CUstream};
 use wire::cuda;
+use wire::handle::Stream;
 
 use crate::client::Client;
 use crate::entry::Answer;
 use crate::graph::action::HostCall;
 use crate::rectangle::Copy3d;
-use crate::{context, report, state};
+use crate::{report, state};
 
 type HostFunction = unsafe extern "C" fn(*mut c_void);
 type StreamCallback = unsafe extern "C" fn(CUstream, CUresult, *mut c_void);
@@ -61,13 +62,18 @@ impl Actions {
     }
 }
 
-/// Asks for `action`; `request` makes the request that holds the stream until it is done.
-pub fn ask(client: &'static Client, action: Action, request: impl FnOnce(u64) -> Answer) -> Answer {
+/// Asks for `action`; `request` makes the request that holds `stream` until it is done.
+pub fn ask(
+    client: &'static Client,
+    stream: Stream,
+    action: Action,
+    request: impl FnOnce(u64) -> Answer,
+) -> Answer {
     if !start(client) {
         return Err(CUresult::OPERATING_SYSTEM);
     }
     let token = client.new_number();
-    client.actions.table().insert(token, (context::current_index(), action));
+    client.actions.table().insert(token, (client.context_of(Some(stream)), action));
     client.connection().expect_callback(token);
     let asked = request(token);
     if asked.is_err() {

@@ -17,7 +17,8 @@ use crate::credit;
 use crate::device::Devices;
 use crate::entry::Answer;
 use crate::event::Events;
-use crate::memory::Ranges;
+use crate::exports::host_memory;
+use crate::memory::{Forgotten, Range, Ranges};
 use crate::module::Modules;
 use crate::pool::Pools;
 use crate::prepared;
@@ -68,6 +69,15 @@ pub struct Client {
     pub events: Events,
     /// Host functions and the like that streams will wait for.
     pub actions: Actions,
+}
+
+/// What a context that is being destroyed leaves, until the worker has destroyed it.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Addresses of the window at which it has memory.
+    in_window: Vec<Piece>,
+    /// Pages of this process that it has pinned.
+    pinned: Vec<Range>,
 }
 
 impl Client {
@@ -138,7 +148,8 @@ impl Client {
     /// # Safety
     /// The memory must stay writable while [`Connection::has_downloads`] says so.
     pub unsafe fn download<'a, R: Request<'a>>(&self, request: &R, destination: Destination) -> Answer {
-        let context = current()?;
+        current()?;
+        let context = self.context_of(request.named_stream());
         // Somebody must read what arrives, also for a program that only looks at its memory.
         state::client_if_any().map(callback::start);
         // SAFETY: the caller's promise.
@@ -169,11 +180,12 @@ impl Client {
 
     /// Forgets everything that belonged to a context that is being destroyed.
     ///
-    /// Answers addresses of the window for [`Client::context_destroyed`].
+    /// Answers what is left for [`Client::context_destroyed`].
     #[must_use]
-    pub fn forget_context(&self, context: handle::Context) -> Vec<Piece> {
+    pub fn forget_context(&self, context: handle::Context) -> Left {
         prepared::forget();
-        for (pool, length) in self.ranges.forget_context(context) {
+        let Forgotten { of_pools, pinned } = self.ranges.forget_context(context);
+        for (pool, length) in of_pools {
             self.pools.unused(pool, length.next_multiple_of(slab::GRANULE));
         }
         let in_window = credit::forget_context(self, context);
@@ -189,15 +201,19 @@ impl Client {
         // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
         // to run when the context goes.
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
-        in_window
+        Left { in_window, pinned }
     }
 
-    /// The worker has destroyed a context, and unmapped what it had at these addresses.
-    pub fn context_destroyed(&self, in_window: Vec<Piece>) {
-        for piece in in_window {
+    /// The worker has destroyed a context, and no function of the program's runs for it any more.
+    pub fn context_destroyed(&self, left: Left) {
+        for piece in left.in_window {
             if let Some(window) = &self.window {
                 window.give(piece.start, piece.length);
             }
+        }
+        // Copies of other contexts may use its pinned memory. Where the connection is lost nobody knows, and it stays.
+        if !left.pinned.is_empty() && credit::settle_if_seen(self).is_ok() {
+            left.pinned.iter().for_each(host_memory::unmap);
         }
     }
 
@@ -223,9 +239,22 @@ impl Client {
         }
     }
 
-    /// Sends a request and waits for the answer, on behalf of the thread's current context.
+    /// Index of the context in which the worker makes a call that names `stream`: the stream's own, which need not be the
+    /// thread's current one, though it must have one. Any other call is made in the current one.
+    pub fn context_of(&self, stream: Option<Stream>) -> u32 {
+        let named = stream.filter(|stream| stream.0 != 0 && self.contexts.current().is_ok());
+        let state = named.and_then(|stream| self.streams.state(stream).ok());
+        state.map_or_else(context::current_index, |state| index_of(state.context))
+    }
+
+    /// Sends a request and waits for the answer, on behalf of the thread's current context or of the stream that it names.
     pub fn call<'a, R: Request<'a>>(&self, request: &R) -> Answer<R::Reply> {
-        let record = self.finish(self.connection.call(request, context::current_index(), None))?;
+        self.call_in(self.context_of(request.named_stream()), request)
+    }
+
+    /// Like [`Client::call`], on behalf of the context with this index.
+    pub fn call_in<'a, R: Request<'a>>(&self, context: u32, request: &R) -> Answer<R::Reply> {
+        let record = self.finish(self.connection.call(request, context, None))?;
         self.decode::<R>(&record)
     }
 
@@ -254,7 +283,8 @@ impl Client {
     where
         R::Reply: Default,
     {
-        let record = self.connection.call(request, context::current_index(), None);
+        let context = self.context_of(request.named_stream());
+        let record = self.connection.call(request, context, None);
         let record = record.map_err(|loss| self.lost(&loss))?;
         let code = CUresult(record.head.result);
         if let Some(deferred) = record.head.deferred {
@@ -263,7 +293,7 @@ impl Client {
             let _ = self.late.compare_exchange(0, deferred.code, Ordering::Relaxed, Ordering::Relaxed);
         }
         if !code.is_success() {
-            self.remember(context::current_index(), code);
+            self.remember(context, code);
         }
         if !code.is_success() && record.body.is_empty() {
             // Refused before the call was made: no context, say.
@@ -291,7 +321,8 @@ impl Client {
                 break;
             }
             stream = request.stream();
-            match self.connection.send_call(&request, context::current_index(), Some(destination)) {
+            let context = self.context_of(request.named_stream());
+            match self.connection.send_call(&request, context, Some(destination)) {
                 Ok(sequence) => waiting.push_back(sequence),
                 Err(loss) => {
                     answer = Err(self.lost(&loss));
@@ -320,7 +351,13 @@ impl Client {
 
     /// Sends a request that nobody waits for. A thread without a context gets its error at once.
     pub fn post<'a, R: Request<'a>>(&self, request: &R) -> Answer {
-        self.send(request, current()?)
+        current()?;
+        self.send(request, self.context_of(request.named_stream()))
+    }
+
+    /// Like [`Client::post`], on behalf of the context with this index.
+    pub fn post_in<'a, R: Request<'a>>(&self, context: u32, request: &R) -> Answer {
+        self.send(request, context)
     }
 
     /// Sends a launch, whose payload `body` writes, on a stream whose work is `progress`.
@@ -330,7 +367,7 @@ impl Client {
 
     /// Like [`Client::post`] for calls that need no current context.
     pub fn post_anywhere<'a, R: Request<'a>>(&self, request: &R) -> Answer {
-        self.send(request, context::current_index())
+        self.send(request, self.context_of(request.named_stream()))
     }
 
     /// Waits until the worker says that everything before fence `number` is done.
@@ -347,7 +384,8 @@ impl Client {
         head: impl Fn(&mut Writer<'_>),
         data: &[u8],
     ) -> Answer {
-        self.send_with_data(call, (current()?, stream), head, data)
+        current()?;
+        self.send_with_data(call, (self.context_of(stream), stream), head, data)
     }
 
     /// Sends an image in pieces that need no context.

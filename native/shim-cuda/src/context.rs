@@ -73,6 +73,14 @@ pub fn pop() -> Option<Context> {
     STACK.with(|stack| stack.borrow_mut().pop())
 }
 
+/// Makes calls with `context` current on the thread.
+pub fn within<T>(context: Context, body: impl FnOnce() -> T) -> T {
+    push(context);
+    let result = body();
+    pop();
+    result
+}
+
 /// Replaces the top of the thread's stack (`None` empties the top).
 pub fn set_current(context: Option<Context>) {
     STACK.with(|stack| {
@@ -141,6 +149,11 @@ impl Contexts {
     /// Notes a new context.
     pub fn insert(&self, context: Context, state: ContextState) {
         self.table().alive.insert(context, state);
+    }
+
+    /// The indices of all contexts that are alive.
+    pub fn indices(&self) -> Vec<u32> {
+        self.table().alive.keys().copied().map(index_of).collect()
     }
 
     /// Forgets a destroyed context.

@@ -197,6 +197,7 @@ pub fn stream_created_with_priority(client: &Client, stream: Stream, flags: u32,
 /// After `cuStreamDestroy`.
 pub fn stream_destroyed(client: &Client, stream: Stream) {
     crate::capture::stream_gone(client, stream);
+    crate::queries::stream_goes(client, stream);
     client.streams.remove(stream);
     crate::prepared::forget();
     client.connection().timelines.forget(stream);

@@ -146,7 +146,13 @@ pub fn prepare(
     let stream = stream::find(client, stream.0 as u64)?;
     // A default stream belongs to the current context.
     let place = client.streams.state(stream).map_or(context, |state| state.context);
-    if code.module.and_then(|module| client.modules.context_of(module)).is_some_and(|owner| owner != place) {
+    // A kernel becomes a function of the current context.
+    let owner = if Kernel::from_raw(function).has_kind() {
+        Some(context)
+    } else {
+        code.module.and_then(|module| client.modules.context_of(module))
+    };
+    if owner.is_some_and(|owner| owner != place) {
         return Err(CUresult::INVALID_HANDLE);
     }
     Ok((Launch { function, code, stream }, limits))

@@ -65,6 +65,15 @@ pub struct Range {
     pub buffer_id: u64,
 }
 
+/// What is left to do for the ranges of a destroyed context.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// Pieces that stood for memory of pools.
+    pub of_pools: Vec<(MemoryPool, u64)>,
+    /// Pages of this process.
+    pub pinned: Vec<Range>,
+}
+
 #[derive(Debug, Default)]
 struct Table {
     by_start: BTreeMap<u64, Range>,
@@ -131,21 +140,24 @@ impl Ranges {
         }
     }
 
-    /// Forgets what belonged to a destroyed context; host memory stays readable until it is freed. Answers the pieces
-    /// that stood for memory of pools.
-    pub fn forget_context(&self, context: Context) -> Vec<(MemoryPool, u64)> {
-        let mut of_pools = Vec::new();
+    /// Forgets what belongs to a context that is being destroyed.
+    pub fn forget_context(&self, context: Context) -> Forgotten {
+        let mut forgotten = Forgotten::default();
         self.write().by_start.retain(|_, range| {
-            let gone = range.context == context && range.kind.is_device();
-            if gone && range.kind.is_reserved() {
+            if range.context != context {
+                return true;
+            }
+            if range.kind.is_reserved() {
                 reserve::give(range.start, range.length);
             }
-            if let (true, RangeKind::Piece(Some(pool))) = (gone, range.kind) {
-                of_pools.push((pool, range.length));
+            match range.kind {
+                RangeKind::Piece(Some(pool)) => forgotten.of_pools.push((pool, range.length)),
+                RangeKind::HostAllocated(_) => forgotten.pinned.push(*range),
+                _ => {}
             }
-            !gone
+            false
         });
-        of_pools
+        forgotten
     }
 
     /// Forgets the variables in `starts`: their module was unloaded.
@@ -192,6 +204,19 @@ mod tests {
         assert!(!reserve::take(piece, 1 << 20), "the slab's, which gives it back");
         reserve::give(own, 1 << 20);
         reserve::give(piece, 1 << 20);
+    }
+
+    #[test]
+    fn a_context_that_goes_leaves_its_pinned_memory_to_be_given_back() {
+        let ranges = Ranges::default();
+        ranges.insert(0x1000, 0x100, RangeKind::HostAllocated(0), no_context(), 0);
+        ranges.insert(0x2000, 0x100, RangeKind::HostRegistered(0), no_context(), 0);
+        ranges.insert(0x3000, 0x100, RangeKind::HostAllocated(0), Context::from_index(1), 0);
+        let starts: Vec<u64> =
+            ranges.forget_context(no_context()).pinned.iter().map(|range| range.start).collect();
+        assert_eq!(starts, [0x1000], "registered memory is the program's");
+        assert!(ranges.find(0x2000).is_none());
+        assert!(ranges.find(0x3000).is_some(), "another context's");
     }
 
     #[test]

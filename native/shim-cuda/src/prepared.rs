@@ -54,6 +54,9 @@ fn place(function: usize, stream: usize) -> usize {
 /// Remembers a launch that passed its checks.
 pub fn remember(client: &Client, function: CUfunction, stream: CUstream, launch: Launch, limits: Limits) {
     let Some(context) = context::current() else { return };
+    if client.context_of(Some(launch.stream)) != index_of(context) {
+        return;
+    }
     let prepared = Prepared {
         epoch: EPOCH.load(Ordering::Acquire),
         context,

@@ -140,10 +140,37 @@ impl Skipped {
     }
 }
 
+/// Work of destroyed streams of a context. It goes on, and no stream is left that would tell of it: a synchronisation of
+/// the context is not skipped before one has covered it.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    last: AtomicU64,
+    synchronised: AtomicU64,
+}
+
+impl Orphans {
+    /// Notes a stream that is being destroyed; record `number` was the last that has put work on it.
+    pub fn left(&self, number: u64) {
+        self.last.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Notes that a call with record `number` has synchronised with the whole context.
+    pub fn synchronised(&self, number: u64) {
+        self.synchronised.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Whether the context was synchronised with after all such work.
+    pub fn are_settled(&self) -> bool {
+        let last = self.last.load(Ordering::Acquire);
+        last == 0 || self.synchronised.load(Ordering::Acquire) > last
+    }
+}
+
 /// The work of all streams, by stream; the legacy stream (0) by its context.
 #[derive(Debug, Default)]
 pub struct Timelines {
     skipped: RwLock<FxHashMap<u32, Arc<Skipped>>>,
+    orphans: RwLock<FxHashMap<u32, Arc<Orphans>>>,
     streams: RwLock<FxHashMap<(u32, u64), Arc<Progress>>>,
     failures: Mutex<Vec<(u32, i32)>>,
     has_failures: AtomicBool,
@@ -181,6 +208,15 @@ impl Timelines {
         known.unwrap_or_else(|| {
             let mut skipped = self.skipped.write().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(skipped.entry(context).or_default())
+        })
+    }
+
+    /// The work of a context's destroyed streams.
+    pub fn orphans(&self, context: u32) -> Arc<Orphans> {
+        let known = self.orphans.read().unwrap_or_else(PoisonError::into_inner).get(&context).cloned();
+        known.unwrap_or_else(|| {
+            let mut orphans = self.orphans.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(orphans.entry(context).or_default())
         })
     }
 
@@ -223,6 +259,7 @@ impl Timelines {
         let gone = self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(&(context, 0));
         gone.inspect(|progress| progress.is_gone.store(true, Ordering::Release));
         self.skipped.write().unwrap_or_else(PoisonError::into_inner).remove(&context);
+        self.orphans.write().unwrap_or_else(PoisonError::into_inner).remove(&context);
     }
 
     fn failures(&self) -> MutexGuard<'_, Vec<(u32, i32)>> {
@@ -277,6 +314,19 @@ mod tests {
         assert!(!skipped.covers(5, false));
         skipped.context(5);
         assert!(skipped.covers(5, false));
+    }
+
+    #[test]
+    fn what_destroyed_streams_left_is_settled_by_a_later_synchronisation() {
+        let orphans = Orphans::default();
+        assert!(orphans.are_settled(), "no stream was destroyed");
+        orphans.synchronised(4);
+        orphans.left(5);
+        assert!(!orphans.are_settled());
+        orphans.synchronised(6);
+        assert!(orphans.are_settled());
+        orphans.left(3);
+        assert!(orphans.are_settled(), "work that the synchronisation covered");
     }
 
     #[test]

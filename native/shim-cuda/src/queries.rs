@@ -10,16 +10,17 @@ use crate::client::{Client, index_of};
 use crate::entry::Answer;
 use crate::event::Recorded;
 use crate::progress::Progress;
+use crate::connection;
 use crate::stream::NON_BLOCKING;
-use crate::{connection, context};
 
 /// `cuStreamQuery`; `None` when only the worker knows: in strict mode it answers everything.
 pub fn stream(client: &Client, stream: Stream) -> Option<Answer> {
     if let Err(code) = client.contexts.current() {
         return Some(Err(code));
     }
-    let progress = client.connection().timelines.of(context::current_index(), stream);
-    finished(client, stream, &progress, progress.last())
+    let context = client.context_of(Some(stream));
+    let progress = client.connection().timelines.of(context, stream);
+    finished(client, (context, stream), &progress, progress.last())
 }
 
 /// `cuEventQuery`; `None` when only the worker knows.
@@ -27,7 +28,11 @@ pub fn event(client: &Client, event: Event) -> Option<Answer> {
     match client.events.recorded(event) {
         Ok(Recorded::Never) => Some(Ok(())),
         Ok(Recorded::OnStream(recorded)) => {
-            finished(client, recorded.stream, &recorded.progress, recorded.number)
+            let context = match client.events.context_index(event) {
+                Ok(context) => context,
+                Err(code) => return Some(Err(code)),
+            };
+            finished(client, (context, recorded.stream), &recorded.progress, recorded.number)
         }
         Ok(Recorded::OnContext) => None,
         Err(code) => Some(Err(code)),
@@ -43,14 +48,14 @@ pub fn stream_is_idle(client: &Client, stream: Stream) -> Option<Answer> {
         return some_context_is_idle(client, context);
     }
     let timelines = &client.connection().timelines;
-    let index = context::current_index();
+    let index = client.context_of(Some(stream));
     settled(client, [stream, Stream(0)].into_iter().all(|stream| is_settled(&timelines.of(index, stream))))
 }
 
 /// After `cuStreamSynchronize`.
 pub fn stream_synchronised(client: &Client, stream: Stream) {
     let timelines = &client.connection().timelines;
-    timelines.of(context::current_index(), stream).synchronised(connection::last_number());
+    timelines.of(client.context_of(Some(stream)), stream).synchronised(connection::last_number());
 }
 
 /// `cuEventSynchronize` of an event that was synchronised with; `None` when it must be waited for.
@@ -77,9 +82,9 @@ pub fn context_is_idle(client: &Client) -> Option<Answer> {
 pub fn some_context_is_idle(client: &Client, context: Context) -> Option<Answer> {
     let context = this_or_current(client, context)?;
     let timelines = &client.connection().timelines;
-    let is_idle =
-        streams_of(client, context).all(|stream| is_settled(&timelines.of(index_of(context), stream)));
-    settled(client, is_idle)
+    let index = index_of(context);
+    let is_idle = streams_of(client, context).all(|stream| is_settled(&timelines.of(index, stream)));
+    settled(client, is_idle && timelines.orphans(index).are_settled())
 }
 
 /// After `cuCtxSynchronize`.
@@ -93,6 +98,18 @@ pub fn some_context_synchronised(client: &Client, context: Context) {
     let timelines = &client.connection().timelines;
     for stream in streams_of(client, context) {
         timelines.of(index_of(context), stream).synchronised(connection::last_number());
+    }
+    timelines.orphans(index_of(context)).synchronised(connection::last_number());
+}
+
+/// Before a destroyed stream is forgotten: its work goes on.
+pub fn stream_goes(client: &Client, stream: Stream) {
+    let Ok(state) = client.streams.state(stream) else { return };
+    let timelines = &client.connection().timelines;
+    let index = index_of(state.context);
+    let progress = timelines.of(index, stream);
+    if !is_settled(&progress) {
+        timelines.orphans(index).left(progress.last());
     }
 }
 
@@ -114,12 +131,18 @@ fn settled(client: &Client, is_over: bool) -> Option<Answer> {
     (is_over && !client.is_strict() && !client.has_late_errors()).then_some(Ok(()))
 }
 
-/// Whether the work of `stream` up to record `number` is finished; `None` when the worker must say.
-fn finished(client: &Client, stream: Stream, progress: &Arc<Progress>, number: u64) -> Option<Answer> {
+/// Whether the work of `stream`, in the context with this index, is finished up to record `number`; `None` when the worker
+/// must say.
+fn finished(
+    client: &Client,
+    (context, stream): (u32, Stream),
+    progress: &Arc<Progress>,
+    number: u64,
+) -> Option<Answer> {
     if !progress.has_finished(number) {
         client.connection().look();
     }
-    if let Err(code) = client.check() {
+    if let Err(code) = client.check().and_then(|()| client.contexts.check_sticky_of(context)) {
         return Some(Err(code));
     }
     if progress.has_finished(number) {
@@ -127,15 +150,15 @@ fn finished(client: &Client, stream: Stream, progress: &Arc<Progress>, number: u
     }
     let is_blocking = client.streams.state(stream).is_ok_and(|state| state.flags & NON_BLOCKING == 0);
     let is_blocking = stream.0 == 0 || is_blocking;
-    if client.connection().timelines.skipped(context::current_index()).covers(number, is_blocking) {
-        return Some(client.call(&cuda::CuStreamSynchronize { hStream: stream }));
+    if client.connection().timelines.skipped(context).covers(number, is_blocking) {
+        return Some(client.call_in(context, &cuda::CuStreamSynchronize { hStream: stream }));
     }
     // Of a destroyed stream only the worker knows.
     if client.is_strict() || progress.is_gone() {
         return None;
     }
     if progress.wants(number)
-        && let Err(code) = client.post(&cuda::FarpoolWatch { stream, number })
+        && let Err(code) = client.post_in(context, &cuda::FarpoolWatch { stream, number })
     {
         return Some(Err(code));
     }

@@ -8,9 +8,9 @@ use cuda_abi::per_thread::PerThread;
 use rustc_hash::FxHashMap;
 use wire::handle::{Context, Handle, Stream};
 
-use crate::capture;
 use crate::client::Client;
 use crate::entry::Answer;
+use crate::{capture, hooks};
 
 /// The legacy default stream, spelled out.
 pub const LEGACY: u64 = 1;
@@ -50,13 +50,15 @@ impl Drop for OwnStreams {
     fn drop(&mut self) {
         let Ok(client) = crate::state::client() else { return };
         for (context, stream) in self.0.take() {
-            capture::stream_gone(client, stream);
             // One that is not known any more went with its context.
-            if client.streams.remove(stream) {
-                // The work that it has is done all the same. A lost connection took the stream with it.
-                let request = wire::cuda::CuStreamDestroyV2 { hStream: stream };
-                let _ = client.connection().post(&request, crate::client::index_of(context));
+            if client.streams.state(stream).is_err() {
+                capture::stream_gone(client, stream);
+                continue;
             }
+            // The work that it has is done all the same. A lost connection took the stream with it.
+            let request = wire::cuda::CuStreamDestroyV2 { hStream: stream };
+            let _ = client.connection().post(&request, crate::client::index_of(context));
+            hooks::stream_destroyed(client, stream);
         }
     }
 }
@@ -72,9 +74,9 @@ impl Streams {
         self.table().insert(stream, StreamState { flags, priority, context, id });
     }
 
-    /// Forgets a destroyed stream; whether it was known.
-    pub fn remove(&self, stream: Stream) -> bool {
-        self.table().remove(&stream).is_some()
+    /// Forgets a destroyed stream.
+    pub fn remove(&self, stream: Stream) {
+        self.table().remove(&stream);
     }
 
     /// Forgets the streams of a destroyed context.

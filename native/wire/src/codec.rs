@@ -195,6 +195,10 @@ pub trait Request<'a>: Sized {
     fn stream(&self) -> Option<Stream> {
         None
     }
+    /// The stream that the call names, also where it puts no work on it: 0 is the legacy stream of the current context.
+    fn named_stream(&self) -> Option<Stream> {
+        None
+    }
 }
 
 /// What a call returns besides its `CUresult`. Encoded also for failed calls (then with zeroes).

@@ -277,11 +277,13 @@ impl Streams {
         };
         let is_done = |stream: usize| self.states.get(&(context, stream)).is_none_or(|state| done(state));
         if stream.is_null() {
-            return self
-                .states
-                .values()
-                .filter(|state| state.context == context && !state.is_non_blocking)
-                .all(|state| done(state));
+            // Those among destroyed streams that block it are not told from the others.
+            return !self.has_orphans()
+                && self
+                    .states
+                    .values()
+                    .filter(|state| state.context == context && !state.is_non_blocking)
+                    .all(|state| done(state));
         }
         is_done(stream.0) && (self.non_blocking.contains(&stream.0) || is_done(0))
     }

@@ -61,12 +61,12 @@ exports! {
         }
         let asked = callback::asked_in(client, crate::client::index_of(context));
         client.contexts.remove(context);
-        let in_window = client.forget_context(context);
+        let left = client.forget_context(context);
         let destroyed = outside(client, || client.call(&cuda::CuCtxDestroyV2 { context }));
-        if destroyed.is_ok() {
-            client.context_destroyed(in_window);
-        }
         callback::context_gone(client, &asked);
+        if destroyed.is_ok() {
+            client.context_destroyed(left);
+        }
         destroyed
     }
 

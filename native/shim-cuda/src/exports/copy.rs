@@ -94,9 +94,7 @@ unsafe fn to_device(
     if captured(client, stream, sides, length)? {
         return Ok(());
     }
-    let may_change =
-        client.connection().has_callbacks() || client.connection().has_downloads(source.addr(), length);
-    if may_change {
+    if must_wait(client, stream, source.addr(), length) {
         match stream {
             Some(stream) if client.ranges.is_pinned(source.addr() as u64, length as u64) => {
                 // SAFETY: the caller's promise, which for a pinned source holds until the copy is complete.
@@ -137,6 +135,17 @@ unsafe fn to_device(
     Ok(())
 }
 
+/// Whether a copy that uses `length` bytes of this process at `address` must wait for earlier work: something under way may
+/// write them, or, without a stream, CUDA waits for the legacy stream and the program could tell from what that leaves.
+fn must_wait(client: &Client, stream: Option<Stream>, address: usize, length: usize) -> bool {
+    let connection = client.connection();
+    connection.has_callbacks()
+        || match stream {
+            None => connection.has_any_downloads(),
+            Some(_) => connection.has_downloads(address, length),
+        }
+}
+
 /// # Safety
 /// `source` has `length` readable bytes until the copy is complete.
 unsafe fn pull(
@@ -150,7 +159,7 @@ unsafe fn pull(
         let size = PIECE.min(length - offset);
         // SAFETY: `offset` stays within the program's `length` bytes.
         let piece = unsafe { source.add(offset) };
-        callback::ask(client, Action::Pull(piece, size), |token| {
+        callback::ask(client, stream, Action::Pull(piece, size), |token| {
             client.post(&cuda::FarpoolPullToDevice {
                 destination: destination + offset as u64,
                 size: size as u64,
@@ -242,11 +251,7 @@ unsafe fn by_address(
                     return Ok(());
                 }
                 let (to, from) = (host(destination)?.addr(), host(source)?.addr());
-                let connection = client.connection();
-                if connection.has_callbacks()
-                    || connection.has_downloads(to, length)
-                    || connection.has_downloads(from, length)
-                {
+                if must_wait(client, stream, to, length) || must_wait(client, stream, from, length) {
                     client.call(&cuda::CuStreamSynchronize { hStream: stream.unwrap_or_default() })?;
                 }
                 // Nothing of the stream touches this memory any more, so the copy may happen now.

@@ -75,7 +75,7 @@ exports! {
         if capture::record(client, stream, || Ok(graph::action::Action::Host(call)))? {
             return Ok(());
         }
-        callback::ask(client, Action::Host(function, userData), |token| {
+        callback::ask(client, stream, Action::Host(function, userData), |token| {
             client.post(&cuda::FarpoolHostFunction { stream, token })
         })
     }
@@ -88,7 +88,7 @@ exports! {
     ) enter |client| {
         let function = callback.filter(|_| flags == 0).ok_or(CUresult::INVALID_VALUE)?;
         let stream = stream::resolve(client, hStream.0 as u64)?;
-        callback::ask(client, Action::Stream(function, hStream, userData), |token| {
+        callback::ask(client, stream, Action::Stream(function, hStream, userData), |token| {
             client.post(&cuda::FarpoolHostFunction { stream, token })
         })
     }

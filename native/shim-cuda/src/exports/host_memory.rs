@@ -6,11 +6,11 @@ use std::ffi::{c_uint, c_void};
 use cuda_abi::{CUdeviceptr, CUresult};
 use wire::handle::Context;
 
-use crate::capture;
 use crate::client::Client;
 use crate::convert::out;
 use crate::entry::Answer;
-use crate::memory::RangeKind;
+use crate::memory::{Range, RangeKind};
+use crate::{capture, credit};
 
 /// `CU_MEMHOSTALLOC_*`: portable, device map, write combined.
 const ALLOC_FLAGS: c_uint = 7;
@@ -40,11 +40,15 @@ exports! {
             return Ok(());
         }
         capture::unsafe_call(client)?;
-        settle(client, p)?;
-        let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostAllocated(_)));
-        let range = known.ok_or(CUresult::INVALID_VALUE)?;
-        let length = usize::try_from(range.length).map_err(|_| CUresult::UNKNOWN)?;
-        rustix::mm::munmap(p, length).map_err(|_| CUresult::INVALID_VALUE)
+        let start = p.addr() as u64;
+        let is_allocated = |range: &Range| matches!(range.kind, RangeKind::HostAllocated(_));
+        if !client.ranges.find(start).is_some_and(|range| range.start == start && is_allocated(&range)) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        settle(client)?;
+        let range = client.ranges.remove(start, is_allocated).ok_or(CUresult::INVALID_VALUE)?;
+        unmap(&range);
+        Ok(())
     }
 
     fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, Flags: c_uint) enter_local |client| {
@@ -68,7 +72,7 @@ exports! {
     fn cuMemHostUnregister(p: *mut c_void) enter_local |client| {
         owner(client)?;
         capture::unsafe_call(client)?;
-        settle(client, p)?;
+        settle(client)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostRegistered(_)));
         known.map(drop).ok_or(CUresult::HOST_MEMORY_NOT_REGISTERED)
     }
@@ -102,15 +106,26 @@ fn owner(client: &Client) -> Answer<(Context, usize)> {
     Ok((context, state.device))
 }
 
-/// Waits until no copy under way uses the memory at `p`, as CUDA does before it gives pinned memory back.
-fn settle(client: &Client, p: *mut c_void) -> Answer {
-    let Some(range) = client.ranges.find(p.addr() as u64) else { return Ok(()) };
-    let length = usize::try_from(range.length).map_err(|_| CUresult::UNKNOWN)?;
+/// Waits for all work of all contexts where a program could tell, as CUDA does before it gives pinned memory back: any
+/// of them may use it.
+fn settle(client: &Client) -> Answer {
     let connection = client.connection();
-    if connection.has_downloads(p.addr(), length) || connection.has_callbacks() {
-        client.call(&wire::cuda::CuCtxSynchronize)?;
+    let number = connection.last_sent();
+    for context in client.contexts.indices() {
+        // A query would show it.
+        connection.timelines.skipped(context).context(number);
     }
-    Ok(())
+    credit::settle_if_seen(client)
+}
+
+/// Gives pages of [`allocate`] back that were noted as `range`, and that nothing uses any more.
+pub fn unmap(range: &Range) {
+    let (Ok(start), Ok(length)) = (usize::try_from(range.start), usize::try_from(range.length)) else { return };
+    // SAFETY: the pages were mapped by `allocate` and are not noted any more, so they are given back once; what a program
+    // still does with memory that it has freed is its own mistake.
+    if let Err(error) = unsafe { rustix::mm::munmap(std::ptr::with_exposed_provenance_mut(start), length) } {
+        crate::report::once(&format!("pinned memory was not given back: {error}"));
+    }
 }
 
 /// Pages of this process, noted as pinned.

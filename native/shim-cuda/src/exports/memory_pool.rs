@@ -8,7 +8,7 @@ use cuda_abi::{
     CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
 };
 use wire::cuda;
-use wire::handle::{Handle, MemoryPool, Stream};
+use wire::handle::{Context, Handle, MemoryPool, Stream};
 
 use crate::capture;
 use crate::client::Client;
@@ -17,7 +17,7 @@ use crate::entry::Answer;
 use crate::graph::action::Action;
 use crate::graph::memory::{self, GraphMemory};
 use crate::memory::RangeKind;
-use crate::{credit, reserve, stream};
+use crate::{context, credit, reserve, stream};
 
 exports! {
     fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) enter |client| {
@@ -273,7 +273,18 @@ fn captured(client: &Client, stream: Stream, size: usize) -> Answer<Option<CUdev
 }
 
 fn from_pool(client: &Client, size: usize, pool: MemoryPool, stream: Stream) -> Answer<CUdeviceptr> {
-    let (context, state) = client.contexts.current()?;
+    let context = capture::context_of(client, stream)?;
+    context::within(context, || from_pool_here(client, context, size, pool, stream))
+}
+
+fn from_pool_here(
+    client: &Client,
+    context: Context,
+    size: usize,
+    pool: MemoryPool,
+    stream: Stream,
+) -> Answer<CUdeviceptr> {
+    let state = client.contexts.state(context)?;
     if size == 0 {
         return Err(CUresult::INVALID_VALUE);
     }

@@ -30,7 +30,7 @@ mod graph_exec;
 mod graph_node;
 mod graph_parameters;
 mod graph_resources;
-mod host_memory;
+pub mod host_memory;
 mod initialisation;
 mod library;
 mod memory;

@@ -70,11 +70,11 @@ fn destroy(client: &Client, device: CUdevice, request: impl FnOnce(i32) -> Answe
     let ordinal = client.devices.get(device)?.session_ordinal;
     let context = client.contexts.primary_context(client.devices.index(device)?);
     let asked = context.map_or_else(Vec::new, |context| callback::asked_in(client, index_of(context)));
-    let in_window = context.map_or_else(Vec::new, |context| client.forget_context(context));
+    let left = context.map(|context| client.forget_context(context)).unwrap_or_default();
     let destroyed = outside(client, || request(ordinal));
-    if destroyed.is_ok() {
-        client.context_destroyed(in_window);
-    }
     callback::context_gone(client, &asked);
+    if destroyed.is_ok() {
+        client.context_destroyed(left);
+    }
     destroyed
 }

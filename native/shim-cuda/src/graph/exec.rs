@@ -229,18 +229,18 @@ impl Exec {
                             .iter()
                             .any(|run| client.connection().has_downloads(run.address.addr(), run.length));
                     if may_change {
-                        pull(client, launch, slot, &runs)?;
+                        pull(client, stream, (launch, slot), &runs)?;
                     } else {
                         push(client, launch, slot, &runs)?;
                     }
                 }
                 Use::Call(call) => {
                     let action = Callback::Host(call.function, call.data);
-                    callback::ask(client, action, |token| {
+                    callback::ask(client, stream, action, |token| {
                         client.post(&cuda::FarpoolGraphCall { launch, slot, token })
                     })?;
                 }
-                Use::Move(copy) => callback::ask(client, Callback::Move(*copy), |token| {
+                Use::Move(copy) => callback::ask(client, stream, Callback::Move(*copy), |token| {
                     client.post(&cuda::FarpoolGraphCall { launch, slot, token })
                 })?,
                 Use::Scatter(runs) => {
@@ -396,14 +396,19 @@ fn push(client: &Client, launch: u64, slot: u32, runs: &[Run]) -> Answer {
 }
 
 /// Has the graph ask for the bytes of its sources when it gets to them; small runs are asked for together.
-fn pull(client: &'static Client, launch: u64, slot: u32, runs: &[Run]) -> Answer {
+fn pull(
+    client: &'static Client,
+    stream: Stream,
+    (launch, slot): (u64, u32),
+    runs: &[Run],
+) -> Answer {
     let mut together: Vec<(*const u8, usize)> = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     let ask = |start: u64, together: &mut Vec<(*const u8, usize)>| {
         if together.is_empty() {
             return Ok(());
         }
-        callback::ask(client, Callback::Gather(std::mem::take(together)), |token| {
+        callback::ask(client, stream, Callback::Gather(std::mem::take(together)), |token| {
             client.post(&cuda::FarpoolGraphPull { launch, slot, offset: start, token })
         })
     };

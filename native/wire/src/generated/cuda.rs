@@ -790,6 +790,10 @@ impl<'a> Request<'a> for FarpoolHostFunction {
     fn stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Request of `farpoolPullToDevice`.
@@ -822,6 +826,10 @@ impl<'a> Request<'a> for FarpoolPullToDevice {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
 }
@@ -1326,6 +1334,10 @@ impl<'a> Request<'a> for FarpoolWatch {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { stream: Stream::from_raw(reader.take_u64()), number: reader.take_u64() }
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
     }
 }
 
@@ -2506,6 +2518,10 @@ impl<'a> Request<'a> for CuMemcpy3DAsyncV2<'a> {
     fn stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Reply to `cuMemcpy3DAsync_v2`.
@@ -2583,6 +2599,10 @@ impl<'a> Request<'a> for CuMemcpyDtoDAsyncV2 {
     fn stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemcpyDtoH_v2`.
@@ -2655,6 +2675,10 @@ impl<'a> Request<'a> for CuMemcpyDtoHAsyncV2 {
     fn stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Reply to `cuMemcpyDtoHAsync_v2`.
@@ -2725,6 +2749,10 @@ impl<'a> Request<'a> for CuMemcpyHtoDAsyncV2<'a> {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
 }
@@ -2804,6 +2832,10 @@ impl<'a> Request<'a> for CuMemcpyPeerAsync {
     fn stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD16_v2`.
@@ -2863,6 +2895,10 @@ impl<'a> Request<'a> for CuMemsetD16Async {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
 }
@@ -2942,6 +2978,10 @@ impl<'a> Request<'a> for CuMemsetD2D16Async {
     fn stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD2D32_v2`.
@@ -3017,6 +3057,10 @@ impl<'a> Request<'a> for CuMemsetD2D32Async {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
 }
@@ -3096,6 +3140,10 @@ impl<'a> Request<'a> for CuMemsetD2D8Async {
     fn stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuMemsetD32_v2`.
@@ -3155,6 +3203,10 @@ impl<'a> Request<'a> for CuMemsetD32Async {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
 }
@@ -3218,6 +3270,10 @@ impl<'a> Request<'a> for CuMemsetD8Async {
     fn stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuStreamCopyAttributes`.
@@ -3238,6 +3294,10 @@ impl<'a> Request<'a> for CuStreamCopyAttributes {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { dst: Stream::from_raw(reader.take_u64()), src: Stream::from_raw(reader.take_u64()) }
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.dst)
     }
 }
 
@@ -3306,6 +3366,10 @@ impl<'a> Request<'a> for CuStreamDestroyV2 {
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { hStream: Stream::from_raw(reader.take_u64()) }
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuStreamQuery`.
@@ -3325,6 +3389,10 @@ impl<'a> Request<'a> for CuStreamQuery {
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { hStream: Stream::from_raw(reader.take_u64()) }
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuStreamSynchronize`.
@@ -3343,6 +3411,10 @@ impl<'a> Request<'a> for CuStreamSynchronize {
 
     fn decode(reader: &mut Reader<'a>) -> Self {
         Self { hStream: Stream::from_raw(reader.take_u64()) }
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
     }
 }
 
@@ -3373,6 +3445,10 @@ impl<'a> Request<'a> for CuStreamWaitEvent {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
 }
@@ -3533,6 +3609,10 @@ impl<'a> Request<'a> for CuEventRecord {
     fn stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
 }
 
 /// Request of `cuEventRecordWithFlags`.
@@ -3562,6 +3642,10 @@ impl<'a> Request<'a> for CuEventRecordWithFlags {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.hStream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.hStream)
     }
 }
@@ -3754,6 +3838,10 @@ impl<'a> Request<'a> for CuLaunchCooperativeKernel<'a> {
     fn stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Request of `cuLaunchKernel`.
@@ -3804,6 +3892,10 @@ impl<'a> Request<'a> for CuLaunchKernel<'a> {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
 }
@@ -3864,6 +3956,10 @@ impl<'a> Request<'a> for CuLaunchKernelEx<'a> {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
 }
@@ -3936,6 +4032,10 @@ impl<'a> Request<'a> for CuMemAllocFromPoolAsync {
     fn stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Reply to `cuMemAllocFromPoolAsync`.
@@ -3975,6 +4075,10 @@ impl<'a> Request<'a> for CuMemFreeAsync {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
 }
@@ -4278,6 +4382,10 @@ impl<'a> Request<'a> for CuGraphLaunch {
     fn stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
 }
 
 /// Request of `cuGraphNodeSetEnabled`.
@@ -4328,6 +4436,10 @@ impl<'a> Request<'a> for CuGraphUpload {
     }
 
     fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
     }
 }

@@ -110,7 +110,9 @@ pub fn note_events(worker: &mut Worker, call: CallId, payload: &[u8]) {
             (request.hEvent, request.hStream)
         }
         cuda::CuCtxWaitEvent::CALL => {
-            worker.streams.all_used(worker.context, worker.number);
+            let request = cuda::CuCtxWaitEvent::decode(&mut reader);
+            let context = if request.hCtx.raw() == 0 { worker.context } else { request.hCtx.index() };
+            worker.streams.all_used(context, worker.number);
             return;
         }
         _ => return,
