@@ -7,6 +7,7 @@
 mod arithmetic;
 mod control;
 mod convert;
+mod gather;
 mod memory;
 mod values;
 
