@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::Kernel;
 use super::block::{BARRIERS, Block};
 use super::group::{Group, GroupState};
 use super::thread::State;
+use super::{Kernel, warp};
 use crate::engine::{GroupMemory, GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::Global;
@@ -119,7 +119,8 @@ impl Block {
 
     /// The first thread of a group that waits at a barrier, made fit to be reported.
     pub(super) fn waiting_group(&mut self, kernel: &Kernel<'_>) -> Option<usize> {
-        let waits = |group: &Group| matches!(group.state, GroupState::AtBarrier(_));
+        let waits =
+            |group: &Group| matches!(group.state, GroupState::AtBarrier(_) | GroupState::AtCollective);
         let number = self.groups.iter().position(waits)?;
         let first = number * self.width;
         let (group, id) = (&mut self.groups[number], self.id);
@@ -172,7 +173,7 @@ impl Block {
             Op::Exit => {
                 group.state = GroupState::Gone;
                 self.live -= width as u32;
-                if self.apart > 0 {
+                if self.apart > 0 || self.exchanging > 0 {
                     self.show_exits(number);
                 }
                 self.after_exit(kernel, number * width);
@@ -212,7 +213,34 @@ impl Block {
                     self.complete_barrier(kernel, id);
                 }
             }
+            Op::Collective(_) => {
+                let members = (u32::MAX >> (32 - width)) << (number * width % 32);
+                if !group.bring(routine, kernel, threads, block, members) {
+                    self.part(kernel, routine, number);
+                    return;
+                }
+                self.meets = true;
+                self.exchanging += 1;
+                self.show_exits(number);
+                let first = number * width / 32 * 32;
+                let end = (first + 32).min(self.threads.len());
+                if warp::try_complete(kernel, &mut self.threads[first..end], number * width - first) {
+                    self.take_back(kernel, first, end);
+                }
+            }
             _ => self.part(kernel, routine, number),
+        }
+    }
+
+    /// After an exchange of a warp is complete: its groups go on.
+    pub(super) fn take_back(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) {
+        let Some(routine) = kernel.groups().filter(|_| self.exchanging > 0) else { return };
+        let (width, id) = (self.width, self.id);
+        for number in first / width..end / width {
+            let threads = &mut self.threads[number * width..(number + 1) * width];
+            if self.groups[number].take_back(routine, kernel, threads, id) {
+                self.exchanging -= 1;
+            }
         }
     }
 }
