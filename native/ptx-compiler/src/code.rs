@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -30,6 +31,9 @@ pub(crate) struct Compiled {
     live_at_entries: HashMap<usize, Vec<Slot>>,
     /// Operands and results of the exchanges that touch no other slots, and the slot of the member mask.
     exchanges: HashMap<usize, Exchange>,
+    /// How often groups parted.
+    partings: AtomicU64,
+    given_up: AtomicBool,
     /// Sites used by it and those before it.
     pub sites: usize,
 }
@@ -128,7 +132,32 @@ impl Compiled {
         let operations = Operations::new(code, &plan);
         let exchanges = exchanges(code, &plan);
         let module = Mutex::new(Some(module));
-        Ok(Self { entry, module, plan, operations, enters, live_at_entries, exchanges, sites })
+        Ok(Self {
+            entry,
+            module,
+            plan,
+            operations,
+            enters,
+            live_at_entries,
+            exchanges,
+            partings: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
+            sites,
+        })
+    }
+
+    /// How often groups parted so far.
+    pub fn partings(&self) -> u64 {
+        self.partings.load(Ordering::Relaxed)
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Says that it costs more than it gains.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     fn live(&self, pc: usize) -> Vec<Slot> {
@@ -200,6 +229,7 @@ impl GroupRoutine for Compiled {
     }
 
     fn unpack(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &[u64]) {
+        self.partings.fetch_add(1, Ordering::Relaxed);
         self.operations.unpack(self.live(pc).into_iter(), lanes, self.plan.lanes, packed);
     }
 
