@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -10,7 +11,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module as _, default_libcall_names};
 use ptx::engine::{
-    Code, GroupMemory, GroupRoutine, LaneTrouble, Lanes, Memory, Routine, Slot, Stop, Trouble,
+    Code, GroupMemory, GroupRoutine, Inst, LaneTrouble, Lanes, Memory, Op, Routine, Slot, Stop, Trouble,
 };
 
 use crate::abi::{self, Entry, Operations};
@@ -28,8 +29,36 @@ pub(crate) struct Compiled {
     enters: Vec<bool>,
     /// Live slots at each entry.
     live_at_entries: HashMap<usize, Vec<Slot>>,
+    /// Operands and results of the exchanges that touch no other slots, and the slot of the member mask.
+    exchanges: HashMap<usize, Exchange>,
+    /// How often groups parted.
+    partings: AtomicU64,
+    given_up: AtomicBool,
     /// Sites used by it and those before it.
     pub sites: usize,
+}
+
+struct Exchange {
+    operands: Vec<Slot>,
+    results: Vec<Slot>,
+    mask: Slot,
+}
+
+fn exchanges(code: &Code, plan: &Plan) -> HashMap<usize, Exchange> {
+    let tracked = |slots: &[Slot]| -> Vec<Slot> {
+        slots.iter().copied().filter(|&slot| plan.presets[slot as usize].is_none()).collect()
+    };
+    let exchange = |(pc, inst): (usize, &Inst)| {
+        let effect = &plan.flow.effects[pc];
+        let fits = matches!(inst.op, Op::Collective(_)) && !effect.everything;
+        let exchange = Exchange {
+            operands: tracked(&effect.reads),
+            results: tracked(&effect.writes),
+            mask: inst.args.f,
+        };
+        fits.then_some((pc, exchange))
+    };
+    code.insts.iter().enumerate().filter_map(exchange).collect()
 }
 
 fn machine() -> Result<OwnedTargetIsa, CompileError> {
@@ -101,8 +130,34 @@ impl Compiled {
             live_at_entries.insert(block.start, block.live.iter().collect());
         }
         let operations = Operations::new(code, &plan);
+        let exchanges = exchanges(code, &plan);
         let module = Mutex::new(Some(module));
-        Ok(Self { entry, module, plan, operations, enters, live_at_entries, sites })
+        Ok(Self {
+            entry,
+            module,
+            plan,
+            operations,
+            enters,
+            live_at_entries,
+            exchanges,
+            partings: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
+            sites,
+        })
+    }
+
+    /// How often groups parted so far.
+    pub fn partings(&self) -> u64 {
+        self.partings.load(Ordering::Relaxed)
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Says that it costs more than it gains.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     fn live(&self, pc: usize) -> Vec<Slot> {
@@ -174,7 +229,29 @@ impl GroupRoutine for Compiled {
     }
 
     fn unpack(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &[u64]) {
+        self.partings.fetch_add(1, Ordering::Relaxed);
         self.operations.unpack(self.live(pc).into_iter(), lanes, self.plan.lanes, packed);
+    }
+
+    fn show_operands(&self, pc: usize, members: u32, lanes: &mut Lanes<'_>, packed: &[u64]) -> bool {
+        let Some(exchange) = self.exchanges.get(&pc) else { return false };
+        if self
+            .operations
+            .uniform(exchange.mask, lanes, packed)
+            .is_none_or(|mask| mask as u32 & members != members)
+        {
+            return false;
+        }
+        self.operations.unpack(exchange.operands.iter().copied(), lanes, self.plan.lanes, packed);
+        true
+    }
+
+    fn take_results(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &mut [u64]) {
+        if let Some(exchange) = self.exchanges.get(&pc) {
+            // Results of exchanges fit: they may be anything in each lane.
+            let fits = self.operations.pack(exchange.results.iter().copied(), lanes, self.plan.lanes, packed);
+            debug_assert!(fits, "results that are no line");
+        }
     }
 
     fn uniform(&self, slot: Slot, lanes: &mut Lanes<'_>, packed: &[u64]) -> Option<u64> {

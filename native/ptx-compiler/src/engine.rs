@@ -9,12 +9,20 @@ use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
 use crate::code::Compiled;
 use crate::error::CompileError;
+use crate::flow::{Step, step};
 
 /// Turns of single threads that are interpreted before their code is compiled. A turn is at most 4,096 instructions;
 /// so many take about as long as compiling a hundred.
 const PATIENCE: u64 = 64;
 /// Instructions, counted once per thread, that a kernel's launches have before code for groups is compiled.
 const WORTH_GROUPS: u64 = 50_000;
+/// A function is compiled for single threads when there are at least so many instructions for each that the interpreter
+/// executes, in its loops if it has any: to leave the code and come back costs about as much as interpreting them.
+const WORTH_LEAVING: usize = 6;
+/// Groups that part more often than this in a launch, and once in fewer instructions (of all lanes) than the other, cost
+/// more than they gain: the kernel's threads run one by one from then on.
+const MANY_PARTINGS: u64 = 256;
+const WORTH_PARTING: u64 = 500;
 /// Lanes of the groups, widest first.
 const LANES: [usize; 3] = [16, 8, 4];
 
@@ -34,8 +42,17 @@ pub struct Kernel {
 
 /// Functions that a kernel calls, and the place of their sites behind the kernel's.
 struct Functions {
-    compiled: HashMap<usize, (usize, OnceLock<Option<Compiled>>)>,
+    compiled: HashMap<usize, Called>,
+    /// Whether the kernel itself is worth compiling for single threads.
+    worth: bool,
     sites: usize,
+}
+
+struct Called {
+    /// Its first site.
+    sites: usize,
+    worth: bool,
+    code: OnceLock<Option<Compiled>>,
 }
 
 impl Kernel {
@@ -100,13 +117,17 @@ impl Kernel {
                 None => None,
             };
         }
-        ptx::engine::launch(
-            module,
-            function,
-            config,
-            device,
-            &Run { kernel: self, module, function, functions, group, parameters },
-        )
+        let group = group.filter(|group| self.eager || !group.is_given_up());
+        let before = group.map_or(0, Compiled::partings);
+        let run = Run { kernel: self, module, function, functions, group, parameters };
+        let stats = ptx::engine::launch(module, function, config, device, &run)?;
+        if let Some(group) = group {
+            let partings = group.partings().wrapping_sub(before);
+            if partings > MANY_PARTINGS && stats.instructions / partings < WORTH_PARTING {
+                group.give_up();
+            }
+        }
+        Ok(stats)
     }
 
     fn compile(&self, function: &Function, lanes: usize, sites: usize, parameters: u64) -> Option<Compiled> {
@@ -136,6 +157,22 @@ fn fits(block: [u32; 3], lanes: usize) -> bool {
     threads >= lanes && (row.is_multiple_of(lanes) || row == threads)
 }
 
+/// Whether the instructions that the interpreter executes are few among the others.
+fn leaves_seldom(code: &Code) -> bool {
+    let mut in_loops = vec![false; code.insts.len()];
+    for (pc, inst) in code.insts.iter().enumerate() {
+        if let Step::Branch(target) = step(inst)
+            && target <= pc
+        {
+            in_loops[target..=pc].fill(true);
+        }
+    }
+    let all = !in_loops.contains(&true);
+    let counted = || code.insts.iter().zip(&in_loops).filter(|(_, inside)| all || **inside);
+    let left = counted().filter(|(inst, _)| step(inst) == Step::Interpreted).count();
+    counted().count() >= WORTH_LEAVING * left.saturating_sub(usize::from(all))
+}
+
 /// Sites that the accesses of some code take at most.
 fn sites(code: &Code) -> usize {
     let accesses = |meaning| matches!(meaning, Meaning::Load { .. } | Meaning::Store { .. });
@@ -150,11 +187,13 @@ impl Functions {
         let mut compiled = HashMap::new();
         for index in reached(module, kernel) {
             if all[index].unsupported.is_none() {
-                compiled.insert(index, (next, OnceLock::new()));
-                next += sites(ptx::engine::code(&all[index]));
+                let code = ptx::engine::code(&all[index]);
+                compiled
+                    .insert(index, Called { sites: next, worth: leaves_seldom(code), code: OnceLock::new() });
+                next += sites(code);
             }
         }
-        Self { compiled, sites: next }
+        Self { compiled, worth: leaves_seldom(ptx::engine::code(kernel)), sites: next }
     }
 }
 
@@ -197,13 +236,19 @@ impl Engine for Run<'_> {
         let kernel = self.kernel;
         let compiled = match function {
             None => {
+                if !kernel.eager && !self.functions.worth {
+                    return None;
+                }
                 let first = sites(ptx::engine::code(self.function));
                 kernel.patiently(&kernel.single, || kernel.compile(self.function, 1, first, self.parameters))
             }
             Some(index) => {
-                let (first, code) = self.functions.compiled.get(&index)?;
+                let called = self.functions.compiled.get(&index)?;
                 let function = &ptx::engine::functions(self.module)[index];
-                kernel.patiently(code, || kernel.compile(function, 1, *first, 0))
+                if !kernel.eager && !called.worth {
+                    return None;
+                }
+                kernel.patiently(&called.code, || kernel.compile(function, 1, called.sites, 0))
             }
         };
         compiled.map(|compiled| compiled as &dyn Routine)

@@ -79,6 +79,24 @@ fn compare(seed: u64) {
     );
 }
 
+/// The rules for what is worth compiling change nothing but the time.
+#[test]
+fn launches_again_and_again_end_alike() {
+    for seed in 7000..7010 {
+        let mut generator = Generator::new(seed);
+        let text = generator.program();
+        let module = Module::parse(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"));
+        let function = module.entry("k").expect("the kernel");
+        let block = generator.block();
+        let expected = outcome(block, &|config, host| ptx::launch(&module, function, config, host));
+        let kernel = ptx_compiler::Kernel::new(function);
+        for launch in 0..20 {
+            let found = outcome(block, &|config, host| kernel.launch(&module, function, config, host));
+            assert_eq!(found, expected, "seed {seed}, launch {launch}\n{text}");
+        }
+    }
+}
+
 #[test]
 fn random_programs_end_alike() {
     let begin = std::time::Instant::now();

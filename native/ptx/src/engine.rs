@@ -75,6 +75,11 @@ pub trait GroupRoutine: Sync {
     fn pack(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &mut [u64]) -> bool;
     /// The reverse.
     fn unpack(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &[u64]);
+    /// Gives the threads the operands of the exchange at `pc`, if they all take part in it together: `members` are their
+    /// bits in the member mask. False when they must go on one by one.
+    fn show_operands(&self, pc: usize, members: u32, lanes: &mut Lanes<'_>, packed: &[u64]) -> bool;
+    /// Takes the results of the exchange at `pc` from the threads.
+    fn take_results(&self, pc: usize, lanes: &mut Lanes<'_>, packed: &mut [u64]);
     /// The value of a slot that is the same in all threads of the group, if it is known to be.
     fn uniform(&self, slot: Slot, lanes: &mut Lanes<'_>, packed: &[u64]) -> Option<u64>;
     /// Runs from `pc`, an entry.

@@ -7,10 +7,10 @@ use wire::cuda;
 use wire::handle::{Context, Event, Stream};
 
 use crate::client::{Client, index_of};
+use crate::connection;
 use crate::entry::Answer;
 use crate::event::Recorded;
 use crate::progress::Progress;
-use crate::connection;
 use crate::stream::NON_BLOCKING;
 
 /// `cuStreamQuery`; `None` when only the worker knows: in strict mode it answers everything.

@@ -125,6 +125,40 @@ fn products() {
     }
 }
 
+fn shapes() {
+    for (name, body) in programs::SHAPES {
+        let module = Module::parse(&programs::shape(body)).expect("the program is right");
+        let function = module.entries().next().expect("a kernel");
+        let compiled = ptx_compiler::Kernel::new(function).eagerly();
+        let host = Host::default();
+        let params = host.buffer(16384 + 4 * 8192).to_le_bytes();
+        let config = LaunchConfig {
+            grid: [64, 1, 1],
+            block: [128, 1, 1],
+            dynamic_shared_bytes: 0,
+            params: &params,
+            cooperative: false,
+            max_workers: 1,
+        };
+        let run = |launch: Launch<'_>| {
+            seconds(|| {
+                launch(&config, &host).expect("the kernel runs");
+            })
+        };
+        let by_compiler =
+            |config: &LaunchConfig<'_>, host: &Host| compiled.launch(&module, function, config, host);
+        let by_interpreter =
+            |config: &LaunchConfig<'_>, host: &Host| ptx::launch(&module, function, config, host);
+        run(&by_compiler);
+        let (mut fast, mut slow) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            fast.push(run(&by_compiler));
+            slow.push(run(&by_interpreter));
+        }
+        println!("{name}: compiled / interpreted = {:.2}", median(slow) / median(fast));
+    }
+}
+
 fn compile_times() {
     for (name, text) in [("product", programs::product()), ("polynomial", programs::polynomial())] {
         let module = Module::parse(&text).expect("the program is right");
@@ -193,6 +227,7 @@ fn empty_launches() {
 
 fn main() {
     products();
+    shapes();
     compile_times();
     empty_launches();
 }

@@ -84,3 +84,41 @@ pub fn polynomial() -> String {
 pub fn empty() -> String {
     format!("{HEADER}.visible .entry empty() {{ ret; }}\n")
 }
+
+/// Kernels of other shapes: their names, and what each does with `%r5`, the thread's number, before it stores `%r6`.
+pub const SHAPES: [(&str, &str); 4] = [
+    (
+        "exchanges",
+        "mov.u32 %r6, %r5; mov.u32 %r7, 0; MORE: shfl.sync.bfly.b32 %r8, %r6, 16, 31, -1; add.s32 %r6, %r6, %r8;
+        shfl.sync.bfly.b32 %r8, %r6, 1, 31, -1; xor.b32 %r6, %r6, %r8; add.s32 %r7, %r7, 1; setp.lt.s32 %p1, %r7, 50; @%p1 bra MORE;",
+    ),
+    (
+        "diverging",
+        "add.s32 %r7, %r5, 1; mov.u32 %r6, 0; MORE: and.b32 %r8, %r7, 1; setp.eq.s32 %p1, %r8, 0; @%p1 bra EVEN;
+        mad.lo.s32 %r7, %r7, 3, 1; bra NEXT; EVEN: shr.u32 %r7, %r7, 1;
+        NEXT: add.s32 %r6, %r6, 1; setp.ne.s32 %p2, %r7, 1; @%p2 bra MORE;",
+    ),
+    (
+        "scattered",
+        "mov.u32 %r6, 0; mov.u32 %r7, 0; mov.u32 %r9, %r5; MORE: mad.lo.s32 %r9, %r9, 1664525, 1013904223; shr.u32 %r8, %r9, 20;
+        mul.wide.u32 %rd4, %r8, 4; add.s64 %rd5, %rd1, %rd4; ld.global.u32 %r10, [%rd5]; add.s32 %r6, %r6, %r10;
+        add.s32 %r7, %r7, 1; setp.lt.s32 %p1, %r7, 64; @%p1 bra MORE;",
+    ),
+    (
+        "straight",
+        "mov.u32 %r6, %r5; cvt.rn.f32.s32 %f1, %r5; mov.u32 %r7, 0; MORE: fma.rn.f32 %f1, %f1, 0f3F7FF000, 0f3DCCCCCD;
+        cvt.rzi.s32.f32 %r8, %f1; xor.b32 %r6, %r6, %r8; shl.b32 %r9, %r6, 3; add.s32 %r6, %r6, %r9; add.s32 %r7, %r7, 1;
+        setp.lt.s32 %p1, %r7, 100; @%p1 bra MORE;",
+    ),
+];
+
+/// A kernel of one of the shapes.
+pub fn shape(body: &str) -> String {
+    format!(
+        "{HEADER}.visible .entry shape(.param .u64 a) {{
+        .reg .pred %p<9>; .reg .b32 %r<40>; .reg .f32 %f<9>; .reg .b64 %rd<20>;
+        ld.param.u64 %rd1, [a]; mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x; mov.u32 %r4, %tid.x; mad.lo.s32 %r5, %r2, %r3, %r4;
+        {body}
+        mul.wide.u32 %rd2, %r5, 4; add.s64 %rd3, %rd1, %rd2; st.global.u32 [%rd3+16384], %r6; ret; }}\n"
+    )
+}

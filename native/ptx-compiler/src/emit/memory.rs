@@ -17,12 +17,12 @@ use crate::plan::{Class, Kind};
 
 /// A load or store, taken apart.
 #[derive(Debug, Clone, Copy)]
-struct Access {
-    space: u8,
-    bits: u32,
-    count: u32,
-    signed: bool,
-    store: bool,
+pub(super) struct Access {
+    pub(super) space: u8,
+    pub(super) bits: u32,
+    pub(super) count: u32,
+    pub(super) signed: bool,
+    pub(super) store: bool,
 }
 
 impl Access {
@@ -39,7 +39,7 @@ impl Access {
         matches!(access.bits, 8 | 16 | 32 | 64).then_some(access)
     }
 
-    fn bytes(self) -> i64 {
+    pub(super) fn bytes(self) -> i64 {
         i64::from(self.bits / 8 * self.count)
     }
 }
@@ -143,7 +143,7 @@ impl Emitter<'_, '_> {
         if access.space == PARAM {
             return self.parameter(inst, access);
         }
-        let Some(alone) = self.extent(inst, access) else { return false };
+        let Some(alone) = self.extent(inst, access) else { return self.gather(inst, access) };
         let index = self.cluster_of[self.pc - self.start];
         let cluster = index.map_or_else(|| alone.clone(), |index| self.clusters[index].clone());
         let host = match cluster.host {
@@ -222,30 +222,16 @@ impl Emitter<'_, '_> {
                 self.sites += 1;
                 let description =
                     abi::describe(cluster.space, cluster.store, cluster.align as u32, bytes as u32, site);
-                let flags = MemFlagsData::trusted();
-                let sites = self.context_word(field::SITES);
-                let start = self.b.ins().load(types::I64, flags, sites, 16 * site as i32);
-                let count = self.b.ins().load(types::I64, flags, sites, 16 * site as i32 + 8);
-                let place = self.b.ins().isub(address, start);
-                let place = if shift == 0 { place } else { self.b.ins().rotr_imm_u(place, shift) };
-                let inside = self.b.ins().icmp(IntCC::UnsignedLessThan, place, count);
-                let (fast, slow) = (self.b.create_block(), self.cold_block());
-                self.b.append_block_param(fast, types::I64);
-                self.b.ins().brif(inside, fast, &[address.into()], slow, &[]);
-                self.begin(slow);
-                let answer = self.ask(address, description);
-                let split = self.split();
-                let refused = self.b.ins().icmp_imm_u(IntCC::Equal, answer, abi::REFUSED as i64);
-                self.b.ins().brif(refused, split, &[], fast, &[answer.into()]);
-                self.begin(fast);
-                self.b.block_params(fast)[0]
+                self.checked_by_site(address, shift, description, site)
             }
         }
     }
 
-    fn elements(inst: &Inst, count: u32) -> Vec<Slot> {
+    /// Slots of the elements, and how each is held.
+    pub(super) fn elements(&self, inst: &Inst, access: Access) -> Vec<(Slot, Kind)> {
         let x = &inst.args;
-        [x.d, x.b, x.c, x.e][..count as usize].to_vec()
+        let slots = &[x.d, x.b, x.c, x.e][..access.count as usize];
+        slots.iter().map(|&slot| (slot, self.element_kind(slot, access))).collect()
     }
 
     /// How an element is held.
@@ -261,11 +247,11 @@ impl Emitter<'_, '_> {
     }
 
     /// Other threads may use the memory at any time, and it is aligned for each lane only.
-    fn flags() -> MemFlagsData {
+    pub(super) fn flags() -> MemFlagsData {
         MemFlagsData::new().with_notrap()
     }
 
-    fn load_element(&mut self, access: Access, kind: Kind, host: Value, offset: i32) -> Value {
+    pub(super) fn load_element(&mut self, access: Access, kind: Kind, host: Value, offset: i32) -> Value {
         let (flags, ty) = (Self::flags(), scalar(kind));
         match (access.bits, access.signed) {
             (8, true) => self.b.ins().sload8(ty, flags, host, offset),
@@ -277,7 +263,7 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn store_element(&mut self, access: Access, value: Value, host: Value, offset: i32) {
+    pub(super) fn store_element(&mut self, access: Access, value: Value, host: Value, offset: i32) {
         let flags = Self::flags();
         match access.bits {
             8 => self.b.ins().istore8(flags, value, host, offset),
@@ -289,9 +275,8 @@ impl Emitter<'_, '_> {
     /// One access for all lanes.
     fn transfer(&mut self, inst: &Inst, access: Access, host: Value, offset: i32) {
         let mut results = Vec::new();
-        for (index, slot) in Self::elements(inst, access.count).into_iter().enumerate() {
+        for (index, (slot, kind)) in self.elements(inst, access).into_iter().enumerate() {
             let offset = offset + (index as u32 * access.bits / 8) as i32;
-            let kind = self.element_kind(slot, access);
             if access.store {
                 let val = self.read(slot, kind);
                 let value = self.lane(&val, kind, self.plan.lanes - 1);
@@ -346,10 +331,8 @@ impl Emitter<'_, '_> {
 
     /// An access per lane, at equal distances.
     fn transfer_by_stride(&mut self, inst: &Inst, access: Access, host: Value, offset: i32, stride: i32) {
-        let elements = Self::elements(inst, access.count);
         let mut results: Vec<(Slot, Kind, Vec<Value>)> = Vec::new();
-        for (index, slot) in elements.into_iter().enumerate() {
-            let kind = self.element_kind(slot, access);
+        for (index, (slot, kind)) in self.elements(inst, access).into_iter().enumerate() {
             let at = offset + (index as u32 * access.bits / 8) as i32;
             if access.store {
                 let val = self.read(slot, kind);

@@ -7,6 +7,7 @@
 mod arithmetic;
 mod control;
 mod convert;
+mod gather;
 mod memory;
 mod values;
 
@@ -135,6 +136,7 @@ impl Emitter<'_, '_> {
             self.b.switch_to_block(stub);
             let slots: Vec<Slot> = self.plan.flow.blocks[index].live.iter().collect();
             slots.into_iter().for_each(|slot| self.load_packed(slot));
+            self.count(self.straight(self.plan.flow.blocks[index].start));
             self.b.ins().jump(self.blocks[index], &[]);
         }
     }
@@ -175,12 +177,7 @@ impl Emitter<'_, '_> {
         let start = self.plan.flow.blocks[index].start;
         let blocks = &self.plan.flow.blocks;
         let end = blocks.iter().filter(|block| block.next.contains(&index)).map(|block| block.end).max();
-        let cost = (end.unwrap_or(start + 1).saturating_sub(start).max(1) * self.plan.lanes) as i64;
-        let flags = MemFlagsData::trusted();
-        let budget = self.b.ins().load(types::I64, flags, self.context, field::BUDGET);
-        let cost = self.b.ins().iconst(types::I64, cost);
-        let left = self.b.ins().isub(budget, cost);
-        self.b.ins().store(flags, left, self.context, field::BUDGET);
+        let budget = self.count(end.unwrap_or(start + 1).saturating_sub(start).max(1));
         let zero = self.b.ins().iconst(types::I64, 0);
         let spent = self.b.ins().icmp(ir::condcodes::IntCC::SignedLessThan, budget, zero);
         let (out, on) = (self.cold_block(), self.b.create_block());
@@ -189,6 +186,24 @@ impl Emitter<'_, '_> {
         self.pc = start;
         self.leave(abi::SLICE);
         self.begin(on);
+    }
+
+    /// Instructions from a place to the next one that the interpreter executes in any case: about what an entry runs, but
+    /// for loops, which count by themselves.
+    fn straight(&self, pc: usize) -> usize {
+        let stops = |inst: &ptx::engine::Inst| {
+            crate::flow::step(inst) == crate::flow::Step::Interpreted && inst.guard == ptx::engine::ALWAYS
+        };
+        self.code.insts[pc..].iter().position(stops).unwrap_or(0) + 1
+    }
+
+    /// Takes so many instructions of each lane from the budget. Answers what it was before.
+    fn count(&mut self, instructions: usize) -> Value {
+        let flags = MemFlagsData::trusted();
+        let budget = self.b.ins().load(types::I64, flags, self.context, field::BUDGET);
+        let left = self.b.ins().iadd_imm_s(budget, -((instructions * self.plan.lanes) as i64));
+        self.b.ins().store(flags, left, self.context, field::BUDGET);
+        budget
     }
 
     fn cold_block(&mut self) -> ir::Block {

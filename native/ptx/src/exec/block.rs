@@ -56,6 +56,8 @@ pub(crate) struct Block {
     pub(super) width: usize,
     /// Groups whose threads are on their own, and threads without a group.
     pub(super) apart: usize,
+    /// Groups at an exchange.
+    pub(super) exchanging: usize,
     /// A barrier for all threads that a group of this block met last: its place and number.
     pub(super) plain_barrier: Option<(usize, u8)>,
     /// Threads of larger launches before.
@@ -79,6 +81,7 @@ impl Block {
             groups: Vec::new(),
             width: 1,
             apart: 0,
+            exchanging: 0,
             plain_barrier: None,
             spare: Vec::new(),
             shared: Vec::new(),
@@ -131,6 +134,7 @@ impl Block {
         self.barriers = [Barrier::default(); BARRIERS];
         (self.meets, self.masks, self.polls) = (false, false, false);
         self.plain_barrier = None;
+        self.exchanging = 0;
         self.live = self.threads.len() as u32;
         let grouped = self.groups.len() * self.width;
         self.apart = self.threads.len() - grouped;
@@ -243,7 +247,9 @@ impl Block {
             State::AtActiveMask(_) => self.masks = true,
             State::AtCollective => {
                 self.meets = true;
-                warp::try_complete(kernel, &mut self.threads[first..end], index - first);
+                if warp::try_complete(kernel, &mut self.threads[first..end], index - first) {
+                    self.take_back(kernel, first, end);
+                }
             }
             State::Arriving => {
                 self.meets = true;
@@ -264,11 +270,13 @@ impl Block {
         }
         let first = index / 32 * 32;
         let end = (first + 32).min(self.threads.len());
-        for lane in 0..if self.apart == 0 && !self.groups.is_empty() { 0 } else { end - first } {
+        let alone = self.apart == 0 && self.exchanging == 0 && !self.groups.is_empty();
+        for lane in 0..if alone { 0 } else { end - first } {
             if self.threads[first + lane].state == State::AtCollective {
                 warp::try_complete(kernel, &mut self.threads[first..end], lane);
             }
         }
+        self.take_back(kernel, first, end);
         for id in 0..BARRIERS {
             if self.barriers[id].arrived > 0 {
                 self.complete_barrier(kernel, id);

@@ -33,6 +33,8 @@ pub(crate) enum GroupState {
     Apart,
     Ready,
     AtBarrier(u8),
+    /// Its threads are at an exchange among threads of the warp, with the operands; all else is packed.
+    AtCollective,
     /// Its threads have exited, together.
     Gone,
 }
@@ -109,6 +111,49 @@ impl Group {
     ) {
         routine.unpack(self.pc, &mut Lanes { threads: &mut *threads, kernel, block }, &self.packed);
         self.separate(kernel, threads, block);
+    }
+
+    /// Brings the threads to the exchange where the group is; false when they must go there one by one.
+    pub fn bring(
+        &mut self,
+        routine: &dyn GroupRoutine,
+        kernel: &Kernel<'_>,
+        threads: &mut [Thread],
+        block: [u32; 3],
+        members: u32,
+    ) -> bool {
+        let mut lanes = Lanes { threads: &mut *threads, kernel, block };
+        if !routine.show_operands(self.pc, members, &mut lanes, &self.packed) {
+            return false;
+        }
+        self.touched = true;
+        self.state = GroupState::AtCollective;
+        for thread in threads {
+            if !thread.is_of(block) {
+                thread.start(kernel, block);
+            }
+            thread.pc = self.pc;
+            thread.state = State::AtCollective;
+        }
+        true
+    }
+
+    /// Takes the threads back when their exchange is complete: it is so for all of them or for none.
+    pub fn take_back(
+        &mut self,
+        routine: &dyn GroupRoutine,
+        kernel: &Kernel<'_>,
+        threads: &mut [Thread],
+        block: [u32; 3],
+    ) -> bool {
+        if self.state != GroupState::AtCollective || threads[0].state != State::Ready {
+            return false;
+        }
+        routine.take_results(self.pc, &mut Lanes { threads: &mut *threads, kernel, block }, &mut self.packed);
+        threads.iter_mut().for_each(|thread| thread.state = State::Grouped);
+        self.pc += 1;
+        self.state = GroupState::Ready;
+        true
     }
 
     fn separate(&mut self, kernel: &Kernel<'_>, threads: &mut [Thread], block: [u32; 3]) {

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use super::Kernel;
 use super::block::{BARRIERS, Block};
 use super::group::GroupState;
 use super::thread::State;
-use super::waits;
+use super::{Kernel, waits, warp};
 use crate::engine::{GroupMemory, GroupRoutine, Stop};
 use crate::error::{Fault, FaultKind};
 use crate::memory::Global;
@@ -127,6 +126,8 @@ impl Block {
             let threads = &mut self.threads[number * width..(number + 1) * width];
             match group.state {
                 GroupState::Apart => {}
+                // Its threads show it themselves.
+                GroupState::AtCollective => drop(first.get_or_insert(number * width)),
                 GroupState::Gone => group.show_exit(threads),
                 GroupState::Ready | GroupState::AtBarrier(_) => {
                     for thread in threads {
@@ -184,7 +185,7 @@ impl Block {
             Op::Exit => {
                 group.state = GroupState::Gone;
                 self.live -= width as u32;
-                if self.apart > 0 {
+                if self.apart > 0 || self.exchanging > 0 {
                     self.show_exits(number);
                 }
                 self.after_exit(kernel, number * width);
@@ -223,7 +224,34 @@ impl Block {
                 }
                 self.complete_barrier(kernel, id);
             }
+            Op::Collective(_) => {
+                let members = (u32::MAX >> (32 - width)) << (number * width % 32);
+                if !group.bring(routine, kernel, threads, block, members) {
+                    self.part(kernel, routine, number);
+                    return;
+                }
+                self.meets = true;
+                self.exchanging += 1;
+                self.show_exits(number);
+                let first = number * width / 32 * 32;
+                let end = (first + 32).min(self.threads.len());
+                if warp::try_complete(kernel, &mut self.threads[first..end], number * width - first) {
+                    self.take_back(kernel, first, end);
+                }
+            }
             _ => self.part(kernel, routine, number),
+        }
+    }
+
+    /// After an exchange of a warp is complete: its groups go on.
+    pub(super) fn take_back(&mut self, kernel: &Kernel<'_>, first: usize, end: usize) {
+        let Some(routine) = kernel.groups().filter(|_| self.exchanging > 0) else { return };
+        let (width, id) = (self.width, self.id);
+        for number in first / width..end / width {
+            let threads = &mut self.threads[number * width..(number + 1) * width];
+            if self.groups[number].take_back(routine, kernel, threads, id) {
+                self.exchanging -= 1;
+            }
         }
     }
 }
