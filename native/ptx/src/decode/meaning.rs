@@ -178,11 +178,10 @@ fn by_words(statement: &Statement<'_>) -> Meaning {
     let float = matches!(ty, Ty::F32 | Ty::F64);
     let mut flush = false;
     if float {
-        // The approximate forms of these are computed exactly, and `.rn` is how the host rounds.
-        let approximate = matches!(statement.opcode, "div" | "rcp" | "sqrt");
+        // `.rn` is how the host rounds. Approximate forms are left to their functions.
         words.retain(|&word| {
             flush |= word == "ftz";
-            !(word == "rn" || word == "ftz" || approximate && (word == "approx" || word == "full"))
+            !matches!(word, "rn" | "ftz")
         });
         flush &= ty == Ty::F32;
     }
