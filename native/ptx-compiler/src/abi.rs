@@ -4,6 +4,9 @@
 //! parameters at constant offsets within what the launch has checked; and addresses that it compared with a range
 //! immediately before. Ranges of global memory come from [`access`], which asks the interpreter's own check.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ptx::FaultKind;
 use ptx::engine::{
     Code, Global, GroupMemory, Inst, LaneTrouble, Lanes, Memory, Op, Preset, Site, Slot, Spot, Trouble,
 };
@@ -384,6 +387,15 @@ pub(crate) unsafe extern "C" fn operate(context: *mut Context, index: u64, mask:
     let context = unsafe { &mut *context };
     // SAFETY: `run_single` and `run_group` put it there, and nobody else uses it now.
     let host = unsafe { &mut *context.host };
+    // Machine code cannot be unwound.
+    let answer = catch_unwind(AssertUnwindSafe(|| operate_lanes(context, host, index, mask)));
+    answer.unwrap_or_else(|_| {
+        host.trouble = Some(Box::new((0, Box::new(FaultKind::IllegalInstruction))));
+        1
+    })
+}
+
+fn operate_lanes(context: &mut Context, host: &mut Host<'_, '_>, index: u64, mask: u64) -> u64 {
     let operations = host.operations;
     let inst = &operations.insts[index as usize];
     let mut waits = 0;

@@ -178,22 +178,18 @@ fn known(kind: Collective) -> bool {
 
 /// Operands that an instruction of that meaning reads, in the order a, b, c, e.
 fn operands(meaning: Meaning) -> usize {
-    use ptx::engine::Operation as O;
     match meaning {
         Meaning::Offset | Meaning::Move(_) | Meaning::Extract(_) | Meaning::Not(_) | Meaning::Convert(..) => {
             1
         }
         Meaning::Pack(_, count) => count as usize,
-        Meaning::Arithmetic(operation, ..) => match operation {
-            O::Neg
-            | O::Abs
-            | O::Sqrt
-            | O::Reciprocal
-            | O::PopulationCount
-            | O::LeadingZeros
-            | O::ReverseBits => 1,
-            _ => 2,
-        },
+        Meaning::Arithmetic(operation, ..) => {
+            if operation.is_unary() {
+                1
+            } else {
+                2
+            }
+        }
         Meaning::Logic(..) | Meaning::MulWide(_) | Meaning::Compare(..) => 2,
         _ => 3,
     }

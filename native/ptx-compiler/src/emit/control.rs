@@ -58,7 +58,7 @@ impl Emitter<'_, '_> {
                 });
             }
         }
-        self.finish_split(false);
+        self.finish_split();
     }
 
     /// Does something where the guard holds; lanes that differ do it by the interpreter's function.
@@ -164,7 +164,7 @@ impl Emitter<'_, '_> {
                 _ => self.leave(abi::INSTRUCTION),
             },
         }
-        self.finish_split(true);
+        self.finish_split();
     }
 
     fn fork(&mut self, guard: Val, target: ir::Block, after: ir::Block) {

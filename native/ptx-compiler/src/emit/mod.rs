@@ -44,6 +44,8 @@ pub(crate) struct Emitter<'a, 'f> {
     cluster_of: Vec<Option<usize>>,
     /// Where the current instruction gives up on going on together.
     split: Option<(ir::Block, BTreeSet<Slot>)>,
+    /// Those of the instructions before, with their places, to be filled after the block.
+    splits: Vec<(ir::Block, BTreeSet<Slot>, usize)>,
     /// Sites used so far, by this function and those before it.
     sites: usize,
     /// Bytes of parameters that every launch has; 0 in functions that are called.
@@ -99,6 +101,7 @@ pub(crate) fn emit(
         clusters: Vec::new(),
         cluster_of: Vec::new(),
         split: None,
+        splits: Vec::new(),
         sites,
         parameter_bytes,
     };
@@ -142,6 +145,11 @@ impl Emitter<'_, '_> {
     }
 
     fn block(&mut self, index: usize) {
+        self.instructions(index);
+        self.fill_splits();
+    }
+
+    fn instructions(&mut self, index: usize) {
         let block = &self.plan.flow.blocks[index];
         self.b.switch_to_block(self.blocks[index]);
         self.live = self.plan.flow.live_within(index);
@@ -241,22 +249,19 @@ impl Emitter<'_, '_> {
         block
     }
 
-    /// Fills the block of [`Emitter::split`] if the instruction uses it, which may end its block.
-    fn finish_split(&mut self, ends: bool) {
+    /// Keeps the block of [`Emitter::split`], if the instruction uses it, until its turn comes.
+    fn finish_split(&mut self) {
         if let Some((block, raw)) = self.split.take() {
-            // A block is filled before another one is begun.
-            let next = (!ends && self.b.current_block().is_some()).then(|| {
-                let next = self.b.create_block();
-                self.b.ins().jump(next, &[]);
-                next
-            });
-            let now = std::mem::replace(&mut self.raw, raw);
+            self.splits.push((block, raw, self.pc));
+        }
+    }
+
+    /// Fills the blocks of [`Emitter::split`].
+    fn fill_splits(&mut self) {
+        for (block, raw, pc) in std::mem::take(&mut self.splits) {
             self.begin(block);
+            (self.raw, self.pc) = (raw, pc);
             self.leave(if self.plan.lanes == 1 { abi::INSTRUCTION } else { abi::SPLIT });
-            self.raw = now;
-            if let Some(next) = next {
-                self.begin(next);
-            }
         }
     }
 }

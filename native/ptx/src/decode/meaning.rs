@@ -27,6 +27,22 @@ pub enum Operation {
     ReverseBits,
 }
 
+impl Operation {
+    /// Whether it has one operand.
+    pub fn is_unary(self) -> bool {
+        matches!(
+            self,
+            Self::Neg
+                | Self::Abs
+                | Self::Sqrt
+                | Self::Reciprocal
+                | Self::PopulationCount
+                | Self::LeadingZeros
+                | Self::ReverseBits
+        )
+    }
+}
+
 /// Bitwise operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are PTX's")]
@@ -125,6 +141,21 @@ pub enum Mode {
 
 /// The meaning of the arithmetic that a statement stands for; of a comparison without what combines it.
 pub(crate) fn of(statement: &Statement<'_>) -> Meaning {
+    let meaning = by_words(statement);
+    // Forms with further operands compute something else.
+    let count = match meaning {
+        Meaning::Compare(..) if statement.operands.len() == 4 => 4,
+        Meaning::Move(_) | Meaning::Not(_) | Meaning::Convert(..) | Meaning::Pack(..) => 2,
+        Meaning::Arithmetic(operation, ..) if operation.is_unary() => 2,
+        Meaning::Logic(..) | Meaning::Arithmetic(..) | Meaning::MulWide(_) | Meaning::Compare(..) => 3,
+        Meaning::MulAdd(..) | Meaning::MulAddWide(_) | Meaning::Select(_) | Meaning::Funnel => 4,
+        Meaning::Lop3 => 5,
+        _ => return Meaning::Other,
+    };
+    if statement.operands.len() == count { meaning } else { Meaning::Other }
+}
+
+fn by_words(statement: &Statement<'_>) -> Meaning {
     let types: Vec<Ty> = statement.modifiers.iter().filter_map(|word| Ty::named(word)).collect();
     let mut words: Vec<&str> =
         statement.modifiers.iter().filter(|word| Ty::named(word).is_none()).copied().collect();
@@ -147,11 +178,10 @@ pub(crate) fn of(statement: &Statement<'_>) -> Meaning {
     let float = matches!(ty, Ty::F32 | Ty::F64);
     let mut flush = false;
     if float {
-        // The approximate forms of these are computed exactly, and `.rn` is how the host rounds.
-        let approximate = matches!(statement.opcode, "rcp" | "sqrt");
+        // `.rn` is how the host rounds. Approximate forms are left to their functions.
         words.retain(|&word| {
             flush |= word == "ftz";
-            !(word == "rn" || word == "ftz" || approximate && (word == "approx" || word == "full"))
+            !matches!(word, "rn" | "ftz")
         });
         flush &= ty == Ty::F32;
     }
