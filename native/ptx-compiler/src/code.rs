@@ -90,10 +90,14 @@ impl Compiled {
         lanes: usize,
         sites: usize,
         parameter_bytes: u64,
+        unlimited: bool,
     ) -> Result<Self, CompileError> {
         let refuse = |reason: String| CompileError::Function { function: function.name.clone(), reason };
         // A code generator that meets what it cannot do may panic. Nothing of it is used afterwards.
-        let work = || Self::compile(code, lanes, sites, parameter_bytes);
+        let work = || {
+            let plan = Plan { unlimited, ..Plan::new(code, lanes) };
+            Self::compile(code, plan, sites, parameter_bytes)
+        };
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(result) => result.map_err(refuse),
             Err(panic) => {
@@ -104,7 +108,7 @@ impl Compiled {
         }
     }
 
-    fn compile(code: &Code, lanes: usize, sites: usize, parameter_bytes: u64) -> Result<Self, String> {
+    fn compile(code: &Code, plan: Plan, sites: usize, parameter_bytes: u64) -> Result<Self, String> {
         let isa = machine().map_err(|error| error.to_string())?;
         let target = isa.frontend_config();
         let mut module = JITModule::new(JITBuilder::with_isa(isa, default_libcall_names()));
@@ -113,10 +117,9 @@ impl Compiled {
         let id = module
             .declare_function("kernel", Linkage::Local, &context.func.signature)
             .map_err(|error| error.to_string())?;
-        let plan = Plan::new(code, lanes);
         let mut workspace = FunctionBuilderContext::new();
         let sites =
-            emit::emit(&mut context.func, &mut workspace, code, &plan, sites, parameter_bytes, target);
+            emit::emit(&mut context.func, &mut workspace, code, &plan, sites, parameter_bytes, target)?;
         module.define_function(id, &mut context).map_err(|error| format!("{error:?}"))?;
         module.finalize_definitions().map_err(|error| error.to_string())?;
         let address = module.get_finalized_function(id);

@@ -131,7 +131,8 @@ impl Kernel {
     }
 
     fn compile(&self, function: &Function, lanes: usize, sites: usize, parameters: u64) -> Option<Compiled> {
-        let compiled = Compiled::new(function, ptx::engine::code(function), lanes, sites, parameters);
+        let code = ptx::engine::code(function);
+        let compiled = Compiled::new(function, code, lanes, sites, parameters, self.eager);
         let refuse = |error| self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(error);
         compiled.map_err(refuse).ok()
     }

@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub offsets: Vec<usize>,
     /// Words of packed registers.
     pub words: usize,
+    /// The function is compiled however much code it makes.
+    pub unlimited: bool,
 }
 
 impl Plan {
@@ -89,8 +91,16 @@ impl Plan {
         let held: Vec<bool> = presets.iter().map(Option::is_some).collect();
         let flow = Flow::new(code, &held);
         let kinds = kinds(code, &flow);
-        let mut plan =
-            Self { lanes, kinds, classes: Vec::new(), presets, flow, offsets: Vec::new(), words: 0 };
+        let mut plan = Self {
+            lanes,
+            kinds,
+            classes: Vec::new(),
+            presets,
+            flow,
+            offsets: Vec::new(),
+            words: 0,
+            unlimited: false,
+        };
         plan.classes = plan.classify(code);
         plan.lay_out();
         plan

@@ -60,7 +60,17 @@ pub(crate) fn signature(convention: CallConv) -> Signature {
     signature
 }
 
+/// Instructions of the code generator for each of PTX, at most. Compiling takes about three microseconds for each, so this
+/// keeps a hundred instructions of PTX within some milliseconds. What goes beyond has many places where the interpreter
+/// takes over and many values live there; compiled, it would not be faster either.
+const MOST_FOR_EACH: usize = 40;
+/// The same for what every function has.
+const MOST_BESIDE: usize = 2000;
+
 /// Emits the whole function. Returns the number of sites used in all.
+///
+/// # Errors
+/// Why the function is not worth it.
 pub(crate) fn emit(
     function: &mut ir::Function,
     workspace: &mut FunctionBuilderContext,
@@ -69,7 +79,7 @@ pub(crate) fn emit(
     sites: usize,
     parameter_bytes: u64,
     target: TargetFrontendConfig,
-) -> usize {
+) -> Result<usize, String> {
     let convention = function.signature.call_conv;
     let mut b = FunctionBuilder::new(function, workspace);
     let mut helper = Signature::new(convention);
@@ -108,11 +118,15 @@ pub(crate) fn emit(
     emitter.enter(entry);
     for index in 0..plan.flow.blocks.len() {
         emitter.block(index);
+        let (made, most) = (emitter.b.func.dfg.num_insts(), MOST_BESIDE + MOST_FOR_EACH * code.insts.len());
+        if made > most && !plan.unlimited {
+            return Err(format!("more than {most} instructions of the code generator"));
+        }
     }
     emitter.b.seal_all_blocks();
     let sites = emitter.sites;
     emitter.b.finalize(target);
-    sites
+    Ok(sites)
 }
 
 impl Emitter<'_, '_> {
