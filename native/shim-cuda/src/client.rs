@@ -302,6 +302,15 @@ impl Client {
         Ok((code, self.decode::<R>(&record)?))
     }
 
+    /// Like [`Client::call`] for a request that makes something, which must not be lost to the error of an earlier call: that
+    /// one is told by the next call that waits.
+    pub fn call_to_make<'a, R: Request<'a>>(&self, request: &R) -> Answer
+    where
+        R::Reply: Default,
+    {
+        self.call_with_code(request)?.0.into_result()
+    }
+
     /// Sends several requests at once and waits for all; data goes to each one's destination.
     pub fn call_into<'a, R: Request<'a>>(&self, requests: impl Iterator<Item = (R, Destination)>) -> Answer {
         /// Requests that may be under way: enough to keep the link busy, few enough to bound the worker's staging.

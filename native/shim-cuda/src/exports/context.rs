@@ -137,7 +137,7 @@ pub fn create(client: &Client, flags: c_uint, device: CUdevice) -> Answer<Contex
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
     let context: Context = client.new_handle();
-    outside(client, || client.call(&cuda::CuCtxCreateV2 { context, flags, device: ordinal }))?;
+    outside(client, || client.call_to_make(&cuda::CuCtxCreateV2 { context, flags, device: ordinal }))?;
     client.contexts.insert(context, ContextState { device: index, flags, primary: false });
     context::push(context);
     Ok(context)

@@ -60,7 +60,7 @@ pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context
     let ordinal = client.devices.get(device)?.session_ordinal;
     outside(client, || {
         client.contexts.retain_primary(client, index, |context| {
-            client.call(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
+            client.call_to_make(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
         })
     })
 }
