@@ -121,6 +121,11 @@ impl Contexts {
         found.map_or(Ok(()), |(_, code)| Err(*code))
     }
 
+    /// Whether the context with this index lives.
+    pub fn is_alive(&self, index: u32) -> bool {
+        self.table().alive.keys().any(|context| index_of(*context) == index)
+    }
+
     /// Notes a sticky error of the context with this index, if it is alive; the first one stays. Answers whether this is
     /// the first one.
     pub fn poison(&self, index: u32, code: CUresult) -> bool {

@@ -120,7 +120,9 @@ fn settle(client: &Client) -> Answer {
 
 /// Gives pages of [`allocate`] back that were noted as `range`, and that nothing uses any more.
 pub fn unmap(range: &Range) {
-    let (Ok(start), Ok(length)) = (usize::try_from(range.start), usize::try_from(range.length)) else { return };
+    let (Ok(start), Ok(length)) = (usize::try_from(range.start), usize::try_from(range.length)) else {
+        return;
+    };
     // SAFETY: the pages were mapped by `allocate` and are not noted any more, so they are given back once; what a program
     // still does with memory that it has freed is its own mistake.
     if let Err(error) = unsafe { rustix::mm::munmap(std::ptr::with_exposed_provenance_mut(start), length) } {

@@ -396,12 +396,7 @@ fn push(client: &Client, launch: u64, slot: u32, runs: &[Run]) -> Answer {
 }
 
 /// Has the graph ask for the bytes of its sources when it gets to them; small runs are asked for together.
-fn pull(
-    client: &'static Client,
-    stream: Stream,
-    (launch, slot): (u64, u32),
-    runs: &[Run],
-) -> Answer {
+fn pull(client: &'static Client, stream: Stream, (launch, slot): (u64, u32), runs: &[Run]) -> Answer {
     let mut together: Vec<(*const u8, usize)> = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     let ask = |start: u64, together: &mut Vec<(*const u8, usize)>| {
