@@ -12,10 +12,10 @@ afterAll(async () => {
   await pool.stop();
 });
 
-async function compare(name: string): Promise<void> {
+async function compare(name: string, environment: Readonly<Record<string, string>> = {}): Promise<void> {
   const words = [example(name)];
   const direct = await runDirectly(words, gpus);
-  const pooled = await pool.farpool(["run", "-n", String(gpus), "--", ...words]);
+  const pooled = await pool.farpool(["run", "-n", String(gpus), "--", ...words], { environment });
 
   expect(direct).toMatchObject({ status: 0, stderr: "" });
   expect(direct.stdout).toMatch(/PASSED\n$/);
@@ -31,5 +31,11 @@ describe("streams and events of a context that is not the current one", () => {
 describe("pinned memory", () => {
   it("goes back when no GPU uses it any more, and with its context", async () => {
     await compare("pinned-lifetime");
+  });
+});
+
+describe("an error that ends a context", () => {
+  it.each(["0ms", "5ms"])("ends no other one, and no later one, from %s away", async (roundTrip) => {
+    await compare("context-errors", { FARPOOL_EMULATED_RTT: roundTrip });
   });
 });

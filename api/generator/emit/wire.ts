@@ -114,7 +114,9 @@ function printShape(file: RustFile, shape: Shape): void {
 
 function streamMethods(shape: Shape): readonly string[] {
   const method = (name: string, stream: string | undefined): readonly string[] =>
-    stream === undefined ? [] : ["", `    fn ${name}(&self) -> Option<Stream> {`, `        Some(${stream})`, "    }"];
+    stream === undefined
+      ? []
+      : ["", `    fn ${name}(&self) -> Option<Stream> {`, `        Some(${stream})`, "    }"];
   const field = (name: string | undefined): string | undefined =>
     name === undefined ? undefined : `self.${name}`;
   const legacy = worksOnLegacyStream(shape) ? "Stream::from_raw(0)" : undefined;

@@ -116,7 +116,19 @@ struct Pending<D, T> {
     call: CallId,
     destination: Option<D>,
     reply: Option<T>,
-    detached: bool,
+    /// Nobody waits: index of the context that the call was made in.
+    detached_in: Option<u32>,
+}
+
+/// The reply to a call that nobody waited for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DetachedReply<T> {
+    /// The call.
+    pub call: CallId,
+    /// Index of the context that it was made in.
+    pub context: u32,
+    /// The reply.
+    pub reply: T,
 }
 
 /// The calls that wait for a reply. `D` is where the caller wants the reply's data, `T` what a reply becomes.
@@ -134,13 +146,14 @@ impl<D, T> Default for PendingCalls<D, T> {
 impl<D, T> PendingCalls<D, T> {
     /// Notes that the record `sequence` of `call` is waited for.
     pub fn expect(&mut self, sequence: u64, call: CallId, destination: Option<D>) {
-        self.calls.insert(sequence, Pending { call, destination, reply: None, detached: false });
+        self.calls.insert(sequence, Pending { call, destination, reply: None, detached_in: None });
     }
 
-    /// Notes that the reply to record `sequence` of `call` is wanted for its data only: nobody waits for it.
-    pub fn expect_detached(&mut self, sequence: u64, call: CallId, destination: D) {
+    /// Notes that the reply to record `sequence` of `call`, made in `context`, is wanted for its data only: nobody waits
+    /// for it.
+    pub fn expect_detached(&mut self, sequence: u64, call: CallId, context: u32, destination: D) {
         let destination = Some(destination);
-        self.calls.insert(sequence, Pending { call, destination, reply: None, detached: true });
+        self.calls.insert(sequence, Pending { call, destination, reply: None, detached_in: Some(context) });
     }
 
     /// Checks the header of a reply and hands out where its data goes. A reply that nobody waits for, or of
@@ -184,15 +197,16 @@ impl<D, T> PendingCalls<D, T> {
 
     /// Whether nobody waits for the reply to record `sequence`.
     pub fn is_detached(&self, sequence: u64) -> bool {
-        self.calls.get(&sequence).is_some_and(|pending| pending.detached)
+        self.calls.get(&sequence).is_some_and(|pending| pending.detached_in.is_some())
     }
 
     /// Stores an accepted reply for its caller; a detached one comes straight back.
-    pub fn complete(&mut self, sequence: u64, reply: T) -> Option<T> {
+    pub fn complete(&mut self, sequence: u64, reply: T) -> Option<DetachedReply<T>> {
         let pending = self.calls.get_mut(&sequence)?;
-        if pending.detached {
+        if let Some(context) = pending.detached_in {
+            let call = pending.call;
             self.calls.remove(&sequence);
-            return Some(reply);
+            return Some(DetachedReply { call, context, reply });
         }
         pending.reply = Some(reply);
         None
@@ -247,9 +261,9 @@ mod tests {
     #[test]
     fn a_detached_reply_gets_its_destination_and_leaves_nothing_behind() {
         let mut calls: PendingCalls<&str, i32> = PendingCalls::default();
-        calls.expect_detached(1, CallId(20), "memory");
+        calls.expect_detached(1, CallId(20), 5, "memory");
         assert_eq!(calls.accept(&reply(20, 1)), Ok(Some("memory")));
-        assert_eq!(calls.complete(1, 7), Some(7));
+        assert_eq!(calls.complete(1, 7), Some(DetachedReply { call: CallId(20), context: 5, reply: 7 }));
         assert!(calls.accept(&reply(20, 1)).is_err(), "a second reply");
     }
 
@@ -257,7 +271,7 @@ mod tests {
     fn data_of_the_bulk_lane_are_taken_once_per_awaited_call() {
         let mut calls: PendingCalls<&str, i32> = PendingCalls::default();
         calls.expect(1, CallId(20), Some("memory"));
-        calls.expect_detached(2, CallId(20), "pinned");
+        calls.expect_detached(2, CallId(20), 5, "pinned");
         assert!(calls.check(&reply(20, 1)).is_ok());
         assert!(calls.check(&reply(21, 1)).is_err(), "another call");
         assert!(calls.check(&reply(20, 3)).is_err(), "another number");

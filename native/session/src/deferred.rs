@@ -1,6 +1,8 @@
 //! What stands at the head of every reply: the call's own result and, if there is one, the error of an
 //! earlier call that nobody waited for.
 
+use std::collections::VecDeque;
+
 use wire::record::flags;
 use wire::{CallId, Reader, Writer};
 
@@ -9,25 +11,34 @@ use wire::{CallId, Reader, Writer};
 pub struct DeferredError {
     /// The call that failed.
     pub call: CallId,
+    /// Index of the context that it was made in; 0 for none.
+    pub context: u32,
     /// Its `CUresult`.
     pub code: i32,
 }
 
-/// The worker's memory of failed one-way calls: the first since the last reply.
+/// Failed one-way calls that nobody was told of: the first of each context.
 #[derive(Debug, Default)]
 pub struct DeferredErrors {
-    first: Option<DeferredError>,
+    waiting: VecDeque<DeferredError>,
 }
 
 impl DeferredErrors {
-    /// Notes that a one-way `call` failed with `code`. Only the first is kept: later ones mostly follow from it.
-    pub fn note(&mut self, call: CallId, code: i32) {
-        self.first.get_or_insert(DeferredError { call, code });
+    /// Notes a failed call. Of its context only the first is kept: later ones mostly follow from it.
+    pub fn note(&mut self, error: DeferredError) {
+        if self.waiting.iter().all(|other| other.context != error.context) {
+            self.waiting.push_back(error);
+        }
     }
 
-    /// The error that the reply about to be sent carries.
+    /// The error that is told next.
     pub fn take(&mut self) -> Option<DeferredError> {
-        self.first.take()
+        self.waiting.pop_front()
+    }
+
+    /// Forgets the error of a context that was destroyed.
+    pub fn context_gone(&mut self, context: u32) {
+        self.waiting.retain(|error| error.context != context);
     }
 }
 
@@ -41,6 +52,9 @@ pub struct ReplyHead {
 }
 
 impl ReplyHead {
+    /// No head is longer than this.
+    pub const MOST_BYTES: usize = 14;
+
     /// Header flags of a reply with this head.
     pub fn flags(&self) -> u16 {
         flags::IS_REPLY | if self.deferred.is_some() { flags::DEFERRED_ERROR } else { 0 }
@@ -51,20 +65,24 @@ impl ReplyHead {
         writer.put_i32(self.result);
         if let Some(deferred) = self.deferred {
             writer.put_u16(deferred.call.0);
+            writer.put_u32(deferred.context);
             writer.put_i32(deferred.code);
         }
     }
 
     /// Bytes of the head of a reply whose header has `header_flags`.
     pub fn encoded_bytes(header_flags: u16) -> usize {
-        if header_flags & flags::DEFERRED_ERROR == 0 { 4 } else { 10 }
+        if header_flags & flags::DEFERRED_ERROR == 0 { 4 } else { Self::MOST_BYTES }
     }
 
     /// Takes the head of a reply whose header has `header_flags`.
     pub fn decode(header_flags: u16, reader: &mut Reader<'_>) -> Self {
         let result = reader.take_i32();
-        let deferred = (header_flags & flags::DEFERRED_ERROR != 0)
-            .then(|| DeferredError { call: CallId(reader.take_u16()), code: reader.take_i32() });
+        let deferred = (header_flags & flags::DEFERRED_ERROR != 0).then(|| DeferredError {
+            call: CallId(reader.take_u16()),
+            context: reader.take_u32(),
+            code: reader.take_i32(),
+        });
         ReplyHead { result, deferred }
     }
 }
@@ -73,12 +91,28 @@ impl ReplyHead {
 mod tests {
     use super::*;
 
+    fn error(call: u16, context: u32, code: i32) -> DeferredError {
+        DeferredError { call: CallId(call), context, code }
+    }
+
     #[test]
-    fn only_the_first_deferred_error_is_kept_and_only_once_told() {
+    fn only_the_first_deferred_error_of_a_context_is_kept_and_only_once_told() {
         let mut errors = DeferredErrors::default();
-        errors.note(CallId(20), 1);
-        errors.note(CallId(21), 2);
-        assert_eq!(errors.take(), Some(DeferredError { call: CallId(20), code: 1 }));
+        errors.note(error(20, 1, 1));
+        errors.note(error(21, 1, 2));
+        errors.note(error(22, 7, 3));
+        assert_eq!(errors.take(), Some(error(20, 1, 1)));
+        assert_eq!(errors.take(), Some(error(22, 7, 3)));
+        assert_eq!(errors.take(), None);
+    }
+
+    #[test]
+    fn the_error_of_a_destroyed_context_is_not_told() {
+        let mut errors = DeferredErrors::default();
+        errors.note(error(20, 1, 1));
+        errors.note(error(22, 7, 3));
+        errors.context_gone(1);
+        assert_eq!(errors.take(), Some(error(22, 7, 3)));
         assert_eq!(errors.take(), None);
     }
 
@@ -86,7 +120,7 @@ mod tests {
     fn heads_round_trip_with_and_without_a_deferred_error() {
         for head in [
             ReplyHead { result: 0, deferred: None },
-            ReplyHead { result: 2, deferred: Some(DeferredError { call: CallId(33), code: 700 }) },
+            ReplyHead { result: 2, deferred: Some(error(33, 5, 700)) },
         ] {
             let mut bytes = Vec::new();
             head.encode(&mut Writer::new(&mut bytes));

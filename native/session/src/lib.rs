@@ -11,6 +11,6 @@ mod client;
 mod deferred;
 mod worker;
 
-pub use client::{Completion, PendingCalls, Requests};
+pub use client::{Completion, DetachedReply, PendingCalls, Requests};
 pub use deferred::{DeferredError, DeferredErrors, ReplyHead};
 pub use worker::RequestOrder;

@@ -18,6 +18,7 @@ use crate::device::Devices;
 use crate::entry::Answer;
 use crate::event::Events;
 use crate::exports::host_memory;
+use crate::late::Late;
 use crate::memory::{Forgotten, Range, Ranges};
 use crate::module::Modules;
 use crate::pool::Pools;
@@ -41,8 +42,8 @@ pub struct Client {
     /// Whether launches wait for their streams (`CUDA_LAUNCH_BLOCKING=1`).
     is_blocking: bool,
     lost: AtomicI32,
-    /// The error of an earlier call that came with a reply whose own result was needed; 0 for none.
-    late: AtomicI32,
+    /// Errors of earlier calls that have not been told.
+    late: Late,
     next_handle: AtomicU64,
     local_calls: AtomicU64,
     /// The GPUs.
@@ -74,6 +75,8 @@ pub struct Client {
 /// What a context that is being destroyed leaves, until the worker has destroyed it.
 #[derive(Debug, Default)]
 pub struct Left {
+    /// Its index.
+    context: u32,
     /// Addresses of the window at which it has memory.
     in_window: Vec<Piece>,
     /// Pages of this process that it has pinned.
@@ -95,7 +98,7 @@ impl Client {
             is_strict: std::env::var("FARPOOL_STRICT").is_ok_and(|value| value == "1"),
             is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             lost: AtomicI32::new(0),
-            late: AtomicI32::new(0),
+            late: Late::default(),
             next_handle: AtomicU64::new(1),
             local_calls: AtomicU64::new(0),
             devices: Devices::new(welcome.devices),
@@ -201,11 +204,16 @@ impl Client {
         // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
         // to run when the context goes.
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
-        Left { in_window, pinned }
+        Left { context: context.index(), in_window, pinned }
     }
 
-    /// The worker has destroyed a context, and no function of the program's runs for it any more.
-    pub fn context_destroyed(&self, left: Left) {
+    /// The worker has destroyed a context, which it answered with `destroyed`, and no function of the program's runs for it
+    /// any more.
+    pub fn context_destroyed(&self, left: Left, destroyed: Answer) -> Answer {
+        // What is known of its errors went with it, before another one can have its index.
+        self.take_news();
+        self.late.forget(left.context);
+        destroyed?;
         for piece in left.in_window {
             if let Some(window) = &self.window {
                 window.give(piece.start, piece.length);
@@ -215,20 +223,33 @@ impl Client {
         if !left.pinned.is_empty() && credit::settle_if_seen(self).is_ok() {
             left.pinned.iter().for_each(host_memory::unmap);
         }
+        Ok(())
     }
 
-    /// Whether an error of an earlier call is waiting to be told.
-    pub fn has_late_errors(&self) -> bool {
-        self.late.load(Ordering::Relaxed) != 0 || self.connection.detached.is_some()
+    /// Whether an error of an earlier call is waiting to be told to a call of the context with this index.
+    pub fn has_late_errors(&self, context: u32) -> bool {
+        self.connection.detached.is_some() || self.late.has(context)
     }
 
     /// The sticky error of the current context, or of the process once its connection is lost.
     pub fn check(&self) -> Answer {
+        self.take_failures();
+        self.check_connection()?;
+        self.contexts.check_sticky()
+    }
+
+    fn take_failures(&self) {
         for (context, code) in self.connection.timelines.take_failures() {
             self.remember(context, CUresult(code));
         }
-        self.check_connection()?;
-        self.contexts.check_sticky()
+    }
+
+    /// Takes notice of the errors that came by themselves.
+    fn take_news(&self) {
+        self.take_failures();
+        while let Some(error) = self.connection.detached.take() {
+            self.note_late(error);
+        }
     }
 
     /// The error of the process once its connection is lost.
@@ -254,7 +275,7 @@ impl Client {
 
     /// Like [`Client::call`], on behalf of the context with this index.
     pub fn call_in<'a, R: Request<'a>>(&self, context: u32, request: &R) -> Answer<R::Reply> {
-        let record = self.finish(self.connection.call(request, context, None))?;
+        let record = self.finish(context, self.connection.call(request, context, None))?;
         self.decode::<R>(&record)
     }
 
@@ -288,9 +309,8 @@ impl Client {
         let record = record.map_err(|loss| self.lost(&loss))?;
         let code = CUresult(record.head.result);
         if let Some(deferred) = record.head.deferred {
-            self.note_late(deferred);
             // What this call made is the program's: the earlier error is told by the next call that waits.
-            let _ = self.late.compare_exchange(0, deferred.code, Ordering::Relaxed, Ordering::Relaxed);
+            self.note_late(deferred);
         }
         if !code.is_success() {
             self.remember(context, code);
@@ -302,6 +322,15 @@ impl Client {
         Ok((code, self.decode::<R>(&record)?))
     }
 
+    /// Like [`Client::call`], but answers what became of this call alone: what it has made or ended must not be lost to the
+    /// error of an earlier call, which the next call that waits tells.
+    pub fn call_alone<'a, R: Request<'a>>(&self, request: &R) -> Answer
+    where
+        R::Reply: Default,
+    {
+        self.call_with_code(request)?.0.into_result()
+    }
+
     /// Sends several requests at once and waits for all; data goes to each one's destination.
     pub fn call_into<'a, R: Request<'a>>(&self, requests: impl Iterator<Item = (R, Destination)>) -> Answer {
         /// Requests that may be under way: enough to keep the link busy, few enough to bound the worker's staging.
@@ -309,19 +338,20 @@ impl Client {
         let mut waiting = std::collections::VecDeque::with_capacity(UNDER_WAY);
         let mut answer = Ok(());
         let mut stream = None;
+        let mut context = context::current_index();
         // However many pieces there are, the program waits once.
         self.connection.count_wait(R::CALL);
         for (request, destination) in requests {
             if waiting.len() == UNDER_WAY
                 && let Some(sequence) = waiting.pop_front()
             {
-                answer = answer.and(self.finish(self.connection.wait(sequence)).map(drop));
+                answer = answer.and(self.finish(context, self.connection.wait(sequence)).map(drop));
             }
             if answer.is_err() {
                 break;
             }
             stream = request.stream();
-            let context = self.context_of(request.named_stream());
+            context = self.context_of(request.named_stream());
             match self.connection.send_call(&request, context, Some(destination)) {
                 Ok(sequence) => waiting.push_back(sequence),
                 Err(loss) => {
@@ -332,7 +362,7 @@ impl Client {
         }
         // Every destination is in use until its own reply came, also after an error.
         for sequence in waiting {
-            answer = answer.and(self.finish(self.connection.wait(sequence)).map(drop));
+            answer = answer.and(self.finish(context, self.connection.wait(sequence)).map(drop));
         }
         if answer.is_ok()
             && let Some(stream) = stream
@@ -396,7 +426,7 @@ impl Client {
     /// In strict mode the caller waits until the worker has made the call; for the GPU nobody waits here.
     fn send<'a, R: Request<'a>>(&self, request: &R, context: u32) -> Answer {
         if self.is_strict {
-            return self.finish(self.connection.call(request, context, None)).map(drop);
+            return self.finish(context, self.connection.call(request, context, None)).map(drop);
         }
         self.connection.post(request, context).map_err(|loss| self.lost(&loss))
     }
@@ -409,7 +439,8 @@ impl Client {
         data: &[u8],
     ) -> Answer {
         if self.is_strict {
-            return self.finish(self.connection.call_with_data(call, place, head, data)).map(drop);
+            let record = self.connection.call_with_data(call, place, head, data);
+            return self.finish(place.0, record).map(drop);
         }
         self.connection.post_with_data(call, place, head, data).map_err(|loss| self.lost(&loss))
     }
@@ -423,37 +454,34 @@ impl Client {
         self.connection.post_last(&goodbye);
     }
 
-    fn finish(&self, record: Result<ReplyRecord, Loss>) -> Answer<ReplyRecord> {
+    fn finish(&self, context: u32, record: Result<ReplyRecord, Loss>) -> Answer<ReplyRecord> {
         let record = record.map_err(|loss| self.lost(&loss))?;
-        self.settle(record.head)?;
-        if let Some(earlier) = self.connection.detached.take() {
-            self.settle(earlier)?;
-        }
+        self.take_news();
+        self.settle(context, record.head)?;
         Ok(record)
     }
 
-    /// The code of a waited call: its own, or that of an earlier call that failed meanwhile.
-    fn settle(&self, head: ReplyHead) -> Answer {
-        if head.result != 0 {
-            if let Some(deferred) = head.deferred {
-                self.note_late(deferred);
-            }
-            let code = CUresult(head.result);
-            self.remember(context::current_index(), code);
-            return Err(code);
-        }
-        let late = self.late.swap(0, Ordering::Relaxed);
+    /// The code of a waited call of `context`: its own, or that of an earlier call there that failed meanwhile.
+    fn settle(&self, context: u32, head: ReplyHead) -> Answer {
         if let Some(deferred) = head.deferred {
             self.note_late(deferred);
-            return Err(CUresult(if late == 0 { deferred.code } else { late }));
         }
-        if late == 0 { Ok(()) } else { Err(CUresult(late)) }
+        if head.result != 0 {
+            let code = CUresult(head.result);
+            self.remember(context, code);
+            return Err(code);
+        }
+        self.late.take(context).map_or(Ok(()), Err)
     }
 
-    /// Remembers and reports the error of a call that had returned.
+    /// Remembers and reports the error of a call that had returned. Those of a context that is being destroyed go with it.
     fn note_late(&self, deferred: DeferredError) {
         let code = CUresult(deferred.code);
-        self.remember(context::current_index(), code);
+        if deferred.context != 0 && !self.contexts.is_alive(deferred.context) {
+            return;
+        }
+        self.remember(deferred.context, code);
+        self.late.note(deferred.context, code);
         report::once(&format!("{} failed after it had returned: {code}", deferred.call));
     }
 
@@ -531,7 +559,8 @@ mod tests {
     /// Answers every request with success, the first one also with the error of an earlier call.
     fn answer(mut socket: UnixStream) {
         let mut errors = DeferredErrors::default();
-        errors.note(<cuda::CuLaunchKernel<'_> as Request<'_>>::CALL, CUresult::INVALID_VALUE.0);
+        let call = <cuda::CuLaunchKernel<'_> as Request<'_>>::CALL;
+        errors.note(DeferredError { call, context: 0, code: CUresult::INVALID_VALUE.0 });
         let mut header = [0; HEADER_BYTES];
         while socket.read_exact(&mut header).is_ok() {
             let header = Header::decode(&header).expect("a header");

@@ -49,6 +49,8 @@ struct Table {
 #[derive(Debug, Default)]
 pub struct Contexts {
     table: Mutex<Table>,
+    /// Held while a primary context is made: who retains it meanwhile waits for the same one.
+    making: Mutex<()>,
     /// Whether any context has a sticky error; without one nobody looks.
     any_poisoned: AtomicBool,
 }
@@ -117,6 +119,11 @@ impl Contexts {
         let table = self.table();
         let found = table.poisoned.iter().find(|(context, _)| index_of(**context) == index);
         found.map_or(Ok(()), |(_, code)| Err(*code))
+    }
+
+    /// Whether the context with this index lives.
+    pub fn is_alive(&self, index: u32) -> bool {
+        self.table().alive.keys().any(|context| index_of(*context) == index)
     }
 
     /// Notes a sticky error of the context with this index, if it is alive; the first one stays. Answers whether this is
@@ -192,22 +199,30 @@ impl Contexts {
         &self,
         client: &Client,
         device: usize,
-        make: impl FnOnce(Context) -> Answer,
+        make: impl Fn(Context) -> Answer,
     ) -> Answer<Context> {
-        // The lock is held over the round trip: a second thread that retains meanwhile must wait for the same
-        // context. Replies are read without this lock.
-        let mut table = self.table();
-        let mut primary = table.primary.get(&device).copied().unwrap_or_default();
-        let context = primary.context.unwrap_or_else(|| client.new_handle());
-        if !primary.active {
+        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.table().primary.get(&device).copied().unwrap_or_default();
+        let context = known.context.unwrap_or_else(|| client.new_handle());
+        let mut is_made = false;
+        loop {
+            {
+                let mut table = self.table();
+                let primary = table.primary.entry(device).or_default();
+                // Another thread may have reset it meanwhile.
+                if is_made || primary.active {
+                    primary.context = Some(context);
+                    primary.active = true;
+                    primary.retained += 1;
+                    let flags = primary.flags;
+                    table.alive.insert(context, ContextState { device, flags, primary: true });
+                    return Ok(context);
+                }
+            }
+            // Without the lock on the table: what comes with the reply may be an error of a context.
             make(context)?;
-            primary.active = true;
+            is_made = true;
         }
-        primary.context = Some(context);
-        primary.retained += 1;
-        table.alive.insert(context, ContextState { device, flags: primary.flags, primary: true });
-        table.primary.insert(device, primary);
-        Ok(context)
     }
 
     /// Releases a device's primary context; answers whether it must be destroyed now.

@@ -23,6 +23,7 @@ mod generated;
 mod graph;
 mod hooks;
 mod jit;
+mod late;
 mod launch;
 mod memory;
 mod module;

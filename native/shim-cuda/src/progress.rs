@@ -270,9 +270,10 @@ impl Timelines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::notice::Failed;
 
     fn finished(context: u32, stream: u64, number: u64, code: i32) -> Finished {
-        Finished { stream, context, number, code, failed: (0, 0) }
+        Finished { stream, context, number, code, failed: Failed::default() }
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub fn stream_is_idle(client: &Client, stream: Stream) -> Option<Answer> {
     }
     let timelines = &client.connection().timelines;
     let index = client.context_of(Some(stream));
-    settled(client, [stream, Stream(0)].into_iter().all(|stream| is_settled(&timelines.of(index, stream))))
+    settled(
+        client,
+        index,
+        [stream, Stream(0)].into_iter().all(|stream| is_settled(&timelines.of(index, stream))),
+    )
 }
 
 /// After `cuStreamSynchronize`.
@@ -69,7 +73,11 @@ pub fn event_is_reached(client: &Client, event: Event) -> Option<Answer> {
         Ok(Recorded::OnContext) => false,
         Err(code) => return Some(Err(code)),
     };
-    settled(client, is_reached)
+    let context = match client.events.context_index(event) {
+        Ok(context) => context,
+        Err(code) => return Some(Err(code)),
+    };
+    settled(client, context, is_reached)
 }
 
 /// `cuCtxSynchronize` of a context that has done nothing since it was synchronised with; `None` when it must be
@@ -84,7 +92,7 @@ pub fn some_context_is_idle(client: &Client, context: Context) -> Option<Answer>
     let timelines = &client.connection().timelines;
     let index = index_of(context);
     let is_idle = streams_of(client, context).all(|stream| is_settled(&timelines.of(index, stream)));
-    settled(client, is_idle && timelines.orphans(index).are_settled())
+    settled(client, index, is_idle && timelines.orphans(index).are_settled())
 }
 
 /// After `cuCtxSynchronize`.
@@ -127,8 +135,8 @@ fn is_settled(progress: &Progress) -> bool {
 }
 
 /// There is nothing to wait for, unless an error of an earlier call must be told by a call that waits.
-fn settled(client: &Client, is_over: bool) -> Option<Answer> {
-    (is_over && !client.is_strict() && !client.has_late_errors()).then_some(Ok(()))
+fn settled(client: &Client, context: u32, is_over: bool) -> Option<Answer> {
+    (is_over && !client.is_strict() && !client.has_late_errors(context)).then_some(Ok(()))
 }
 
 /// Whether the work of `stream`, in the context with this index, is finished up to record `number`; `None` when the worker

@@ -36,8 +36,19 @@ pub struct Finished {
     pub number: u64,
     /// `CUresult` that it has ended with.
     pub code: i32,
-    /// An earlier call that failed and that nobody waits for (0: none), and its `CUresult`.
-    pub failed: (u16, i32),
+    /// An earlier call that failed and that nobody waits for.
+    pub failed: Failed,
+}
+
+/// A call that failed and that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Failed {
+    /// The call; 0 for none.
+    pub call: u16,
+    /// Index of the context that it was made in; 0 for none.
+    pub context: u32,
+    /// Its `CUresult`.
+    pub code: i32,
 }
 
 impl Callback {
@@ -84,8 +95,9 @@ impl Finished {
         writer.put_u32(self.context);
         writer.put_u64(self.number);
         writer.put_i32(self.code);
-        writer.put_u16(self.failed.0);
-        writer.put_i32(self.failed.1);
+        writer.put_u16(self.failed.call);
+        writer.put_u32(self.failed.context);
+        writer.put_i32(self.failed.code);
     }
 
     /// Takes the payload; a malformed one leaves `reader` failed.
@@ -95,7 +107,7 @@ impl Finished {
             context: reader.take_u32(),
             number: reader.take_u64(),
             code: reader.take_i32(),
-            failed: (reader.take_u16(), reader.take_i32()),
+            failed: Failed { call: reader.take_u16(), context: reader.take_u32(), code: reader.take_i32() },
         }
     }
 }

@@ -120,7 +120,7 @@ pub fn launch_again(worker: &mut Worker, header: &Header, payload: &[u8]) -> Res
     worker.streams.used(&state, header.sequence);
     worker.count_work(&state);
     if code != CUresult::SUCCESS {
-        worker.outbox.failed(CuLaunchKernel::CALL, code.0);
+        worker.outbox.failed(CuLaunchKernel::CALL, header.context, code.0);
     }
     Ok(true)
 }

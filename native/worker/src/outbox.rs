@@ -6,10 +6,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use session::{DeferredErrors, ReplyHead};
+use session::{DeferredError, DeferredErrors, ReplyHead};
 use transport::Socket;
 use wire::bulk::{BULK_FROM, Frame, Mark};
-use wire::notice::Finished;
+use wire::notice::{Failed, Finished};
 use wire::record::{encode_record, flags};
 use wire::{CallId, Header, Writer};
 
@@ -130,13 +130,22 @@ impl Outbox {
     /// Adds what is finished; an error that nobody was told of yet goes with it.
     pub fn finished(&self, finished: Finished) {
         let deferred = lock(&self.deferred).take();
-        let failed = deferred.map_or((0, 0), |error| (error.call.0, error.code));
+        let failed = deferred.map_or_else(Failed::default, |error| Failed {
+            call: error.call.0,
+            context: error.context,
+            code: error.code,
+        });
         self.notice(CallId::FINISHED, |writer| Finished { failed, ..finished }.encode(writer));
     }
 
-    /// Notes that a call that nobody waits for failed: the next reply says so.
-    pub fn failed(&self, call: CallId, result: i32) {
-        lock(&self.deferred).note(call, result);
+    /// Notes that a call that nobody waits for failed, which was made in the context with this index: a later reply says so.
+    pub fn failed(&self, call: CallId, context: u32, result: i32) {
+        lock(&self.deferred).note(DeferredError { call, context, code: result });
+    }
+
+    /// The client's context with this index was destroyed: its errors went with it.
+    pub fn context_gone(&self, context: u32) {
+        lock(&self.deferred).context_gone(context);
     }
 
     /// Bytes that the client has not taken.

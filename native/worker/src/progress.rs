@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::{CUcontext, CUresult};
 use driver::Driver;
-use wire::notice::Finished;
+use wire::notice::{Failed, Finished};
 
 use crate::streams::StreamState;
 
@@ -59,7 +59,8 @@ impl Progress {
             let code = look(driver, state);
             if let Some(number) = state.news() {
                 let (context, stream) = (state.context, state.handle);
-                news.push(Finished { stream, context, number, code: code.0, failed: (0, 0) });
+                let failed = Failed::default();
+                news.push(Finished { stream, context, number, code: code.0, failed });
             }
             if state.is_busy() {
                 return true;

@@ -372,7 +372,7 @@ impl Connection {
             worker.waits.send_finished_downloads();
             self.outbox.reply(reply_to(header), result.0, &self.body);
         } else if result != CUresult::SUCCESS {
-            self.outbox.failed(call, result.0);
+            self.outbox.failed(call, header.context, result.0);
         }
         Ok(true)
     }

@@ -94,6 +94,8 @@ pub enum Then {
         address: u64,
         /// The call.
         call: CallId,
+        /// Index of the context that it was made in.
+        made_in: u32,
     },
     /// Code is unloaded that the GPU may have been running.
     Unload {
@@ -101,6 +103,8 @@ pub enum Then {
         unit: Unit,
         /// The call.
         call: CallId,
+        /// Index of the context that it was made in.
+        made_in: u32,
     },
 }
 
@@ -557,16 +561,16 @@ impl Shared {
                 self.pass(&fence);
                 self.outbox.flush();
             }
-            Then::Free { address, call } => {
+            Then::Free { address, call, made_in } => {
                 // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
                 let freed = unsafe { self.driver.cuMemFree_v2(address) };
                 match freed {
                     CUresult::SUCCESS => self.memory.freed(address),
-                    failed => self.outbox.failed(call, failed.0),
+                    failed => self.outbox.failed(call, made_in, failed.0),
                 }
                 self.frees.fetch_sub(1, Ordering::AcqRel);
             }
-            Then::Unload { unit, call } => {
+            Then::Unload { unit, call, made_in } => {
                 // SAFETY: the unit is alive, and its handle was taken from the client when this was asked for.
                 let unloaded = unsafe {
                     match unit {
@@ -575,7 +579,7 @@ impl Shared {
                     }
                 };
                 if !unloaded.is_success() {
-                    self.outbox.failed(call, unloaded.0);
+                    self.outbox.failed(call, made_in, unloaded.0);
                 }
                 self.frees.fetch_sub(1, Ordering::AcqRel);
             }
@@ -599,7 +603,7 @@ impl Shared {
             Behind::GiveBack(mapped, chunks) => {
                 let given = mapped.give_back(chunks);
                 if !given.is_success() {
-                    self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, given.0);
+                    self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, 0, given.0);
                 }
                 self.frees.fetch_sub(1, Ordering::AcqRel);
             }

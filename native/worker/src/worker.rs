@@ -401,6 +401,7 @@ impl Worker {
     pub fn context_gone(&mut self, index: u32) {
         self.memory.freed_all(index);
         self.handles.forget_context(index);
+        self.outbox.context_gone(index);
         self.contexts.remove(&index);
         self.mapped.disable_peers_of(index);
         let chunks = self.mapped.take_context(index);

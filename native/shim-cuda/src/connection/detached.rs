@@ -1,24 +1,24 @@
-//! Errors of replies that nobody waits for.
+//! Errors that no reply told to anybody.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use session::ReplyHead;
+use session::{DeferredError, DeferredErrors};
 
 use super::lock;
 
-/// The first error of a reply that nobody waited for.
+/// Errors of calls that nobody waited for, and that came with something else than a reply that somebody waits for.
 #[derive(Debug, Default)]
 pub struct Detached {
     any: AtomicBool,
-    first: Mutex<Option<ReplyHead>>,
+    errors: Mutex<DeferredErrors>,
 }
 
 impl Detached {
-    /// Notes what a reply says.
-    pub fn note(&self, head: ReplyHead) {
-        if head.result != 0 || head.deferred.is_some() {
-            lock(&self.first).get_or_insert(head);
+    /// Notes an error, if there is one.
+    pub fn note(&self, error: Option<DeferredError>) {
+        if let Some(error) = error {
+            lock(&self.errors).note(error);
             self.any.store(true, Ordering::Release);
         }
     }
@@ -28,11 +28,16 @@ impl Detached {
         self.any.load(Ordering::Acquire)
     }
 
-    /// Takes the error, if there is one.
-    pub fn take(&self) -> Option<ReplyHead> {
-        if !self.any.swap(false, Ordering::AcqRel) {
+    /// Takes an error, if there is one.
+    pub fn take(&self) -> Option<DeferredError> {
+        if !self.is_some() {
             return None;
         }
-        lock(&self.first).take()
+        let mut errors = lock(&self.errors);
+        let error = errors.take();
+        if error.is_none() {
+            self.any.store(false, Ordering::Release);
+        }
+        error
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use session::{Completion, DeferredError, PendingCalls, ReplyHead};
+use session::{Completion, DeferredError, DetachedReply, PendingCalls, ReplyHead};
 use wire::bulk::Mark;
 use wire::cuda::FarpoolFence;
-use wire::notice::{self, Callback, Finished};
+use wire::notice::{self, Callback, Failed, Finished};
 use wire::record::{HEADER_BYTES, flags};
 use wire::{CallId, Header, Request as _, WireError};
 
@@ -146,7 +146,10 @@ impl Connection {
             self.note_awaited(incoming);
         }
         if let Some(detached) = incoming.pending.complete(number, reply) {
-            self.detached.note(detached.head);
+            let DetachedReply { call, context, reply } = detached;
+            self.detached.note(reply.head.deferred);
+            let code = reply.head.result;
+            self.detached.note((code != 0).then_some(DeferredError { call, context, code }));
         }
     }
 
@@ -159,11 +162,8 @@ impl Connection {
 
     fn finished(&self, finished: &Finished) {
         self.timelines.note(finished);
-        let (call, code) = finished.failed;
-        if code != 0 {
-            let deferred = Some(DeferredError { call: CallId(call), code });
-            self.detached.note(ReplyHead { result: 0, deferred });
-        }
+        let Failed { call, context, code } = finished.failed;
+        self.detached.note((code != 0).then_some(DeferredError { call: CallId(call), context, code }));
     }
 
     /// The last fence that the worker has told to be reached: everything before it is done.
@@ -235,7 +235,7 @@ impl Connection {
             return self.mark(&header, &payload);
         }
         let destination = lock(&self.incoming).pending.accept(&header)?;
-        let mut head_bytes = [0; 10];
+        let mut head_bytes = [0; ReplyHead::MOST_BYTES];
         let head_bytes = &mut head_bytes[..ReplyHead::encoded_bytes(header.flags)];
         let Some(rest) = length.checked_sub(head_bytes.len()) else {
             return Err(WireError::Malformed { call: header.call }.into());

@@ -228,7 +228,7 @@ impl Connection {
         let start = destination.start();
         {
             let mut incoming = lock(&self.incoming);
-            incoming.pending.expect_detached(sequence, R::CALL, destination);
+            incoming.pending.expect_detached(sequence, R::CALL, context, destination);
             incoming.downloads.insert(sequence, start..start + destination.extent());
             self.note_awaited(&incoming);
             if incoming.service_sleeps {

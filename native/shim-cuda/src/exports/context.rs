@@ -62,12 +62,9 @@ exports! {
         let asked = callback::asked_in(client, crate::client::index_of(context));
         client.contexts.remove(context);
         let left = client.forget_context(context);
-        let destroyed = outside(client, || client.call(&cuda::CuCtxDestroyV2 { context }));
+        let destroyed = outside(client, || client.call_alone(&cuda::CuCtxDestroyV2 { context }));
         callback::context_gone(client, &asked);
-        if destroyed.is_ok() {
-            client.context_destroyed(left);
-        }
-        destroyed
+        client.context_destroyed(left, destroyed)
     }
 
     fn cuCtxGetCurrent(pctx: *mut CUcontext) enter_local |_client| {
@@ -137,7 +134,7 @@ pub fn create(client: &Client, flags: c_uint, device: CUdevice) -> Answer<Contex
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
     let context: Context = client.new_handle();
-    outside(client, || client.call(&cuda::CuCtxCreateV2 { context, flags, device: ordinal }))?;
+    outside(client, || client.call_alone(&cuda::CuCtxCreateV2 { context, flags, device: ordinal }))?;
     client.contexts.insert(context, ContextState { device: index, flags, primary: false });
     context::push(context);
     Ok(context)

@@ -24,7 +24,7 @@ exports! {
     fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) enter |client| {
         let index = client.devices.index(dev)?;
         if client.contexts.release_primary(index)? {
-            destroy(client, dev, |device| client.call(&cuda::CuDevicePrimaryCtxReleaseV2 { device }))?;
+            destroy(client, dev, |device| client.call_alone(&cuda::CuDevicePrimaryCtxReleaseV2 { device }))?;
         }
         Ok(())
     }
@@ -32,7 +32,7 @@ exports! {
     fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) enter_local |client| {
         let index = client.devices.index(dev)?;
         if client.contexts.reset_primary(index) {
-            destroy(client, dev, |device| client.call(&cuda::CuDevicePrimaryCtxResetV2 { device }))?;
+            destroy(client, dev, |device| client.call_alone(&cuda::CuDevicePrimaryCtxResetV2 { device }))?;
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context
     let ordinal = client.devices.get(device)?.session_ordinal;
     outside(client, || {
         client.contexts.retain_primary(client, index, |context| {
-            client.call(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
+            client.call_alone(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
         })
     })
 }
@@ -73,8 +73,5 @@ fn destroy(client: &Client, device: CUdevice, request: impl FnOnce(i32) -> Answe
     let left = context.map(|context| client.forget_context(context)).unwrap_or_default();
     let destroyed = outside(client, || request(ordinal));
     callback::context_gone(client, &asked);
-    if destroyed.is_ok() {
-        client.context_destroyed(left);
-    }
-    destroyed
+    client.context_destroyed(left, destroyed)
 }

@@ -35,7 +35,7 @@ pub fn cuMemFree_v2(worker: &mut Worker, request: cuda::CuMemFreeV2, _reply: &mu
         return Ok(CUresult::INVALID_VALUE);
     }
     if worker.waits.has_frees() || !worker.is_all_idle() {
-        let then = Then::Free { address, call: cuda::CuMemFreeV2::CALL };
+        let then = Then::Free { address, call: cuda::CuMemFreeV2::CALL, made_in: worker.context };
         worker.waits.push(LaneKey::Context(worker.context), worker.current(), Until::Context, then);
         return Ok(CUresult::SUCCESS);
     }

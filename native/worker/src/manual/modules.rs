@@ -103,7 +103,12 @@ pub fn cuModuleUnload(worker: &mut Worker, request: cuda::CuModuleUnload, _reply
 pub fn unload(worker: &mut Worker, call: CallId, place: (u32, CUcontext), unit: Unit) -> CUresult {
     let (index, context) = place;
     if worker.waits.has_frees() || !worker.is_all_idle() || worker.streams.has_work_beside(worker.context) {
-        worker.waits.push(LaneKey::Context(index), context, Until::Context, Then::Unload { unit, call });
+        worker.waits.push(
+            LaneKey::Context(index),
+            context,
+            Until::Context,
+            Then::Unload { unit, call, made_in: index },
+        );
         return CUresult::SUCCESS;
     }
     // SAFETY: the unit is alive: it was behind a live handle just now.
