@@ -204,7 +204,11 @@ impl Plan {
             Some(class)
         };
         match (inst.op, inst.meaning) {
-            (Op::Alu(_), Meaning::Offset | Meaning::Move(32 | 64)) => read(x.a),
+            (Op::Alu(_), Meaning::Offset | Meaning::Move(32 | 64)) => Some(match read(x.a)? {
+                // What wraps around in 32 bits is no line in 64.
+                Class::Linear(_) if self.widens(x.a, x.d) => Class::Varying,
+                class => class,
+            }),
             (Op::Alu(_), Meaning::Arithmetic(operation, ty, _)) if is_whole(ty) && ty.bits() >= 32 => {
                 let (a, b) = (read(x.a)?.stride(), if x.b == 0 { Some(0) } else { read(x.b)?.stride() });
                 let linear = match (operation, a, b) {
@@ -244,6 +248,10 @@ impl Plan {
             (Op::Alu(_), _) => all(),
             _ => Some(Class::Varying),
         }
+    }
+
+    fn widens(&self, from: Slot, to: Slot) -> bool {
+        self.kinds[from as usize] == Kind::I32 && self.kinds[to as usize] == Kind::I64
     }
 
     /// The stride after a multiplication by a slot, if that is a constant.

@@ -7,6 +7,8 @@ use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
 #[path = "../../ptx/tests/execution.rs"]
 mod execution;
+#[path = "../../ptx/tests/fuzz.rs"]
+mod fuzz;
 #[path = "../../ptx/tests/instructions.rs"]
 mod instructions;
 

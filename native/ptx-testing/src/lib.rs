@@ -11,6 +11,7 @@
     reason = "bit patterns are cut and reinterpreted, and a test that cannot go on panics"
 )]
 
+mod endurance;
 mod fuzz;
 mod generator;
 mod host;
@@ -21,6 +22,7 @@ mod text;
 
 use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
+pub use endurance::fuzz;
 pub use fuzz::{Fuzz, compare_engines, mutate_and_run, run_random_program};
 pub use generator::program;
 pub use host::{Host, kernel};
