@@ -12,30 +12,20 @@ afterAll(async () => {
   await pool.stop();
 });
 
-async function compare(name: string, environment: Readonly<Record<string, string>> = {}): Promise<void> {
-  const words = [example(name)];
-  const direct = await runDirectly(words, gpus);
-  const pooled = await pool.farpool(["run", "-n", String(gpus), "--", ...words], { environment });
+describe("a program with several contexts", () => {
+  it.each([
+    ["uses streams and events of one that is not current", "other-context", "0ms"],
+    ["gives pinned memory back when no GPU uses it any more, and with its context", "pinned-lifetime", "0ms"],
+    ["goes on beside one that an error ended, and after its reset", "context-errors", "0ms"],
+    ["goes on beside one that an error ended, from 5 ms away", "context-errors", "5ms"],
+  ])("%s", async (_what, name, roundTrip) => {
+    const words = [example(name)];
+    const environment = { FARPOOL_EMULATED_RTT: roundTrip };
+    const direct = await runDirectly(words, gpus);
+    const pooled = await pool.farpool(["run", "-n", String(gpus), "--", ...words], { environment });
 
-  expect(direct).toMatchObject({ status: 0, stderr: "" });
-  expect(direct.stdout).toMatch(/PASSED\n$/);
-  expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
-}
-
-describe("streams and events of a context that is not the current one", () => {
-  it("are copied on, asked and waited for in their own", async () => {
-    await compare("other-context");
-  });
-});
-
-describe("pinned memory", () => {
-  it("goes back when no GPU uses it any more, and with its context", async () => {
-    await compare("pinned-lifetime");
-  });
-});
-
-describe("an error that ends a context", () => {
-  it.each(["0ms", "5ms"])("ends no other one, and no later one, from %s away", async (roundTrip) => {
-    await compare("context-errors", { FARPOOL_EMULATED_RTT: roundTrip });
+    expect(direct).toMatchObject({ status: 0, stderr: "" });
+    expect(direct.stdout).toMatch(/PASSED\n$/);
+    expect(pooled).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
   });
 });

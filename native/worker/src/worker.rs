@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -101,6 +101,9 @@ pub struct Worker {
     contexts: HashMap<u32, MadeContext>,
     /// Contexts that are to be destroyed when their last work is done: 0 says that it is.
     ending: HashMap<u32, Arc<AtomicU32>>,
+    /// Contexts that the driver is destroying, and what became of it.
+    destroyed: HashMap<u32, Arc<OnceLock<CUresult>>>,
+    wake: Arc<Wake>,
 }
 
 /// A buffer that a copy under way reads.
@@ -137,7 +140,7 @@ impl Worker {
             Arc::clone(&staging),
             Arc::clone(&memory),
             output,
-            wake,
+            Arc::clone(&wake),
             Arc::clone(&progress),
         );
         let callbacks = Callbacks::start(Arc::clone(&outbox), waits.downloads())
@@ -170,6 +173,8 @@ impl Worker {
             current: CUcontext::NULL,
             contexts: HashMap::new(),
             ending: HashMap::new(),
+            destroyed: HashMap::new(),
+            wake,
         })
     }
 
@@ -361,7 +366,7 @@ impl Worker {
 
     /// Whether the client's context `index` can be destroyed without a wait. If not, a lane waits for its work: the
     /// work may need the client (host functions, bytes that it still has to send), so this thread must go on.
-    pub fn context_is_quiet(&mut self, index: u32, context: CUcontext) -> bool {
+    fn context_is_quiet(&mut self, index: u32, context: CUcontext) -> bool {
         let is_quiet = match self.ending.get(&index) {
             Some(unfinished) => unfinished.load(Ordering::Acquire) == 0,
             None if self.streams.has_work(index) => {
@@ -376,12 +381,60 @@ impl Worker {
             self.ending.remove(&index);
             return true;
         }
+        self.ending.entry(index).or_default();
         self.later = Later::TryAgain;
         false
     }
 
+    /// Whether the client's context `index` is to be destroyed, and is not yet.
+    pub fn is_ending(&self, index: u32) -> bool {
+        self.ending.contains_key(&index) || self.destroyed.contains_key(&index)
+    }
+
+    /// Has `destroy` destroy the client's context `index` when its work is done. `None` when the call must be tried again
+    /// later. The driver is asked on another thread: where an error has ended the context, streams count as finished while
+    /// one of them still waits for the client, and so may the driver.
+    pub fn destroy_context(
+        &mut self,
+        index: u32,
+        context: CUcontext,
+        destroy: impl Fn(&Driver) -> CUresult + Clone + Send + 'static,
+    ) -> Option<CUresult> {
+        if let Some(destroyed) = self.destroyed.get(&index) {
+            let code = destroyed.get().copied();
+            if code.is_some() {
+                self.destroyed.remove(&index);
+            } else {
+                self.later = Later::TryAgain;
+            }
+            return code;
+        }
+        if !self.context_is_quiet(index, context) {
+            return None;
+        }
+        self.context_ends(index, context);
+        self.forget_current();
+        let destroyed = Arc::new(OnceLock::new());
+        let spawned = std::thread::Builder::new().name("destroy".into()).spawn({
+            let (destroyed, driver, wake) =
+                (Arc::clone(&destroyed), Arc::clone(&self.driver), Arc::clone(&self.wake));
+            let destroy = destroy.clone();
+            move || {
+                let _ = destroyed.set(destroy(&driver));
+                wake.wake();
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!("no thread for destroying a context could be started: {error}");
+            return Some(destroy(&self.driver));
+        }
+        self.destroyed.insert(index, destroyed);
+        self.later = Later::TryAgain;
+        None
+    }
+
     /// Before the client's context `index`, which is quiet, is destroyed.
-    pub fn context_ends(&mut self, index: u32, context: CUcontext) {
+    fn context_ends(&mut self, index: u32, context: CUcontext) {
         for exec in self.graphs.of_context(index) {
             let _ = crate::manual::destroy(self, &exec);
         }

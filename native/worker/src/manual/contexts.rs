@@ -1,12 +1,13 @@
 //! Contexts. What a context costs on the GPU counts against the session's limit, measured when it is made.
 
 use cuda_abi::{CUcontext, CUresult};
+use driver::Driver;
 use wire::handle::{Context, Handle};
 use wire::{Request, Writer, cuda};
 
 use super::Answer;
 use crate::handles::HandleError;
-use crate::worker::{Worker, address};
+use crate::worker::{Later, Worker, address};
 
 /// `cuDevicePrimaryCtxRetain`
 pub fn cuDevicePrimaryCtxRetain(
@@ -41,9 +42,10 @@ pub fn cuDevicePrimaryCtxRelease_v2(
     request: cuda::CuDevicePrimaryCtxReleaseV2,
     _reply: &mut Writer<'_>,
 ) -> Answer {
-    end_primary(worker, request.device, |worker| {
+    let device = request.device;
+    end_primary(worker, device, move |driver| {
         // SAFETY: the driver checks the device.
-        unsafe { worker.driver.cuDevicePrimaryCtxRelease_v2(request.device) }
+        unsafe { driver.cuDevicePrimaryCtxRelease_v2(device) }
     })
 }
 
@@ -53,13 +55,14 @@ pub fn cuDevicePrimaryCtxReset_v2(
     request: cuda::CuDevicePrimaryCtxResetV2,
     _reply: &mut Writer<'_>,
 ) -> Answer {
-    end_primary(worker, request.device, |worker| {
+    let device = request.device;
+    end_primary(worker, device, move |driver| {
         // A reset destroys the context. Some drivers keep the retain, others take it back with the reset: releasing it
         // leaves the next retain as clean as the first either way, and its code says nothing that matters.
         // SAFETY: the driver checks the device.
         unsafe {
-            let code = worker.driver.cuDevicePrimaryCtxReset_v2(request.device);
-            let _ = worker.driver.cuDevicePrimaryCtxRelease_v2(request.device);
+            let code = driver.cuDevicePrimaryCtxReset_v2(device);
+            let _ = driver.cuDevicePrimaryCtxRelease_v2(device);
             code
         }
     })
@@ -73,12 +76,13 @@ pub fn cuCtxDestroy_v2(
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuCtxDestroyV2::CALL, request.context)?;
     let context = CUcontext(address(raw));
-    if !worker.context_is_quiet(request.context.index(), context) {
+    let destroy = move |driver: &Driver| {
+        // SAFETY: the context is alive: it is behind a live handle, which is removed afterwards.
+        unsafe { driver.cuCtxDestroy_v2(context) }
+    };
+    let Some(code) = worker.destroy_context(request.context.index(), context, destroy) else {
         return Ok(CUresult::SUCCESS);
-    }
-    worker.context_ends(request.context.index(), context);
-    // SAFETY: the context is alive: it is behind a live handle.
-    let code = unsafe { worker.driver.cuCtxDestroy_v2(context) };
+    };
     worker.handles.remove(request.context);
     worker.context_gone(request.context.index());
     Ok(code)
@@ -91,6 +95,11 @@ fn make(
     device: i32,
     create: impl FnOnce(&mut Worker, *mut CUcontext) -> CUresult,
 ) -> Answer {
+    if worker.is_ending(context.index()) {
+        // Another thread of the client retains what one resets: it is made anew.
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
     worker.handles.check_free(call, context).map_err(HandleError::Wire)?;
     let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
     let mut raw = CUcontext::NULL;
@@ -125,16 +134,18 @@ fn make(
     }
 }
 
-fn end_primary(worker: &mut Worker, device: i32, end: impl FnOnce(&mut Worker) -> CUresult) -> Answer {
+fn end_primary(
+    worker: &mut Worker,
+    device: i32,
+    end: impl Fn(&Driver) -> CUresult + Clone + Send + 'static,
+) -> Answer {
     let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
     let Some(index) = worker.primary_context(ordinal) else { return Ok(CUresult::INVALID_CONTEXT) };
     let context = Context::from_index(u64::from(index));
     let raw = worker.handles.get(cuda::CuDevicePrimaryCtxReleaseV2::CALL, context)?;
-    if !worker.context_is_quiet(index, CUcontext(address(raw))) {
+    let Some(code) = worker.destroy_context(index, CUcontext(address(raw)), end) else {
         return Ok(CUresult::SUCCESS);
-    }
-    worker.context_ends(index, CUcontext(address(raw)));
-    let code = end(worker);
+    };
     worker.handles.remove(Context::from_index(u64::from(index)));
     worker.context_gone(index);
     Ok(code)
