@@ -222,10 +222,11 @@ impl Plan {
                     }
                     _ => None,
                 };
-                linear.map(Class::linear).or_else(all_or(&all))
+                linear.filter(|_| self.fit(ty, &[x.a, x.b, x.d])).map(Class::linear).or_else(all_or(&all))
             }
             (Op::Alu(_), Meaning::MulAdd(ty, _)) if is_whole(ty) && ty.bits() >= 32 => {
-                self.fused(x.a, x.b, read(x.a)?, read(x.b)?, read(x.c)?).or_else(all_or(&all))
+                let fused = self.fused(x.a, x.b, read(x.a)?, read(x.b)?, read(x.c)?);
+                fused.filter(|_| self.fit(ty, &[x.a, x.b, x.c, x.d])).or_else(all_or(&all))
             }
             (Op::Alu(_), Meaning::MulWide(Ty::U32 | Ty::S32)) => {
                 self.fused(x.a, x.b, read(x.a)?, read(x.b)?, Class::Uniform).or_else(all_or(&all))
@@ -248,6 +249,12 @@ impl Plan {
             (Op::Alu(_), _) => all(),
             _ => Some(Class::Varying),
         }
+    }
+
+    /// Whether registers are as wide as the instruction takes them to be.
+    fn fit(&self, ty: Ty, slots: &[Slot]) -> bool {
+        let kind = if ty.bits() == 64 { Kind::I64 } else { Kind::I32 };
+        slots.iter().all(|&slot| slot == 0 || self.kinds[slot as usize] == kind)
     }
 
     fn widens(&self, from: Slot, to: Slot) -> bool {
