@@ -138,6 +138,14 @@ pub fn unused(client: &Client, device: usize) -> u64 {
     client.slabs.unused(device)
 }
 
+/// Before memory of `device` is refused: waits for what was freed there, if anything was. Else nothing would come of it.
+fn settle_freed(client: &Client, device: usize) -> Answer {
+    if client.slabs.is_any_waiting(device) {
+        settle(client)?;
+    }
+    collect(client)
+}
+
 /// Waits until everything queued so far is done.
 fn settle(client: &Client) -> Answer {
     let fence = send_fence(client)?;
@@ -184,8 +192,7 @@ fn in_window(
         Ok(false) => return Ok(None),
         answer => return answer.map(|_| client.slabs.take(context, length)),
     }
-    settle(client)?;
-    collect(client)?;
+    settle_freed(client, device)?;
     if let Some(address) = client.slabs.take(context, length) {
         return Ok(Some(address));
     }
@@ -250,8 +257,7 @@ fn in_new_slab(client: &Client, (context, device): (Context, usize), length: u64
             Ok(client.slabs.take(context, length))
         }
         Err(CUresult::OUT_OF_MEMORY) => {
-            settle(client)?;
-            collect(client)?;
+            settle_freed(client, device)?;
             Ok(client.slabs.take(context, length))
         }
         Err(code) => Err(code),
@@ -265,8 +271,7 @@ pub fn secure(client: &Client, device: usize, length: u64, ask: impl Fn() -> Ans
         Err(CUresult::OUT_OF_MEMORY) if client.slabs.any(device) => {}
         answer => return answer,
     }
-    settle(client)?;
-    collect(client)?;
+    settle_freed(client, device)?;
     for returned in client.slabs.give_back(device) {
         give_back(client, returned)?;
     }

@@ -165,6 +165,12 @@ impl Slabs {
         self.table().rooms.values().any(|room| room.device == device && room.secured() > 0)
     }
 
+    /// Whether memory of `device` was freed that work may still use.
+    pub fn is_any_waiting(&self, device: usize) -> bool {
+        let table = self.table();
+        table.rooms.values().any(|room| room.device == device && room.waiting() > 0)
+    }
+
     /// Bytes on `device` that a program may believe to be free.
     pub fn unused(&self, device: usize) -> u64 {
         let table = self.table();

@@ -24,14 +24,27 @@ const RECORD_BYTES: usize = 256;
 /// What a record has to do with streams and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touches {
+    /// Index of the context that the record is made in.
+    scope: u32,
     streams: Vec<u64>,
     events: Vec<u64>,
     legacy: bool,
-    context: bool,
+    context: Reach,
     frees: bool,
     wants_memory: bool,
     /// Waits for everything before it, and nothing behind it waits for it.
     fence: bool,
+}
+
+/// Whether a record concerns everything in a context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Reach {
+    #[default]
+    Nothing,
+    /// In the context that it is made in.
+    Own,
+    /// In a context that it names, or that nobody looked up.
+    Any,
 }
 
 /// A record that waits.
@@ -58,23 +71,30 @@ pub struct Parked {
 pub struct Held {
     streams: FxHashSet<u64>,
     events: FxHashSet<u64>,
-    legacy: bool,
-    blocking: bool,
-    context: bool,
+    /// Contexts whose legacy streams, and in which blocking streams, have something that waits.
+    legacy: FxHashSet<u32>,
+    blocking: FxHashSet<u32>,
+    /// Contexts that a waiting record concerns as a whole.
+    whole: FxHashSet<u32>,
+    /// A waiting record concerns some context as a whole.
+    any_whole: bool,
+    /// Contexts with anything that waits.
+    present: FxHashSet<u32>,
     frees: bool,
     any: bool,
 }
 
 impl Touches {
-    /// What the record of `call` touches.
-    pub fn of(call: CallId, payload: &[u8]) -> Touches {
+    /// What the record of `call`, made in the context with index `scope`, touches.
+    pub fn of(call: CallId, scope: u32, payload: &[u8]) -> Touches {
         let (streams, events) = touched(call, payload);
         let legacy = is_on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
         Touches {
+            scope,
             streams: streams.iter().map(|stream| stream.0).filter(|stream| *stream != 0).collect(),
             events: events.iter().map(|event| event.0).chain(graph_objects(call, payload)).collect(),
             legacy,
-            context: of_whole_context(call),
+            context: reach(call),
             frees: [cuda::CuMemFreeV2::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
             wants_memory: wants_memory(call),
             fence: [cuda::FarpoolFence::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
@@ -90,14 +110,20 @@ impl Held {
         }
         let blocking = touches.streams.iter().any(|stream| !non_blocking.contains(stream));
         let on_gpu = blocking || touches.legacy || !touches.streams.is_empty() || !touches.events.is_empty();
-        (self.context && on_gpu)
-            || touches.context
+        let here = &touches.scope;
+        let concerned = match touches.context {
+            Reach::Nothing => false,
+            Reach::Own => self.any_whole || self.present.contains(here),
+            Reach::Any => true,
+        };
+        ((self.any_whole || self.whole.contains(here)) && on_gpu)
+            || concerned
             || touches.fence
             || (self.frees && touches.wants_memory)
             || touches.streams.iter().any(|stream| self.streams.contains(stream))
             || touches.events.iter().any(|event| self.events.contains(event))
-            || (touches.legacy && (self.legacy || self.blocking))
-            || (blocking && self.legacy)
+            || (touches.legacy && (self.legacy.contains(here) || self.blocking.contains(here)))
+            || (blocking && self.legacy.contains(here))
     }
 
     /// Adds a record that waits.
@@ -105,10 +131,19 @@ impl Held {
         self.any = true;
         self.streams.extend(&touches.streams);
         self.events.extend(&touches.events);
-        self.legacy |= touches.legacy;
-        self.context |= touches.context;
+        self.present.insert(touches.scope);
+        if touches.legacy {
+            self.legacy.insert(touches.scope);
+        }
+        match touches.context {
+            Reach::Nothing => {}
+            Reach::Own => drop(self.whole.insert(touches.scope)),
+            Reach::Any => self.any_whole = true,
+        }
         self.frees |= touches.frees;
-        self.blocking |= touches.streams.iter().any(|stream| !non_blocking.contains(stream));
+        if touches.streams.iter().any(|stream| !non_blocking.contains(stream)) {
+            self.blocking.insert(touches.scope);
+        }
     }
 }
 
@@ -173,10 +208,12 @@ fn wants_memory(call: CallId) -> bool {
     .contains(&call)
 }
 
-/// Calls that concern everything in a context.
-fn of_whole_context(call: CallId) -> bool {
-    [
-        cuda::CuCtxSynchronize::CALL,
+/// Whether a call concerns everything in a context.
+fn reach(call: CallId) -> Reach {
+    if call == cuda::CuCtxSynchronize::CALL {
+        return Reach::Own;
+    }
+    let is_any = [
         cuda::CuCtxSynchronizeV2::CALL,
         cuda::CuCtxDestroyV2::CALL,
         cuda::CuCtxRecordEvent::CALL,
@@ -187,7 +224,8 @@ fn of_whole_context(call: CallId) -> bool {
         cuda::CuModuleUnload::CALL,
         cuda::CuLibraryUnload::CALL,
     ]
-    .contains(&call)
+    .contains(&call);
+    if is_any { Reach::Any } else { Reach::Nothing }
 }
 
 #[cfg(test)]
@@ -212,11 +250,11 @@ mod tests {
         assert!(!held.holds_back(&on(&[2]), &non_blocking), "another stream");
         assert!(held.holds_back(&legacy(), &non_blocking), "the legacy stream waits for blocking ones");
         assert!(!held.holds_back(&Touches::default(), &non_blocking), "an allocation");
-        let whole = Touches { context: true, ..Touches::default() };
+        let whole = Touches { context: Reach::Any, ..Touches::default() };
         assert!(held.holds_back(&whole, &non_blocking), "a synchronisation of the context");
         let allocation = Touches { wants_memory: true, ..Touches::default() };
         assert!(!held.holds_back(&allocation, &non_blocking), "memory does not depend on launches");
-        held.add(&Touches { context: true, frees: true, ..Touches::default() }, &non_blocking);
+        held.add(&Touches { context: Reach::Any, frees: true, ..Touches::default() }, &non_blocking);
         assert!(held.holds_back(&allocation, &non_blocking), "but on what is freed before");
     }
 
@@ -229,6 +267,22 @@ mod tests {
         held.add(&legacy(), &non_blocking);
         assert!(!held.holds_back(&on(&[9, 7][..0]), &non_blocking));
         assert!(held.holds_back(&on(&[9]), &non_blocking), "blocking streams wait for the legacy stream");
+    }
+
+    #[test]
+    fn contexts_ignore_each_other() {
+        let none = FxHashSet::default();
+        let mut held = Held::default();
+        held.add(&Touches { scope: 1, ..on(&[1]) }, &none);
+        held.add(&Touches { scope: 1, ..legacy() }, &none);
+        let synchronise = |scope| Touches { scope, context: Reach::Own, ..Touches::default() };
+        assert!(held.holds_back(&synchronise(1), &none));
+        assert!(!held.holds_back(&synchronise(2), &none));
+        assert!(!held.holds_back(&Touches { scope: 2, ..legacy() }, &none));
+        assert!(!held.holds_back(&Touches { scope: 2, ..on(&[2]) }, &none));
+        held.add(&synchronise(1), &none);
+        assert!(!held.holds_back(&Touches { scope: 2, ..on(&[2]) }, &none));
+        assert!(held.holds_back(&Touches { scope: 1, ..on(&[3]) }, &none));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Connection {
         }
         let is_bulk = header.flags & flags::BULK != 0;
         if !self.parked.is_empty() {
-            let touches = Touches::of(header.call, payload);
+            let touches = Touches::of(header.call, header.context, payload);
             let non_blocking = self.worker.streams.non_blocking_handles();
             if self.parked.held().holds_back(&touches, non_blocking) {
                 if is_bulk {
@@ -267,7 +267,7 @@ impl Connection {
             self.expect_data(header, payload)?;
         }
         if !self.execute(header, payload)? {
-            let touches = Touches::of(header.call, payload);
+            let touches = Touches::of(header.call, header.context, payload);
             let record = ParkedRecord { header: *header, payload: payload.to_vec(), touches };
             self.parked.push(record, self.worker.streams.non_blocking_handles());
         }
