@@ -9,7 +9,7 @@ use cuda_abi::{CUfunction, CUresult};
 use ptx::{Fault, FaultKind, MemoryRange};
 
 use crate::capture;
-use crate::config::{config, log};
+use crate::config::{config, log, say};
 use crate::context::Context;
 use crate::graph::action::{Action, KernelCall};
 use crate::guard::{self, Answer};
@@ -216,12 +216,14 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
         max_workers: config().workers,
     };
     let code = &function.module.code;
-    let result = match code.compiled.get(function.index).filter(|_| !config().interpreter) {
+    let compiled = code.compiled.get(function.index).filter(|_| !config().interpreter && !config().races);
+    let result = match compiled {
         Some(compiled) => {
             let result = compiled.launch(&code.ptx, kernel, &launch, &device);
             compiled.take_refusals().iter().for_each(|error| log(|| format!("interpreted: {error}")));
             result
         }
+        None if config().races => launch_watched(&code.ptx, kernel, &launch, &device),
         None => ptx::launch(&code.ptx, kernel, &launch, &device),
     };
     match result {
@@ -231,6 +233,22 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
             Err(report(context, &fault))
         }
     }
+}
+
+/// Runs a kernel and tells of its races.
+fn launch_watched(
+    module: &ptx::Module,
+    kernel: &ptx::Function,
+    config: &ptx::LaunchConfig<'_>,
+    device: &Gpu<'_>,
+) -> Result<ptx::LaunchStats, Fault> {
+    let mut races = ptx::Races::default();
+    let result = ptx::launch_watched(module, kernel, config, device, &mut races);
+    races.shown.iter().for_each(|race| say(&race.to_string()));
+    if races.accesses > races.shown.len() as u64 {
+        say(&format!("races in kernel {}: {} accesses in all", kernel.name, races.accesses));
+    }
+    result
 }
 
 /// The code that a fault has in CUDA; a failed assertion also leaves its sentence.
