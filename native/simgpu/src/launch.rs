@@ -223,7 +223,12 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
             compiled.take_refusals().iter().for_each(|error| log(|| format!("interpreted: {error}")));
             result
         }
-        None if config().races => launch_watched(&code.ptx, kernel, &launch, &device),
+        None if config().races => {
+            let mut races = ptx::Races::default();
+            let result = ptx::launch_watched(&code.ptx, kernel, &launch, &device, &mut races);
+            tell(kernel, &races);
+            result
+        }
         None => ptx::launch(&code.ptx, kernel, &launch, &device),
     };
     match result {
@@ -235,20 +240,11 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
     }
 }
 
-/// Runs a kernel and tells of its races.
-fn launch_watched(
-    module: &ptx::Module,
-    kernel: &ptx::Function,
-    config: &ptx::LaunchConfig<'_>,
-    device: &Gpu<'_>,
-) -> Result<ptx::LaunchStats, Fault> {
-    let mut races = ptx::Races::default();
-    let result = ptx::launch_watched(module, kernel, config, device, &mut races);
+fn tell(kernel: &ptx::Function, races: &ptx::Races) {
     races.shown.iter().for_each(|race| say(&race.to_string()));
     if races.accesses > races.shown.len() as u64 {
         say(&format!("races in kernel {}: {} accesses in all", kernel.name, races.accesses));
     }
-    result
 }
 
 /// The code that a fault has in CUDA; a failed assertion also leaves its sentence.
