@@ -253,8 +253,32 @@ fn place(kernel: &Kernel<'_>, offset: u32) -> String {
     for &(index, start) in &kernel.function.code.shared {
         let variable = &kernel.module.shared[index];
         if offset.checked_sub(start).is_some_and(|beyond| beyond < variable.size) {
-            return with(&variable.name, offset - start);
+            return with(source_name(&variable.name), offset - start);
         }
     }
     with("dynamic shared memory", offset.saturating_sub(kernel.dynamic_shared_offset))
+}
+
+/// The name that a function's variable has in C++: `tile` for `_ZZ6reducePKiPiE4tile`.
+fn source_name(name: &str) -> &str {
+    let Some(mangled) = name.strip_prefix("_ZZ") else { return name };
+    let ends = mangled.match_indices('E').map(|(at, _)| &mangled[at + 1..]);
+    let mut named = ends.filter_map(|end| {
+        let last = end.trim_start_matches(|character: char| character.is_ascii_digit());
+        (end[..end.len() - last.len()].parse() == Ok(last.len())).then_some(last)
+    });
+    named.next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::source_name;
+
+    #[test]
+    fn names_are_those_of_the_source() {
+        assert_eq!(source_name("_ZZ6reducePKiPiE4tile"), "tile");
+        assert_eq!(source_name("_ZZN1E6reduceEPiE6E4tile"), "E4tile");
+        assert_eq!(source_name("tile"), "tile");
+        assert_eq!(source_name("_ZZ6reducePKiPiE4tile_0"), "_ZZ6reducePKiPiE4tile_0");
+    }
 }
