@@ -319,7 +319,7 @@ pub(crate) unsafe extern "C" fn access(context: *mut Context, address: u64, desc
         Threads::Single { memory, .. } => find(context, memory, space, address, (align, bytes), write, site),
         Threads::Group { memory: GroupMemory { shared, params, global }, .. } => {
             // Local memory is another one for each thread: addresses of it are outside of this.
-            let mut memory = Memory { shared, local: &mut [], params, global, contended: false };
+            let mut memory = Memory { shared, local: &mut [], params, global, contended: false, watch: None };
             find(context, &mut memory, space, address, (align, bytes), write, site)
         }
     }
@@ -422,6 +422,7 @@ fn operate_lanes(context: &mut Context, host: &mut Host<'_, '_>, index: u64, mas
                     params: memory.params,
                     global: &mut *memory.global,
                     contended: false,
+                    watch: None,
                 };
                 if let Err(trouble) =
                     perform(inst, &scratch.args, &mut scratch.values, &mut memory, &mut waits)

@@ -130,5 +130,5 @@ pub fn launch(
     device: &dyn Device,
     engine: &dyn Engine,
 ) -> Result<LaunchStats, Fault> {
-    crate::launch::run(module, function, config, device, Some(engine))
+    crate::launch::run(module, function, config, device, Some(engine), None)
 }

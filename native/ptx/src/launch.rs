@@ -11,6 +11,7 @@ use crate::exec::Kernel;
 use crate::exec::block::Block;
 use crate::memory::{Global, Site};
 use crate::module::{Function, Module};
+use crate::races::Races;
 use crate::spare;
 
 /// The shape and parameters of a launch.
@@ -55,16 +56,31 @@ pub fn launch(
     config: &LaunchConfig<'_>,
     device: &dyn Device,
 ) -> Result<LaunchStats, Fault> {
-    run(module, function, config, device, None)
+    run(module, function, config, device, None, None)
 }
 
-/// [`launch`] with an engine, or without.
+/// [`launch`], and looks for races in shared memory. It finds them whether or not the launch comes to its end.
+///
+/// # Errors
+/// As [`launch`]; a race is no fault.
+pub fn launch_watched(
+    module: &Module,
+    function: &Function,
+    config: &LaunchConfig<'_>,
+    device: &dyn Device,
+    races: &mut Races,
+) -> Result<LaunchStats, Fault> {
+    run(module, function, config, device, None, Some(races))
+}
+
+/// [`launch`] with an engine, or looking for races, or neither.
 pub(crate) fn run(
     module: &Module,
     function: &Function,
     config: &LaunchConfig<'_>,
     device: &dyn Device,
     engine: Option<&dyn Engine>,
+    races: Option<&mut Races>,
 ) -> Result<LaunchStats, Fault> {
     let refuse = |kind| Fault {
         kind,
@@ -100,6 +116,7 @@ pub(crate) fn run(
         grid_id: NEXT_GRID.fetch_add(1, Ordering::Relaxed),
         started: Instant::now(),
         engine,
+        watched: races.is_some(),
     };
     let blocks = config.grid.iter().map(|&side| u64::from(side)).product();
     let workers = if config.max_workers == 0 { cores } else { config.max_workers.min(cores) };
@@ -114,6 +131,7 @@ pub(crate) fn run(
         stop: AtomicBool::new(false),
         fault: Mutex::new(None),
         instructions: AtomicU64::new(0),
+        races: Mutex::default(),
     };
     let mut first = Worker::new(&shared, 0);
     let done = !config.cooperative && first.run(Some(if workers == 1 { u64::MAX } else { SMALL_LAUNCH }));
@@ -135,6 +153,9 @@ pub(crate) fn run(
         });
     }
     drop(first);
+    if let Some(races) = races {
+        *races = shared.races.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
     match shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(fault) => Err(fault),
         None => Ok(LaunchStats {
@@ -193,6 +214,7 @@ struct Shared<'a> {
     stop: AtomicBool,
     fault: Mutex<Option<Fault>>,
     instructions: AtomicU64,
+    races: Mutex<Races>,
 }
 
 struct Worker<'a> {
@@ -208,7 +230,13 @@ struct Worker<'a> {
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        self.resident.drain(..).chain(self.idle.drain(..)).for_each(spare::keep);
+        for mut block in self.resident.drain(..).chain(self.idle.drain(..)) {
+            if let Some(watch) = block.take_watch() {
+                let mut races = self.shared.races.lock().unwrap_or_else(PoisonError::into_inner);
+                watch.tell(self.shared.kernel, &mut races);
+            }
+            spare::keep(block);
+        }
     }
 }
 

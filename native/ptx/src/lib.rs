@@ -32,11 +32,13 @@ mod memory;
 mod module;
 mod parser;
 mod program;
+mod races;
 mod softfloat;
 mod spare;
 mod value;
 
 pub use device::{Device, MemoryRange};
 pub use error::{Fault, FaultKind, ParseError, Unsupported};
-pub use launch::{LaunchConfig, LaunchStats, launch};
+pub use launch::{LaunchConfig, LaunchStats, launch, launch_watched};
 pub use module::{Function, Module, Param, Relocation, Symbol, Variable, VariableSpace};
+pub use races::{AccessKind, Race, Races, RacingAccess};

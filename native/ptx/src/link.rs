@@ -6,10 +6,9 @@ use std::collections::HashSet;
 use crate::ast::Place;
 use crate::error::Unsupported;
 use crate::module::{Module, Symbol};
-use crate::parser::SharedVariable;
 use crate::program::{Preset, Target};
 
-pub(crate) fn link(module: &mut Module, shared: &[SharedVariable], aliases: &[(usize, usize)]) {
+pub(crate) fn link(module: &mut Module, aliases: &[(usize, usize)]) {
     for &(name, function) in aliases {
         replace(module, name, function);
     }
@@ -63,11 +62,11 @@ pub(crate) fn link(module: &mut Module, shared: &[SharedVariable], aliases: &[(u
         for place in reached.iter().flat_map(|&index| &module.functions[index].code.places) {
             match *place {
                 Place::Shared(index) if placed.insert(index) => {
-                    let SharedVariable { size, align } = shared[index];
-                    let align = u64::from(align);
+                    let variable = &module.shared[index];
+                    let align = u64::from(variable.align);
                     end = end.div_ceil(align) * align;
                     layout.push((index, end.min(u64::from(u32::MAX)) as u32));
-                    end += u64::from(size);
+                    end += u64::from(variable.size);
                 }
                 Place::DynamicShared => dynamic = true,
                 Place::Variable(index) => {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::device::{Device, MemoryRange};
 use crate::error::FaultKind;
+use crate::races::{AccessKind, Watch};
 use crate::value::Value;
 
 /// Generic addresses of shared memory start here. User-space pointers stay below 2^47.
@@ -224,6 +225,8 @@ pub struct Memory<'a, 'd> {
     pub global: &'a mut Global<'d>,
     /// A compare-and-swap did not find what it expected.
     pub contended: bool,
+    /// Looks for races in shared memory. Compiled code does not tell it of its accesses.
+    pub watch: Option<&'a mut Watch>,
 }
 
 /// A checked place.
@@ -296,6 +299,15 @@ impl Memory<'_, '_> {
         }
     }
 
+    #[inline(always)]
+    fn note(&mut self, spot: Spot, size: u64, kind: AccessKind) {
+        if let Spot::Shared(at) = spot
+            && let Some(watch) = &mut self.watch
+        {
+            watch.access(at, size as usize, kind);
+        }
+    }
+
     /// Reads `N` adjacent words; the address must be aligned to all of them together.
     #[inline(always)]
     pub(crate) fn read<const SPACE: u8, W: Word, const N: usize>(
@@ -303,6 +315,7 @@ impl Memory<'_, '_> {
         address: u64,
     ) -> Result<[W; N], Trouble> {
         let spot = self.locate::<SPACE>(address, W::SIZE * N as u64, false)?;
+        self.note(spot, W::SIZE * N as u64, AccessKind::Read);
         let mut words = [W::default(); N];
         for (index, word) in words.iter_mut().enumerate() {
             let step = index * W::SIZE as usize;
@@ -326,6 +339,7 @@ impl Memory<'_, '_> {
         words: [W; N],
     ) -> Result<(), Trouble> {
         let spot = self.locate::<SPACE>(address, W::SIZE * N as u64, true)?;
+        self.note(spot, W::SIZE * N as u64, AccessKind::Write);
         for (index, word) in words.into_iter().enumerate() {
             let step = index * W::SIZE as usize;
             let range = |at: usize| at + step..at + step + W::SIZE as usize;
@@ -346,7 +360,27 @@ impl Memory<'_, '_> {
         address: u64,
         change: &mut dyn FnMut(W) -> Option<W>,
     ) -> Result<W, Trouble> {
-        match self.locate::<GENERIC>(address, W::SIZE, true)? {
+        let spot = self.locate::<GENERIC>(address, W::SIZE, true)?;
+        self.note(spot, W::SIZE, AccessKind::Atomic);
+        self.update_at(spot, change)
+    }
+
+    /// The same for a barrier in shared memory, which orders other accesses and races with none.
+    pub(crate) fn update_barrier(
+        &mut self,
+        address: u64,
+        change: &mut dyn FnMut(u64) -> Option<u64>,
+    ) -> Result<u64, Trouble> {
+        let spot = self.locate::<GENERIC>(address, 8, true)?;
+        self.update_at(spot, change)
+    }
+
+    fn update_at<W: Word>(
+        &mut self,
+        spot: Spot,
+        change: &mut dyn FnMut(W) -> Option<W>,
+    ) -> Result<W, Trouble> {
+        match spot {
             // SAFETY: `locate` found the access inside a live writable range, and aligned.
             Spot::Global(address) => Ok(unsafe { W::update(address, change) }),
             // A block runs on one worker: nobody else touches its shared or local memory.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::error::{ParseError, Unsupported};
+use crate::parser::SharedVariable;
 use crate::program::Code;
 
 /// A parsed PTX module: immutable, shared by every context that loaded it.
@@ -13,6 +14,7 @@ pub struct Module {
     pub(crate) address_size: u32,
     pub(crate) functions: Vec<Function>,
     pub(crate) variables: Vec<Variable>,
+    pub(crate) shared: Vec<SharedVariable>,
     pub(crate) id: u16,
 }
 

@@ -228,6 +228,8 @@ pub struct Code {
     pub variables: Vec<usize>,
     /// Symbols whose address the code takes or uses.
     pub places: Vec<crate::ast::Place>,
+    /// Stores and atomics that another thread may be waiting for, in ascending order.
+    pub handovers: Vec<usize>,
     /// Has `.extern` linkage without a body.
     pub declared_only: bool,
 }

@@ -43,6 +43,8 @@ pub struct Config {
     pub virtual_memory: bool,
     /// Kernels are interpreted, not compiled.
     pub interpreter: bool,
+    /// Races in shared memory are looked for; that takes the interpreter.
+    pub races: bool,
     /// Kernels are not executed but take this long.
     pub null_kernel: Option<Duration>,
     /// What a launch costs its caller in null mode.
@@ -82,6 +84,7 @@ impl Config {
             unkind: parse_unkind(text("FARPOOL_SIMGPU_UNKIND").as_deref()),
             virtual_memory: text("FARPOOL_SIMGPU_VMM").is_none_or(|value| value != "0"),
             interpreter: text("FARPOOL_SIMGPU_ENGINE").is_some_and(|value| value == "interpreter"),
+            races: text("FARPOOL_SIMGPU_RACES").is_some_and(|value| value != "0"),
             null_kernel: text("FARPOOL_SIMGPU_NULL")
                 .filter(|value| value != "0")
                 .map(|_| Duration::from_nanos(number("FARPOOL_SIMGPU_KERNEL_NS", 0))),
@@ -150,8 +153,13 @@ fn parse_unkind(text: Option<&str>) -> Unkind {
 /// Tells the one who runs the program something, when asked to by FARPOOL_SIMGPU_LOG.
 pub fn log(message: impl FnOnce() -> String) {
     if config().log {
-        eprintln!("farpool simulated GPU: {}", message());
+        say(&message());
     }
+}
+
+/// Tells the one who runs the program something, whatever the settings.
+pub fn say(message: &str) {
+    eprintln!("farpool simulated GPU: {message}");
 }
 
 #[cfg(test)]

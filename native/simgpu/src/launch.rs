@@ -9,7 +9,7 @@ use cuda_abi::{CUfunction, CUresult};
 use ptx::{Fault, FaultKind, MemoryRange};
 
 use crate::capture;
-use crate::config::{config, log};
+use crate::config::{config, log, say};
 use crate::context::Context;
 use crate::graph::action::{Action, KernelCall};
 use crate::guard::{self, Answer};
@@ -216,10 +216,17 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
         max_workers: config().workers,
     };
     let code = &function.module.code;
-    let result = match code.compiled.get(function.index).filter(|_| !config().interpreter) {
+    let compiled = code.compiled.get(function.index).filter(|_| !config().interpreter && !config().races);
+    let result = match compiled {
         Some(compiled) => {
             let result = compiled.launch(&code.ptx, kernel, &launch, &device);
             compiled.take_refusals().iter().for_each(|error| log(|| format!("interpreted: {error}")));
+            result
+        }
+        None if config().races => {
+            let mut races = ptx::Races::default();
+            let result = ptx::launch_watched(&code.ptx, kernel, &launch, &device, &mut races);
+            tell(kernel, &races);
             result
         }
         None => ptx::launch(&code.ptx, kernel, &launch, &device),
@@ -230,6 +237,13 @@ fn execute(context: &Arc<Context>, function: &Function, shape: &Shape, parameter
             log(|| fault.to_string());
             Err(report(context, &fault))
         }
+    }
+}
+
+fn tell(kernel: &ptx::Function, races: &ptx::Races) {
+    races.shown.iter().for_each(|race| say(&race.to_string()));
+    if races.accesses > races.shown.len() as u64 {
+        say(&format!("races in kernel {}: {} accesses in all", kernel.name, races.accesses));
     }
 }
 

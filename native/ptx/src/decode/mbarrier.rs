@@ -33,33 +33,44 @@ fn address(s: &[u64], x: &Args) -> u64 {
 
 fn initialize(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
     let count = s[x.b as usize] & COUNT;
-    memory.update::<u64>(address(s, x), &mut |_| Some(count << 20 | count)).map(drop)
+    memory.update_barrier(address(s, x), &mut |_| Some(count << 20 | count)).map(drop)
 }
 
 fn invalidate(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
-    memory.update::<u64>(address(s, x), &mut |_| Some(crate::exec::FRESH_WORD)).map(drop)
+    memory.update_barrier(address(s, x), &mut |_| Some(crate::exec::FRESH_WORD)).map(drop)
+}
+
+/// Changes a barrier; returns its state before. What came before the end of a phase is ordered before what comes after.
+fn change(memory: &mut Memory<'_, '_>, address: u64, to: impl Fn(u64) -> u64) -> Result<u64, Trouble> {
+    let before = memory.update_barrier(address, &mut |word| Some(to(word)))?;
+    if let Some(watch) = &mut memory.watch
+        && (before ^ to(before)) >= PHASE
+    {
+        watch.advance();
+    }
+    Ok(before)
 }
 
 /// `d` = the state before.
 fn arrive(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
     let count = s[x.b as usize] & u64::from(u32::MAX);
-    s[x.d as usize] = memory.update::<u64>(address(s, x), &mut |word| Some(arrived(word, count)))?;
+    s[x.d as usize] = change(memory, address(s, x), |word| arrived(word, count))?;
     Ok(())
 }
 
 /// Arrives, and is not expected in later phases.
 fn drop_out(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
     let count = s[x.b as usize] & u64::from(u32::MAX);
-    s[x.d as usize] = memory.update::<u64>(address(s, x), &mut |word| {
+    s[x.d as usize] = change(memory, address(s, x), |word| {
         let left = expected(word).saturating_sub(count);
-        Some(arrived(word & !(COUNT << 20) | left << 20, count))
+        arrived(word & !(COUNT << 20) | left << 20, count)
     })?;
     Ok(())
 }
 
 /// Is the phase of state `b` over?
 fn test(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
-    let word = memory.update::<u64>(address(s, x), &mut |_| None)?;
+    let word = memory.update_barrier(address(s, x), &mut |_| None)?;
     let over = word >> 40 != s[x.b as usize] >> 40;
     memory.contended = !over;
     s[x.d as usize] = u64::from(over);
@@ -68,7 +79,7 @@ fn test(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trou
 
 /// Is the phase of parity `b` over?
 fn test_parity(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
-    let word = memory.update::<u64>(address(s, x), &mut |_| None)?;
+    let word = memory.update_barrier(address(s, x), &mut |_| None)?;
     let over = (word >> 40 ^ s[x.b as usize]) & 1 != 0;
     memory.contended = !over;
     s[x.d as usize] = u64::from(over);
@@ -167,5 +178,5 @@ impl Decoder {
 }
 
 fn touch(s: &mut [u64], x: &Args, memory: &mut Memory<'_, '_>) -> Result<(), Trouble> {
-    memory.update::<u64>(address(s, x), &mut |_| None).map(drop)
+    memory.update_barrier(address(s, x), &mut |_| None).map(drop)
 }

@@ -351,6 +351,9 @@ impl Decoder {
             }
             let op = store_op(space, ty, count)?;
             let meaning = Meaning::Store { space, bits: ty.bits(), count: count as u32 };
+            if waiting || release {
+                self.handovers.push(self.insts.len());
+            }
             self.push_meant(meaning, Op::Memory(op), args);
         }
         Ok(())
@@ -361,7 +364,7 @@ impl Decoder {
         let names = ["cas", "exch", "and", "or", "xor", "add", "inc", "dec", "min", "max"];
         let Some(name) = mods.take_any(&names) else { return malformed("atomic without an operation") };
         mods.take("noftz");
-        Self::ordering(mods);
+        let (_, release, acquire) = Self::ordering(mods);
         let (result, rest) = match (opcode, operands) {
             ("atom", [result, rest @ ..]) => (self.destination(result)?, rest),
             (_, rest) => (0, rest),
@@ -383,7 +386,12 @@ impl Decoder {
         let b = self.source(&values[0])?;
         let c = if values.len() > 1 { self.source(&values[1])? } else { 0 };
         let args = Args { d: result, a, b, c, imm: imm.wrapping_add(window as i64), ..Args::default() };
-        self.push(Op::Atomic(atomic_op(name, ty)?), args);
+        let op = atomic_op(name, ty)?;
+        // Locks are made of the last two, often without an order.
+        if release || acquire || matches!(name, "cas" | "exch") {
+            self.handovers.push(self.insts.len());
+        }
+        self.push(Op::Atomic(op), args);
         Ok(())
     }
 

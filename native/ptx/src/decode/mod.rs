@@ -120,6 +120,8 @@ pub(crate) struct Decoder {
     pub calls: Vec<CallSite>,
     pub matrices: Vec<Matrix>,
     pub places: Vec<Place>,
+    /// See [`crate::program::Code::handovers`].
+    pub handovers: Vec<usize>,
     /// Slots for values that live within one statement.
     scratch: Vec<Slot>,
     is_entry: bool,
@@ -143,6 +145,7 @@ impl Decoder {
             matrices: Vec::new(),
             scratch: Vec::new(),
             places: Vec::new(),
+            handovers: Vec::new(),
             is_entry,
             stack: None,
             line: 0,

@@ -6,6 +6,7 @@ use super::{FRESH_BYTE, Identity, Kernel, waits, warp};
 use crate::error::{Fault, FaultKind};
 use crate::memory::{Global, Trouble};
 use crate::program::{BarrierKind, Op};
+use crate::races::Watch;
 
 pub(super) const BARRIERS: usize = 16;
 /// Warps of the largest block.
@@ -63,6 +64,7 @@ pub(crate) struct Block {
     /// Threads of larger launches before.
     spare: Vec<Thread>,
     pub(super) shared: Vec<u8>,
+    watch: Option<Watch>,
     pub(super) barriers: [Barrier; BARRIERS],
     pub(super) live: u32,
     pub(super) id: [u32; 3],
@@ -85,6 +87,7 @@ impl Block {
             plain_barrier: None,
             spare: Vec::new(),
             shared: Vec::new(),
+            watch: None,
             barriers: [Barrier::default(); BARRIERS],
             live: 0,
             id: [0; 3],
@@ -121,6 +124,12 @@ impl Block {
         }
         self.shared.clear();
         self.shared.resize(kernel.total_shared as usize, FRESH_BYTE);
+        self.watch = kernel.watched.then(|| Watch::new(kernel.total_shared as usize));
+    }
+
+    /// Takes what has watched its shared memory, once it is a block of this launch no more.
+    pub fn take_watch(&mut self) -> Option<Watch> {
+        self.watch.take()
     }
 
     /// Bytes that it keeps.
@@ -134,6 +143,9 @@ impl Block {
         self.barriers = [Barrier::default(); BARRIERS];
         (self.meets, self.masks, self.polls) = (false, false, false);
         self.plain_barrier = None;
+        if let Some(watch) = &mut self.watch {
+            watch.begin(id);
+        }
         self.exchanging = 0;
         self.live = self.threads.len() as u32;
         let grouped = self.groups.len() * self.width;
@@ -177,7 +189,11 @@ impl Block {
                         continue;
                     }
                     ran = true;
-                    let (count, result) = self.threads[index].run(kernel, &mut self.shared, global);
+                    let mut watch = self.watch.as_mut();
+                    if let Some(watch) = &mut watch {
+                        watch.turn(index);
+                    }
+                    let (count, result) = self.threads[index].run(kernel, &mut self.shared, watch, global);
                     spent += count;
                     let result = result.and_then(|()| self.after_turn(kernel, index, first, end));
                     if let Err(trouble) = result {
@@ -332,6 +348,9 @@ impl Block {
         };
         if !complete {
             return;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.advance();
         }
         for group in &mut self.groups {
             if group.state == GroupState::AtBarrier(id as u8) {

@@ -37,6 +37,8 @@ pub(crate) struct Kernel<'a> {
     pub started: Instant,
     /// Runs what it has compiled; the interpreter runs the rest.
     pub engine: Option<&'a dyn Engine>,
+    /// Races are looked for. Only the interpreter does.
+    pub watched: bool,
 }
 
 /// Who a thread is.

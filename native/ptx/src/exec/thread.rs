@@ -8,7 +8,8 @@ use crate::engine::Stop;
 use crate::error::FaultKind;
 use crate::memory::{Global, Memory, Trouble};
 use crate::module::{FUNCTION_WINDOW, Function};
-use crate::program::{ALWAYS, Op, Target};
+use crate::program::{ALWAYS, Code, Inst, MemoryOp, Op, Target};
+use crate::races::Watch;
 
 /// Instructions that a thread runs before the next one's turn.
 const SLICE: i64 = 4096;
@@ -131,6 +132,7 @@ impl Thread {
         &mut self,
         kernel: &Kernel<'_>,
         shared: &mut [u8],
+        mut watch: Option<&mut Watch>,
         global: &mut Global<'_>,
     ) -> (u64, Result<(), Trouble>) {
         let mut left = SLICE;
@@ -139,7 +141,10 @@ impl Thread {
             let before = left;
             let result = match kernel.engine.and_then(|engine| engine.routine(self.function_index())) {
                 Some(routine) => self.run_routine(routine, kernel, shared, global, &mut left, &mut spent),
-                None => self.run_frame(kernel, shared, global, &mut left, &mut spent),
+                None => {
+                    let watch = watch.as_deref_mut();
+                    self.run_frame(kernel, shared, watch, global, &mut left, &mut spent)
+                }
             };
             // Costs that are no instructions were subtracted already.
             spent = spent.wrapping_add((before - left) as u64);
@@ -192,6 +197,7 @@ impl Thread {
                 params: kernel.config.params,
                 global: &mut *global,
                 contended: false,
+                watch: None,
             };
             if let Stop::Slice = routine.run(&mut self.pc, slots, &mut memory, budget)? {
                 self.state = State::Ready;
@@ -200,7 +206,7 @@ impl Thread {
         }
         let yields = matches!(self.function(kernel).code.insts[self.pc].op, Op::Yield | Op::Poll(_));
         let mut one = 1;
-        let more = self.run_frame(kernel, shared, global, &mut one, correction)?;
+        let more = self.run_frame(kernel, shared, None, global, &mut one, correction)?;
         *budget -= 1 - one;
         Ok(more || self.state == State::Ready && !yields && *budget > 0)
     }
@@ -210,6 +216,7 @@ impl Thread {
         &mut self,
         kernel: &Kernel<'_>,
         shared: &mut [u8],
+        watch: Option<&mut Watch>,
         global: &mut Global<'_>,
         budget: &mut i64,
         correction: &mut u64,
@@ -217,8 +224,14 @@ impl Thread {
         let code = &self.function(kernel).code;
         let insts = &code.insts[..];
         let slots = &mut self.slots[self.base..self.base + code.frame as usize];
-        let mut memory =
-            Memory { shared, local: &mut self.local, params: kernel.config.params, global, contended: false };
+        let mut memory = Memory {
+            shared,
+            local: &mut self.local,
+            params: kernel.config.params,
+            global,
+            contended: false,
+            watch,
+        };
         let mut pc = self.pc;
         let mut left = *budget;
         let next = loop {
@@ -236,12 +249,12 @@ impl Thread {
                     run(slots, &inst.args);
                     pc += 1;
                 }
-                Op::Memory(run) => match run(slots, &inst.args, &mut memory) {
+                Op::Memory(run) => match access(run, slots, (code, pc, inst), &mut memory) {
                     Ok(()) => pc += 1,
                     Err(trouble) => break Err(trouble),
                 },
                 Op::Branch => pc = inst.args.imm as usize,
-                Op::WaitingLoad(run) => match run(slots, &inst.args, &mut memory) {
+                Op::WaitingLoad(run) => match access(run, slots, (code, pc, inst), &mut memory) {
                     Ok(()) => {
                         pc += 1;
                         (self.polling, self.idle) = (false, 0);
@@ -250,7 +263,7 @@ impl Thread {
                     }
                     Err(trouble) => break Err(trouble),
                 },
-                Op::Atomic(run) => match run(slots, &inst.args, &mut memory) {
+                Op::Atomic(run) => match access(run, slots, (code, pc, inst), &mut memory) {
                     Ok(()) => {
                         pc += 1;
                         (self.polling, self.idle) = (false, 0);
@@ -286,6 +299,9 @@ impl Thread {
                 }
                 Op::Fence => {
                     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+                    if let Some(watch) = &mut memory.watch {
+                        watch.advance();
+                    }
                     pc += 1;
                 }
                 Op::Clock(special) => {
@@ -316,6 +332,7 @@ impl Thread {
                     self.pc = pc;
                     let callee = match site.target {
                         Target::Builtin(function) => {
+                            announce(&mut memory, code, pc);
                             match builtin::call(function, site, self.local_base, &mut memory) {
                                 Ok(()) => {
                                     pc += 1;
@@ -446,5 +463,25 @@ impl Thread {
             );
         }
         true
+    }
+}
+
+/// Runs an operation on memory.
+#[inline(always)]
+fn access(
+    run: MemoryOp,
+    slots: &mut [u64],
+    (code, pc, inst): (&Code, usize, &Inst),
+    memory: &mut Memory<'_, '_>,
+) -> Result<(), Trouble> {
+    announce(memory, code, pc);
+    run(slots, &inst.args, memory)
+}
+
+/// Tells the watch for races, if there is one, which instruction comes.
+#[inline(always)]
+fn announce(memory: &mut Memory<'_, '_>, code: &Code, pc: usize) {
+    if let Some(watch) = &mut memory.watch {
+        watch.expect(code, pc);
     }
 }

@@ -146,6 +146,7 @@ impl<'a> Parser<'a> {
             results,
             local_bytes: self.local_peak,
             places: decoder.places,
+            handovers: decoder.handovers,
             ..Code::default()
         };
         Ok(())

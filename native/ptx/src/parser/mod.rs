@@ -17,8 +17,9 @@ use crate::program::{Code, Piece};
 use scope::{Named, Scope};
 
 /// A shared variable, module-wide; each kernel lays out those that it can reach.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct SharedVariable {
+    pub name: String,
     pub size: u32,
     pub align: u32,
 }
@@ -70,6 +71,7 @@ pub(crate) fn parse(source: &str) -> Parse<Module> {
         address_size: 64,
         functions: Vec::new(),
         variables: Vec::new(),
+        shared: Vec::new(),
         id: Module::next_id(),
     };
     parser.header(&mut module)?;
@@ -78,7 +80,8 @@ pub(crate) fn parse(source: &str) -> Parse<Module> {
     }
     module.functions = parser.functions;
     module.variables = parser.variables;
-    link::link(&mut module, &parser.shared, &parser.aliases);
+    module.shared = parser.shared;
+    link::link(&mut module, &parser.aliases);
     Ok(module)
 }
 

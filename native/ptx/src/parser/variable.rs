@@ -110,7 +110,8 @@ impl<'a> Parser<'a> {
         if declaration.space == "shared" {
             let place = match declaration.size {
                 Some(size) if linkage != "extern" => {
-                    self.shared.push(SharedVariable { size, align: declaration.align });
+                    let (name, align) = (name.text.to_owned(), declaration.align);
+                    self.shared.push(SharedVariable { name, size, align });
                     Place::Shared(self.shared.len() - 1)
                 }
                 _ => Place::DynamicShared,
