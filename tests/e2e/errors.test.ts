@@ -121,7 +121,7 @@ describe("CUDA", () => {
 
     expect(pooled).toMatchObject({ status: 1, stderr: "" });
     expect(pooled.stdout).toContain("load: CUDA_SUCCESS\n");
-    expect(pooled.stdout).toMatch(/^log: .*line 10\b.*vadd4\.u32\.u32\.u32/m);
+    expect(pooled.stdout).toMatch(/^log: .*line 10\b.*tex\.1d\.v4\.f32\.s32/m);
     expect(pooled.stdout).toMatch(/^(get|launch): CUDA_ERROR_NOT_SUPPORTED$/m);
     expect(pooled.stdout).toBe((await runDirectly(words)).stdout);
   });

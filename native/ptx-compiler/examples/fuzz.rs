@@ -11,11 +11,8 @@ fn launch(
     config: &LaunchConfig<'_>,
     device: &dyn Device,
 ) -> Result<LaunchStats, Fault> {
-    let kernel = ptx_compiler::Kernel::new(function).eagerly();
-    let result = kernel.launch(module, function, config, device);
-    let refusals = kernel.take_refusals();
-    assert!(refusals.is_empty(), "{refusals:?}");
-    result
+    // What the code generator refuses (damaged programs use registers at several widths) the interpreter runs.
+    ptx_compiler::Kernel::new(function).eagerly().launch(module, function, config, device)
 }
 
 fn main() -> std::process::ExitCode {

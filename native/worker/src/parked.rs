@@ -88,6 +88,7 @@ impl Touches {
     /// What the record of `call`, made in the context with index `scope`, touches.
     pub fn of(call: CallId, scope: u32, payload: &[u8]) -> Touches {
         let (streams, events) = touched(call, payload);
+        let scope = synchronised_context(call, payload).unwrap_or(scope);
         let legacy = is_on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
         Touches {
             scope,
@@ -197,6 +198,15 @@ fn graph_objects(call: CallId, payload: &[u8]) -> Vec<u64> {
     }
 }
 
+/// The context that a record synchronises with, if it names one.
+fn synchronised_context(call: CallId, payload: &[u8]) -> Option<u32> {
+    if call != cuda::CuCtxSynchronizeV2::CALL {
+        return None;
+    }
+    let request = cuda::CuCtxSynchronizeV2::decode(&mut Reader::new(payload));
+    (request.ctx.0 != 0).then(|| request.ctx.index())
+}
+
 /// Calls whose answer depends on what was freed before.
 fn wants_memory(call: CallId) -> bool {
     [
@@ -210,11 +220,10 @@ fn wants_memory(call: CallId) -> bool {
 
 /// Whether a call concerns everything in a context.
 fn reach(call: CallId) -> Reach {
-    if call == cuda::CuCtxSynchronize::CALL {
+    if [cuda::CuCtxSynchronize::CALL, cuda::CuCtxSynchronizeV2::CALL].contains(&call) {
         return Reach::Own;
     }
     let is_any = [
-        cuda::CuCtxSynchronizeV2::CALL,
         cuda::CuCtxDestroyV2::CALL,
         cuda::CuCtxRecordEvent::CALL,
         cuda::CuCtxWaitEvent::CALL,

@@ -50,6 +50,8 @@ pub(crate) struct Emitter<'a, 'f> {
     sites: usize,
     /// Bytes of parameters that every launch has; 0 in functions that are called.
     parameter_bytes: u64,
+    /// Values were not as the plan says.
+    contradicts: bool,
 }
 
 /// The signature of compiled code.
@@ -114,6 +116,7 @@ pub(crate) fn emit(
         splits: Vec::new(),
         sites,
         parameter_bytes,
+        contradicts: false,
     };
     emitter.enter(entry);
     for index in 0..plan.flow.blocks.len() {
@@ -124,6 +127,9 @@ pub(crate) fn emit(
         }
     }
     emitter.b.seal_all_blocks();
+    if emitter.contradicts {
+        return Err("registers are used at several widths".into());
+    }
     let sites = emitter.sites;
     emitter.b.finalize(target);
     Ok(sites)

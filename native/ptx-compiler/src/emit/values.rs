@@ -170,7 +170,12 @@ impl Emitter<'_, '_> {
                     .for_each(|(variable, value)| self.b.def_var(variable, value));
             }
             (_, Val::One(value) | Val::Linear(value, _)) => self.b.def_var(variables[0], *value),
-            (class, Val::Many(_)) => unreachable!("slot {slot} is {class:?} but got vectors"),
+            (_, Val::Many(values)) => {
+                // Only registers that are used at several widths: the function is given up.
+                self.contradicts = true;
+                let value = self.b.ins().extractlane(values[0], 0);
+                self.b.def_var(variables[0], value);
+            }
         }
     }
 
