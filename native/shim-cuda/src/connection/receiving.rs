@@ -139,7 +139,6 @@ impl Connection {
         incoming
     }
 
-    /// Another thread may read from now on; while callbacks are awaited the service thread does.
     /// Stores a reply that is all there for its caller.
     pub(super) fn complete(&self, incoming: &mut Incoming, number: u64, reply: ReplyRecord) {
         if incoming.downloads.remove(&number).is_some() {
@@ -153,6 +152,7 @@ impl Connection {
         }
     }
 
+    /// Another thread may read from now on; while callbacks are awaited the service thread does.
     pub(super) fn stop_reading(&self, incoming: &mut Incoming) {
         incoming.reading = false;
         if !incoming.outstanding.is_empty() {
