@@ -64,6 +64,12 @@ impl From<Duration> for EmulatedRtt {
     }
 }
 
+impl From<EmulatedRtt> for Duration {
+    fn from(rtt: EmulatedRtt) -> Self {
+        rtt.0
+    }
+}
+
 impl EmulatedRtt {
     /// Whether there is anything to emulate.
     pub fn is_zero(self) -> bool {
@@ -202,6 +208,26 @@ impl Delay {
     /// What is due now; `None` when nothing is.
     pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         self.incoming.take_due(&mut self.incoming.lock(), buffer).transpose()
+    }
+
+    /// Waits until something is due, `time` at most.
+    pub(crate) fn wait_until_due(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        let mut state = self.incoming.lock();
+        loop {
+            let now = Instant::now();
+            let next = state.chunks.front().map(|chunk| chunk.release);
+            if state.is_cut || next.is_some_and(|release| release <= now) || now >= deadline {
+                return;
+            }
+            state = match next {
+                Some(release) if release <= deadline => self.incoming.until_due(state),
+                _ => {
+                    let left = deadline - now;
+                    self.incoming.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
 
     /// From now on sends wait until their bytes have left. Waits for those under way: a process that ends takes its

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -21,6 +21,8 @@ const MOST_PARTS: usize = 1024;
 pub struct Socket {
     descriptor: OwnedFd,
     delay: Option<Delayed>,
+    /// How long connecting took, which over TCP is one round trip; zero where this end accepted.
+    round_trip: Duration,
 }
 
 /// Ends the threads of an emulated delay with its socket.
@@ -41,16 +43,28 @@ impl Socket {
         time: Duration,
         place: impl Fn(OwnedFd) -> OwnedFd,
     ) -> io::Result<Socket> {
-        let socket = Socket { descriptor: connect(endpoint, time, &place)?, delay: None };
+        let started = Instant::now();
+        let descriptor = connect(endpoint, time, &place)?;
+        let socket = Socket { descriptor, delay: None, round_trip: started.elapsed() };
         socket.tune_tcp();
         Ok(socket)
     }
 
     /// Takes over a connected socket that another process accepted.
     pub fn from_descriptor(descriptor: OwnedFd) -> Socket {
-        let socket = Socket { descriptor, delay: None };
+        let socket = Socket { descriptor, delay: None, round_trip: Duration::ZERO };
         socket.tune_tcp();
         socket
+    }
+
+    /// What is known of how long a round trip takes.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
+    /// Notes what the other end knows of how long a round trip takes.
+    pub fn note_round_trip(&mut self, time: Duration) {
+        self.round_trip = self.round_trip.max(time);
     }
 
     /// From now on a round trip takes longer by `rtt`, half of it in each direction. For tests: two threads, started
@@ -63,9 +77,10 @@ impl Socket {
         if rtt.is_zero() {
             return Ok(self);
         }
-        let kernel = Socket { descriptor: self.descriptor.try_clone()?, delay: None };
+        let round_trip = self.round_trip + Duration::from(rtt);
+        let kernel = Socket { descriptor: self.descriptor.try_clone()?, delay: None, round_trip };
         let delay = Delay::start(rtt, kernel, spawn)?;
-        Ok(Socket { descriptor: self.descriptor, delay: Some(Delayed(delay)) })
+        Ok(Socket { descriptor: self.descriptor, delay: Some(Delayed(delay)), round_trip })
     }
 
     /// Small records leave at once, and the congestion control suits a short link. On Unix sockets these
@@ -73,12 +88,12 @@ impl Socket {
     fn tune_tcp(&self) {
         let _ = sockopt::set_tcp_nodelay(&self.descriptor, true);
         let _ = sockopt::set_tcp_congestion(&self.descriptor, "cubic");
-        // A machine that vanished is noticed within a minute by whoever waits for it, not after the kernel's two
-        // hours. No limit on unacknowledged bytes: a worker that does not read for long is not a dead one.
+        // A machine that vanished is noticed within ten seconds by whoever waits for it, not after the kernel's two
+        // hours. No limit on unacknowledged bytes: a program that is stopped is not a dead one.
         let _ = sockopt::set_socket_keepalive(&self.descriptor, true);
-        let _ = sockopt::set_tcp_keepidle(&self.descriptor, Duration::from_secs(30));
-        let _ = sockopt::set_tcp_keepintvl(&self.descriptor, Duration::from_secs(10));
-        let _ = sockopt::set_tcp_keepcnt(&self.descriptor, 3);
+        let _ = sockopt::set_tcp_keepidle(&self.descriptor, Duration::from_secs(2));
+        let _ = sockopt::set_tcp_keepintvl(&self.descriptor, Duration::from_secs(2));
+        let _ = sockopt::set_tcp_keepcnt(&self.descriptor, 4);
     }
 
     /// Sends all parts, in order, in as few system calls as the kernel allows.
@@ -142,6 +157,47 @@ impl Socket {
             }
         }
         Ok(sent)
+    }
+
+    /// Sends what the socket takes of `parts` without waiting, in one call; `None` when it takes nothing. (A socket with
+    /// an emulated delay takes everything.)
+    pub fn send_some(&self, parts: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        if let Some(Delayed(delay)) = &self.delay {
+            let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+            delay.send_all(&parts)?;
+            return Ok(Some(parts.iter().map(|part| part.len()).sum()));
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        loop {
+            let none = &mut SendAncillaryBuffer::default();
+            match rustix::net::sendmsg(&self.descriptor, parts, none, flags) {
+                Ok(sent) => return Ok(Some(sent)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until it may be read or written, as asked; `time` at most.
+    pub fn wait_until_ready(&self, to_read: bool, to_write: bool, time: Duration) {
+        if let Some(Delayed(delay)) = &self.delay {
+            if !to_write {
+                delay.wait_until_due(time);
+            }
+            return;
+        }
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, to_read);
+        flags.set(PollFlags::OUT, to_write);
+        let mut descriptors = [PollFd::new(&self.descriptor, flags)];
+        // Whoever reads or writes finds out what went wrong.
+        let _ = Timespec::try_from(time).map(|time| poll(&mut descriptors, Some(&time)));
+    }
+
+    /// Whether readiness of the descriptor says nothing, as a delay is emulated.
+    pub fn is_delayed(&self) -> bool {
+        self.delay.is_some()
     }
 
     /// Receives some bytes; 0 means that the other end closed.
@@ -273,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_vanished_is_noticed_within_a_minute() {
+    fn a_peer_that_vanished_is_noticed_within_ten_seconds() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
         let socket = connected(&Endpoint::Tcp(address));
@@ -281,7 +337,7 @@ mod tests {
         let idle = sockopt::tcp_keepidle(&socket).expect("idle time");
         let interval = sockopt::tcp_keepintvl(&socket).expect("interval");
         let count = sockopt::tcp_keepcnt(&socket).expect("count");
-        assert!(idle + interval * count <= Duration::from_secs(60));
+        assert!(idle + interval * count <= Duration::from_secs(10));
     }
 
     #[test]

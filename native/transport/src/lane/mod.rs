@@ -1,0 +1,283 @@
+//! One direction-pair of bytes between a client process and its worker, which may outlive the connection that carries it.
+//!
+//! Within a machine (Unix socket) a lane is its socket: it breaks only when an end dies. Over a network it is *resumable*:
+//! bytes travel in frames, are kept until the other end has read them, and are sent again on a new connection, so nothing
+//! is lost and nothing arrives twice ([ADR 14](../../../docs/adr/0014-resumable-lanes.md)).
+
+mod frame;
+mod link;
+mod opening;
+mod receiving;
+mod replay;
+mod resumable;
+mod sending;
+mod silence;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use self::resumable::{Resumable, Role};
+use crate::socket::Socket;
+
+pub(crate) use self::link::refusal_in_clear;
+pub use self::link::{Link, encode_refusal};
+pub use self::opening::{Opening, OpeningError, Refusal};
+
+/// What a client's end is to say when it connects anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// How far it has read the worker's stream.
+    pub received: u64,
+    /// How long the attempt may take.
+    pub time: Duration,
+}
+
+/// Makes a new connection. Answers it, and how far the worker has read the client's stream.
+pub type Dial = Box<dyn Fn(Attempt) -> io::Result<(Link, u64)> + Send + Sync + UnwindSafe + RefUnwindSafe>;
+
+/// A lane; see the module's text.
+#[derive(Debug)]
+pub struct Lane(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Bare(Socket),
+    Resumable(Box<Resumable>),
+}
+
+impl Lane {
+    /// A lane that ends with its socket.
+    pub fn bare(link: Link) -> Lane {
+        Lane(Kind::Bare(link.into_socket()))
+    }
+
+    /// A client's lane, which makes a new connection by `dial` when `link` breaks, for `grace` at most.
+    pub fn client(link: Link, dial: Dial, grace: Duration) -> Lane {
+        Lane(Kind::Resumable(Box::new(Resumable::new(Role::Client(dial), grace, link))))
+    }
+
+    /// A worker's lane, which waits for a new connection when `link` breaks, for `grace` at most. `tell` is called when
+    /// a connection comes or goes.
+    pub fn worker(link: Link, grace: Duration, tell: Box<dyn Fn() + Send + Sync>) -> Lane {
+        Lane(Kind::Resumable(Box::new(Resumable::new(Role::Worker(tell), grace, link))))
+    }
+
+    /// Whether a broken connection is not its end.
+    pub fn is_resumable(&self) -> bool {
+        matches!(self.0, Kind::Resumable(_))
+    }
+
+    /// Sends all parts, in order; they may be reused when this returns.
+    pub fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
+        match &self.0 {
+            Kind::Bare(socket) => socket.send_all(parts),
+            Kind::Resumable(lane) => lane.send_all(parts),
+        }
+    }
+
+    /// Takes over what can be sent without waiting, and says how much that was; [`Lane::has_backlog`] tells whether all of
+    /// it has left.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.0 {
+            Kind::Bare(socket) => socket.send_now(bytes),
+            Kind::Resumable(lane) => lane.send_now(bytes),
+        }
+    }
+
+    /// Whether bytes that were taken over have not left; [`Lane::flush`] sends them.
+    pub fn has_backlog(&self) -> bool {
+        match &self.0 {
+            Kind::Bare(_) => false,
+            Kind::Resumable(lane) => lane.has_backlog(),
+        }
+    }
+
+    /// Waits until everything has left that was taken over.
+    pub fn flush(&self) -> io::Result<()> {
+        match &self.0 {
+            Kind::Bare(_) => Ok(()),
+            Kind::Resumable(lane) => lane.flush(),
+        }
+    }
+
+    /// Receives some bytes; 0 means that the other end closed.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.0 {
+            Kind::Bare(socket) => socket.receive(buffer),
+            Kind::Resumable(lane) => lane.receive(buffer),
+        }
+    }
+
+    /// Like [`Lane::receive`], but `None` instead of waiting: for those who spin before they park.
+    pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match &self.0 {
+            Kind::Bare(socket) => socket.try_receive(buffer),
+            Kind::Resumable(lane) => lane.try_receive(buffer),
+        }
+    }
+
+    /// Fills the whole buffer; an end before that is an error of kind `UnexpectedEof`.
+    pub fn receive_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let count = self.receive(buffer)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buffer = &mut buffer[count..];
+        }
+        Ok(())
+    }
+
+    /// Waits until something may have arrived, `time` at most.
+    pub fn wait_for_arrival(&self, time: Duration) {
+        match &self.0 {
+            Kind::Bare(socket) => socket.wait_until_ready(true, false, time),
+            Kind::Resumable(lane) if lane.has_ready.load(Ordering::Acquire) => {}
+            Kind::Resumable(lane) => match lane.link() {
+                Some(link) => link.socket().wait_until_ready(true, false, time),
+                None => std::thread::sleep(time.min(Duration::from_millis(10))),
+            },
+        }
+    }
+
+    /// Waits until something may have arrived or `other` can be read. Answers whether it may be the former. Whoever owns
+    /// `other` makes it readable when a connection comes or goes.
+    pub fn wait_with(&self, other: BorrowedFd<'_>) -> io::Result<bool> {
+        let link;
+        let descriptor = match &self.0 {
+            Kind::Bare(socket) => Some(socket.as_fd()),
+            Kind::Resumable(lane) => {
+                if lane.has_ready.load(Ordering::Acquire) {
+                    return Ok(true);
+                }
+                link = lane.link();
+                link.as_ref().map(|link| link.socket().as_fd())
+            }
+        };
+        let mut descriptors = vec![PollFd::from_borrowed_fd(other, PollFlags::IN)];
+        descriptors.extend(descriptor.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)));
+        match poll(&mut descriptors, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(descriptors.get(1).is_some_and(|descriptor| !descriptor.revents().is_empty()))
+    }
+
+    /// Waits until the other end of the present connection closed, one of `others` can be read, or `time` is over.
+    /// Answers whether the connection is closed; which of the others are readable, `others` themselves tell.
+    pub fn wait_for_end(&self, others: &[BorrowedFd<'_>], time: Duration) -> io::Result<bool> {
+        let link;
+        let descriptor = match &self.0 {
+            Kind::Bare(socket) => Some(socket.as_fd()),
+            Kind::Resumable(lane) => {
+                link = lane.link();
+                link.as_ref().map(|link| link.socket().as_fd())
+            }
+        };
+        let mut descriptors: Vec<PollFd<'_>> = others
+            .iter()
+            .map(|other| PollFd::from_borrowed_fd(*other, PollFlags::IN | PollFlags::RDHUP))
+            .collect();
+        descriptors
+            .extend(descriptor.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)));
+        let time = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match poll(&mut descriptors, Some(&time)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(descriptors.get(others.len()).is_some_and(|descriptor| !descriptor.revents().is_empty()))
+    }
+
+    /// The present connection is closed at the other end; what it brought before may be read for `last_words` still. After
+    /// that it is given up, unless another one took its place.
+    pub fn give_up_closed(&self, last_words: Duration) {
+        if let Kind::Resumable(lane) = &self.0
+            && let Some(link) = lane.link()
+        {
+            std::thread::sleep(last_words);
+            lane.broken(&link, &io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+
+    /// Whether nothing more will come: the other end closed in order, or did not come back in time.
+    pub fn is_over(&self) -> bool {
+        match &self.0 {
+            Kind::Bare(_) => false,
+            Kind::Resumable(lane) => lane.is_over(),
+        }
+    }
+
+    /// A client connects anew: gives the old connection up, and answers how far its stream was read. `None` where
+    /// nothing can be resumed.
+    pub fn detach(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Resumable(lane) if !lane.is_over() => Some(lane.detach()),
+            _ => None,
+        }
+    }
+
+    /// Goes on with another connection, whose other end has read this one's stream up to `peer_received`.
+    pub fn attach(&self, link: Link, peer_received: u64) {
+        if let Kind::Resumable(lane) = &self.0 {
+            lane.attach(link, peer_received);
+        }
+    }
+
+    /// Looks whether the other end still lives, and connects anew where there is no connection. Called about every second.
+    pub fn look(&self) {
+        if let Kind::Resumable(lane) = &self.0 {
+            lane.look();
+        }
+    }
+
+    /// From now on a send that makes no progress for `time` is an error.
+    pub fn limit_sending(&self, time: Duration) {
+        match &self.0 {
+            Kind::Bare(socket) => socket.limit_sending(time),
+            Kind::Resumable(lane) => {
+                if let Some(link) = lane.link()
+                    && link.socket().is_delayed()
+                {
+                    link.socket().limit_sending(time);
+                }
+                lane.send_limit.store(milliseconds(time), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// From now on a receive that gets nothing for `time` is an error of kind `WouldBlock`; `None` for no limit.
+    pub fn limit_receiving(&self, time: Option<Duration>) {
+        match &self.0 {
+            Kind::Bare(socket) => socket.limit_receiving(time),
+            Kind::Resumable(lane) => {
+                lane.receive_limit.store(time.map_or(0, milliseconds), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends both directions for good; threads blocked in the lane return.
+    pub fn shutdown(&self) {
+        match &self.0 {
+            Kind::Bare(socket) => socket.shutdown(),
+            Kind::Resumable(lane) => lane.shutdown(),
+        }
+    }
+}
+
+impl From<Socket> for Lane {
+    fn from(socket: Socket) -> Self {
+        Lane(Kind::Bare(socket))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! The sending half of a resumable lane.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::frame::{Head, Kind, MOST_DATA, put_words};
+use super::link::Link;
+use super::replay::Replay;
+use super::resumable::{Cached, LOOK_EVERY, Present, Resumable, lock};
+use crate::tls::{MOST_PLAINTEXT, Sealer};
+
+/// Bytes that are taken over before they are written.
+const GATHER: usize = 256 << 10;
+
+/// How long a sender that waits for room sleeps before it looks for itself.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
+
+/// What is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    cached: Cached,
+    replay: Replay,
+    sealer: Option<Sealer>,
+    /// Bytes for the present connection that it did not take, from `unsent_from` on.
+    unsent: Vec<u8>,
+    unsent_from: usize,
+    /// Bytes of the stream that belong to a frame whose head is written.
+    frame_left: usize,
+    /// When the last full ring was seen, and where the stream was acknowledged then: for the speed of the link.
+    measured: Option<(Instant, u64)>,
+}
+
+/// How far a send may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Until all is written.
+    Wait,
+    /// As far as the connection takes it at once.
+    Now,
+}
+
+impl Resumable {
+    /// Sends all parts, in order; they may be reused when this returns.
+    pub fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut sending = lock(&self.sending);
+        for part in parts {
+            for mut piece in part.chunks(GATHER) {
+                while !piece.is_empty() {
+                    let room = self.wait_for_room(&mut sending)?;
+                    let (now, later) = piece.split_at(piece.len().min(room));
+                    sending.replay.push(now);
+                    piece = later;
+                    if sending.replay.backlog() >= GATHER as u64 {
+                        self.write(&mut sending, Mode::Wait)?;
+                    }
+                }
+            }
+        }
+        self.write(&mut sending, Mode::Wait)
+    }
+
+    /// Takes over what there is room for, and writes what the connection takes at once. Answers how much was taken;
+    /// [`Resumable::has_backlog`] tells whether it is all written.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sending = lock(&self.sending);
+        let mut taken = 0;
+        for piece in bytes.chunks(GATHER) {
+            self.write(&mut sending, Mode::Now)?;
+            if self.has_backlog() {
+                break;
+            }
+            self.trim(&mut sending)?;
+            let now = piece.len().min(sending.replay.room());
+            sending.replay.push(&piece[..now]);
+            taken += now;
+            if now < piece.len() {
+                break;
+            }
+        }
+        self.write(&mut sending, Mode::Now)?;
+        Ok(taken)
+    }
+
+    /// Writes everything that was taken over.
+    pub fn flush(&self) -> io::Result<()> {
+        self.write(&mut lock(&self.sending), Mode::Wait)
+    }
+
+    /// Whether anything is to be written.
+    pub fn has_backlog(&self) -> bool {
+        self.has_backlog.load(Ordering::Acquire)
+    }
+
+    /// Sends the words that are due, unless another thread is sending, which then sends these, too.
+    pub(super) fn send_words_now(&self) {
+        if let Ok(mut sending) = self.sending.try_lock() {
+            // A connection that breaks is met by whoever uses it next.
+            let _ = self.write(&mut sending, Mode::Now);
+        }
+    }
+
+    /// Says that nothing follows.
+    pub(super) fn send_close(&self, sending: &mut MutexGuard<'_, Sending>) {
+        if self.write(sending, Mode::Now).is_ok() && !self.has_backlog() {
+            let mut frame = Vec::new();
+            put_words(&mut frame, Kind::Close, &[]);
+            if sending.put_frame(&frame).is_ok() {
+                let _ = self.write(sending, Mode::Now);
+            }
+        }
+    }
+
+    fn trim(&self, sending: &mut Sending) -> io::Result<()> {
+        let offset = self.acknowledged.load(Ordering::Acquire);
+        // Not behind what was given to the connection: checked when it came.
+        sending.replay.acknowledge(offset).map_err(|error| self.fail(error.to_string()))
+    }
+
+    /// Waits until more may be kept; answers how much.
+    fn wait_for_room(&self, sending: &mut MutexGuard<'_, Sending>) -> io::Result<usize> {
+        let started = Instant::now();
+        loop {
+            self.trim(sending)?;
+            let room = sending.replay.room();
+            if room > 0 {
+                return Ok(room);
+            }
+            self.write(sending, Mode::Wait)?;
+            if let Some(link) = self.link() {
+                sending.measure(self.acknowledged.load(Ordering::Acquire), link.socket().round_trip());
+            }
+            self.check_limit(started)?;
+            // Where nobody reads the other direction, this thread does: acknowledgements come there.
+            if let Ok(mut receiving) = self.receiving.try_lock() {
+                let _ = self.pull(&mut receiving, &mut []);
+            }
+            let seen = self.acknowledged.load(Ordering::Acquire);
+            if seen > sending.replay.start() {
+                continue;
+            }
+            match self.link() {
+                Some(link) if self.receiving.try_lock().is_ok() => {
+                    link.socket().wait_until_ready(true, false, ROOM_LOOK);
+                }
+                _ => self.sleep(ROOM_LOOK, || self.acknowledged.load(Ordering::Acquire) == seen),
+            }
+            self.look_while_waiting(started);
+        }
+    }
+
+    /// Silence counts while somebody waits, too.
+    fn look_while_waiting(&self, started: Instant) {
+        if started.elapsed() >= LOOK_EVERY {
+            self.look();
+        }
+    }
+
+    fn check_limit(&self, started: Instant) -> io::Result<()> {
+        let limit = self.send_limit.load(Ordering::Relaxed);
+        if limit > 0 && started.elapsed() >= Duration::from_millis(limit) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    fn write(&self, sending: &mut Sending, mode: Mode) -> io::Result<()> {
+        let mut started = None;
+        loop {
+            let link = match self.refresh(&mut sending.cached)? {
+                Present::Same(link) => link,
+                Present::Other(link, peer_received) => {
+                    sending.begin(&link, peer_received).map_err(|error| self.fail(error.to_string()))?;
+                    link
+                }
+                Present::Broken if mode == Mode::Now => {
+                    self.has_backlog.store(true, Ordering::Release);
+                    return Ok(());
+                }
+                Present::Broken => {
+                    let started = *started.get_or_insert_with(Instant::now);
+                    self.check_limit(started)?;
+                    self.wait_for_link(LOOK_EVERY)?;
+                    continue;
+                }
+            };
+            if sending.is_written() && !self.encode(sending, &link)? {
+                self.has_backlog.store(false, Ordering::Release);
+                return Ok(());
+            }
+            let (first, second) = sending.replay.unwritten(sending.frame_left);
+            let unsent = &sending.unsent[sending.unsent_from..];
+            let parts = [IoSlice::new(unsent), IoSlice::new(first), IoSlice::new(second)];
+            match link.socket().send_some(&parts) {
+                Ok(Some(count)) => sending.sent(count),
+                Ok(None) if mode == Mode::Now => {
+                    self.has_backlog.store(true, Ordering::Release);
+                    return Ok(());
+                }
+                Ok(None) => {
+                    let started = *started.get_or_insert_with(Instant::now);
+                    self.check_limit(started)?;
+                    link.socket().wait_until_ready(false, true, LOOK_EVERY);
+                    self.look_while_waiting(started);
+                }
+                Err(error) => self.broken(&link, &error),
+            }
+        }
+    }
+
+    /// Puts what is due next into `unsent`; `false` when nothing is.
+    fn encode(&self, sending: &mut Sending, link: &Arc<Link>) -> io::Result<bool> {
+        sending.unsent.clear();
+        sending.unsent_from = 0;
+        let mut words = Vec::new();
+        let due = self.acknowledgement_due.swap(0, Ordering::AcqRel);
+        if due > 0 {
+            put_words(&mut words, Kind::Acknowledge, &due.to_le_bytes());
+        }
+        if self.ping_due.swap(false, Ordering::AcqRel) {
+            put_words(&mut words, Kind::Ping, &[]);
+        }
+        if self.pong_due.swap(false, Ordering::AcqRel) {
+            put_words(&mut words, Kind::Pong, &[]);
+        }
+        if !words.is_empty() {
+            sending.put_frame(&words)?;
+        }
+        if sending.sealer.as_ref().is_some_and(Sealer::is_worn) {
+            self.broken(link, &io::Error::other("its keys are worn"));
+            return Ok(true);
+        }
+        sending.begin_frame()?;
+        Ok(!sending.is_written())
+    }
+}
+
+impl Sending {
+    /// A new connection begins.
+    fn begin(&mut self, link: &Arc<Link>, peer_received: u64) -> Result<(), super::frame::FrameError> {
+        self.unsent.clear();
+        self.unsent_from = 0;
+        self.frame_left = 0;
+        self.sealer = link.take_sealer();
+        self.replay.rewind(peer_received)
+    }
+
+    /// Whether everything that was begun is written.
+    fn is_written(&self) -> bool {
+        self.unsent_from == self.unsent.len() && self.frame_left == 0
+    }
+
+    /// Adds whole frames that are no data.
+    fn put_frame(&mut self, frames: &[u8]) -> io::Result<()> {
+        match &mut self.sealer {
+            Some(sealer) => sealer.seal(&[frames], &mut self.unsent),
+            None => {
+                self.unsent.extend_from_slice(frames);
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins a frame with the next bytes of the stream, if there are any: sealed, or only its head.
+    fn begin_frame(&mut self) -> io::Result<()> {
+        let Some(sealer) = &mut self.sealer else {
+            let (first, second) = self.replay.unwritten(MOST_DATA);
+            let length = first.len() + second.len();
+            if length > 0 {
+                self.unsent.extend_from_slice(&Head { kind: Kind::Data, length }.encode());
+                self.frame_left = length;
+            }
+            return Ok(());
+        };
+        let (first, second) = self.replay.unwritten(GATHER);
+        let length = first.len() + second.len();
+        if length == 0 {
+            return Ok(());
+        }
+        let head = Head { kind: Kind::Data, length }.encode();
+        let mut before: &[u8] = &head;
+        let (mut first, mut second) = (first, second);
+        while !first.is_empty() || !second.is_empty() {
+            let room = MOST_PLAINTEXT - before.len();
+            let (now, later) = first.split_at(first.len().min(room));
+            let (behind, rest) = second.split_at(second.len().min(room - now.len()));
+            let behind = if later.is_empty() { behind } else { &[] };
+            sealer.seal(&[before, now, behind], &mut self.unsent)?;
+            before = &[];
+            first = later;
+            second = if later.is_empty() { rest } else { second };
+        }
+        self.replay.advance(length);
+        Ok(())
+    }
+
+    /// The connection took `count` bytes.
+    fn sent(&mut self, count: usize) {
+        let unsent = self.unsent.len() - self.unsent_from;
+        self.unsent_from += count.min(unsent);
+        let data = count - count.min(unsent);
+        self.frame_left -= data;
+        self.replay.advance(data);
+    }
+
+    /// The ring is full: keeps more where that is because the link is long.
+    fn measure(&mut self, acknowledged: u64, round_trip: Duration) {
+        /// Several acknowledgements come in it on any link that is fast enough to need a larger ring.
+        const PERIOD: Duration = Duration::from_millis(100);
+        let now = Instant::now();
+        let Some((since, from)) = self.measured else {
+            self.measured = Some((now, acknowledged));
+            return;
+        };
+        let elapsed = now - since;
+        if elapsed < PERIOD.max(2 * round_trip) {
+            return;
+        }
+        let per_second =
+            u128::from(acknowledged.saturating_sub(from)) * 1_000_000 / elapsed.as_micros().max(1);
+        let under_way = per_second * round_trip.as_micros() / 1_000_000;
+        self.replay.grow_for(u64::try_from(under_way).unwrap_or(u64::MAX));
+        self.measured = Some((now, acknowledged));
+    }
+}

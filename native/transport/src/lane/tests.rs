@@ -1,0 +1,318 @@
+//! Lanes over real sockets whose connections are cut again and again.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::endpoint::Endpoint;
+use crate::tls::{ClientKey, ClientTls, ServerTls, WorkerIdentity, client_handshake, server_handshake};
+
+const TIME: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Both ends' identities, or none for connections in clear.
+#[derive(Clone)]
+struct Secrecy(Option<(ClientTls, ServerTls)>);
+
+impl Secrecy {
+    fn none() -> Secrecy {
+        Secrecy(None)
+    }
+
+    fn tls() -> Secrecy {
+        let authority_key = rcgen::KeyPair::generate().expect("a key");
+        let mut parameters = rcgen::CertificateParams::new(vec![]).expect("parameters");
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&authority_key).expect("an authority");
+        let issuer = rcgen::Issuer::new(parameters, authority_key);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names = vec!["g-1.servers.farpool.internal".to_owned()];
+        let leaf = rcgen::CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer);
+        let pem = leaf.expect("a leaf").pem() + &key.serialize_pem();
+        let path =
+            std::env::temp_dir().join(format!("farpool-identity-{}-{:p}.pem", std::process::id(), &key));
+        std::fs::write(&path, pem).expect("written");
+        let identity = WorkerIdentity::read(&path).expect("an identity");
+        std::fs::remove_file(&path).expect("removed");
+        let server = ServerTls::new(&identity).expect("a server's configuration");
+        let trusted = [authority.der().to_vec()];
+        let key = ClientKey::generate().expect("a key");
+        let client = ClientTls::new(&key, &trusted, "g-1").expect("a client's configuration");
+        Secrecy(Some((client, server)))
+    }
+
+    fn client(&self, socket: Socket) -> io::Result<Link> {
+        match &self.0 {
+            Some((client, _)) => {
+                let keys = client_handshake(&socket, client, "abc.farpool.internal")?;
+                Ok(Link::sealed(socket, keys))
+            }
+            None => Ok(Link::plain(socket)),
+        }
+    }
+
+    fn server(&self, socket: Socket) -> io::Result<Link> {
+        match &self.0 {
+            Some((_, server)) => {
+                let (keys, _) = server_handshake(&socket, server)?;
+                Ok(Link::sealed(socket, keys))
+            }
+            None => Ok(Link::plain(socket)),
+        }
+    }
+}
+
+/// A client's lane and a worker's, and the sockets of the present connection to cut.
+struct Pair {
+    client: Lane,
+    worker: Arc<Lane>,
+    wires: Arc<Mutex<Vec<TcpStream>>>,
+    connections: Arc<AtomicUsize>,
+    is_refusing: Arc<AtomicBool>,
+}
+
+fn pair(secrecy: &Secrecy, grace: Duration) -> Pair {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let endpoint = Endpoint::Tcp(listener.local_addr().expect("address").to_string());
+    let wires: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let connections: Arc<AtomicUsize> = Arc::default();
+    let is_refusing: Arc<AtomicBool> = Arc::default();
+    let (give, take) = mpsc::channel::<Arc<Lane>>();
+    let (seen, count, refusing, server) =
+        (Arc::clone(&wires), Arc::clone(&connections), Arc::clone(&is_refusing), secrecy.clone());
+    std::thread::spawn(move || {
+        let mut lane: Option<Arc<Lane>> = None;
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            if refusing.load(Ordering::SeqCst) {
+                continue;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            *seen.lock().expect("lock") = vec![stream.try_clone().expect("clone")];
+            let Ok(mut link) = server.server(Socket::from_descriptor(stream.into())) else { continue };
+            let Ok(opening) = link.opening() else { continue };
+            match &lane {
+                None => {
+                    if link.admit(0).is_err() {
+                        continue;
+                    }
+                    let new = Arc::new(Lane::worker(link, grace, Box::new(|| {})));
+                    if give.send(Arc::clone(&new)).is_err() {
+                        return;
+                    }
+                    lane = Some(new);
+                }
+                Some(lane) => {
+                    let Some(received) = lane.detach() else { return };
+                    if link.admit(received).is_ok() {
+                        lane.attach(link, opening.received);
+                    }
+                }
+            }
+        }
+    });
+    let client = secrecy.clone();
+    let connect = move |received: u64, time: Duration| -> io::Result<(Link, u64)> {
+        let link = client.client(Socket::connect(&endpoint, time, |descriptor| descriptor)?)?;
+        link.socket().limit_receiving(Some(time));
+        let opening = Opening { is_resumed: received > 0, received, ..Opening::default() };
+        let peer_received = link.open(&opening)?;
+        link.socket().limit_receiving(None);
+        Ok((link, peer_received))
+    };
+    let (link, _) = connect(0, TIME).expect("the first connection");
+    let connect = std::panic::AssertUnwindSafe(connect);
+    let dial: Dial = Box::new(move |attempt| {
+        let connect = &connect;
+        connect(attempt.received, attempt.time)
+    });
+    let client = Lane::client(link, dial, grace);
+    Pair {
+        client,
+        worker: take.recv_timeout(TIME).expect("a worker's lane"),
+        wires,
+        connections,
+        is_refusing,
+    }
+}
+
+impl Pair {
+    fn cut(&self, with_reset: bool) {
+        for wire in self.wires.lock().expect("lock").iter() {
+            if with_reset {
+                let _ = rustix::net::sockopt::set_socket_linger(wire, Some(Duration::ZERO));
+            }
+            let _ = wire.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+fn pattern(from: u64, length: usize) -> Vec<u8> {
+    (from..from + length as u64).map(|at| (at ^ (at >> 8) ^ (at >> 16)).to_le_bytes()[0]).collect()
+}
+
+/// Sends `total` bytes in pieces of changing sizes.
+fn send(lane: &Lane, total: usize) {
+    let sizes = [1, 24, 300, 5_000, 70_000, 300_000, 1_500_000];
+    let mut sent = 0;
+    for size in sizes.iter().cycle() {
+        let size = (*size).min(total - sent);
+        let bytes = pattern(sent as u64, size);
+        let (first, second) = bytes.split_at(size / 3);
+        lane.send_all(&[first, second]).expect("sent");
+        sent += size;
+        if sent == total {
+            return;
+        }
+    }
+}
+
+/// Checks `total` bytes that arrive.
+fn check(lane: &Lane, total: usize) {
+    let sizes = [7, 24, 4_096, 100_000, 1 << 20];
+    let mut received = 0;
+    for size in sizes.iter().cycle() {
+        let mut buffer = vec![0; (*size).min(total - received)];
+        let count = lane.receive(&mut buffer).expect("received");
+        assert!(count > 0, "the lane ended after {received} bytes");
+        assert!(buffer[..count] == pattern(received as u64, count), "bytes {received} and on");
+        received += count;
+        if received == total {
+            return;
+        }
+    }
+}
+
+fn survives_cuts(secrecy: &Secrecy, total: usize, cuts: usize) {
+    let pair = pair(secrecy, GRACE);
+    std::thread::scope(|scope| {
+        scope.spawn(|| send(&pair.client, total));
+        scope.spawn(|| send(&pair.worker, total));
+        let there = scope.spawn(|| check(&pair.worker, total));
+        let back = scope.spawn(|| check(&pair.client, total));
+        let mut done = 0;
+        let mut pause = 0u64;
+        while done < cuts && !(there.is_finished() && back.is_finished()) {
+            pause = (pause * 37 + 11) % 23;
+            std::thread::sleep(Duration::from_millis(pause));
+            pair.cut(done % 2 == 0);
+            done += 1;
+        }
+    });
+    assert!(pair.connections.load(Ordering::SeqCst) > 1, "it was never cut");
+}
+
+#[test]
+fn no_byte_is_lost_or_doubled_by_cuts() {
+    survives_cuts(&Secrecy::none(), 60_000_000, 60);
+}
+
+#[test]
+fn no_byte_is_lost_or_doubled_by_cuts_under_tls() {
+    survives_cuts(&Secrecy::tls(), 60_000_000, 60);
+}
+
+#[test]
+fn a_close_in_order_is_an_end_and_not_a_cut() {
+    let pair = pair(&Secrecy::tls(), GRACE);
+    pair.client.send_all(&[b"last words"]).expect("sent");
+    pair.client.shutdown();
+    let mut buffer = [0; 10];
+    pair.worker.receive_exact(&mut buffer).expect("received");
+    assert_eq!(&buffer, b"last words");
+    assert_eq!(pair.worker.receive(&mut buffer).expect("an end"), 0);
+    assert!(pair.worker.is_over());
+    assert_eq!(pair.connections.load(Ordering::SeqCst), 1, "it did not come back");
+}
+
+#[test]
+fn a_lane_that_stays_broken_ends_at_both_ends_after_the_time_of_grace() {
+    let grace = Duration::from_millis(700);
+    let pair = pair(&Secrecy::none(), grace);
+    pair.is_refusing.store(true, Ordering::SeqCst);
+    pair.cut(true);
+    let started = Instant::now();
+    let error = pair.client.receive(&mut [0; 8]).expect_err("lost");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{error}");
+    assert!(started.elapsed() >= grace);
+    assert!(pair.client.send_all(&[b"x"]).is_err(), "for good");
+    let error = pair.worker.receive(&mut [0; 8]).expect_err("lost");
+    assert!(error.to_string().contains("did not come back"), "{error}");
+}
+
+#[test]
+fn what_is_sent_without_waiting_arrives_after_a_cut() {
+    let pair = pair(&Secrecy::tls(), GRACE);
+    let total = 40_000_000;
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| check(&pair.client, total));
+        let bytes = pattern(0, total);
+        let mut sent = 0;
+        while sent < total {
+            let end = total.min(sent + 3_000_000);
+            let count = pair.worker.send_now(&bytes[sent..end]).expect("sent");
+            sent += count;
+            if count == 0 || pair.worker.has_backlog() {
+                pair.worker.flush().expect("flushed");
+            }
+            if sent % 4 == 0 {
+                pair.cut(false);
+            }
+        }
+        pair.worker.flush().expect("flushed");
+        // Somebody has to read the other direction, for acknowledgements.
+        while !there.is_finished() {
+            let _ = pair.worker.try_receive(&mut [0; 8]).expect("nothing");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+#[test]
+fn a_server_of_another_name_or_pool_is_not_talked_to() {
+    let Secrecy(Some((_, server))) = Secrecy::tls() else { unreachable!("made with TLS") };
+    let Secrecy(Some((stranger, _))) = Secrecy::tls() else { unreachable!("made with TLS") };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let endpoint = Endpoint::Tcp(listener.local_addr().expect("address").to_string());
+    let accept = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("accepted");
+        server_handshake(&Socket::from_descriptor(stream.into()), &server).map(drop)
+    });
+    let socket = Socket::connect(&endpoint, TIME, |descriptor| descriptor).expect("connected");
+    let error = client_handshake(&socket, &stranger, "abc.farpool.internal").expect_err("a stranger");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(accept.join().expect("joined").is_err());
+}
+
+#[test]
+fn a_refusal_reaches_the_client_in_clear_and_sealed() {
+    let refusal = Refusal { code: 100, reason: "the session has ended".into() };
+    for secrecy in [Secrecy::none(), Secrecy::tls()] {
+        for is_sealed in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let endpoint = Endpoint::Tcp(listener.local_addr().expect("address").to_string());
+            let (server, sent) = (secrecy.clone(), refusal.clone());
+            let accept = std::thread::spawn(move || {
+                let (stream, _) = listener.accept().expect("accepted");
+                let socket = Socket::from_descriptor(stream.into());
+                if is_sealed {
+                    let mut link = server.server(socket).expect("a link");
+                    link.opening().expect("an opening");
+                    link.refuse(&sent).expect("refused");
+                } else {
+                    socket.send_all(&[&encode_refusal(&sent)]).expect("refused");
+                    // What the client says meanwhile must not reset the connection before it has read this.
+                    let _ = socket.receive(&mut [0; 4096]);
+                }
+            });
+            let socket = Socket::connect(&endpoint, TIME, |descriptor| descriptor).expect("connected");
+            let answer = secrecy.client(socket).and_then(|link| link.open(&Opening::default()));
+            let error = answer.expect_err("refused");
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>());
+            assert_eq!(inner, Some(&refusal), "{error}");
+            accept.join().expect("joined");
+        }
+    }
+}
