@@ -21,5 +21,6 @@ mod listen;
 mod pending;
 mod poll;
 mod refusal;
+mod route;
 mod session;
 mod spawn;

@@ -15,6 +15,8 @@ usage: farpool-acceptor --control PATH --worker PATH --driver PATH [options]
   --unix PATH                data socket for clients on this machine
   --unix-mode MODE           its mode, octal (default 600)
   --server-name NAME         what clients are told they are connected to (default: the host's name)
+  --worker-identity PATH     file with the certificate and key that workers use for TLS (PEM)
+  --plain-tcp                let clients in over TCP without TLS: for tests, and networks where you trust everyone
   --workers-per-session N    workers a session can have at once (default 256)
   --help, --version
 ";
@@ -38,6 +40,10 @@ pub struct Options {
     pub server_name: String,
     /// Workers that a session can have at once.
     pub workers_per_session: u32,
+    /// The file with the certificate and key that workers use for TLS.
+    pub worker_identity: Option<PathBuf>,
+    /// Whether clients may come over TCP without TLS.
+    pub is_plain_tcp_allowed: bool,
 }
 
 /// What the command line asks for.
@@ -84,6 +90,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
     let mut unix_mode = 0o600;
     let mut server_name = None;
     let mut workers_per_session = 256;
+    let mut worker_identity = None;
+    let mut is_plain_tcp_allowed = false;
     while let Some(argument) = arguments.next() {
         let (name, inline) = split(&argument);
         let mut value = || {
@@ -103,6 +111,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
             "--control" => control = Some(PathBuf::from(value()?)),
             "--worker" => worker = Some(PathBuf::from(value()?)),
             "--driver" => driver = Some(PathBuf::from(value()?)),
+            "--worker-identity" => worker_identity = Some(PathBuf::from(value()?)),
+            "--plain-tcp" => is_plain_tcp_allowed = true,
             "--unix" => unix = Some(PathBuf::from(value()?)),
             "--listen" => {
                 let given = value()?;
@@ -144,6 +154,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
         unix_mode,
         server_name: server_name.unwrap_or_else(host_name),
         workers_per_session,
+        worker_identity,
+        is_plain_tcp_allowed,
     })))
 }
 
@@ -183,6 +195,8 @@ mod tests {
                 unix_mode: 0o600,
                 server_name: "a".into(),
                 workers_per_session: 256,
+                worker_identity: None,
+                is_plain_tcp_allowed: false,
             }
         );
     }

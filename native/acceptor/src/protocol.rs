@@ -50,7 +50,7 @@ impl fmt::Display for SessionId {
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    fn parse(text: &str) -> Result<Secret, ControlError> {
+    pub(crate) fn parse(text: &str) -> Result<Secret, ControlError> {
         let invalid = || ControlError::invalid("a secret is 64 hexadecimal digits".to_owned());
         let digits = text.as_bytes();
         if digits.len() != 64 {
@@ -62,6 +62,11 @@ impl Secret {
             *byte = high.ok_or_else(invalid)? << 4 | low.ok_or_else(invalid)?;
         }
         Ok(Secret(secret))
+    }
+
+    /// Its bytes, for tokens.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Whether `given` is this secret.
@@ -105,7 +110,16 @@ pub struct SessionSpec {
     pub secret: Secret,
     /// The GPUs, in the session's order.
     pub gpus: Vec<Gpu>,
+    /// Seconds that a client may be without a connection.
+    pub grace_seconds: u64,
+    /// What grants are checked with, for the workers; null where none are asked for.
+    pub trust: Value,
 }
+
+/// Seconds that a client may be without a connection, unless the agent says otherwise.
+const USUAL_GRACE_SECONDS: u64 = 120;
+/// More than a day holds GPUs for somebody who is not coming back.
+const MOST_GRACE_SECONDS: u64 = 24 * 60 * 60;
 
 impl SessionSpec {
     /// Whether `other` describes the same session.
@@ -120,6 +134,10 @@ impl SessionSpec {
             id: String,
             secret: String,
             gpus: Vec<Gpu>,
+            #[serde(default)]
+            grace_seconds: Option<u64>,
+            #[serde(default)]
+            trust: Value,
         }
         let raw: Raw = serde_json::from_value(value)
             .map_err(|error| ControlError::invalid(format!("the session cannot be read: {error}")))?;
@@ -140,7 +158,16 @@ impl SessionSpec {
                 return Err(ControlError::invalid(format!("GPU {uuid} is listed twice")));
             }
         }
-        Ok(SessionSpec { id, secret, gpus: raw.gpus })
+        let grace_seconds = raw.grace_seconds.unwrap_or(USUAL_GRACE_SECONDS);
+        if grace_seconds > MOST_GRACE_SECONDS {
+            return Err(ControlError::invalid(format!(
+                "graceSeconds is {grace_seconds}, expected at most {MOST_GRACE_SECONDS}"
+            )));
+        }
+        if !raw.trust.is_null() && !raw.trust.is_object() {
+            return Err(ControlError::invalid("trust is an object or null".to_owned()));
+        }
+        Ok(SessionSpec { id, secret, gpus: raw.gpus, grace_seconds, trust: raw.trust })
     }
 }
 

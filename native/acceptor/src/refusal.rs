@@ -1,8 +1,8 @@
 //! Why a connection is not accepted, and how its client is told.
 
-use wire::handshake::Refused;
-use wire::preface::PrefaceError;
-use wire::record::{CallId, encode_record};
+use transport::Refusal as Words;
+
+use crate::route::RouteError;
 
 const CUDA_ERROR_DEVICE_UNAVAILABLE: i32 = 46;
 const CUDA_ERROR_NO_DEVICE: i32 = 100;
@@ -13,15 +13,19 @@ const CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: i32 = 803;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
-    Preface(#[from] PrefaceError),
+    Route(#[from] RouteError),
+    #[error("connections to this server are made with TLS; this one is in clear")]
+    Plain,
     #[error("session {session:?} is not known on this server; it has ended or was opened on another one")]
     UnknownSession { session: String },
-    #[error("the secret is not that of session {session:?}")]
-    WrongSecret { session: String },
+    #[error("the token is not one of session {session:?}")]
+    WrongToken { session: String },
     #[error("session {session:?} has {limit} client processes already, which is the most it can have")]
     Full { session: String, limit: u32 },
-    #[error("session {session:?} has no worker for the process whose second connection this is")]
+    #[error("session {session:?} has no worker for this process any more")]
     NoWorker { session: String },
+    #[error("the worker of this process takes no connection at the moment ({reason})")]
+    Busy { reason: String },
     #[error("session {session:?} is closing: {reason}")]
     Closing { session: String, reason: String },
     #[error("the server stops")]
@@ -38,34 +42,35 @@ impl Refusal {
     /// What `cuInit` answers: *there is none*, *it was lost*, *it does not fit*.
     fn code(&self) -> i32 {
         match self {
-            Refusal::Preface(_) => CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
-            Refusal::UnknownSession { .. } | Refusal::WrongSecret { .. } | Refusal::Full { .. } => {
+            Refusal::Route(_) | Refusal::Plain => CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
+            Refusal::UnknownSession { .. } | Refusal::WrongToken { .. } | Refusal::Full { .. } => {
                 CUDA_ERROR_NO_DEVICE
             }
-            Refusal::NoWorker { .. } | Refusal::Closing { .. } | Refusal::Stopping => {
-                CUDA_ERROR_DEVICE_UNAVAILABLE
-            }
-            Refusal::Spawn { .. } | Refusal::Late { .. } | Refusal::Crowded => CUDA_ERROR_SYSTEM_NOT_READY,
+            Refusal::NoWorker { .. } | Refusal::Closing { .. } => CUDA_ERROR_DEVICE_UNAVAILABLE,
+            Refusal::Spawn { .. }
+            | Refusal::Late { .. }
+            | Refusal::Crowded
+            | Refusal::Stopping
+            | Refusal::Busy { .. } => CUDA_ERROR_SYSTEM_NOT_READY,
         }
     }
 
-    /// The one record that the client gets.
-    pub(crate) fn record(&self) -> Vec<u8> {
-        let refused = Refused { code: self.code(), reason: self.to_string() };
-        let mut record = Vec::new();
-        encode_record(&mut record, CallId::REFUSED, 0, 0, 0, |writer| refused.encode(writer));
-        record
+    /// What the client is told.
+    pub(crate) fn words(&self) -> Words {
+        Words { code: self.code(), reason: self.to_string() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wire::preface::PrefaceError;
+
     use super::*;
 
     #[test]
     fn a_version_mismatch_names_both_versions() {
         let error = wire::WireError::Version { given: 7, expected: 1 };
-        let text = Refusal::Preface(PrefaceError::Version(error)).to_string();
+        let text = Refusal::Route(RouteError::Preface(PrefaceError::Version(error))).to_string();
         assert!(text.contains('7') && text.contains('1'), "{text}");
     }
 }

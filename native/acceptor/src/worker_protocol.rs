@@ -1,7 +1,10 @@
 //! What is said about and by workers, as JSON: their entry in the control protocol, their first message, and
 //! their reports.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::protocol::Gpu;
 
@@ -145,6 +148,33 @@ pub struct FirstMessage<'a> {
     pub slot: u32,
     /// What the client is told it is connected to.
     pub server_name: &'a str,
+    /// What the connection is that comes with this message.
+    pub connection: ConnectionKind,
+    /// Seconds that the client may be without a connection.
+    pub grace_seconds: u64,
+    /// What grants are checked with; null where none are asked for.
+    pub trust: &'a Value,
+    /// The file with this server's certificate and key.
+    pub identity: Option<&'a Path>,
+}
+
+/// A later message: another connection of the client's comes with it.
+#[derive(Debug, Serialize)]
+pub struct PassedMessage {
+    /// What the connection is.
+    pub connection: ConnectionKind,
+}
+
+/// What a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionKind {
+    /// A Unix socket; its preface was read.
+    Unix,
+    /// TCP in clear; its preface was read.
+    Tcp,
+    /// TCP with TLS, of which nothing was read.
+    Tls,
 }
 
 #[cfg(test)]

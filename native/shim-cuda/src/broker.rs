@@ -1,24 +1,48 @@
-//! Asks the broker for a way to a worker: session, secret and addresses (ARCHITECTURE 4.4).
+//! Asks the broker for a way to a worker: session, grant and addresses (ARCHITECTURE 4.4).
 
 use std::time::Duration;
 
-use transport::{Endpoint, Socket};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use transport::{Endpoint, SPKI_BYTES, Socket};
 
 /// Bytes of an answer that are read at most; a real one has a few hundred.
 const ANSWER_LIMIT: usize = 64 << 10;
+
+/// How long a process may be without a connection where the broker says nothing of it.
+const USUAL_GRACE: Duration = Duration::from_secs(120);
 
 /// How long the broker may take to answer: it holds the session already when it starts the program.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the broker hands out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Admission {
     /// The session's id.
     pub session_id: String,
-    /// Its secret.
-    pub secret: [u8; 32],
+    /// What this process's connections are called.
+    pub connection_id: [u8; 16],
+    /// Proves to the acceptor that the broker chose the id.
+    pub token: [u8; 32],
+    /// The process grant; empty where none is asked for.
+    pub grant: String,
+    /// Authorities that the server's certificate may be of (DER).
+    pub trusted: Vec<Vec<u8>>,
+    /// Id of the server, which its certificate names.
+    pub server_id: String,
+    /// How long this process may be without a connection.
+    pub grace: Duration,
     /// Where its server's data port is, best first.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Applicant<'a> {
+    /// The public key of this process.
+    pub key: &'a [u8; SPKI_BYTES],
+    /// Its connections' id, when it has one already.
+    pub connection_id: Option<[u8; 16]>,
 }
 
 /// Why there is none.
@@ -63,7 +87,7 @@ pub enum BrokerError {
 }
 
 /// Asks the broker behind the Unix socket `path`.
-pub fn admission(path: &str) -> Result<Admission, BrokerError> {
+pub fn admission(path: &str, applicant: &Applicant<'_>) -> Result<Admission, BrokerError> {
     let unreachable = |error: std::io::Error| match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => BrokerError::NoDescriptor { reason: error.to_string() },
         _ => BrokerError::Unreachable { path: path.to_owned(), reason: error.to_string() },
@@ -71,8 +95,14 @@ pub fn admission(path: &str) -> Result<Admission, BrokerError> {
     let endpoint = Endpoint::Unix(path.into());
     let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, |descriptor| descriptor).map_err(unreachable)?;
     socket.limit_receiving(Some(ANSWER_TIMEOUT));
-    let request =
-        format!("farpool-broker 1\npid {}\nprogram {}\n\n", std::process::id(), crate::program::name());
+    let again =
+        applicant.connection_id.map_or_else(String::new, |id| format!("connection {}\n", to_hex(&id)));
+    let request = format!(
+        "farpool-broker 2\npid {}\nprogram {}\nkey {}\n{again}\n",
+        std::process::id(),
+        crate::program::name(),
+        URL_SAFE_NO_PAD.encode(applicant.key),
+    );
     socket.send_all(&[request.as_bytes()]).map_err(unreachable)?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -110,42 +140,65 @@ fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
         }
         None => return Err(malformed("", "`ok` or `error CODE NAME sentence`")),
     }
-    let mut session_id = None;
-    let mut secret = None;
-    let mut endpoints = Vec::new();
+    let mut admission = Admission { grace: USUAL_GRACE, ..Admission::default() };
+    let (mut has_connection, mut has_token) = (false, false);
     for line in &lines[1..] {
         match line.split_once(' ') {
-            Some(("session", id)) => session_id = Some(id.to_owned()),
-            Some(("secret", text)) => {
-                secret = Some(from_hex(text).ok_or_else(|| malformed("secret …", "64 hexadecimal digits"))?);
+            Some(("session", id)) => id.clone_into(&mut admission.session_id),
+            Some(("connection", text)) => {
+                admission.connection_id =
+                    from_hex(text).ok_or_else(|| malformed(line, "32 hexadecimal digits"))?;
+                has_connection = true;
+            }
+            Some(("token", text)) => {
+                admission.token =
+                    from_hex(text).ok_or_else(|| malformed("token …", "64 hexadecimal digits"))?;
+                has_token = true;
+            }
+            Some(("grant", text)) => text.clone_into(&mut admission.grant),
+            Some(("trust", text)) => {
+                let authority = URL_SAFE_NO_PAD.decode(text);
+                admission.trusted.push(authority.map_err(|_| malformed(line, "base64url without padding"))?);
+            }
+            Some(("server", id)) => id.clone_into(&mut admission.server_id),
+            Some(("grace", seconds)) => {
+                let seconds = seconds.parse().map_err(|_| malformed(line, "a number of seconds"))?;
+                admission.grace = Duration::from_secs(seconds);
             }
             Some(("endpoint", text)) => {
-                endpoints.push(text.parse().map_err(|_| malformed(line, "`tcp HOST:PORT` or `unix PATH`"))?);
+                let endpoint = text.parse();
+                let expected = "`tls HOST:PORT`, `tcp HOST:PORT` or `unix PATH`";
+                admission.endpoints.push(endpoint.map_err(|_| malformed(line, expected))?);
             }
             // A newer broker may say more than this shim knows.
             _ => {}
         }
     }
-    match (session_id, secret) {
-        (Some(session_id), Some(secret)) if !endpoints.is_empty() => {
-            Ok(Admission { session_id, secret, endpoints })
-        }
-        _ => Err(malformed("ok", "a session, a secret and an endpoint after it")),
+    let is_whole =
+        has_connection && has_token && !admission.session_id.is_empty() && !admission.endpoints.is_empty();
+    if !is_whole {
+        return Err(malformed("ok", "a session, a connection, a token and an endpoint after it"));
     }
+    Ok(admission)
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let bytes = text.as_bytes();
-    if bytes.len() != 64 {
+    if bytes.len() != 2 * N {
         return None;
     }
-    let mut out = [0; 32];
+    let mut out = [0; N];
     for (value, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
         let high = char::from(pair[0]).to_digit(16)?;
         let low = char::from(pair[1]).to_digit(16)?;
         *value = u8::try_from(high << 4 | low).ok()?;
     }
     Some(out)
+}
+
+/// As the broker's lines spell bytes.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -159,13 +212,22 @@ mod tests {
     #[test]
     fn an_admission_is_read_and_unknown_lines_are_left_alone() {
         let text = format!(
-            "ok\nsession s-1\nsecret {}\nfuture thing\nendpoint unix /run/x\nendpoint tcp h:1",
+            "ok\nsession s-1\nconnection {}\ntoken {}\ngrant a.b.c\ntrust AQID\nserver g-1\ngrace 5\nfuture thing\n\
+             endpoint unix /run/x\nendpoint tls h:1",
+            "07".repeat(16),
             "0f".repeat(32)
         );
-        let admission = parse("/b", &lines(&text)).expect("an admission");
-        assert_eq!(admission.session_id, "s-1");
-        assert_eq!(admission.secret, [15; 32]);
-        assert_eq!(admission.endpoints, [Endpoint::Unix("/run/x".into()), Endpoint::Tcp("h:1".into())]);
+        let expected = Admission {
+            session_id: "s-1".into(),
+            connection_id: [7; 16],
+            token: [15; 32],
+            grant: "a.b.c".into(),
+            trusted: vec![vec![1, 2, 3]],
+            server_id: "g-1".into(),
+            grace: Duration::from_secs(5),
+            endpoints: vec![Endpoint::Unix("/run/x".into()), Endpoint::Tls("h:1".into())],
+        };
+        assert_eq!(parse("/b", &lines(&text)), Ok(expected));
     }
 
     #[test]
@@ -183,7 +245,7 @@ mod tests {
 
     #[test]
     fn half_an_answer_is_malformed() {
-        for text in ["", "maybe", "ok", "ok\nsession s-1\nsecret zz", "ok\nsession s\nendpoint tcp 1"] {
+        for text in ["", "maybe", "ok", "ok\nsession s-1\ntoken zz", "ok\nsession s\nendpoint tcp 1"] {
             assert!(matches!(parse("/b", &lines(text)), Err(BrokerError::Malformed { .. })), "{text}");
         }
     }

@@ -582,7 +582,8 @@ mod tests {
     fn an_error_that_came_with_a_module_load_is_told_by_the_next_call_that_waits() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(|| answer(theirs));
-        let connection = Connection::start(Socket::from_descriptor(ours.into()), None).expect("a connection");
+        let connection =
+            Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
         let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
         let load = cuda::CuModuleLoadDataEx {
             module: client.new_handle(),
@@ -618,7 +619,8 @@ mod tests {
     fn in_strict_mode_every_call_answers_its_own_error() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let worker = std::thread::spawn(|| refuse_all(theirs));
-        let connection = Connection::start(Socket::from_descriptor(ours.into()), None).expect("a connection");
+        let connection =
+            Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
         let mut client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
         client.is_strict = true;
         let unload = cuda::CuModuleUnload { module: client.new_handle() };

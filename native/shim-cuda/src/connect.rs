@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuda_abi::CUresult;
-use transport::{EmulatedRtt, Endpoint, Socket};
+use transport::{ClientKey, EmulatedRtt};
 use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
 use wire::handshake::{self, Hello, Welcome};
-use wire::preface::Preface;
 
-use crate::broker::{self, Admission, BrokerError};
+use crate::broker::{self, Applicant, BrokerError};
 use crate::client::Client;
-use crate::connection::{Connection, Loss, Opener};
-use crate::state::Line;
+use crate::connection::{Connection, Loss};
+use crate::dial::{self, Transport, Unopened};
 use crate::window::{Reservation, Window};
-use crate::{descriptor, report, window};
+use crate::{report, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -32,7 +31,11 @@ pub fn connect() -> Result<Client, CUresult> {
              hint: start it with `farpool run -n 1 -- PROGRAM`",
         );
     };
-    let admission = match broker::admission(&path) {
+    let key = match ClientKey::generate() {
+        Ok(key) => key,
+        Err(error) => return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string()),
+    };
+    let admission = match broker::admission(&path, &Applicant { key: key.spki(), connection_id: None }) {
         Ok(admission) => admission,
         Err(BrokerError::Refused { exit_code, result, sentence }) => {
             let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
@@ -45,10 +48,13 @@ pub fn connect() -> Result<Client, CUresult> {
             return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
         }
     };
-    let opened = connect_timeout().and_then(|time| Ok((open(&admission, time)?, time)));
+    let session_id = admission.session_id.clone();
+    let opened = connect_timeout().map_err(Unopened::from).and_then(|time| {
+        Ok((dial::open(&path, key, admission, (time, emulated_rtt()?, wanted_transport()?))?, time))
+    });
     let (connection, time) = match opened {
         Ok(opened) => opened,
-        Err(sentence) => return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &sentence),
+        Err(Unopened { code, sentence }) => return refuse(CUresult(code), EX_UNAVAILABLE, &sentence),
     };
     let mut places = window::places();
     let reservation = places.next();
@@ -89,7 +95,7 @@ pub fn connect() -> Result<Client, CUresult> {
              large allocations wait for it",
         );
     }
-    let client = Client::new(Arc::clone(&connection), admission.session_id, welcome, window);
+    let client = Client::new(Arc::clone(&connection), session_id, welcome, window);
     if client.devices.count() == 0 {
         // As NVIDIA's driver answers a program from which all devices are hidden.
         connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides all GPUs".into()));
@@ -98,72 +104,11 @@ pub fn connect() -> Result<Client, CUresult> {
     Ok(client)
 }
 
-fn open(admission: &Admission, time: Duration) -> Result<Arc<Connection>, String> {
-    let wanted = wanted_transport()?;
-    let candidates: Vec<&Endpoint> = admission
-        .endpoints
-        .iter()
-        .filter(|endpoint| match wanted {
-            Some(Transport::Tcp) => matches!(endpoint, Endpoint::Tcp(_)),
-            Some(Transport::Unix) => matches!(endpoint, Endpoint::Unix(_)),
-            None => true,
-        })
-        .collect();
-    if candidates.is_empty() {
-        return Err(format!(
-            "FARPOOL_TRANSPORT is set, and the server of session {} offers no such address",
-            admission.session_id
-        ));
-    }
-    let rtt = emulated_rtt()?;
-    let mut tried = Vec::new();
-    for endpoint in candidates {
-        match open_at(endpoint, admission, time, rtt) {
-            Ok(connection) => return Ok(connection),
-            Err(error) => tried.push(format!("{endpoint}: {error}")),
-        }
-    }
-    Err(format!("the GPU server cannot be reached ({})", tried.join("; ")))
-}
-
-fn open_at(
-    endpoint: &Endpoint,
-    admission: &Admission,
-    time: Duration,
-    rtt: EmulatedRtt,
-) -> std::io::Result<Arc<Connection>> {
-    let preface = Preface {
-        session_id: admission.session_id.clone(),
-        connection_id: connection_id()?,
-        secret: admission.secret,
-        is_bulk_lane: false,
-    };
-    let socket = connect_to(endpoint, time, rtt, Line::Control)?;
-    socket.limit_receiving(Some(time));
-    socket.send_all(&[&preface.encode()])?;
-    let endpoint = endpoint.clone();
-    let opener = Opener {
-        connect: Box::new(move || connect_to(&endpoint, time, rtt, Line::Bulk)),
-        preface: Preface { is_bulk_lane: true, ..preface }.encode(),
-    };
-    Connection::start(socket, Some(opener))
-}
-
-fn connect_to(endpoint: &Endpoint, time: Duration, rtt: EmulatedRtt, line: Line) -> std::io::Result<Socket> {
-    let socket = Socket::connect(endpoint, time, |descriptor| descriptor::place(descriptor, line))?;
-    socket.with_emulated_rtt(rtt, crate::thread::spawn)
-}
-
-enum Transport {
-    Tcp,
-    Unix,
-}
-
 /// `FARPOOL_TRANSPORT`: which of the server's addresses may be used.
 fn wanted_transport() -> Result<Option<Transport>, String> {
     match std::env::var("FARPOOL_TRANSPORT").unwrap_or_default().as_str() {
         "" => Ok(None),
-        "tcp" => Ok(Some(Transport::Tcp)),
+        "tcp" => Ok(Some(Transport::Network)),
         "unix" => Ok(Some(Transport::Unix)),
         other => Err(format!(
             "FARPOOL_TRANSPORT is `{other}`; expected `tcp` or `unix`, or nothing for what is fastest"
@@ -193,15 +138,6 @@ fn emulated_rtt() -> Result<EmulatedRtt, String> {
         Ok(text) => text.parse().map_err(|error| format!("FARPOOL_EMULATED_RTT: {error}")),
         Err(_) => Ok(EmulatedRtt::default()),
     }
-}
-
-fn connection_id() -> std::io::Result<[u8; 16]> {
-    let mut id = [0; 16];
-    let count = rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
-    if count != id.len() {
-        return Err(std::io::Error::other("the kernel gave too few random bytes"));
-    }
-    Ok(id)
 }
 
 fn greet(connection: &Connection, hello: &Hello) -> Result<Welcome, Loss> {

@@ -16,6 +16,7 @@ mod coverage;
 mod credit;
 mod descriptor;
 mod device;
+mod dial;
 mod entry;
 mod event;
 mod exports;

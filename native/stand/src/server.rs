@@ -1,7 +1,7 @@
 //! The acceptor of a stand, and its session.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::broker::{hex, random};
 use crate::options::{Options, Transport};
 
 /// How long the acceptor may take to listen.
@@ -21,7 +22,7 @@ const SESSION: &str = "stand";
 /// What a shim must know to reach its worker.
 pub struct Session {
     pub id: &'static str,
-    pub secret: String,
+    pub secret: [u8; 32],
     /// As the broker spells it.
     pub endpoint: String,
 }
@@ -76,7 +77,8 @@ impl Server {
             .arg(programs.bin.join("farpool-worker"))
             .arg("--driver")
             .arg(&options.driver)
-            .args(["--listen", "127.0.0.1:0", "--server-name", "stand"])
+            // TCP within this machine, by a command of the same user: TLS would need a pool's certificates.
+            .args(["--listen", "127.0.0.1:0", "--server-name", "stand", "--plain-tcp"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -105,15 +107,13 @@ impl Server {
 
     /// Opens the session on the GPUs that were asked for.
     pub fn open_session(&mut self) -> anyhow::Result<Session> {
-        let mut bytes = [0u8; 32];
-        File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .context("get a secret")?;
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = random().context("get a secret")?;
         let hello = self.ask(json!({"op": "hello"}))?;
         let gpus: Vec<Value> =
             self.uuids.iter().map(|uuid| json!({"uuid": uuid, "memoryLimitBytes": self.memory})).collect();
-        self.ask(json!({"op": "openSession", "session": {"id": SESSION, "secret": secret, "gpus": gpus}}))?;
+        self.ask(
+            json!({"op": "openSession", "session": {"id": SESSION, "secret": hex(&secret), "gpus": gpus}}),
+        )?;
         let endpoint = match self.transport {
             Transport::Unix => format!("unix {}", self.folder.join("data").display()),
             Transport::Tcp => format!("tcp 127.0.0.1:{}", hello["port"]),

@@ -38,7 +38,7 @@ pub fn connect(
             sockopt::set_socket_timeout(&descriptor, sockopt::Timeout::Send, None)?;
             Ok(descriptor)
         }
-        Endpoint::Tcp(name) => {
+        Endpoint::Tcp(name) | Endpoint::Tls(name) => {
             let deadline = Instant::now() + time;
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in name.to_socket_addrs()? {

@@ -7,7 +7,9 @@ use std::str::FromStr;
 /// An address of a data port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `tcp HOST:PORT`
+    /// `tls HOST:PORT`: TCP with TLS
+    Tls(String),
+    /// `tcp HOST:PORT`: TCP in clear
     Tcp(String),
     /// `unix PATH`
     Unix(PathBuf),
@@ -15,7 +17,7 @@ pub enum Endpoint {
 
 /// A text that is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not an endpoint, expected `tcp HOST:PORT` or `unix PATH`")]
+#[error("`{given}` is not an endpoint, expected `tls HOST:PORT`, `tcp HOST:PORT` or `unix PATH`")]
 pub struct EndpointError {
     given: String,
 }
@@ -25,6 +27,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(' ') {
+            Some(("tls", address)) if address.contains(':') => Ok(Endpoint::Tls(address.to_owned())),
             Some(("tcp", address)) if address.contains(':') => Ok(Endpoint::Tcp(address.to_owned())),
             Some(("unix", path)) if path.starts_with('/') => Ok(Endpoint::Unix(PathBuf::from(path))),
             _ => Err(EndpointError { given: text.to_owned() }),
@@ -35,6 +38,7 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Endpoint::Tls(address) => write!(formatter, "tls {address}"),
             Endpoint::Tcp(address) => write!(formatter, "tcp {address}"),
             Endpoint::Unix(path) => write!(formatter, "unix {}", path.display()),
         }
@@ -47,7 +51,8 @@ mod tests {
 
     #[test]
     fn endpoints_round_trip_as_text_and_others_are_refused() {
-        for text in ["tcp 127.0.0.1:7445", "tcp [::1]:7445", "unix /run/farpool/data.sock"] {
+        for text in ["tls gpu-03:7445", "tcp 127.0.0.1:7445", "tcp [::1]:7445", "unix /run/farpool/data.sock"]
+        {
             assert_eq!(text.parse::<Endpoint>().expect(text).to_string(), text);
         }
         for text in ["", "tcp", "tcp localhost", "unix data.sock", "udp 1:2"] {

@@ -13,13 +13,15 @@ mod endpoint;
 mod lane;
 mod socket;
 mod tls;
+mod token;
 
 pub use delay::{EmulatedRtt, EmulatedRttError};
 pub use duration::parse_duration;
 pub use endpoint::{Endpoint, EndpointError};
-pub use lane::{Attempt, Dial, Lane, Link, Opening, OpeningError, Refusal, encode_refusal};
+pub use lane::{Attempt, Closed, Dial, Lane, Link, Opening, OpeningError, Refusal, encode_refusal};
 pub use socket::Socket;
 pub use tls::{
     ClientKey, ClientTls, IdentityError, Keys, SPKI_BYTES, ServerTls, TlsError, WorkerIdentity,
-    client_handshake, server_handshake,
+    client_handshake, server_handshake, server_name,
 };
+pub use token::{TOKEN_BYTES, end_token, routing_token};

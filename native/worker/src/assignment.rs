@@ -1,10 +1,11 @@
-//! What the acceptor tells a new worker (ARCHITECTURE 4.6).
+//! What the acceptor tells a worker (ARCHITECTURE 4.6).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The first message on the control socket.
+/// The first message on the control socket; it comes with the client's first connection.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Assignment {
@@ -21,6 +22,47 @@ pub struct Assignment {
     /// Name of this server.
     #[serde(default)]
     pub server_name: String,
+    /// What the client's first connection is.
+    #[serde(default)]
+    pub connection: ConnectionKind,
+    /// Seconds that a client may be without a connection.
+    #[serde(default = "usual_grace")]
+    pub grace_seconds: u64,
+    /// The file with this server's certificate and key; without it there is no TLS.
+    #[serde(default)]
+    pub identity: Option<PathBuf>,
+}
+
+impl Assignment {
+    /// How long a client may be without a connection.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}
+
+/// A later message: it comes with another connection of the client's.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Passed {
+    /// What the connection is.
+    #[serde(default)]
+    pub connection: ConnectionKind,
+}
+
+/// What a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionKind {
+    /// A Unix socket.
+    #[default]
+    Unix,
+    /// TCP in clear.
+    Tcp,
+    /// TCP with TLS, whose handshake is this process's.
+    Tls,
+}
+
+fn usual_grace() -> u64 {
+    120
 }
 
 /// One GPU of the session.

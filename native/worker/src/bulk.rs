@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use transport::Socket;
+use transport::Lane;
 use wire::bulk::{FRAME_BYTES, Frame};
 use wire::{CallId, WireError};
 
@@ -138,7 +138,7 @@ impl Arrivals {
     }
 
     /// Starts the reader thread. A lane that breaks ends the connection: records would wait for their data for ever.
-    pub fn start(self: &Arc<Self>, lane: Arc<Socket>, control: Arc<Socket>) -> anyhow::Result<()> {
+    pub fn start(self: &Arc<Self>, lane: Arc<Lane>, control: Arc<Lane>) -> anyhow::Result<()> {
         let arrivals = Arc::clone(self);
         let receive = move || {
             // A client that ends closes both connections in order, and its last records are still to be read.
@@ -154,7 +154,7 @@ impl Arrivals {
         Ok(())
     }
 
-    fn receive_forever(&self, lane: &Socket) -> anyhow::Result<()> {
+    fn receive_forever(&self, lane: &Lane) -> anyhow::Result<()> {
         loop {
             let mut bytes = [0; FRAME_BYTES];
             // Only before a frame is an end in order.

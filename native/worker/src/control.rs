@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use serde::Serialize;
 
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, Passed};
 use crate::counters::{Counters, Report};
 use crate::memory::Memory;
 
@@ -76,20 +76,23 @@ impl Control {
         Ok((assignment, client))
     }
 
-    /// Receives the client's second connection, whenever it comes; `None` when the acceptor is gone.
-    pub fn bulk_lane(&self) -> Option<OwnedFd> {
+    /// Receives another connection of the client, whenever it comes; `None` when the acceptor is gone.
+    pub fn next_connection(&self) -> Option<(Passed, OwnedFd)> {
         loop {
-            let mut bytes = [0; 64];
+            let mut bytes = [0; 1024];
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let flags = RecvFlags::CMSG_CLOEXEC;
             match rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, flags) {
-                Ok(received) => match first_descriptor(&mut ancillary) {
-                    Some(lane) => return Some(lane),
-                    None if received.bytes == 0 => return None,
-                    None => {}
-                },
+                Ok(received) => {
+                    let message = &bytes[..received.bytes];
+                    match (first_descriptor(&mut ancillary), serde_json::from_slice(message)) {
+                        (Some(descriptor), Ok(passed)) => return Some((passed, descriptor)),
+                        (None, _) if received.bytes == 0 => return None,
+                        _ => tracing::warn!("the acceptor sent a message without a connection"),
+                    }
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     tracing::warn!("the control socket cannot be read: {error}");

@@ -1,14 +1,14 @@
 //! How a worker ends: with its client, or when the acceptor says so, whatever the GPU is doing.
 //!
-//! The issuing thread may be waiting for a kernel that never ends, so another thread watches the client's socket
+//! The issuing thread may be waiting for a kernel that never ends, so another thread watches the client's lane
 //! and the TERM signal. The process leaves by `_exit`: the driver's destructors would wait for that kernel.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use transport::Lane;
 
 use crate::control::Control;
 use crate::counters::Counters;
@@ -16,6 +16,9 @@ use crate::memory::Memory;
 
 /// How long records that a client sent before it closed may still be executed: its last words are among them.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How often the lane is looked at that has no connection.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Blocks TERM for this thread and all that it starts from here on; it is read from the descriptor instead.
 /// Called before any other thread exists.
@@ -39,9 +42,9 @@ pub fn leave(control: &Control, counters: &Counters, memory: &Memory, code: i32)
     unsafe { libc::_exit(code) }
 }
 
-/// Watches for the end of the client (a copy of its socket) and for TERM.
+/// Watches for the end of the client's lane and for TERM.
 pub fn watch(
-    client: OwnedFd,
+    lane: Arc<Lane>,
     term: OwnedFd,
     control: Arc<Control>,
     counters: Arc<Counters>,
@@ -49,25 +52,27 @@ pub fn watch(
 ) -> io::Result<()> {
     std::thread::Builder::new().name("end".into()).spawn(move || {
         loop {
-            let mut descriptors = [
-                PollFd::from_borrowed_fd(client.as_fd(), PollFlags::RDHUP),
-                PollFd::from_borrowed_fd(term.as_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(control.descriptor(), PollFlags::RDHUP),
-            ];
-            match poll(&mut descriptors, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            let (closed, others) = match lane.wait_for_end(&[term.as_fd(), control.descriptor()], LOOK_EVERY)
+            {
+                Ok(waited) => waited,
                 Err(error) => {
                     tracing::error!("the client cannot be watched: {error}");
                     return;
                 }
-            }
+            };
             // Without an acceptor nobody could end this worker with its session, and its GPU would be given to another:
             // it must not live on.
-            if !descriptors[1].revents().is_empty() || !descriptors[2].revents().is_empty() {
+            if others.contains(&true) {
                 leave(&control, &counters, &memory, 0);
             }
-            if !descriptors[0].revents().is_empty() {
+            if let Some(closed) = closed {
                 std::thread::sleep(LAST_WORDS);
+                if !lane.is_resumable() {
+                    leave(&control, &counters, &memory, 0);
+                }
+                lane.give_up(&closed);
+            }
+            if lane.is_over() {
                 leave(&control, &counters, &memory, 0);
             }
         }

@@ -15,6 +15,7 @@ mod graphs;
 mod handles;
 mod inbox;
 mod inventory;
+mod lanes;
 mod launches;
 mod manual;
 mod memory;

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use session::{DeferredError, DeferredErrors, ReplyHead};
-use transport::Socket;
+use transport::Lane;
 use wire::bulk::{BULK_FROM, Frame, Mark};
 use wire::notice::{Failed, Finished};
 use wire::record::{encode_record, flags};
@@ -48,19 +48,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Outbox {
     /// An empty outbox; starts the sender thread. `wake` is told when the client has taken something.
-    pub fn start(
-        socket: Arc<Socket>,
-        counters: Arc<Counters>,
-        wake: Arc<Wake>,
-    ) -> std::io::Result<Arc<Outbox>> {
-        let control = SendQueue::start("send", socket, true, Arc::clone(&counters), Arc::clone(&wake))?;
+    pub fn start(lane: Arc<Lane>, counters: Arc<Counters>, wake: Arc<Wake>) -> std::io::Result<Arc<Outbox>> {
+        let control = SendQueue::start("send", lane, true, Arc::clone(&counters), Arc::clone(&wake))?;
         Ok(Arc::new(Outbox { control, bulk: OnceLock::new(), deferred: Mutex::default(), counters, wake }))
     }
 
-    /// From now on long replies leave on `socket`; the client is told first.
-    pub fn take_bulk_lane(&self, socket: Arc<Socket>) -> std::io::Result<()> {
+    /// From now on long replies leave on `lane`; the client is told first.
+    pub fn take_bulk_lane(&self, lane: Arc<Lane>) -> std::io::Result<()> {
         let (counters, wake) = (Arc::clone(&self.counters), Arc::clone(&self.wake));
-        let queue = SendQueue::start("send-bulk", socket, false, counters, wake)?;
+        let queue = SendQueue::start("send-bulk", lane, false, counters, wake)?;
         self.notice(CallId::BULK_READY, |_| {});
         if self.bulk.set(queue).is_err() {
             return Err(std::io::Error::other("there is a bulk lane already"));

@@ -1,9 +1,9 @@
-//! What leaves on one socket, in order, without anybody blocking but a sender thread of its own.
+//! What leaves on one lane, in order, without anybody blocking but a sender thread of its own.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use transport::Socket;
+use transport::Lane;
 
 use crate::counters::Counters;
 use crate::staging::Lent;
@@ -28,10 +28,10 @@ impl Part {
     }
 }
 
-/// The queue of a socket.
+/// The queue of a lane.
 #[derive(Debug)]
 pub struct SendQueue {
-    socket: Arc<Socket>,
+    lane: Arc<Lane>,
     state: Mutex<State>,
     left_over: Condvar,
     /// Whether whoever flushes sends what the socket takes at once. Else the sender thread sends it all: copying
@@ -61,13 +61,13 @@ impl SendQueue {
     /// An empty queue; starts its sender thread. `wake` is told when the client has taken something.
     pub fn start(
         name: &str,
-        socket: Arc<Socket>,
+        lane: Arc<Lane>,
         is_eager: bool,
         counters: Arc<Counters>,
         wake: Arc<Wake>,
     ) -> std::io::Result<Arc<SendQueue>> {
         let queue = Arc::new(SendQueue {
-            socket,
+            lane,
             state: Mutex::default(),
             left_over: Condvar::new(),
             is_eager,
@@ -145,10 +145,13 @@ impl SendQueue {
             }
         }
         if state.buffer.is_empty() {
-            return;
+            return self.leave_backlog(&mut state);
         }
         match self.send_now(&state.buffer) {
-            Ok(count) if count == state.buffer.len() => state.buffer.clear(),
+            Ok(count) if count == state.buffer.len() => {
+                state.buffer.clear();
+                self.leave_backlog(&mut state);
+            }
             Ok(count) => {
                 state.buffer.drain(..count);
                 state.is_sending = true;
@@ -158,8 +161,16 @@ impl SendQueue {
         }
     }
 
+    /// Leaves to the sender thread what the lane took over and its connection did not take.
+    fn leave_backlog(&self, state: &mut State) {
+        if self.lane.has_backlog() {
+            state.is_sending = true;
+            self.left_over.notify_one();
+        }
+    }
+
     fn send_now(&self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.socket.send_now(bytes)?;
+        let count = self.lane.send_now(bytes)?;
         Counters::add(&self.counters.bytes_sent, count as u64);
         Ok(count)
     }
@@ -178,12 +189,23 @@ impl SendQueue {
             };
             let left = &part.bytes()[offset..];
             if left.is_empty() && state.parts.is_empty() && state.buffer.is_empty() {
+                if self.lane.has_backlog() {
+                    drop(state);
+                    let flushed = self.lane.flush();
+                    state = self.state();
+                    if let Err(error) = flushed {
+                        broken(&mut state, &error);
+                        state.is_sending = false;
+                    }
+                    self.wake.wake();
+                    continue;
+                }
                 state.is_sending = false;
                 continue;
             }
             state.taken = left.len();
             drop(state);
-            let sent = self.socket.send_all(&[left]);
+            let sent = self.lane.send_all(&[left]);
             Counters::add(&self.counters.bytes_sent, left.len() as u64);
             drop(part);
             state = self.state();

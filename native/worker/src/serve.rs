@@ -9,7 +9,7 @@ use cuda_abi::CUresult;
 use ledger::Ledger;
 use rustix::event::{PollFd, PollFlags, poll};
 use session::RequestOrder;
-use transport::Socket;
+use transport::Lane;
 use wire::handle::Stream;
 use wire::handshake::{Goodbye, Hello, Refused};
 use wire::record::{MAX_PAYLOAD, encode_record, flags};
@@ -22,6 +22,7 @@ use crate::end;
 use crate::generated::dispatch;
 use crate::generated::touched::{is_on_legacy_stream, touched};
 use crate::inbox::Inbox;
+use crate::lanes::{Gate, Lanes};
 use crate::launches::launch_again;
 use crate::manual::{stream_of, waiting};
 use crate::memory::Memory;
@@ -44,19 +45,18 @@ pub fn run() -> anyhow::Result<()> {
     let term = end::catch_term().context("catch TERM")?;
     let control = Arc::new(control);
     let (assignment, client) = control.assignment()?;
-    let socket = Socket::from_descriptor(client);
+    let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
+    let gate = Gate::new(&assignment, Arc::clone(&wake))?;
+    let lane = gate.first(assignment.connection, client)?;
     let counters = Arc::new(Counters::default());
     let ledger = Ledger::open(&ledger).context("open the session's ledger")?;
     let memory =
         Arc::new(Memory::new(&ledger, assignment.slot, assignment.gpus.clone(), Arc::clone(&counters))?);
-    let watched = socket.as_fd().try_clone_to_owned().context("copy the client's descriptor")?;
-    end::watch(watched, term, Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
+    end::watch(Arc::clone(&lane), term, Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
     control::report_regularly(Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
     tracing::info!(session = assignment.session_id, connection = assignment.connection_id, "serving");
 
-    let socket = Arc::new(socket);
-    let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
-    let outbox = Outbox::start(Arc::clone(&socket), Arc::clone(&counters), Arc::clone(&wake))
+    let outbox = Outbox::start(Arc::clone(&lane), Arc::clone(&counters), Arc::clone(&wake))
         .context("start the sender thread")?;
     let output = Arc::new(Output::capture().context("capture standard output")?);
     let worker = match Worker::open(
@@ -69,14 +69,15 @@ pub fn run() -> anyhow::Result<()> {
     ) {
         Ok(worker) => worker,
         Err(error) => {
-            refuse(&socket, &format!("the GPU server cannot use its driver: {error:#}"));
+            refuse(&lane, &format!("the GPU server cannot use its driver: {error:#}"));
             return Err(error);
         }
     };
     let arrivals = Arc::new(Arrivals::new(Arc::clone(&wake), Arc::clone(&counters)));
-    take_bulk_lane(&control, &arrivals, &outbox, &socket)?;
+    let lanes = Lanes::new(gate, Arc::clone(&lane), Arc::clone(&arrivals), Arc::clone(&outbox));
+    lanes.take_all(Arc::clone(&control))?;
     let mut connection = Connection {
-        socket,
+        lane,
         arrivals,
         worker,
         outbox,
@@ -86,6 +87,7 @@ pub fn run() -> anyhow::Result<()> {
         body: Vec::new(),
         control: Arc::clone(&control),
         server_name: assignment.server_name,
+        has_ended: false,
     };
     let code = match connection.serve() {
         Ok(()) => 0,
@@ -97,41 +99,17 @@ pub fn run() -> anyhow::Result<()> {
     end::leave(&control, &counters, &memory, code)
 }
 
-fn refuse(socket: &Socket, reason: &str) {
+fn refuse(lane: &Lane, reason: &str) {
     let mut record = Vec::new();
     let refused = Refused { code: CUresult::SYSTEM_NOT_READY.0, reason: reason.to_owned() };
     encode_record(&mut record, CallId::REFUSED, 0, 0, 0, |writer| refused.encode(writer));
-    if let Err(error) = socket.send_all(&[&record]) {
+    if let Err(error) = lane.send_all(&[&record]) {
         tracing::debug!("the refusal did not reach the client: {error}");
     }
 }
 
-/// Waits, on a thread of its own, for the client's second connection.
-fn take_bulk_lane(
-    control: &Arc<Control>,
-    arrivals: &Arc<Arrivals>,
-    outbox: &Arc<Outbox>,
-    socket: &Arc<Socket>,
-) -> anyhow::Result<()> {
-    let (control, arrivals) = (Arc::clone(control), Arc::clone(arrivals));
-    let (outbox, socket) = (Arc::clone(outbox), Arc::clone(socket));
-    let wait = move || {
-        let Some(lane) = control.bulk_lane() else { return };
-        let lane = Arc::new(Socket::from_descriptor(lane));
-        let taken = arrivals
-            .start(Arc::clone(&lane), socket)
-            .and_then(|()| outbox.take_bulk_lane(lane).context("start the bulk lane's sender"));
-        if let Err(error) = taken {
-            // The client goes on with one connection: it was not told that there is another.
-            tracing::warn!("no bulk lane: {error:#}");
-        }
-    };
-    std::thread::Builder::new().name("bulk-lane".into()).spawn(wait).context("wait for the bulk lane")?;
-    Ok(())
-}
-
 struct Connection {
-    socket: Arc<Socket>,
+    lane: Arc<Lane>,
     arrivals: Arc<Arrivals>,
     worker: Worker,
     outbox: Arc<Outbox>,
@@ -141,6 +119,8 @@ struct Connection {
     body: Vec<u8>,
     control: Arc<Control>,
     server_name: String,
+    /// The client has said goodbye.
+    has_ended: bool,
 }
 
 impl Connection {
@@ -152,6 +132,9 @@ impl Connection {
                 if self.admit(&header, payload)? && self.outbox.waiting() >= SEND_FROM {
                     self.outbox.flush();
                 }
+                if self.has_ended {
+                    return Ok(());
+                }
             }
             let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
             Counters::add(&self.worker.counters.busy_nanoseconds, elapsed);
@@ -161,7 +144,10 @@ impl Connection {
             let count = match self.receive(&mut inbox) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) if is_gone(&error) => {
+                    tracing::info!("the client is gone: {error}");
+                    return Ok(());
+                }
                 Err(error) => return Err(error).context("receive from the client"),
             };
             Counters::add(&self.worker.counters.bytes_received, count as u64);
@@ -172,7 +158,7 @@ impl Connection {
     fn receive(&mut self, inbox: &mut Inbox) -> std::io::Result<usize> {
         let started = Instant::now();
         loop {
-            if let Some(count) = inbox.receive(|room| self.socket.try_receive(room))? {
+            if let Some(count) = inbox.receive(|room| self.lane.try_receive(room))? {
                 return Ok(count);
             }
             if self.worker.waits.has_fresh() {
@@ -184,7 +170,7 @@ impl Connection {
             // Others who could run must: looking is only cheap when nobody else wants the processor.
             std::thread::yield_now();
         }
-        inbox.receive(|room| self.socket.receive(room))
+        inbox.receive(|room| self.lane.receive(room))
     }
 
     /// Tries parked records again whenever the GPU has gone on; returns when there is something to receive.
@@ -203,16 +189,16 @@ impl Connection {
                 continue;
             }
             self.outbox.flush();
-            let mut descriptors = vec![PollFd::new(&self.wake, PollFlags::IN)];
             if !self.parked.is_full() {
-                descriptors.push(PollFd::new(&*self.socket, PollFlags::IN));
+                let is_client = self.lane.wait_with(self.wake.as_fd());
+                if is_client.context("wait for the client and the GPU")? {
+                    break;
+                }
+                continue;
             }
-            match poll(&mut descriptors, None) {
+            match poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("wait for the client and the GPU"),
-            }
-            if descriptors.get(1).is_some_and(|socket| !socket.revents().is_empty()) {
-                break;
+                Err(error) => return Err(error).context("wait for the GPU"),
             }
         }
         self.wake.want(false);
@@ -236,7 +222,11 @@ impl Connection {
                 self.outbox.reply(reply_to(header), result.0, &self.body);
                 return Ok(true);
             }
-            CallId::GOODBYE => return self.goodbye(Reader::new(payload)).map(|()| false),
+            CallId::GOODBYE => {
+                self.goodbye(Reader::new(payload))?;
+                self.has_ended = true;
+                return Ok(false);
+            }
             _ => {}
         }
         Counters::add(&self.worker.counters.calls, 1);
@@ -419,6 +409,11 @@ fn stream_of_copy(call: CallId, front: &[u8]) -> Option<Stream> {
 fn reply_to(header: &Header) -> ReplyTo {
     let is_detached = header.flags & flags::DETACHED != 0;
     ReplyTo { call: header.call, sequence: header.sequence, is_detached }
+}
+
+/// Whether an error of receiving means that the client's process or machine is gone.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::ConnectionAborted)
 }
 
 /// Calls that ask whether something is finished.

@@ -4,14 +4,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use wire::preface::{PREFACE_BYTES, Preface};
-
-use super::{Server, Source, Timer};
+use super::workers::Arrival;
+use super::{Server, Source, TERM_GRACE, Timer};
 use crate::listen::accept_tcp;
 use crate::pending::{Pending, Progress};
 use crate::poll::{EventFlags, Token};
 use crate::protocol::SessionId;
 use crate::refusal::Refusal;
+use crate::route::Route;
+use crate::worker_protocol::ConnectionKind;
 
 /// Connections that may wait for acceptance; the oldest goes when another comes.
 const MAX_PENDING: usize = 256;
@@ -19,6 +20,10 @@ const MAX_PENDING: usize = 256;
 const PREFACE_SECONDS: u64 = 5;
 /// How long a refused client may take to read why.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
+/// How long a connection is left alone that has not sent enough.
+const LATER: Duration = Duration::from_millis(5);
+/// Answers the notice that a client process is dead.
+const NOTED: u8 = 1;
 /// Connections taken per event, so that a flood of them leaves room for everything else.
 const ACCEPTS: usize = 64;
 
@@ -62,7 +67,13 @@ impl Server {
         let Some(pending) = self.pending.get_mut(&token) else { return };
         match pending.read() {
             Progress::More => {}
-            Progress::Preface(bytes) => match self.admit(token, &bytes) {
+            Progress::Later => self.read_later(token),
+            Progress::Wrong(error) => self.refuse(token, &error.into()),
+            Progress::Route(route, _) if route.purpose.is_end => match self.end_by_notice(&route) {
+                Ok(()) => self.answer_notice(token),
+                Err(refusal) => self.refuse(token, &refusal),
+            },
+            Progress::Route(route, kind) => match self.admit(token, route, kind) {
                 Ok(()) => self.drop_pending(token),
                 Err(refusal) => self.refuse(token, &refusal),
             },
@@ -77,34 +88,88 @@ impl Server {
         }
     }
 
-    /// Checks a preface and starts the worker, or gives the worker its client's bulk lane.
-    fn admit(&mut self, token: Token, bytes: &[u8; PREFACE_BYTES]) -> Result<(), Refusal> {
-        let preface = Preface::decode(bytes)?;
-        let unknown = || Refusal::UnknownSession { session: preface.session_id.clone() };
-        let id = SessionId::parse(&preface.session_id).map_err(|_| unknown())?;
+    /// The session that a connection is for, when its token is one of it.
+    fn session_of(&self, route: &Route) -> Result<SessionId, Refusal> {
+        let unknown = || Refusal::UnknownSession { session: route.session.clone() };
+        let id = SessionId::parse(&route.session).map_err(|_| unknown())?;
         let session = self.sessions.get(&id).ok_or_else(unknown)?;
         // Before everything else that could be learnt about the session.
-        if !session.spec.secret.matches(&preface.secret) {
-            return Err(Refusal::WrongSecret { session: preface.session_id });
+        if !route.is_proved_by(&session.spec.secret) {
+            return Err(Refusal::WrongToken { session: route.session.clone() });
         }
         if let Some(closing) = &session.closing {
-            return Err(Refusal::Closing { session: preface.session_id, reason: closing.reason.clone() });
+            let (session, reason) = (route.session.clone(), closing.reason.clone());
+            return Err(Refusal::Closing { session, reason });
         }
-        if preface.is_bulk_lane {
-            let Some(pending) = self.pending.get(&token) else { return Ok(()) };
-            return self.pass_bulk_lane(&id, preface.connection_id, pending.socket.as_fd());
+        Ok(id)
+    }
+
+    /// Gives a connection to the worker of its client process, or starts one.
+    fn admit(&mut self, token: Token, route: Route, kind: ConnectionKind) -> Result<(), Refusal> {
+        if kind == ConnectionKind::Tcp && !self.options.is_plain_tcp_allowed {
+            return Err(Refusal::Plain);
         }
-        let Some(slot) = session.free_slot() else {
-            return Err(Refusal::Full { session: preface.session_id, limit: session.slots() });
-        };
+        let id = self.session_of(&route)?;
         let Some(pending) = self.pending.get(&token) else { return Ok(()) };
+        if let Some(worker) = self.worker_of(&id, route.connection_id) {
+            return self.pass_connection(worker, kind, pending.socket.as_fd());
+        }
+        if route.purpose.is_resumed || route.purpose.is_bulk_lane {
+            return Err(Refusal::NoWorker { session: route.session });
+        }
+        let full = |session: &crate::session::Session| Refusal::Full {
+            session: route.session.clone(),
+            limit: session.slots(),
+        };
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        let slot = session.free_slot().ok_or_else(|| full(session))?;
         let (peer, client) = (pending.peer, pending.socket.as_fd().try_clone_to_owned());
         let client = client.map_err(|error| Refusal::Spawn { reason: error.to_string() })?;
-        self.start_worker(&id, slot, preface.connection_id, client.as_fd(), peer).map_err(|error| {
+        let arrival = Arrival { connection_id: route.connection_id, kind, client: client.as_fd(), peer };
+        self.start_worker(&id, slot, &arrival).map_err(|error| {
             let worker = self.options.worker.display();
             tracing::error!(session = %id, %worker, error = %format!("{error:#}"), "cannot start a worker");
             Refusal::Spawn { reason: format!("{error:#}") }
         })
+    }
+
+    /// Whoever holds a client process says that it is dead: its worker has nobody to wait for.
+    fn end_by_notice(&mut self, route: &Route) -> Result<(), Refusal> {
+        let id = self.session_of(route)?;
+        if let Some(worker) = self.worker_of(&id, route.connection_id) {
+            tracing::info!(target: "audit", session = %id, connection = hex(&route.connection_id), "client process is dead");
+            self.signal_worker(worker, rustix::process::Signal::TERM);
+            self.poller.after(TERM_GRACE, Timer::Kill(worker));
+        }
+        Ok(())
+    }
+
+    fn answer_notice(&mut self, token: Token) {
+        if let Some(pending) = self.pending.get_mut(&token) {
+            pending.answer(&[NOTED]);
+            self.poller.after(REFUSED_LINGER, Timer::Refused(token));
+        }
+    }
+
+    /// What has arrived of a connection is too little and stays in its socket, which would be reported without end.
+    fn read_later(&mut self, token: Token) {
+        let Some(pending) = self.pending.get(&token) else { return };
+        match self.poller.modify(&pending.socket, token, EventFlags::empty()) {
+            Ok(()) => self.poller.after(LATER, Timer::ReadAgain(token)),
+            Err(error) => {
+                tracing::error!(%error, peer = %pending.peer, "cannot watch a connection");
+                self.drop_pending(token);
+            }
+        }
+    }
+
+    pub(super) fn read_again(&mut self, token: Token) {
+        if let Some(pending) = self.pending.get(&token)
+            && let Err(error) = self.poller.modify(&pending.socket, token, EventFlags::IN)
+        {
+            tracing::error!(%error, peer = %pending.peer, "cannot watch a connection");
+            self.drop_pending(token);
+        }
     }
 
     fn refuse(&mut self, token: Token, refusal: &Refusal) {

@@ -50,6 +50,7 @@ enum Source {
 enum Timer {
     Preface(Token),
     Refused(Token),
+    ReadAgain(Token),
     Kill(Token),
     AcceptAgain,
     GiveUp,
@@ -179,6 +180,7 @@ impl Server {
         match timer {
             Timer::Preface(token) => self.expire_preface(token),
             Timer::Refused(token) => self.drop_pending(token),
+            Timer::ReadAgain(token) => self.read_again(token),
             Timer::Kill(worker) => self.signal_worker(worker, Signal::KILL),
             Timer::AcceptAgain => self.watch_listeners(EventFlags::IN),
             Timer::GiveUp => self.phase = Phase::GaveUp,

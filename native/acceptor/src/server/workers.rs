@@ -19,7 +19,7 @@ use crate::protocol::SessionId;
 use crate::refusal::Refusal;
 use crate::session::{Closing, Worker};
 use crate::spawn::{Spawned, Start, send_with_descriptor};
-use crate::worker_protocol::{Exit, FirstMessage, WorkerMessage, WorkerView};
+use crate::worker_protocol::{ConnectionKind, Exit, FirstMessage, PassedMessage, WorkerMessage, WorkerView};
 
 /// Longest message of a worker; a report of 64 GPUs has 6 KiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -29,18 +29,24 @@ const MESSAGES: usize = 16;
 /// worker left a child behind that goes on writing.
 const LAST_MESSAGES: usize = 1024;
 
+/// A client process's first connection.
+pub(super) struct Arrival<'a> {
+    pub(super) connection_id: [u8; 16],
+    pub(super) kind: ConnectionKind,
+    pub(super) client: BorrowedFd<'a>,
+    pub(super) peer: Peer,
+}
+
 impl Server {
-    /// Starts a worker for `client`.
+    /// Starts a worker for a client process whose first connection has arrived.
     pub(super) fn start_worker(
         &mut self,
         id: &SessionId,
         slot: u32,
-        connection_id: [u8; 16],
-        client: BorrowedFd<'_>,
-        peer: Peer,
+        arrival: &Arrival<'_>,
     ) -> anyhow::Result<()> {
         let session = self.sessions.get(id).context("the session is gone")?;
-        let connection_id = hex(&connection_id);
+        let connection_id = hex(&arrival.connection_id);
         let message = serde_json::to_vec(&FirstMessage {
             session_id: id.as_str(),
             connection_id: &connection_id,
@@ -48,11 +54,15 @@ impl Server {
             gpus: &session.spec.gpus,
             slot,
             server_name: &self.options.server_name,
+            connection: arrival.kind,
+            grace_seconds: session.spec.grace_seconds,
+            trust: &session.spec.trust,
+            identity: self.options.worker_identity.as_deref(),
         })?;
         let uuids: Vec<&str> = session.spec.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
         let spawned = self.spawner.spawn(&Start {
             message: &message,
-            client,
+            client: arrival.client,
             ledger: session.ledger_fd.as_fd(),
             visible_devices: uuids.join(","),
         })?;
@@ -69,29 +79,34 @@ impl Server {
         };
         let started = self.adopt_worker(id, slot, spawned, view);
         if started.is_ok() {
-            tracing::info!(target: "audit", session = %id, pid, slot, %peer, "worker started");
+            tracing::info!(target: "audit", session = %id, pid, slot, peer = %arrival.peer, "worker started");
         }
         started
     }
 
-    /// Hands a client process's second connection to its worker.
-    pub(super) fn pass_bulk_lane(
-        &self,
-        id: &SessionId,
-        connection_id: [u8; 16],
-        lane: BorrowedFd<'_>,
-    ) -> Result<(), Refusal> {
-        let no_worker = || Refusal::NoWorker { session: id.as_str().to_owned() };
+    /// The worker of a client process, if it has one.
+    pub(super) fn worker_of(&self, id: &SessionId, connection_id: [u8; 16]) -> Option<Token> {
         let connection_id = hex(&connection_id);
-        let mut workers = self.workers.values();
-        let worker = workers
-            .find(|worker| worker.session == *id && worker.view.connection_id == connection_id)
-            .ok_or_else(no_worker)?;
-        let (_, control) = worker.control.as_ref().ok_or_else(no_worker)?;
-        // The descriptor says it all.
-        send_with_descriptor(control, b"{}", lane).map_err(|error| {
-            tracing::warn!(session = %id, pid = worker.view.pid, %error, "a worker takes no bulk lane");
-            no_worker()
+        let mut workers = self.workers.iter();
+        let is_it = |worker: &Worker| worker.session == *id && worker.view.connection_id == connection_id;
+        workers.find(|(_, worker)| is_it(worker)).map(|(token, _)| *token)
+    }
+
+    /// Hands another connection of a client process to its worker.
+    pub(super) fn pass_connection(
+        &self,
+        worker: Token,
+        connection: ConnectionKind,
+        client: BorrowedFd<'_>,
+    ) -> Result<(), Refusal> {
+        let busy = |reason: String| Refusal::Busy { reason };
+        let worker = self.workers.get(&worker).ok_or_else(|| busy("it is ending".into()))?;
+        let (_, control) = worker.control.as_ref().ok_or_else(|| busy("it is ending".into()))?;
+        let message =
+            serde_json::to_vec(&PassedMessage { connection }).map_err(|error| busy(error.to_string()))?;
+        send_with_descriptor(control, &message, client).map_err(|error| {
+            tracing::warn!(session = %worker.session, pid = worker.view.pid, %error, "a worker takes no connection");
+            busy(error.to_string())
         })
     }
 

@@ -12,12 +12,12 @@ use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use session::ReplyHead;
-use transport::Socket;
+use transport::Lane;
 use wire::bulk::{BULK_FROM, FRAME_BYTES, Frame, takes_lane};
 use wire::handle::Stream;
-use wire::preface::PREFACE_BYTES;
 use wire::{CallId, WireError, Writer};
 
 use super::receive_buffer::ReceiveBuffer;
@@ -26,17 +26,15 @@ use super::{Connection, Loss, ReplyRecord, lock, wait};
 
 /// How the second connection of this process is opened.
 pub struct Opener {
-    /// Connects to the server that the first connection leads to.
-    pub connect: Box<dyn Fn() -> io::Result<Socket> + Send + Sync + UnwindSafe + RefUnwindSafe>,
-    /// The bytes that name the session and the first connection.
-    pub preface: [u8; PREFACE_BYTES],
+    /// Connects to the worker that the first connection leads to.
+    pub connect: Box<dyn Fn() -> io::Result<Lane> + Send + Sync + UnwindSafe + RefUnwindSafe>,
 }
 
 /// The lane; see the module's text.
 pub struct Bulk {
     opener: Option<Opener>,
     was_asked_for: AtomicBool,
-    socket: OnceLock<Socket>,
+    lane: OnceLock<Lane>,
     /// The worker has the other end.
     is_ready: AtomicBool,
     /// Held by the thread that sends a frame.
@@ -60,7 +58,7 @@ impl Bulk {
         Bulk {
             opener,
             was_asked_for: AtomicBool::new(false),
-            socket: OnceLock::new(),
+            lane: OnceLock::new(),
             is_ready: AtomicBool::new(false),
             sending: Mutex::default(),
             stream: Mutex::default(),
@@ -71,17 +69,15 @@ impl Bulk {
 
     fn open(&self) {
         let Some(opener) = &self.opener else { return };
-        let Ok(socket) = (opener.connect)() else { return };
-        // Kept before the worker can know of it, as it may answer at once.
-        let socket = self.socket.get_or_init(|| socket);
-        if socket.send_all(&[&opener.preface]).is_err() {
-            socket.shutdown();
+        if let Ok(lane) = (opener.connect)() {
+            self.lane.get_or_init(|| lane);
         }
     }
 
     /// The worker has said that it has the lane.
     pub fn ready(&self) -> Result<(), WireError> {
-        if self.socket.get().is_none() {
+        // The worker may answer before the thread that opens the lane has kept it: it asked for it, so it is coming.
+        if !self.was_asked_for.load(Ordering::Acquire) {
             return Err(WireError::Unexpected {
                 call: CallId::BULK_READY,
                 reason: "this process opened a lane",
@@ -101,32 +97,39 @@ impl Bulk {
         self.barrier.fetch_max(offset, Ordering::AcqRel);
     }
 
-    /// The socket of a lane that the worker has.
-    pub fn socket(&self) -> Option<&Socket> {
-        self.socket.get().filter(|_| self.is_ready.load(Ordering::Acquire))
+    /// The lane, if the worker has it.
+    pub fn lane(&self) -> Option<&Lane> {
+        self.lane.get().filter(|_| self.is_ready.load(Ordering::Acquire))
     }
 
     /// Ends both directions.
     pub fn shutdown(&self) {
-        if let Some(socket) = self.socket.get() {
-            socket.shutdown();
+        if let Some(lane) = self.lane.get() {
+            lane.shutdown();
+        }
+    }
+
+    /// Looks whether the worker still lives.
+    pub fn look(&self) {
+        if let Some(lane) = self.lane.get() {
+            lane.look();
         }
     }
 }
 
 impl Connection {
     /// The lane for `length` bytes of data of `call`, if they should take it and the worker has it.
-    pub(super) fn lane_for(&self, call: CallId, length: usize) -> Option<&Socket> {
+    pub(super) fn lane_for(&self, call: CallId, length: usize) -> Option<&Lane> {
         if length < BULK_FROM || !takes_lane(call) {
             return None;
         }
         self.want_lane();
-        self.bulk.socket()
+        self.bulk.lane()
     }
 
     /// Notes that long data are about to travel, and has the lane opened the first time.
     pub fn want_lane(&self) {
-        if self.bulk.socket().is_some() {
+        if self.bulk.lane().is_some() {
             return;
         }
         if self.bulk.was_asked_for.swap(true, Ordering::AcqRel) {
@@ -142,7 +145,7 @@ impl Connection {
     /// Sends a record whose data take the lane. When this returns, `data` may be reused.
     pub(super) fn send_on_lane(
         &self,
-        lane: &Socket,
+        lane: &Lane,
         call: CallId,
         (context, stream): (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
@@ -228,7 +231,7 @@ impl Connection {
             }
             incoming.reading_lane = true;
             drop(incoming);
-            let arrived = self.bulk.socket.get().map(|socket| lock(&self.bulk.stream).has_arrived(socket));
+            let arrived = self.bulk.lane.get().map(|lane| lock(&self.bulk.stream).has_arrived(lane));
             if matches!(arrived, Some(Ok(true))) {
                 drop(self.read_frame_for_all());
             } else {
@@ -240,13 +243,27 @@ impl Connection {
         true
     }
 
+    /// The lane that the worker uses already. The thread that opens it keeps it a moment after the worker has let it in.
+    fn lane_in_use(&self) -> Result<&Lane, Loss> {
+        const MOMENT: Duration = Duration::from_micros(50);
+        loop {
+            if let Some(lane) = self.bulk.lane.get() {
+                return Ok(lane);
+            }
+            self.check()?;
+            if !self.bulk.was_asked_for.load(Ordering::Acquire) {
+                let reason = "this process opened a lane";
+                return Err(WireError::Unexpected { call: CallId::BULK_READY, reason }.into());
+            }
+            std::thread::sleep(MOMENT);
+        }
+    }
+
     fn read_frame(&self) -> Result<(u64, Vec<u8>), Loss> {
-        let unopened =
-            WireError::Unexpected { call: CallId::BULK_READY, reason: "this process opened a lane" };
-        let socket = self.bulk.socket.get().ok_or(unopened)?;
+        let lane = self.lane_in_use()?;
         let mut stream = lock(&self.bulk.stream);
         let mut bytes = [0; FRAME_BYTES];
-        stream.read(socket, &mut bytes)?;
+        stream.read(lane, &mut bytes)?;
         let frame = Frame::decode(&bytes)?;
         // Bounded by the decoding.
         let length = usize::try_from(frame.length).unwrap_or(usize::MAX);
@@ -259,11 +276,11 @@ impl Connection {
                 }
                 // SAFETY: whoever made the destination promised writable memory that is not used until its call
                 // returns, and it returns only after this frame was read or the reading failed.
-                unsafe { destination.fill(|row| stream.read(socket, row)) }?;
+                unsafe { destination.fill(|row| stream.read(lane, row)) }?;
             }
             None => {
                 body.resize(length, 0);
-                stream.read(socket, &mut body)?;
+                stream.read(lane, &mut body)?;
             }
         }
         self.bulk.landed.fetch_add(frame.extent(), Ordering::AcqRel);

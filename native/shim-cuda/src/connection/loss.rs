@@ -2,6 +2,7 @@
 
 use std::io;
 
+use transport::Refusal;
 use wire::WireError;
 
 /// Why there is no connection any more.
@@ -28,6 +29,9 @@ pub enum Loss {
 
 impl From<io::Error> for Loss {
     fn from(error: io::Error) -> Self {
+        if let Some(Refusal { code, reason }) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return Loss::Refused { code: *code, reason: reason.clone() };
+        }
         match error.kind() {
             io::ErrorKind::WouldBlock => Loss::Silent,
             _ => Loss::Io(error.to_string()),

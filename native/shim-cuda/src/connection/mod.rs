@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use session::ReplyHead;
-use transport::Socket;
+use transport::Lane;
 use wire::CallId;
 
 use self::bulk::Bulk;
@@ -52,7 +52,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Connection {
     this: Weak<Connection>,
-    socket: Socket,
+    lane: Lane,
     bulk: Bulk,
     outgoing: Mutex<Outgoing>,
     writer_wakes: Condvar,
@@ -85,11 +85,11 @@ fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T>
 }
 
 impl Connection {
-    /// Takes over a socket whose preface was sent, and starts the writer thread. `opener` opens a second connection.
-    pub fn start(socket: Socket, opener: Option<Opener>) -> io::Result<Arc<Connection>> {
+    /// Takes over a lane that a worker has the other end of, and starts the writer thread. `opener` opens a second one.
+    pub fn start(lane: Lane, opener: Option<Opener>) -> io::Result<Arc<Connection>> {
         let connection = Arc::new_cyclic(|this| Connection {
             this: Weak::clone(this),
-            socket,
+            lane,
             bulk: Bulk::new(opener),
             outgoing: Mutex::default(),
             writer_wakes: Condvar::new(),
@@ -112,14 +112,14 @@ impl Connection {
 
     /// The server has answered: from now on it may take as long as its GPUs do.
     pub fn greeted(&self) {
-        self.socket.limit_receiving(None);
+        self.lane.limit_receiving(None);
     }
 
     /// Ends the connection; every later call fails with `loss`. No lock may be held: a waiter checks for the loss
     /// under its lock before it sleeps, and taking both locks here closes the gap between check and sleep.
     pub fn lose(&self, loss: Loss) {
         if self.lost.set(loss).is_ok() {
-            self.socket.shutdown();
+            self.lane.shutdown();
             self.bulk.shutdown();
         }
         drop(lock(&self.outgoing));
@@ -135,11 +135,5 @@ impl Connection {
             Some(loss) => Err(loss.clone()),
             None => Ok(()),
         }
-    }
-}
-
-impl std::os::fd::AsFd for Connection {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use transport::Socket;
+use transport::Lane;
 
 /// How long a waiting thread looks for its answer before it sleeps: about what waking it costs.
 const PATIENCE: Duration = Duration::from_micros(50);
@@ -27,7 +27,7 @@ impl Default for ReceiveBuffer {
 
 impl ReceiveBuffer {
     /// Fills `target` from what was received before, then from the socket.
-    pub fn read(&mut self, socket: &Socket, mut target: &mut [u8]) -> io::Result<()> {
+    pub fn read(&mut self, lane: &Lane, mut target: &mut [u8]) -> io::Result<()> {
         loop {
             let ready = (self.end - self.start).min(target.len());
             let (now, later) = target.split_at_mut(ready);
@@ -38,10 +38,10 @@ impl ReceiveBuffer {
                 return Ok(());
             }
             if target.len() >= self.bytes.len() {
-                return socket.receive_exact(target);
+                return lane.receive_exact(target);
             }
             (self.start, self.end) = (0, 0);
-            self.end = receive(socket, &mut self.bytes)?;
+            self.end = receive(lane, &mut self.bytes)?;
             if self.end == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -49,11 +49,11 @@ impl ReceiveBuffer {
     }
 
     /// Whether there is anything to read, without waiting for it.
-    pub fn has_arrived(&mut self, socket: &Socket) -> io::Result<bool> {
+    pub fn has_arrived(&mut self, lane: &Lane) -> io::Result<bool> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             // The end of the connection is there to be read, too.
-            match socket.try_receive(&mut self.bytes)? {
+            match lane.try_receive(&mut self.bytes)? {
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Some(count) => self.end = count,
                 None => return Ok(false),
@@ -64,14 +64,14 @@ impl ReceiveBuffer {
 }
 
 /// Receives some bytes. Before it sleeps it looks for a while: waking costs more than most answers take.
-fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<usize> {
+fn receive(lane: &Lane, bytes: &mut [u8]) -> io::Result<usize> {
     let started = Instant::now();
     loop {
-        if let Some(count) = socket.try_receive(bytes)? {
+        if let Some(count) = lane.try_receive(bytes)? {
             return Ok(count);
         }
         if started.elapsed() >= PATIENCE {
-            return socket.receive(bytes);
+            return lane.receive(bytes);
         }
         // Others who could run must: looking is only cheap when nobody else wants the processor.
         std::thread::yield_now();

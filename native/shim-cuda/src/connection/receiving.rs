@@ -201,7 +201,7 @@ impl Connection {
             }
             incoming.reading = true;
             drop(incoming);
-            if !self.look_at_lane() || !matches!(lock(&self.stream).has_arrived(&self.socket), Ok(true)) {
+            if !self.look_at_lane() || !matches!(lock(&self.stream).has_arrived(&self.lane), Ok(true)) {
                 self.stop_reading(&mut lock(&self.incoming));
                 self.reply_arrived.notify_all();
                 return;
@@ -213,12 +213,12 @@ impl Connection {
     pub(super) fn read_record(&self) -> Result<Arrived, Loss> {
         let mut stream = lock(&self.stream);
         let mut header = [0; HEADER_BYTES];
-        stream.read(&self.socket, &mut header)?;
+        stream.read(&self.lane, &mut header)?;
         let header = Header::decode(&header)?;
         let length = header.length as usize;
         if header.call == CallId::REFUSED {
             let mut payload = vec![0; length];
-            stream.read(&self.socket, &mut payload)?;
+            stream.read(&self.lane, &mut payload)?;
             let mut reader = wire::Reader::new(&payload);
             let refused = wire::handshake::Refused::decode(&mut reader);
             reader.finish(header.call)?;
@@ -226,12 +226,12 @@ impl Connection {
         }
         if header.flags & flags::NOTICE != 0 {
             let mut payload = vec![0; length];
-            stream.read(&self.socket, &mut payload)?;
+            stream.read(&self.lane, &mut payload)?;
             return notice(&header, &payload);
         }
         if header.flags & flags::BULK != 0 {
             let mut payload = vec![0; length];
-            stream.read(&self.socket, &mut payload)?;
+            stream.read(&self.lane, &mut payload)?;
             return self.mark(&header, &payload);
         }
         let destination = lock(&self.incoming).pending.accept(&header)?;
@@ -240,7 +240,7 @@ impl Connection {
         let Some(rest) = length.checked_sub(head_bytes.len()) else {
             return Err(WireError::Malformed { call: header.call }.into());
         };
-        stream.read(&self.socket, head_bytes)?;
+        stream.read(&self.lane, head_bytes)?;
         let head = ReplyHead::decode(header.flags, &mut wire::Reader::new(head_bytes));
         let mut body = Vec::new();
         match destination {
@@ -250,11 +250,11 @@ impl Connection {
                 }
                 // SAFETY: whoever made the destination promised writable memory that is not used until its call
                 // returns, and it returns only after this record was read or the reading failed.
-                unsafe { destination.fill(|row| stream.read(&self.socket, row)) }?;
+                unsafe { destination.fill(|row| stream.read(&self.lane, row)) }?;
             }
             _ => {
                 body.resize(rest, 0);
-                stream.read(&self.socket, &mut body)?;
+                stream.read(&self.lane, &mut body)?;
             }
         }
         Ok(Arrived::Reply(header.sequence, ReplyRecord { head, body }))

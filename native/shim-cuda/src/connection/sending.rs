@@ -27,6 +27,9 @@ const DIRECT_FROM: usize = 64 << 10;
 /// How long an exiting process waits for its last records to leave.
 const LAST_SEND: Duration = Duration::from_secs(1);
 
+/// How often the writer looks whether the server still lives.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 thread_local! {
     /// Number of the last record that this thread has sent.
     static LAST_NUMBER: Cell<u64> = const { Cell::new(0) };
@@ -163,7 +166,7 @@ impl Connection {
         let mut batch = outgoing.take_batch();
         self.posted(stream, context, sequence);
         drop(outgoing);
-        let sent = self.socket.send_all(&[&batch, &front, data]);
+        let sent = self.lane.send_all(&[&batch, &front, data]);
         batch.clear();
         self.end_of_sending(batch, sent)?;
         Ok(sequence)
@@ -256,14 +259,14 @@ impl Connection {
     /// Waits until everything posted so far has left, but not for a worker that does not read: used at the end of
     /// the process.
     fn drain(&self) {
-        self.socket.limit_sending(LAST_SEND);
+        self.lane.limit_sending(LAST_SEND);
         let mut outgoing = lock(&self.outgoing);
         while (outgoing.sending || !outgoing.buffer.is_empty()) && self.lost.get().is_none() {
             if !outgoing.sending {
                 outgoing.sending = true;
                 let mut batch = outgoing.take_batch();
                 drop(outgoing);
-                let sent = self.socket.send_all(&[&batch]);
+                let sent = self.lane.send_all(&[&batch]);
                 batch.clear();
                 if self.end_of_sending(batch, sent).is_err() {
                     return;
@@ -310,7 +313,7 @@ impl Connection {
         outgoing.sending = true;
         let mut batch = outgoing.take_batch();
         drop(outgoing);
-        let sent = self.socket.send_all(&[&batch]);
+        let sent = self.lane.send_all(&[&batch]);
         batch.clear();
         self.end_of_sending(batch, sent)
     }
@@ -367,6 +370,22 @@ impl Connection {
             }
             if outgoing.sending || outgoing.buffer.is_empty() {
                 outgoing.writer_parked = true;
+                if self.lane.is_resumable() {
+                    let (guard, timeout) = self
+                        .writer_wakes
+                        .wait_timeout(outgoing, LOOK_EVERY)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    outgoing = guard;
+                    outgoing.writer_parked = false;
+                    if timeout.timed_out() {
+                        drop(outgoing);
+                        // Nobody else may use the connection for long, and the worker waits for its client only so long.
+                        self.lane.look();
+                        self.bulk.look();
+                        outgoing = lock(&self.outgoing);
+                    }
+                    continue;
+                }
                 outgoing = wait(&self.writer_wakes, outgoing);
                 outgoing.writer_parked = false;
                 continue;
@@ -374,7 +393,7 @@ impl Connection {
             outgoing.sending = true;
             let mut batch = outgoing.take_batch();
             drop(outgoing);
-            let sent = self.socket.send_all(&[&batch]);
+            let sent = self.lane.send_all(&[&batch]);
             batch.clear();
             if self.end_of_sending(batch, sent).is_err() {
                 return;

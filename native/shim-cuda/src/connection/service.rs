@@ -32,8 +32,8 @@ impl Connection {
 
     /// Waits a while for what is to arrive next.
     fn wait_for_arrival(&self) {
-        let lane = self.bulk.socket().filter(|_| self.bulk.is_behind());
-        lane.unwrap_or(&self.socket).wait_for_arrival(ARRIVAL);
+        let lane = self.bulk.lane().filter(|_| self.bulk.is_behind());
+        lane.unwrap_or(&self.lane).wait_for_arrival(ARRIVAL);
     }
 
     /// Whether copies under way will write into the `length` bytes at `start`.

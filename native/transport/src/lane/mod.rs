@@ -16,6 +16,7 @@ mod silence;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -38,11 +39,19 @@ pub struct Attempt {
 }
 
 /// Makes a new connection. Answers it, and how far the worker has read the client's stream.
-pub type Dial = Box<dyn Fn(Attempt) -> io::Result<(Link, u64)> + Send + Sync + UnwindSafe + RefUnwindSafe>;
+pub type Dial = Box<dyn Fn(Attempt) -> io::Result<(Link, u64)> + Send + Sync>;
+
+/// A connection whose other end closed.
+#[derive(Debug)]
+pub struct Closed(Option<Arc<Link>>);
 
 /// A lane; see the module's text.
 #[derive(Debug)]
 pub struct Lane(Kind);
+
+// Its state is behind locks, and valid between any two statements.
+impl UnwindSafe for Lane {}
+impl RefUnwindSafe for Lane {}
 
 #[derive(Debug)]
 enum Kind {
@@ -168,16 +177,20 @@ impl Lane {
         Ok(descriptors.get(1).is_some_and(|descriptor| !descriptor.revents().is_empty()))
     }
 
-    /// Waits until the other end of the present connection closed, one of `others` can be read, or `time` is over.
-    /// Answers whether the connection is closed; which of the others are readable, `others` themselves tell.
-    pub fn wait_for_end(&self, others: &[BorrowedFd<'_>], time: Duration) -> io::Result<bool> {
-        let link;
+    /// Waits until the other end of the present connection closed, one of `others` can be read or hangs up, or `time` is
+    /// over. Answers what is closed, if anything is, and which of the others are ready.
+    pub fn wait_for_end(
+        &self,
+        others: &[BorrowedFd<'_>],
+        time: Duration,
+    ) -> io::Result<(Option<Closed>, Vec<bool>)> {
+        let link = match &self.0 {
+            Kind::Bare(_) => None,
+            Kind::Resumable(lane) => lane.link(),
+        };
         let descriptor = match &self.0 {
             Kind::Bare(socket) => Some(socket.as_fd()),
-            Kind::Resumable(lane) => {
-                link = lane.link();
-                link.as_ref().map(|link| link.socket().as_fd())
-            }
+            Kind::Resumable(_) => link.as_ref().map(|link| link.socket().as_fd()),
         };
         let mut descriptors: Vec<PollFd<'_>> = others
             .iter()
@@ -190,17 +203,18 @@ impl Lane {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(descriptors.get(others.len()).is_some_and(|descriptor| !descriptor.revents().is_empty()))
+        let mut ready: Vec<bool> =
+            descriptors.iter().map(|descriptor| !descriptor.revents().is_empty()).collect();
+        let is_closed = ready.len() > others.len() && ready.pop() == Some(true);
+        drop(descriptors);
+        Ok((is_closed.then_some(Closed(link)), ready))
     }
 
-    /// The present connection is closed at the other end; what it brought before may be read for `last_words` still. After
-    /// that it is given up, unless another one took its place.
-    pub fn give_up_closed(&self, last_words: Duration) {
-        if let Kind::Resumable(lane) = &self.0
-            && let Some(link) = lane.link()
-        {
-            std::thread::sleep(last_words);
-            lane.broken(&link, &io::ErrorKind::UnexpectedEof.into());
+    /// Gives a connection up whose other end closed, unless another one took its place. What it brought should have been
+    /// read before.
+    pub fn give_up(&self, closed: &Closed) {
+        if let (Kind::Resumable(lane), Closed(Some(link))) = (&self.0, closed) {
+            lane.broken(link, &io::ErrorKind::UnexpectedEof.into());
         }
     }
 

@@ -2,10 +2,12 @@
 //! direction by itself and in place ([ADR 15](../../../docs/adr/0015-tls-records.md)).
 
 mod handshake;
+mod hello;
 mod identity;
 mod record;
 
 pub use handshake::{ClientTls, ServerTls, client_handshake, server_handshake};
+pub use hello::server_name;
 pub use identity::{ClientKey, IdentityError, SPKI_BYTES, TlsError, WorkerIdentity};
 pub use record::{MOST_PLAINTEXT, Opened, Opener, RECORD_HEAD_BYTES, Sealer};
 

@@ -1,0 +1,237 @@
+//! Connecting to the worker of this process, the first time and again.
+
+use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cuda_abi::CUresult;
+use transport::{
+    Attempt, ClientKey, ClientTls, Dial, EmulatedRtt, Endpoint, Lane, Link, Opening, Refusal, Socket,
+    client_handshake,
+};
+use wire::preface::{Preface, Purpose};
+
+use crate::broker::{self, Admission, Applicant, BrokerError, to_hex};
+use crate::connection::{Connection, Opener};
+use crate::descriptor;
+use crate::state::Line;
+
+/// Pause before a first connection is tried again that broke before the worker had let it in.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Bytes of the token that fit into a server name.
+const NAMED_TOKEN_BYTES: usize = 16;
+
+/// Which of a server's addresses may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Those over TCP, with TLS or in clear.
+    Network,
+    /// Those within the machine.
+    Unix,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub struct Unopened {
+    /// `CUresult` for `cuInit`.
+    pub code: i32,
+    /// The sentence for the user.
+    pub sentence: String,
+}
+
+impl From<String> for Unopened {
+    fn from(sentence: String) -> Self {
+        Unopened { code: CUresult::NO_DEVICE.0, sentence }
+    }
+}
+
+/// How long connecting may take, how much longer a round trip is to take, and which addresses are wanted.
+pub type Wishes = (Duration, EmulatedRtt, Option<Transport>);
+
+/// The way to the worker of this process.
+struct Way {
+    /// The broker's socket.
+    broker: String,
+    key: ClientKey,
+    admission: Mutex<Admission>,
+    rtt: EmulatedRtt,
+    wanted: Option<Transport>,
+}
+
+// Its state is behind a lock, and valid between any two statements.
+impl UnwindSafe for Way {}
+impl RefUnwindSafe for Way {}
+
+/// Connects this process to its worker.
+pub fn open(
+    broker: &str,
+    key: ClientKey,
+    admission: Admission,
+    (time, rtt, wanted): Wishes,
+) -> Result<Arc<Connection>, Unopened> {
+    let (session_id, grace) = (admission.session_id.clone(), admission.grace);
+    let way = Way { broker: broker.to_owned(), key, admission: Mutex::new(admission), rtt, wanted };
+    let endpoints = way.endpoints();
+    if endpoints.is_empty() {
+        let sentence = format!(
+            "FARPOOL_TRANSPORT is set, and the server of session {session_id} offers no such address"
+        );
+        return Err(sentence.into());
+    }
+    let way = Arc::new(way);
+    let mut tried = Vec::new();
+    for endpoint in endpoints {
+        match way.first(&endpoint, Line::Control, time) {
+            Ok(link) => {
+                let lane = lane(&way, &endpoint, Line::Control, link, grace);
+                let (way, rest) = (Arc::clone(&way), endpoint);
+                let open_bulk = move || {
+                    let link = way.first(&rest, Line::Bulk, time)?;
+                    Ok(self::lane(&way, &rest, Line::Bulk, link, grace))
+                };
+                let opener = Opener { connect: Box::new(open_bulk) };
+                lane.limit_receiving(Some(time));
+                return Connection::start(lane, Some(opener))
+                    .map_err(|error| Unopened::from(error.to_string()));
+            }
+            Err(error) => {
+                if let Some(refusal) = refusal(&error) {
+                    return Err(Unopened { code: refusal.code, sentence: refusal.reason.clone() });
+                }
+                tried.push(format!("{endpoint}: {error}"));
+            }
+        }
+    }
+    Err(format!("the GPU server cannot be reached ({})", tried.join("; ")).into())
+}
+
+fn lane(way: &Arc<Way>, endpoint: &Endpoint, line: Line, link: Link, grace: Duration) -> Lane {
+    if matches!(endpoint, Endpoint::Unix(_)) {
+        return Lane::bare(link);
+    }
+    let (way, endpoint) = (Arc::clone(way), endpoint.clone());
+    let dial: Dial = Box::new(move |attempt| way.again(&endpoint, line, attempt));
+    Lane::client(link, dial, grace)
+}
+
+fn refusal(error: &io::Error) -> Option<&Refusal> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+impl Way {
+    /// The addresses that may be used, best first.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let is_wanted = |endpoint: &&Endpoint| match self.wanted {
+            Some(Transport::Network) => matches!(endpoint, Endpoint::Tls(_) | Endpoint::Tcp(_)),
+            Some(Transport::Unix) => matches!(endpoint, Endpoint::Unix(_)),
+            None => true,
+        };
+        self.admission().endpoints.iter().filter(is_wanted).cloned().collect()
+    }
+
+    fn admission(&self) -> Admission {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first connection of a lane. One that breaks before the worker has let it in is tried again.
+    fn first(&self, endpoint: &Endpoint, line: Line, time: Duration) -> io::Result<Link> {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match self.connect(endpoint, line, None, left) {
+                Ok((link, _)) => return Ok(link),
+                Err(error) => error,
+            };
+            let has_broken = matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe
+            );
+            if !has_broken || left <= PAUSE || matches!(endpoint, Endpoint::Unix(_)) {
+                return Err(error);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// A further connection of a lane: with a fresh grant if the broker gives one, at any of the server's addresses.
+    fn again(&self, first: &Endpoint, line: Line, attempt: Attempt) -> io::Result<(Link, u64)> {
+        self.renew()?;
+        let mut endpoints = vec![first.clone()];
+        let others = self.endpoints().into_iter().filter(|endpoint| !matches!(endpoint, Endpoint::Unix(_)));
+        endpoints.extend(others.filter(|endpoint| endpoint != first));
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for endpoint in endpoints {
+            match self.connect(&endpoint, line, Some(attempt.received), attempt.time) {
+                Ok(connected) => return Ok(connected),
+                Err(error) if refusal(&error).is_some() => return Err(error),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks for a fresh grant. A broker that is away does not matter as long as the last one is valid.
+    fn renew(&self) -> io::Result<()> {
+        let connection_id = Some(self.admission().connection_id);
+        match broker::admission(&self.broker, &Applicant { key: self.key.spki(), connection_id }) {
+            Ok(admission) => {
+                *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = admission;
+                Ok(())
+            }
+            Err(BrokerError::Refused { sentence, .. }) => {
+                let refusal = Refusal { code: CUresult::DEVICE_UNAVAILABLE.0, reason: sentence };
+                Err(io::Error::new(io::ErrorKind::ConnectionRefused, refusal))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Connects; `received` is given for a lane that had a connection before.
+    fn connect(
+        &self,
+        endpoint: &Endpoint,
+        line: Line,
+        received: Option<u64>,
+        time: Duration,
+    ) -> io::Result<(Link, u64)> {
+        let admission = self.admission();
+        let socket = Socket::connect(endpoint, time, |descriptor| descriptor::place(descriptor, line))?;
+        let socket = socket.with_emulated_rtt(self.rtt, crate::thread::spawn)?;
+        socket.limit_receiving(Some(time));
+        let is_bulk_lane = matches!(line, Line::Bulk);
+        let purpose = Purpose { is_bulk_lane, is_resumed: received.is_some(), is_end: false };
+        let link = if matches!(endpoint, Endpoint::Tls(_)) {
+            let tls = ClientTls::new(&self.key, &admission.trusted, &admission.server_id)
+                .map_err(io::Error::other)?;
+            let keys = client_handshake(&socket, &tls, &routing_name(&admission, purpose))?;
+            Link::sealed(socket, keys)
+        } else {
+            let Admission { session_id, connection_id, token, .. } = admission.clone();
+            socket.send_all(&[&Preface { session_id, connection_id, token, purpose }.encode()])?;
+            Link::plain(socket)
+        };
+        let opening = Opening {
+            is_bulk_lane,
+            is_resumed: received.is_some(),
+            received: received.unwrap_or(0),
+            grant: admission.grant,
+            ..Opening::default()
+        };
+        let peer_received = link.open(&opening)?;
+        link.socket().limit_receiving(None);
+        Ok((link, peer_received))
+    }
+}
+
+/// What the acceptor routes a TLS connection by: it stands in clear in the first record.
+fn routing_name(admission: &Admission, purpose: Purpose) -> String {
+    format!(
+        "{}.{}.f{}.{}.farpool.internal",
+        to_hex(&admission.connection_id),
+        to_hex(&admission.token[..NAMED_TOKEN_BYTES]),
+        purpose.flags(),
+        admission.session_id
+    )
+}
