@@ -52,8 +52,8 @@ pub fn watch(
 ) -> io::Result<()> {
     std::thread::Builder::new().name("end".into()).spawn(move || {
         loop {
-            let (closed, others) = match lane.wait_for_end(&[term.as_fd(), control.descriptor()], LOOK_EVERY)
-            {
+            let hanging = Some(control.descriptor());
+            let waited = match lane.wait_for_end(term.as_fd(), hanging, LOOK_EVERY) {
                 Ok(waited) => waited,
                 Err(error) => {
                     tracing::error!("the client cannot be watched: {error}");
@@ -62,10 +62,10 @@ pub fn watch(
             };
             // Without an acceptor nobody could end this worker with its session, and its GPU would be given to another:
             // it must not live on.
-            if others.contains(&true) {
+            if waited.is_readable || waited.has_hung_up {
                 leave(&control, &counters, &memory, 0);
             }
-            if let Some(closed) = closed {
+            if let Some(closed) = waited.closed {
                 std::thread::sleep(LAST_WORDS);
                 if !lane.is_resumable() {
                     leave(&control, &counters, &memory, 0);

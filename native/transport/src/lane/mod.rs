@@ -45,6 +45,17 @@ pub type Dial = Box<dyn Fn(Attempt) -> io::Result<(Link, u64)> + Send + Sync>;
 #[derive(Debug)]
 pub struct Closed(Option<Arc<Link>>);
 
+/// What [`Lane::wait_for_end`] has seen.
+#[derive(Debug)]
+pub struct Waited {
+    /// The present connection, if its other end closed.
+    pub closed: Option<Closed>,
+    /// Whether the first descriptor can be read.
+    pub is_readable: bool,
+    /// Whether the second one has hung up.
+    pub has_hung_up: bool,
+}
+
 /// A lane; see the module's text.
 #[derive(Debug)]
 pub struct Lane(Kind);
@@ -177,13 +188,14 @@ impl Lane {
         Ok(descriptors.get(1).is_some_and(|descriptor| !descriptor.revents().is_empty()))
     }
 
-    /// Waits until the other end of the present connection closed, one of `others` can be read or hangs up, or `time` is
-    /// over. Answers what is closed, if anything is, and which of the others are ready.
+    /// Waits until the other end of the present connection closed, `readable` can be read, `hanging` hangs up, or `time` is
+    /// over.
     pub fn wait_for_end(
         &self,
-        others: &[BorrowedFd<'_>],
+        readable: BorrowedFd<'_>,
+        hanging: Option<BorrowedFd<'_>>,
         time: Duration,
-    ) -> io::Result<(Option<Closed>, Vec<bool>)> {
+    ) -> io::Result<Waited> {
         let link = match &self.0 {
             Kind::Bare(_) => None,
             Kind::Resumable(lane) => lane.link(),
@@ -192,10 +204,9 @@ impl Lane {
             Kind::Bare(socket) => Some(socket.as_fd()),
             Kind::Resumable(_) => link.as_ref().map(|link| link.socket().as_fd()),
         };
-        let mut descriptors: Vec<PollFd<'_>> = others
-            .iter()
-            .map(|other| PollFd::from_borrowed_fd(*other, PollFlags::IN | PollFlags::RDHUP))
-            .collect();
+        let mut descriptors = vec![PollFd::from_borrowed_fd(readable, PollFlags::IN)];
+        descriptors.extend(hanging.map(|hanging| PollFd::from_borrowed_fd(hanging, PollFlags::RDHUP)));
+        let before = descriptors.len();
         descriptors
             .extend(descriptor.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)));
         let time = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -203,11 +214,11 @@ impl Lane {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut ready: Vec<bool> =
-            descriptors.iter().map(|descriptor| !descriptor.revents().is_empty()).collect();
-        let is_closed = ready.len() > others.len() && ready.pop() == Some(true);
+        let is_ready = |place: usize| descriptors.get(place).is_some_and(|one| !one.revents().is_empty());
+        let (is_readable, has_hung_up) = (is_ready(0), hanging.is_some() && is_ready(1));
+        let is_closed = is_ready(before);
         drop(descriptors);
-        Ok((is_closed.then_some(Closed(link)), ready))
+        Ok(Waited { closed: is_closed.then_some(Closed(link)), is_readable, has_hung_up })
     }
 
     /// Gives a connection up whose other end closed, unless another one took its place. What it brought should have been
