@@ -144,3 +144,9 @@ pub fn listen_unix(path: String, mode: u32) -> Result<RawFd, Failure> {
 pub fn local_port(socket: RawFd) -> Result<u16, Failure> {
     Ok(borrowed::with(socket, listen::local_port)?)
 }
+
+/// Bounds what the kernel buffers for a socket, or for those that a listening one will accept.
+#[napi]
+pub fn set_buffer_sizes(socket: RawFd, receive_bytes: u32, send_bytes: u32) -> Result<(), Failure> {
+    Ok(borrowed::with(socket, |socket| listen::set_buffer_sizes(socket, receive_bytes, send_bytes))?)
+}

@@ -1,4 +1,4 @@
-//! Listening sockets that are made here to be held, or passed on, as plain descriptors.
+//! Listening sockets that are made here to be held, or passed on, as plain descriptors, and what Node cannot set of one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -50,6 +50,15 @@ pub(crate) fn local_port(socket: BorrowedFd<'_>) -> Result<u16> {
         Ok(address) => Ok(address.port()),
         Err(_) => Err(OsError::new(Errno::AFNOSUPPORT, explain())),
     }
+}
+
+/// The kernel takes at least some two thousand bytes, and doubles what it is told for its own book-keeping.
+pub(crate) fn set_buffer_sizes(socket: BorrowedFd<'_>, receive_bytes: u32, send_bytes: u32) -> Result<()> {
+    let number = socket.as_raw_fd();
+    let explain = || format!("descriptor {number} has no buffers to be bounded");
+    let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    sockopt::set_socket_recv_buffer_size(socket, size(receive_bytes)).explain(explain)?;
+    sockopt::set_socket_send_buffer_size(socket, size(send_bytes)).explain(explain)
 }
 
 /// Listens on a Unix socket at `path` whose file has `mode`. A socket file on which nobody answers is replaced;
@@ -117,6 +126,18 @@ mod tests {
         }
         assert_eq!(tcp("localhost", 0).unwrap_err().errno, Errno::INVAL);
         assert_eq!(tcp("203.0.113.7", 0).unwrap_err().errno, Errno::ADDRNOTAVAIL);
+    }
+
+    #[test]
+    fn buffers_are_bounded() {
+        let socket = tcp("127.0.0.1", 0).unwrap();
+
+        set_buffer_sizes(socket.as_fd(), 20_000, 10_000).unwrap();
+
+        assert_eq!(sockopt::socket_recv_buffer_size(&socket).unwrap(), 40_000);
+        assert_eq!(sockopt::socket_send_buffer_size(&socket).unwrap(), 20_000);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(set_buffer_sizes(file.as_fd(), 1, 1).unwrap_err().errno, Errno::NOTSOCK);
     }
 
     #[test]

@@ -19,6 +19,7 @@ export interface AddOn {
   listenTcp(host: string, port: number): number;
   listenUnix(path: string, mode: number): number;
   localPort(socket: number): number;
+  setBufferSizes(socket: number, receiveBytes: number, sendBytes: number): void;
 }
 
 let loaded: AddOn | undefined;

@@ -1,3 +1,4 @@
+import type { Server, Socket } from "node:net";
 import { addOn } from "./add-on.ts";
 import { descriptorOf, type Descriptor } from "./descriptor.ts";
 
@@ -16,4 +17,17 @@ export function listenUnix(path: string, mode: number): Descriptor {
 
 export function localPort(socket: Descriptor): number {
   return addOn().localPort(descriptorOf(socket));
+}
+
+export interface BufferSizes {
+  readonly receiveBytes: number;
+  readonly sendBytes: number;
+}
+
+/** Bounds what the kernel buffers for a socket, or for all that a listening one will accept. */
+export function setBufferSizes(
+  socket: Socket | Server | Descriptor,
+  { receiveBytes, sendBytes }: BufferSizes,
+): void {
+  addOn().setBufferSizes(descriptorOf(socket), receiveBytes, sendBytes);
 }
