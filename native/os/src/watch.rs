@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rustix::event::epoll;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-use crate::error::{Explain, OsError, Result};
+use crate::error::{Explain, Result};
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,31 +61,31 @@ pub(crate) fn start(descriptor: BorrowedFd<'_>, interest: Interest, then: Then) 
 
 /// Forgets a watch; one that has told already is none.
 pub(crate) fn stop(number: u64) {
-    if let Some(Ok(watcher)) = WATCHER.get() {
+    let watcher = *WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(watcher) = watcher {
         drop(watcher.take(number));
     }
 }
 
-static WATCHER: OnceLock<Result<Watcher>> = OnceLock::new();
+/// The one of this process, however many environments of Node have loaded the add-on; it stays.
+static WATCHER: Mutex<Option<&'static Watcher>> = Mutex::new(None);
 
 fn watcher() -> Result<&'static Watcher> {
-    let started = WATCHER.get_or_init(|| {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).explain(|| "no epoll descriptor")?;
-        Ok(Watcher { epoll, watched: Mutex::new((0, HashMap::new())) })
-    });
-    let watcher = started.as_ref().map_err(OsError::clone)?;
-    static THREAD: OnceLock<Result<()>> = OnceLock::new();
-    THREAD
-        .get_or_init(|| {
-            thread::Builder::new()
-                .name("farpool-os".into())
-                // It calls no program's code.
-                .stack_size(128 * 1024)
-                .spawn(|| watcher.run())
-                .map(drop)
-                .explain(|| "no thread to wait in")
-        })
-        .clone()?;
+    let mut started = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(watcher) = *started {
+        return Ok(watcher);
+    }
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).explain(|| "no epoll descriptor")?;
+    let watcher = Arc::new(Watcher { epoll, watched: Mutex::new((0, HashMap::new())) });
+    let runs = Arc::clone(&watcher);
+    thread::Builder::new()
+        .name("farpool-os".into())
+        // It calls no program's code.
+        .stack_size(128 * 1024)
+        .spawn(move || runs.run())
+        .explain(|| "no thread to wait in")?;
+    let watcher: &'static Arc<Watcher> = Box::leak(Box::new(watcher));
+    *started = Some(watcher);
     Ok(watcher)
 }
 

@@ -117,6 +117,7 @@ describe("descriptors over a Unix socket", () => {
     giveUp.abort(new Error("enough"));
 
     await expect(waiting).rejects.toThrow("enough");
+    await expect(receiveDescriptors(descriptorOf(one), 0)).rejects.toThrow("at most 0 bytes");
     await expect(sendDescriptors(one, Buffer.alloc(0), [0])).rejects.toMatchObject({ code: "EINVAL" });
     await expect(sendDescriptors(one, Buffer.from("x"), [99_999])).rejects.toMatchObject({ code: "EBADF" });
   });

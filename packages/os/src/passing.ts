@@ -36,6 +36,8 @@ export async function receiveDescriptors(
   maxBytes: number,
   signal?: AbortSignal,
 ): Promise<ReceivedMessage> {
+  if (!(maxBytes >= 1))
+    throw new RangeError(`a message of at most ${maxBytes} bytes would look like the end`);
   return whenReady(socket, "readable", (number) => addOn().receiveMessage(number, maxBytes), signal);
 }
 

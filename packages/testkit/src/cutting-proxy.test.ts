@@ -1,10 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { planCuts } from "./cutting-proxy/random.ts";
 import { startCuttingProxy, type CuttingProxy } from "./cutting-proxy.ts";
+import { temporaryFolder } from "./folders.ts";
 import { waitFor } from "./wait.ts";
 
 /** What one end of a connection saw. */
@@ -93,6 +95,20 @@ describe("a proxy that cuts nothing", () => {
     expect(proxy.connections[0]?.forwardedBytes).toEqual({ up: 3_000_001, down: 3_000_001 });
     await until("its end", () => proxy.connections[0]?.isOpen === false);
     expect(client.error ?? serverEnd.error).toBeUndefined();
+  });
+
+  test("reaches a target by its path", async () => {
+    using folder = temporaryFolder();
+    const path = join(folder.path, "target");
+    const unixServer = createServer((socket) => socket.pipe(socket)).listen(path);
+    await using other = await startCuttingProxy({ target: { path } });
+    const client = new End(connect(other.port, other.host));
+    clients.push(client);
+
+    client.socket.end("there and back");
+    await until("the end", () => client.ended);
+    expect(client.received).toBe(14);
+    unixServer.close();
   });
 
   test("passes on a reset", async () => {

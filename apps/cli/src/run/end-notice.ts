@@ -48,9 +48,9 @@ export async function sendEndNotice(notice: EndNotice): Promise<EndOutcome> {
   const deadline = performance.now() + notice.graceMs;
   let pauseMs = FIRST_PAUSE_MS;
   for (;;) {
+    if (notice.signal?.aborted === true) return { kind: "unanswered", reason: "it was given up" };
     let reason = "the session has no endpoint";
     for (const endpoint of notice.connection.endpoints) {
-      if (notice.signal?.aborted === true) return { kind: "unanswered", reason: "it was given up" };
       const answer = await ask(endpoint, preface, notice.signal);
       if (answer.kind === "told" || answer.kind === "refused") return answer;
       ({ reason } = answer);
@@ -106,6 +106,7 @@ function ask(endpoint: Endpoint, preface: Buffer, signal: AbortSignal | undefine
       ANSWER_TIMEOUT_MS,
     );
     signal?.addEventListener("abort", giveUp, { once: true });
+    if (signal?.aborted === true) giveUp();
     socket.once("connect", () => socket.write(preface));
     socket.on("data", (data) => {
       received = Buffer.concat([received, data]);
