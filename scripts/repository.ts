@@ -16,5 +16,6 @@ export const farpool = join(root, "farpool");
 export const library = {
   shim: join(dist, "lib", "shim", "libcuda.so.1"),
   simgpu: join(dist, "lib", "simgpu", "libcuda.so.1"),
+  addOn: join(dist, "lib", "farpool-os.node"),
 };
 export const examples = join(dist, "examples");

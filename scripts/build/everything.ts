@@ -4,7 +4,7 @@ import { prepareMachine } from "../setup/machine.ts";
 import { zig } from "../setup/zig.ts";
 import { buildCli } from "./cli.ts";
 import { buildExamples } from "./examples.ts";
-import { buildServerPrograms, buildShim } from "./native.ts";
+import { buildAddOn, buildServerPrograms, buildShim } from "./native.ts";
 
 /** Tools that are downloaded once per machine. */
 export async function setUp(): Promise<void> {
@@ -18,6 +18,7 @@ export async function buildEverything(): Promise<void> {
   await setUp();
   await step("worker, acceptor and simulated GPU (Rust)", buildServerPrograms);
   await step("libcuda.so.1 for client processes (Rust)", buildShim);
+  await step("add-on of Node (Rust)", buildAddOn);
   await step("command line, manager and agent (TypeScript)", buildCli);
   await step("CUDA examples", buildExamples);
 }

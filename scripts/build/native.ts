@@ -4,7 +4,7 @@ import { cargoTarget, dist, library, root } from "../repository.ts";
 import { zig } from "../setup/zig.ts";
 import { place, placeLink } from "./place.ts";
 
-/** The oldest C library on which a client process may run (driver-abi "Loading", ADR 7). */
+/** The oldest C library on which a client process may run (driver-abi "Loading", ADR 7), and a broker beside it. */
 const clientTarget = { triple: "x86_64-unknown-linux-gnu", glibc: "2.28" } as const;
 
 interface Target {
@@ -72,19 +72,28 @@ export async function buildServerPrograms(): Promise<void> {
 
 /** The shim runs in other people's processes, so it is linked for an old C library. */
 export async function buildShim(): Promise<void> {
-  const shim = packageAt(await workspacePackages(), "shim-cuda");
+  placeLibrary(await buildForClients("shim-cuda"), library.shim);
+}
+
+/** The add-on runs in Node on client machines. By itself, so that no feature it asks of a crate gets into the shim. */
+export async function buildAddOn(): Promise<void> {
+  place(await buildForClients("os"), library.addOn);
+}
+
+/** Builds the library of native/FOLDER for the oldest clients, and answers where it is. */
+async function buildForClients(folder: string): Promise<string> {
+  const built = packageAt(await workspacePackages(), folder);
   const tools = await zig();
   await runOrFail({
     command: tools.cargoZigbuild,
     arguments: [
       ...["zigbuild", "--release", ...locked],
-      ...["-p", shim.name, "--target", `${clientTarget.triple}.${clientTarget.glibc}`],
+      ...["-p", built.name, "--target", `${clientTarget.triple}.${clientTarget.glibc}`],
     ],
     environment: { CARGO_ZIGBUILD_ZIG_PATH: tools.zig },
-    log: "cargo-zigbuild",
+    log: `cargo-zigbuild-${folder}`,
   });
-  const release = join(cargoTarget, clientTarget.triple, "release");
-  placeLibrary(join(release, libraryFile(targetOf(shim, "cdylib"))), library.shim);
+  return join(cargoTarget, clientTarget.triple, "release", libraryFile(targetOf(built, "cdylib")));
 }
 
 function libraryFile(target: string): string {

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { buildCli } from "../build/cli.ts";
 import { buildExamples } from "../build/examples.ts";
-import { buildServerPrograms, buildShim } from "../build/native.ts";
+import { buildAddOn, buildServerPrograms, buildShim } from "../build/native.ts";
 import { type Command, CommandFailed, run } from "../process.ts";
 import { logs } from "../repository.ts";
 import { cudaToolkit } from "../setup/cuda-toolkit.ts";
@@ -43,6 +43,7 @@ export const steps: readonly Step[] = [
   preparation("zig", zig),
   preparation("build worker, acceptor and simulated GPU", buildServerPrograms),
   preparation("build the shim", buildShim),
+  preparation("build the add-on of Node", buildAddOn),
   preparation("build the command line", buildCli),
   preparation("build CUDA programs", buildExamples),
 

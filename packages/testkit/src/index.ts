@@ -1,3 +1,4 @@
+export * from "./cutting-proxy.ts";
 export * from "./database.ts";
 export * from "./folders.ts";
 export * from "./installation.ts";

@@ -1,9 +1,10 @@
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type * as z from "zod";
 import { gpuUuidSchema, type inventorySchema } from "@farpool/contract";
 
+const ADD_ON = fileURLToPath(new URL("../../../dist/lib/farpool-os.node", import.meta.url));
 const FAKES = {
   acceptor: fileURLToPath(new URL("./fake-acceptor.ts", import.meta.url)),
   worker: fileURLToPath(new URL("./fake-worker.ts", import.meta.url)),
@@ -36,7 +37,7 @@ export function fakeInventory(gpus: readonly FakeGpu[], simulated = true): Inven
   };
 }
 
-/** A folder like `dist/` whose acceptor and worker are the fakes; for `FARPOOL_DIST`. */
+/** A folder like `dist/` whose acceptor and worker are the fakes, the add-on the real one; for `FARPOOL_DIST`. */
 export function createFakeInstallation(folder: string, gpus: readonly FakeGpu[]): string {
   for (const part of ["bin", "lib/shim", "lib/simgpu"]) mkdirSync(join(folder, part), { recursive: true });
   for (const [name, file] of Object.entries(FAKES)) {
@@ -46,5 +47,6 @@ export function createFakeInstallation(folder: string, gpus: readonly FakeGpu[])
   }
   writeFileSync(join(folder, "lib/simgpu/libcuda.so.1"), JSON.stringify(fakeInventory(gpus)));
   writeFileSync(join(folder, "lib/shim/libcuda.so.1"), "");
+  symlinkSync(ADD_ON, join(folder, "lib/farpool-os.node"));
   return folder;
 }

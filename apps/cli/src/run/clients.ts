@@ -1,0 +1,134 @@
+import { closeSync } from "node:fs";
+import type { Socket } from "node:net";
+import {
+  peerCredentials,
+  peerPidfd,
+  processHasEnded,
+  processStart,
+  watchProcess,
+  type PeerCredentials,
+  type Watch,
+} from "@farpool/os";
+
+/** A process that asked the broker. Number and start name it for as long as the machine runs. */
+export interface ClientProcess {
+  readonly pid: number;
+  readonly uid: number;
+  /** Clock ticks since boot. */
+  readonly start: number;
+}
+
+/** `replaced`: the same process asked for another connection, after an exec or by a second `cuInit`. */
+export type ConnectionEnd = "died" | "replaced";
+
+export interface Clients {
+  /** Who is at the other end of a connection to the broker; throws `ClientRefused`. */
+  admit(socket: Socket): ClientProcess;
+  /**
+   * Calls `ended` once, when the process is dead, whoever still holds its sockets, or when it has been given
+   * another connection. The same connection again (a renewal) only replaces `ended`.
+   */
+  onEnd(connectionId: string, client: ClientProcess, ended: (why: ConnectionEnd) => void): void;
+  /** Nothing is called any more. */
+  close(): void;
+}
+
+/** Why a process gets no answer but this one; has the shape of the broker's refusals. */
+export class ClientRefused extends Error {
+  readonly exitCode = 77;
+  readonly cudaError = "CUDA_ERROR_NOT_PERMITTED";
+
+  constructor(sentence: string, cause?: unknown) {
+    super(sentence, { cause });
+    this.name = "ClientRefused";
+  }
+
+  get sentence(): string {
+    return this.message;
+  }
+}
+
+interface Known {
+  readonly watch: Watch;
+  connection: { readonly id: string; ended: (why: ConnectionEnd) => void } | undefined;
+}
+
+/** Throws at once when the add-on is missing, not when the first program asks. */
+export function watchClients({ owner = process.getuid?.() ?? 0 }: { readonly owner?: number } = {}): Clients {
+  processStart(process.pid);
+  /** Processes that asked and live. */
+  const known = new Map<string, Known>();
+
+  return {
+    admit(socket) {
+      const peer = identify(socket);
+      if (peer.uid !== owner && peer.uid !== 0) {
+        throw new ClientRefused(
+          `process ${peer.pid} belongs to user ${peer.uid}, the session to user ${owner}: only this user's processes and root's may use it`,
+        );
+      }
+      if (peer.pid === 0) {
+        throw new ClientRefused(
+          "the process runs in a pid namespace that the broker does not see; 'farpool run' inside that container starts a broker there",
+        );
+      }
+      const { start, watch } = follow(socket, peer.pid, (key) => {
+        const { connection } = known.get(key) ?? {};
+        known.delete(key);
+        connection?.ended("died");
+      });
+      const client = { pid: peer.pid, uid: peer.uid, start };
+      const key = keyOf(client);
+      if (known.has(key)) watch.stop();
+      else known.set(key, { watch, connection: undefined });
+      return client;
+    },
+
+    onEnd(connectionId, client, ended) {
+      const entry = known.get(keyOf(client));
+      if (entry === undefined) {
+        // It died between its question and the answer. The caller is not called back before it has returned.
+        setImmediate(ended, "died");
+        return;
+      }
+      const earlier = entry.connection;
+      entry.connection = { id: connectionId, ended };
+      if (earlier !== undefined && earlier.id !== connectionId) earlier.ended("replaced");
+    },
+
+    close() {
+      for (const { watch } of known.values()) watch.stop();
+      known.clear();
+    },
+  };
+}
+
+const keyOf = ({ pid, start }: Pick<ClientProcess, "pid" | "start">): string => `${pid} ${start}`;
+
+function identify(socket: Socket): PeerCredentials {
+  try {
+    return peerCredentials(socket);
+  } catch (cause) {
+    throw new ClientRefused(`the broker cannot tell which process asks: ${String(cause)}`, cause);
+  }
+}
+
+function follow(
+  socket: Socket,
+  pid: number,
+  died: (key: string) => void,
+): { readonly start: number; readonly watch: Watch } {
+  let pidfd: number | undefined;
+  try {
+    pidfd = peerPidfd(socket);
+    const start = processStart(pid);
+    // It lives now, so the number was its own when the start was read.
+    if (processHasEnded(pidfd)) throw new Error("it has ended");
+    return { start, watch: watchProcess(pidfd, () => died(keyOf({ pid, start }))) };
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new ClientRefused(`process ${pid}, which asks, cannot be followed: ${why}`, cause);
+  } finally {
+    if (pidfd !== undefined) closeSync(pidfd);
+  }
+}

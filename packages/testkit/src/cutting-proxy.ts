@@ -1,0 +1,2 @@
+export type { CutKind, ProxyConnection } from "./cutting-proxy/connection.ts";
+export * from "./cutting-proxy/proxy.ts";
