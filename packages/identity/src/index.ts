@@ -1,0 +1,3 @@
+export * from "./grants.ts";
+export * from "./keys.ts";
+export * from "./routing.ts";
