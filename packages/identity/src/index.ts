@@ -1,3 +1,2 @@
-export * from "./grants.ts";
 export * from "./keys.ts";
 export * from "./routing.ts";

@@ -1,5 +1,5 @@
 import { FarpoolError, type SessionGrant, type SessionId } from "@farpool/contract";
-import { SESSION_GRANT_SECONDS, signSessionGrant } from "@farpool/identity";
+import { SESSION_GRANT_SECONDS, signSessionGrant } from "@farpool/identity/grants";
 import { sql } from "kysely";
 import type { Database } from "../database/connect.ts";
 import type { PoolIdentity } from "./pool-identity.ts";
