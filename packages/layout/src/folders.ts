@@ -36,6 +36,9 @@ export const upFile = (folders: PoolFolders): string => join(folders.runtime, "u
 export const tokenFile = (folders: PoolFolders): string => join(folders.state, "api-token");
 /** Whoever reads it can let processes into this client's sessions. */
 export const clientKeyFile = (folders: PoolFolders): string => join(folders.state, "client-key.pem");
+/** What the workers of this server prove themselves with. */
+export const workerIdentityFile = (folders: PoolFolders): string =>
+  join(folders.state, "worker-identity.pem");
 export const logFolder = (folders: PoolFolders): string => join(folders.state, "logs");
 
 /** The state folder may be passed through (an unprivileged PostgreSQL lives below it), not listed. */

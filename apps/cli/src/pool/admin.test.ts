@@ -1,4 +1,5 @@
 import { rmSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { generateSigningKey } from "@farpool/identity";
 import { waitFor } from "@farpool/testkit";
@@ -59,6 +60,20 @@ test("a client that is revoked loses its GPUs while its program runs, and gets n
   expect(JSON.parse((await admin("audit", "--json", "--last", "1")).stdout).entries).toHaveLength(1);
   rmSync(join(pool.folder, "state/client-key.pem"));
   expect((await pool.farpool(["run", "--", "true"])).status).toBe(0);
+});
+
+test("a connection that the server turned away is in the audit", async () => {
+  const preface = Buffer.alloc(96);
+  preface.write("FARPOOL1", 0);
+  preface.write("s-gone", 16);
+  preface.fill(0xab, 48, 64);
+  const socket = connect(join(pool.folder, "state/run/data.sock"), () => socket.write(preface));
+  await new Promise((resolve) => socket.once("close", resolve));
+  const line = await waitFor("the refusal", async () => {
+    const { stdout } = await admin("audit", "--last", "10");
+    return /^.* refused .*$/m.exec(stdout)?.[0];
+  });
+  expect(line).toMatch(/session s-gone, connection (ab){16}, on \S+, from fake: there is no session s-gone$/);
 });
 
 test("a name that several have revokes nobody, an unknown one is said", async () => {
