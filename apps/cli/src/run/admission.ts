@@ -2,30 +2,15 @@ import { createHash, randomBytes } from "node:crypto";
 import {
   connectionIdSchema,
   type ConnectionId,
-  type Endpoint,
   type SessionConnection,
+  type SessionGrant,
   type SessionId,
 } from "@farpool/contract";
 import { routingToken, type SigningKey } from "@farpool/identity";
 import { signProcessGrant } from "@farpool/identity/grants";
+import { formatEndpoint, RefusedError } from "./answer.ts";
 import { processStart, type Peer } from "./peer.ts";
-import type { GrantKeeper } from "./session-grant.ts";
-
-export interface Refusal {
-  readonly exitCode: number;
-  readonly cudaError: string;
-  readonly sentence: string;
-}
-
-/** A process is not let in. */
-export class RefusedError extends Error {
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal) {
-    super(refusal.sentence);
-    this.refusal = refusal;
-  }
-}
+import { keepGrant } from "./session-grant.ts";
 
 /** What a shim asks (protocol 2, ARCHITECTURE 4.4). */
 export interface AdmissionRequest {
@@ -41,7 +26,8 @@ export interface AdmissionOptions {
   readonly sessionId: SessionId;
   readonly connection: SessionConnection;
   readonly clientKey: SigningKey;
-  readonly grants: GrantKeeper;
+  /** Asks the manager for a fresh session grant. */
+  readonly renewGrant: () => Promise<SessionGrant>;
 }
 
 interface Admitted {
@@ -58,11 +44,14 @@ const CLEAN_ABOVE = 1_024;
 export interface Admissions {
   /** The lines that let a process in; throws a `RefusedError`. */
   admit(request: AdmissionRequest): Promise<string[]>;
+  /** The session is over: its grant is renewed no more. */
+  stop(): void;
 }
 
 /** Signs for each process of the session what its server wants to see, and remembers for whom. */
 export function createAdmissions(options: AdmissionOptions): Admissions {
-  const { sessionId, connection, clientKey, grants } = options;
+  const { sessionId, connection, clientKey } = options;
+  const grants = keepGrant(connection.grant, options.renewGrant);
   const admitted = new Map<ConnectionId, Admitted>();
 
   function remember(peer: Peer, keyHash: string): ConnectionId {
@@ -94,6 +83,7 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
   }
 
   return {
+    stop: () => grants.stop(),
     async admit({ peer, program, key, connection: named }) {
       const processKey = parseKey(key);
       const keyHash = createHash("sha256").update(processKey).digest("base64url");
@@ -122,12 +112,6 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
       ];
     },
   };
-}
-
-export function formatEndpoint(endpoint: Endpoint): string {
-  if (endpoint.kind === "unix") return `endpoint unix ${endpoint.path}`;
-  const host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
-  return `endpoint ${endpoint.kind} ${host}:${endpoint.port}`;
 }
 
 function parseKey(text: string): Buffer {

@@ -3,17 +3,9 @@ import { mkdirSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { SessionConnection, SessionGrant, SessionId } from "@farpool/contract";
-import type { SigningKey } from "@farpool/identity";
-import {
-  createAdmissions,
-  formatEndpoint,
-  RefusedError,
-  type Admissions,
-  type Refusal,
-} from "./admission.ts";
+import type { AdmissionOptions, Admissions } from "./admission.ts";
+import { formatEndpoint, formatRefusal, RefusedError, type Refusal } from "./answer.ts";
 import { peerOf } from "./peer.ts";
-import { keepGrant } from "./session-grant.ts";
 
 const PROTOCOL = "farpool-broker 2";
 /** For shims that know no grants; their servers ask for none. */
@@ -32,12 +24,7 @@ export interface Broker {
   close(): void;
 }
 
-export interface BrokerOptions {
-  readonly sessionId: SessionId;
-  readonly connection: SessionConnection;
-  readonly clientKey: SigningKey;
-  /** Asks the manager for a fresh session grant. */
-  readonly renewGrant: () => Promise<SessionGrant>;
+export interface BrokerOptions extends AdmissionOptions {
   /** Where its private folder is made. */
   readonly folder: string;
 }
@@ -47,11 +34,13 @@ export interface BrokerOptions {
  * name nobody can guess: whoever can open it is one of the owner's processes.
  */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
-  const { connection, folder } = options;
-  const own = privateFolder(folder);
+  const own = privateFolder(options.folder);
   const path = join(own, "broker.sock");
-  const grants = keepGrant(connection.grant, options.renewGrant);
-  const admissions = createAdmissions({ ...options, grants });
+  // Loaded while the program starts: what signs takes a while to load, and most of a program's start is its own.
+  const loading = import("./admission.ts").then(({ createAdmissions }) => createAdmissions(options));
+  // Whoever asks is told.
+  loading.catch(() => undefined);
+  const stop = (): void => void loading.then((admissions) => admissions.stop()).catch(() => undefined);
   const admitted: Array<{ pid: number; program: string }> = [];
   let refusal: Refusal | undefined;
 
@@ -73,7 +62,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     if (request.protocol !== PROTOCOL && request.protocol !== OLD_PROTOCOL)
       throw otherVersion(request.protocol);
     if (refusal !== undefined) throw new RefusedError(refusal);
-    return request.protocol === OLD_PROTOCOL ? oldLines(options) : newLines(admissions, request, socket);
+    return request.protocol === OLD_PROTOCOL ? oldLines(options) : newLines(await loading, request, socket);
   }
 
   const server = createServer((socket) => receive(socket, answer));
@@ -86,10 +75,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     admitted,
     refuse(next) {
       refusal = next;
-      grants.stop();
+      stop();
     },
     close() {
-      grants.stop();
+      stop();
       server.close();
       rmSync(own, { recursive: true, force: true });
     },
@@ -158,10 +147,6 @@ function receive(socket: Socket, answer: (request: string, socket: Socket) => Pr
       void answer(text.slice(0, end), socket).then((lines) => socket.end(lines));
     } else if (text.length > MAX_REQUEST_BYTES) socket.destroy();
   });
-}
-
-function formatRefusal({ exitCode, cudaError, sentence }: Refusal): string {
-  return `error ${exitCode} ${cudaError} ${sentence.replaceAll("\n", " ")}\n`;
 }
 
 function privateFolder(folder: string): string {
