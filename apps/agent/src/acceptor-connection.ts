@@ -1,16 +1,20 @@
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
-import type { DesiredSession, SessionId } from "@farpool/contract";
+import type { SessionId } from "@farpool/contract";
 import type * as z from "zod";
 import {
   AcceptorRefusal,
   answerSchema,
+  anyEventSchema,
   eventSchema,
   helloSchema,
+  refusedSchema,
   statusSchema,
   unknownResults,
+  type AcceptorSession,
   type AcceptorStatus,
   type Hello,
+  type RefusedEvent,
   type WorkerEvent,
 } from "./acceptor-protocol.ts";
 
@@ -21,7 +25,7 @@ export interface AcceptorConnection {
   readonly hello: Hello;
   /** Settles when the connection is over. */
   readonly closed: Promise<void>;
-  openSession(session: DesiredSession): Promise<void>;
+  openSession(session: AcceptorSession): Promise<void>;
   closeSession(sessionId: SessionId, reason: string): Promise<void>;
   status(): Promise<AcceptorStatus>;
   end(): void;
@@ -35,7 +39,7 @@ interface Pending {
 /** Connects, says hello and subscribes. */
 export async function connectAcceptor(
   path: string,
-  onEvent: (event: WorkerEvent) => void,
+  onEvent: (event: WorkerEvent | RefusedEvent) => void,
 ): Promise<AcceptorConnection> {
   const socket = await open(path);
   const pending = new Map<number, Pending>();
@@ -63,6 +67,12 @@ export async function connectAcceptor(
       onEvent(event.data);
       return;
     }
+    const refused = refusedSchema.safeParse(message);
+    if (refused.success) {
+      onEvent(refused.data);
+      return;
+    }
+    if (anyEventSchema.safeParse(message).success) return;
     const answer = answerSchema.parse(message);
     const request = pending.get(answer.id);
     pending.delete(answer.id);

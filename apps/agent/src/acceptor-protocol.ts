@@ -1,4 +1,12 @@
-import { desiredSessionSchema, sessionIdSchema, workerSchema } from "@farpool/contract";
+import {
+  desiredSessionSchema,
+  instantSchema,
+  sessionIdSchema,
+  workerSchema,
+  type DesiredSession,
+  type ServerId,
+  type Trust,
+} from "@farpool/contract";
 import * as z from "zod";
 
 /** The acceptor's control protocol (ARCHITECTURE 4.5): one JSON object per line, either way. */
@@ -29,6 +37,23 @@ export const eventSchema = z.object({
   worker: workerSchema,
 });
 export type WorkerEvent = z.output<typeof eventSchema>;
+
+/** A connection that the acceptor or a worker turned away; what it named may be anything. */
+export const refusedSchema = z.object({
+  event: z.literal("refused"),
+  sessionId: z.string().nullish(),
+  connectionId: z.string().nullish(),
+  peer: z.string().nullish(),
+  reason: z.string(),
+  at: instantSchema,
+});
+export type RefusedEvent = z.output<typeof refusedSchema>;
+
+/** What no version of ours knows yet: it is left alone. */
+export const anyEventSchema = z.object({ event: z.string() });
+
+/** A session as `openSession` takes it: sent again, it changes what grants are checked against. */
+export type AcceptorSession = DesiredSession & { readonly trust: { readonly serverId: ServerId } & Trust };
 
 export const unknownResults = z.object({});
 

@@ -11,8 +11,10 @@ import {
 } from "@farpool/contract";
 import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
+import { SYSTEM_CLOCK } from "./clock.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
 import { createReconciler } from "./reconciler.ts";
+import { createWorkerIdentity } from "./worker-identity.ts";
 
 const ACCEPTOR_RETRY_MS = 200;
 const MANAGER_RETRY_MS = 500;
@@ -28,6 +30,10 @@ export interface AgentOptions {
   /** The host that clients reach the data port at; the port is the acceptor's own word. */
   readonly dataHost: string;
   readonly acceptorSocket: string;
+  /** Where certificate and key of the workers are. */
+  readonly identityFile: string;
+  /** How the acceptor takes connections over TCP. */
+  readonly transport: "tls" | "tcp";
   readonly inventory: InventorySource;
   readonly logger: Logger;
 }
@@ -45,9 +51,20 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   let freshInventory: Inventory | null = null;
   let wakeManager = new AbortController();
   let wakeInventory = new AbortController();
-  const reconciler = createReconciler(async (report) => {
-    if (isRegistered) await client.call("reportAgent", { params, body: report }, { signal });
-  }, logger);
+  const reconciler = createReconciler({
+    serverId,
+    logger,
+    async send(report) {
+      if (!isRegistered) throw new Error("this server is not registered at the moment");
+      await client.call("reportAgent", { params, body: report }, { signal });
+    },
+  });
+  const identity = createWorkerIdentity({
+    file: options.identityFile,
+    certify: (publicKey) => client.call("certifyAgent", { params, body: { publicKey } }, { signal }),
+    clock: SYSTEM_CLOCK,
+    logger,
+  });
 
   async function keepAcceptor(): Promise<void> {
     while (!signal.aborted) {
@@ -110,6 +127,8 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
 
   async function register(): Promise<void> {
     if (acceptor === undefined || inventory === undefined) return;
+    // Each time: a manager that does not know this server may have another database, and another authority with it.
+    await identity.renew();
     await client.call(
       "registerAgent",
       {
@@ -130,10 +149,10 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   }
 
   function endpoints({ hello }: AcceptorConnection): Endpoint[] {
-    const tcp: Endpoint = { kind: "tcp", host: options.dataHost, port: hello.port };
+    const remote: Endpoint = { kind: options.transport, host: options.dataHost, port: hello.port };
     return hello.unixPath === undefined || hello.unixPath === null
-      ? [tcp]
-      : [{ kind: "unix", path: hello.unixPath }, tcp];
+      ? [remote]
+      : [{ kind: "unix", path: hello.unixPath }, remote];
   }
 
   async function heartbeat(): Promise<void> {
@@ -172,7 +191,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     }
   }
 
-  await Promise.all([keepAcceptor(), keepInventory(), keepManager(), keepDesired()]);
+  await Promise.all([keepAcceptor(), keepInventory(), keepManager(), keepDesired(), identity.keep(signal)]);
   if (!isRegistered) return;
   // Nothing new is placed here until an agent is back; what runs goes on.
   await client

@@ -7,6 +7,7 @@ const wanted = (name: string): DesiredSession => ({
   id: id(name),
   secret: "0".repeat(64),
   gpus: [{ uuid: gpuUuidSchema.parse("GPU-1"), memoryLimitBytes: null }],
+  graceSeconds: 120,
 });
 
 test("what is wanted and missing is opened, what is held and unknown is closed, the rest is adopted", () => {

@@ -1,29 +1,46 @@
-import type { AgentReport, DesiredSession, DesiredState, SessionId } from "@farpool/contract";
+import type { AgentReport, DesiredSession, DesiredState, ServerId, SessionId } from "@farpool/contract";
 import type { Logger } from "pino";
 import type { AcceptorConnection } from "./acceptor-connection.ts";
-import { AcceptorRefusal, type AcceptorStatus, type WorkerEvent } from "./acceptor-protocol.ts";
+import {
+  AcceptorRefusal,
+  type AcceptorSession,
+  type AcceptorStatus,
+  type RefusedEvent,
+  type WorkerEvent,
+} from "./acceptor-protocol.ts";
+import { SYSTEM_CLOCK } from "./clock.ts";
 import { planSessions } from "./plan.ts";
+import { createRefusals } from "./refusals.ts";
 
 type ReportedWorker = AgentReport["workers"][number];
 
 export interface Reconciler {
   setDesired(desired: DesiredState): void;
   setAcceptor(acceptor: AcceptorConnection | undefined): void;
-  onEvent(event: WorkerEvent): void;
+  onEvent(event: WorkerEvent | RefusedEvent): void;
   /** Look again soon: something may have changed. */
   poke(): void;
+}
+
+interface ReconcilerOptions {
+  readonly serverId: ServerId;
+  readonly send: (report: AgentReport) => Promise<void>;
+  readonly logger: Logger;
 }
 
 /**
  * Makes the acceptor hold what the manager wants, and tells the manager what it does hold. Works on the
  * newest state only, one round at a time; every step may be repeated.
  */
-export function createReconciler(send: (report: AgentReport) => Promise<void>, logger: Logger): Reconciler {
+export function createReconciler({ serverId, send, logger }: ReconcilerOptions): Reconciler {
   let desired: DesiredState | undefined;
   let acceptor: AcceptorConnection | undefined;
   let dirty = false;
   let running = false;
   const closing = new Set<SessionId>();
+  const refusals = createRefusals(SYSTEM_CLOCK);
+  /** What the acceptor was last told to trust, as text. */
+  let trusted: { readonly link: AcceptorConnection; readonly text: string } | undefined;
   /** Workers that ended, until the manager has been told. */
   const ended = new Map<string, ReportedWorker>();
 
@@ -50,20 +67,49 @@ export function createReconciler(send: (report: AgentReport) => Promise<void>, l
     const status = await link.status();
     const held = status.sessions.map((session) => session.id);
     const plan = planSessions(goal.sessions, held);
-    const outcomes = await Promise.all(plan.open.map((session) => openSession(link, session)));
+    const withTrust = (session: DesiredSession): AcceptorSession => ({
+      ...session,
+      trust: { serverId, ...goal.trust },
+    });
+    const outcomes = await Promise.all(plan.open.map((session) => openSession(link, withTrust(session))));
+    const kept = goal.sessions.filter(({ id }) => held.includes(id) && !closing.has(id));
+    await spreadTrust(link, goal.trust, kept.map(withTrust));
     for (const id of plan.close) closeSession(link, id);
     const opened = outcomes.flatMap(({ id, failure }) => (failure === undefined ? [id] : []));
     const failures = outcomes.flatMap(({ id, failure }) =>
       typeof failure === "string" ? [{ sessionId: id, message: failure }] : [],
     );
     const told = [...ended.keys()];
+    const refused = refusals.pending();
     await send({
       appliedRevision: goal.revision,
       openSessions: [...new Set([...held, ...opened, ...closing])],
       failures,
       workers: [...livingWorkers(status), ...ended.values()],
+      refusals: [...refused],
     });
+    refusals.told(refused);
     for (const connectionId of told) ended.delete(connectionId);
+  }
+
+  /** Sessions that were open already learn what has changed in whom to trust: a client was revoked, say. */
+  async function spreadTrust(
+    link: AcceptorConnection,
+    trust: DesiredState["trust"],
+    kept: readonly AcceptorSession[],
+  ): Promise<void> {
+    const text = JSON.stringify(trust);
+    if (trusted?.link === link && trusted.text === text) return;
+    await Promise.all(
+      kept.map((session) =>
+        link
+          .openSession(session)
+          .catch((error: unknown) =>
+            logger.warn({ err: error, session: session.id }, "session not told whom to trust"),
+          ),
+      ),
+    );
+    trusted = { link, text };
   }
 
   function livingWorkers(status: AcceptorStatus): ReportedWorker[] {
@@ -77,7 +123,7 @@ export function createReconciler(send: (report: AgentReport) => Promise<void>, l
   /** `failure` is a sentence when the acceptor refused for good, null when it is worth another try. */
   async function openSession(
     link: AcceptorConnection,
-    session: DesiredSession,
+    session: AcceptorSession,
   ): Promise<{ id: SessionId; failure?: string | null }> {
     try {
       await link.openSession(session);
@@ -119,8 +165,10 @@ export function createReconciler(send: (report: AgentReport) => Promise<void>, l
       acceptor = next;
       poke();
     },
-    onEvent({ event, sessionId, worker }) {
-      if (event === "workerEnded") ended.set(worker.connectionId, { sessionId, worker });
+    onEvent(event) {
+      if (event.event === "refused") refusals.add(event);
+      else if (event.event === "workerEnded")
+        ended.set(event.worker.connectionId, { sessionId: event.sessionId, worker: event.worker });
       poke();
     },
   };

@@ -1,25 +1,8 @@
-import { randomUUID } from "node:crypto";
-import { join } from "node:path";
-import { createClient, type ManagerClient } from "@farpool/client-api";
-import {
-  serverIdSchema,
-  type AgentReport,
-  type ServerId,
-  type Session,
-  type SessionRequest,
-  type Size,
-} from "@farpool/contract";
-import {
-  fakeInventory,
-  GIB,
-  startTestServer,
-  temporaryFolder,
-  waitFor,
-  type TestServer,
-} from "@farpool/testkit";
-import { pino } from "pino";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { startManager } from "./manager.ts";
+import type { ManagerClient } from "@farpool/client-api";
+import type { Session, Size } from "@farpool/contract";
+import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { ask, startPool } from "./testing/pool.ts";
 
 let postgres: TestServer;
 beforeAll(async () => {
@@ -27,95 +10,13 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-interface TestPool {
-  readonly client: ManagerClient;
-  readonly serverId: ServerId;
-  readonly socketPath: string;
-  /** What the server would say after carrying out what is wanted of it. */
-  obey(more?: Partial<AgentReport>): Promise<void>;
-  restart(): Promise<void>;
-}
-
-/** A manager on a database of its own, and a server that only the test itself speaks for. */
-async function startPool(gpuCount: number): Promise<TestPool> {
-  const folder = temporaryFolder();
-  const socketPath = join(folder.path, "manager.sock");
-  const connection = await postgres.createDatabase();
-  const start = () =>
-    startManager({
-      connection,
-      databaseKind: "external",
-      socketPath,
-      tcp: null,
-      tokenFile: join(folder.path, "token"),
-      logger: pino({ level: "silent" }),
-    });
-  let manager = await start();
-  const client = createClient({ kind: "unix", path: socketPath });
-  onTestFinished(async () => {
-    client.close();
-    await manager.stop();
-    folder[Symbol.dispose]();
-  });
-  const serverId = serverIdSchema.parse(randomUUID());
-  const params = { serverId };
-  const gpus = Array.from({ length: gpuCount }, (_, index) => ({
-    uuid: `GPU-${serverId}-${index}`,
-    name: "Test GPU",
-    memoryTotalBytes: 16 * GIB,
-  }));
-  await client.call("registerAgent", {
-    body: {
-      serverId,
-      name: "gpu-01",
-      version: "0.1.0",
-      endpoints: [{ kind: "tcp", host: "127.0.0.1", port: 7445 }],
-      inventory: fakeInventory(gpus),
-    },
-  });
-  await client.call("heartbeatAgent", { params, body: { inventory: null, acceptorReady: true } });
-  return {
-    client,
-    serverId,
-    socketPath,
-    async obey(more = {}) {
-      const desired = await client.call("watchDesired", { params, query: { revision: 0, timeoutMs: 0 } });
-      const openSessions = desired.sessions.map(({ id }) => id);
-      await client.call("reportAgent", {
-        params,
-        body: { appliedRevision: desired.revision, openSessions, failures: [], workers: [], ...more },
-      });
-    },
-    async restart() {
-      await manager.stop();
-      manager = await start();
-    },
-  };
-}
-
-function ask(
-  client: ManagerClient,
-  count: number,
-  { size = { kind: "whole" }, waitMs = null }: Partial<Pick<SessionRequest, "size" | "waitMs">> = {},
-): Promise<Session> {
-  return client.call("createSession", {
-    body: {
-      count,
-      size,
-      name: null,
-      client: { host: "ws-17", user: "dev1", pid: 42, program: "train" },
-      waitMs,
-    },
-  });
-}
-
 const finish = (client: ManagerClient, session: Session): Promise<Session> =>
   client.call("endSession", { params: { sessionId: session.id }, body: { reason: "finished" } });
 const show = (client: ManagerClient, session: Session) =>
   client.call("showSession", { params: { sessionId: session.id } });
 
 test("a session goes from requested to ended, every change an event", async () => {
-  const { client, obey } = await startPool(1);
+  const { client, obey } = await startPool(postgres, 1);
   const session = await ask(client, 1);
   expect(session).toMatchObject({
     state: "granted",
@@ -136,7 +37,7 @@ test("a session goes from requested to ended, every change an event", async () =
 });
 
 test("GPUs of an ended session stay taken until the server has closed it", async () => {
-  const { client, obey } = await startPool(1);
+  const { client, obey } = await startPool(postgres, 1);
   const first = await ask(client, 1);
   await obey();
   const second = await ask(client, 1);
@@ -151,7 +52,7 @@ test("GPUs of an ended session stay taken until the server has closed it", async
 });
 
 test("a long poll is woken when a queued session is granted", async () => {
-  const { client, obey } = await startPool(1);
+  const { client, obey } = await startPool(postgres, 1);
   const first = await ask(client, 1);
   await obey();
   const second = await ask(client, 1);
@@ -168,7 +69,7 @@ test("a long poll is woken when a queued session is granted", async () => {
 });
 
 test("parallel requests never get the same memory twice", async () => {
-  const { client } = await startPool(4);
+  const { client } = await startPool(postgres, 4);
   const sizes: Size[] = [
     { kind: "whole" },
     { kind: "share", share: 0.5 },
@@ -195,7 +96,7 @@ test("parallel requests never get the same memory twice", async () => {
 });
 
 test("--wait 0 fails at once and leaves no trace, a wait that is over ends the session", async () => {
-  const { client } = await startPool(1);
+  const { client } = await startPool(postgres, 1);
   await ask(client, 1);
   await expect(ask(client, 1, { waitMs: 0 })).rejects.toMatchObject({
     code: "FARPOOL_WAIT_OVER",
@@ -210,7 +111,7 @@ test("--wait 0 fails at once and leaves no trace, a wait that is over ends the s
 });
 
 test("a client whose connection breaks loses its session in seconds, one that holds on keeps it", async () => {
-  const { client, obey } = await startPool(2);
+  const { client, obey } = await startPool(postgres, 2);
   const [lost, kept] = [await ask(client, 1), await ask(client, 1)];
   await obey();
   const [breaking, holding] = [new AbortController(), new AbortController()];
@@ -234,7 +135,7 @@ test("a client whose connection breaks loses its session in seconds, one that ho
 });
 
 test("a manager that restarts loses nothing and gives every lease a fresh period", async () => {
-  const { client, obey, restart } = await startPool(1);
+  const { client, obey, restart } = await startPool(postgres, 1);
   const running = await ask(client, 1);
   await obey();
   const waiting = await ask(client, 1);
@@ -244,7 +145,7 @@ test("a manager that restarts loses nothing and gives every lease a fresh period
 });
 
 test("what a server refuses to open ends with the server's sentence", async () => {
-  const { client, obey } = await startPool(1);
+  const { client, obey } = await startPool(postgres, 1);
   const session = await ask(client, 1);
   await obey({ openSessions: [], failures: [{ sessionId: session.id, message: "no memory" }] });
   expect(await show(client, session)).toMatchObject({
@@ -255,7 +156,7 @@ test("what a server refuses to open ends with the server's sentence", async () =
 });
 
 test("reports of workers become the session's usage", async () => {
-  const { client, serverId, obey } = await startPool(1);
+  const { client, serverId, obey } = await startPool(postgres, 1);
   const session = await ask(client, 1);
   await obey();
   const uuid = session.gpus[0]?.uuid ?? "";

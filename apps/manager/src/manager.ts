@@ -11,6 +11,8 @@ import { serve } from "./http/serve.ts";
 import { startHousekeeping } from "./housekeeping.ts";
 import { countPool } from "./servers/read.ts";
 import { registerServerRoutes } from "./servers/routes.ts";
+import { openPoolIdentity } from "./identity/pool-identity.ts";
+import { registerIdentityRoutes } from "./identity/routes.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
 import { registerSessionRoutes } from "./sessions/routes.ts";
@@ -34,6 +36,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   const report = (error: unknown): void => logger.error({ err: error }, "background work failed");
   const db = connect(connection, report);
   await migrate(db);
+  const identity = await openPoolIdentity(db);
   await grantFreshPeriod(db);
   const changes = await listenForChanges(connection, report);
   const holds = createHolds(db, changes, report);
@@ -45,8 +48,9 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   });
   requireAccess(app, readOrCreateToken(options.tokenFile), listeners.isTrusted);
   registerPoolRoutes(app, db, options.databaseKind);
-  registerSessionRoutes(app, { db, changes, holds });
+  registerSessionRoutes(app, { db, changes, holds, identity });
   registerServerRoutes(app, db, changes);
+  registerIdentityRoutes(app, { db, identity });
   await app.ready();
   await listeners.open();
   const housekeeping = startHousekeeping(db, holds, report);

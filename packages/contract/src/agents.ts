@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { trustSchema } from "./identity.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
 import { foreignText } from "./text.ts";
 import { sessionWorkerSchema } from "./workers.ts";
@@ -25,6 +26,8 @@ export const desiredSessionSchema = z.object({
   id: sessionIdSchema,
   secret: z.string().regex(/^[0-9a-f]{64}$/),
   gpus: z.array(z.object({ uuid: gpuUuidSchema, memoryLimitBytes: z.int().min(1).nullable() })).min(1),
+  /** How long its workers wait for clients whose connections broke. */
+  graceSeconds: z.int().min(0),
 });
 export type DesiredSession = z.output<typeof desiredSessionSchema>;
 
@@ -32,8 +35,23 @@ export const desiredStateSchema = z.object({
   /** Grows with every change of the set. */
   revision: z.int().min(0),
   sessions: z.array(desiredSessionSchema),
+  /** What the server's workers check grants against. */
+  trust: trustSchema,
 });
 export type DesiredState = z.output<typeof desiredStateSchema>;
+
+/** A connection that acceptor or worker turned away. What it named may be anything. */
+export const refusalSchema = z.object({
+  /** Made by the agent: a report that is sent again counts once. */
+  id: z.uuid(),
+  at: z.iso.datetime(),
+  sessionId: foreignText(64).nullable(),
+  connectionId: foreignText(64).nullable(),
+  /** Where it came from: an address, or a process. */
+  peer: foreignText(200).nullable(),
+  reason: foreignText(1_000),
+});
+export type Refusal = z.output<typeof refusalSchema>;
 
 /** What is open at the acceptor after the agent has carried out the set of `appliedRevision`. */
 export const agentReportSchema = z.object({
@@ -43,5 +61,7 @@ export const agentReportSchema = z.object({
   failures: z.array(z.object({ sessionId: sessionIdSchema, message: foreignText(2_000) })).max(1_000),
   /** Every living worker, and those that ended since the last report that was accepted. */
   workers: z.array(sessionWorkerSchema).max(20_000),
+  /** Since the last report that was accepted. */
+  refusals: z.array(refusalSchema).max(1_000).default([]),
 });
 export type AgentReport = z.input<typeof agentReportSchema>;

@@ -21,6 +21,8 @@ export const TIMES = {
   serverSilentMs: 6_000,
   /** A server that is silent for so long is given up, its sessions end. */
   serverLostMs: 60_000,
+  /** How long a worker waits for its client when the connection broke. */
+  graceMs: 120_000,
   /** The longest a long poll is held: below the idle limits of common proxies. */
   longPollMs: 25_000,
 } as const;

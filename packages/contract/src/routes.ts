@@ -5,6 +5,15 @@ import {
   agentReportSchema,
   desiredStateSchema,
 } from "./agents.ts";
+import {
+  auditEntrySchema,
+  certificateRequestSchema,
+  certificateSchema,
+  clientSchema,
+  revocationSchema,
+  sessionGrantSchema,
+  thumbprintSchema,
+} from "./identity.ts";
 import { serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
@@ -107,6 +116,13 @@ export const ROUTES = {
     params: sessionParams,
     response: z.object({ state: sessionSchema.shape.state }),
   },
+  grantSession: {
+    method: "POST",
+    path: "/v1/sessions/{sessionId}/grant",
+    summary: "A fresh session grant for the client machine's key, for the session's broker",
+    params: sessionParams,
+    response: sessionGrantSchema,
+  },
   endSession: {
     method: "POST",
     path: "/v1/sessions/{sessionId}/end",
@@ -121,6 +137,14 @@ export const ROUTES = {
     summary: "An agent announces its server",
     body: agentRegistrationSchema,
     response: ok,
+  },
+  certifyAgent: {
+    method: "POST",
+    path: "/v1/agents/{serverId}/certificate",
+    summary: "A certificate for the workers of a server, for one day",
+    params: serverParams,
+    body: certificateRequestSchema,
+    response: certificateSchema,
   },
   heartbeatAgent: {
     method: "POST",
@@ -145,6 +169,27 @@ export const ROUTES = {
     params: serverParams,
     body: agentReportSchema,
     response: ok,
+  },
+  listClients: {
+    method: "GET",
+    path: "/v1/clients",
+    summary: "Client machines by their keys, the revoked ones too",
+    response: z.object({ clients: z.array(clientSchema) }),
+  },
+  revokeClient: {
+    method: "POST",
+    path: "/v1/clients/{thumbprint}/revoke",
+    summary: "Trust a client's key no longer: its sessions end, and it gets no new ones",
+    params: z.object({ thumbprint: thumbprintSchema }),
+    body: revocationSchema,
+    response: clientSchema,
+  },
+  audit: {
+    method: "GET",
+    path: "/v1/audit",
+    summary: "The last things that were done or refused, newest first",
+    query: z.object({ last: z.coerce.number().int().min(1).max(10_000).default(100) }),
+    response: z.object({ entries: z.array(auditEntrySchema) }),
   },
 } as const satisfies Record<string, RouteSpec>;
 

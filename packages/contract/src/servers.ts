@@ -2,10 +2,14 @@ import * as z from "zod";
 import { foreignText } from "./text.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 
+const place = { host: z.string().min(1).max(253), port: z.int().min(1).max(65_535) } as const;
+
 /** Where the acceptor of a server takes data connections. */
 export const endpointSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("unix"), path: z.string().min(1).max(107) }),
-  z.object({ kind: z.literal("tcp"), host: z.string().min(1).max(253), port: z.int().min(1).max(65_535) }),
+  z.object({ kind: z.literal("tls"), ...place }),
+  /** Neither encrypted nor authenticated: for tests and measurements. */
+  z.object({ kind: z.literal("tcp"), ...place }),
 ]);
 export type Endpoint = z.output<typeof endpointSchema>;
 

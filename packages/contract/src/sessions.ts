@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { authoritiesSchema, publicKeySchema, sessionGrantSchema } from "./identity.ts";
 import { endpointSchema } from "./servers.ts";
 import { foreignText } from "./text.ts";
 import { sizeSchema } from "./sizes.ts";
@@ -18,6 +19,7 @@ export const endReasons = [
   "server-lost",
   "refused-by-server",
   "ended-by-administrator",
+  "revoked",
 ] as const;
 export const endReasonSchema = z.enum(endReasons);
 export type EndReason = z.output<typeof endReasonSchema>;
@@ -42,6 +44,8 @@ export const sessionRequestSchema = z.object({
   size: sizeSchema,
   name: sessionNameSchema.nullable(),
   client: sessionClientSchema,
+  /** Who holds its private half can let processes into the session. */
+  clientKey: publicKeySchema,
   /** How long it may be queued: null is without limit, 0 is not at all. */
   waitMs: z.number().min(0).max(31_536_000_000).nullable(),
 });
@@ -118,6 +122,12 @@ export type SessionDetail = z.output<typeof sessionDetailSchema>;
 export const sessionConnectionSchema = z.object({
   secret: z.string().regex(/^[0-9a-f]{64}$/),
   endpoints: z.array(endpointSchema).min(1),
+  serverId: serverIdSchema,
+  /** How long a worker waits for a client whose connection broke. */
+  graceSeconds: z.int().min(0),
+  /** Who signed the certificates of the server's workers. */
+  authorities: authoritiesSchema,
+  grant: sessionGrantSchema,
 });
 export type SessionConnection = z.output<typeof sessionConnectionSchema>;
 

@@ -19,7 +19,7 @@ export const workerReportSchema = z.object({
 export type WorkerReport = z.output<typeof workerReportSchema>;
 
 /** Times may come as ISO text or as milliseconds since 1970; they are ISO text from here on. */
-const instantSchema = z
+export const instantSchema = z
   .union([z.iso.datetime({ offset: true }), z.number().min(0).max(8.64e15)])
   .transform((value) => new Date(value).toISOString());
 

@@ -34,6 +34,11 @@ export const acceptorControlSocket = (folders: PoolFolders): string => join(fold
 export const dataSocket = (folders: PoolFolders): string => join(folders.runtime, "data.sock");
 export const upFile = (folders: PoolFolders): string => join(folders.runtime, "up.json");
 export const tokenFile = (folders: PoolFolders): string => join(folders.state, "api-token");
+/** Whoever reads it can let processes into this client's sessions. */
+export const clientKeyFile = (folders: PoolFolders): string => join(folders.state, "client-key.pem");
+/** What the workers of this server prove themselves with. */
+export const workerIdentityFile = (folders: PoolFolders): string =>
+  join(folders.state, "worker-identity.pem");
 export const logFolder = (folders: PoolFolders): string => join(folders.state, "logs");
 
 /** The state folder may be passed through (an unprivileged PostgreSQL lives below it), not listed. */

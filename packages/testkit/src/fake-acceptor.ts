@@ -16,6 +16,8 @@ const { values } = parseArgs({
     listen: { type: "string" },
     unix: { type: "string" },
     "server-name": { type: "string" },
+    "worker-identity": { type: "string" },
+    "plain-tcp": { type: "boolean" },
   },
 });
 const PREFACE_BYTES = 96;
@@ -103,6 +105,10 @@ function serveData(socket: Socket): void {
     const id = preface.subarray(16, 48).toString("utf8").replaceAll("\0", "");
     const open = sessions.get(id);
     if (open === undefined || open.session.secret !== preface.subarray(64, 96).toString("hex")) {
+      const connectionId = preface.subarray(48, 64).toString("hex");
+      const reason = open === undefined ? `there is no session ${id}` : "the secret is another";
+      const refused = { event: "refused", sessionId: id, connectionId, peer: "fake", reason, at: Date.now() };
+      for (const subscriber of subscribers) subscriber.write(`${JSON.stringify(refused)}\n`);
       socket.destroy();
       return;
     }

@@ -1,5 +1,6 @@
 import { COMMAND_NAME } from "@farpool/contract";
 import { defineCommand } from "../core/command.ts";
+import { adminCommand } from "./admin.ts";
 import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
@@ -19,6 +20,7 @@ export const COMMANDS = defineCommand({
     gpusCommand,
     smiCommand,
     sessionsCommand,
+    adminCommand,
     doctorCommand,
     upCommand,
     downCommand,

@@ -34,6 +34,7 @@ export const upCommand = defineCommand({
       ),
       bare: "1",
     },
+    isPlainTcp: flag("--plain-tcp", "data connections over TCP without TLS: for tests and measurements"),
     isBackground: flag("--background", "return when the pool is ready"),
     isStop: flag("--stop", "stop the pool, as 'farpool down' does"),
   },

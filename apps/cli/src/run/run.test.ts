@@ -1,7 +1,9 @@
-import { randomBytes } from "node:crypto";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { hostname } from "node:os";
 import { join } from "node:path";
+import { readClaims } from "@farpool/identity/grants";
 import { waitFor, type Program } from "@farpool/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestPool, type TestPool } from "../testing/pool.ts";
@@ -37,6 +39,8 @@ function askBroker(path: string, request: string): Promise<string> {
 }
 
 const HELLO = "farpool-broker 1\npid 4711\nprogram test\n\n";
+
+const waitForFile = (file: string): string => `until [ -e ${file} ]; do sleep 0.05; done`;
 
 async function sessionPath(run: Program): Promise<string> {
   return waitFor("the broker's path", () => /SESSION=(\S+)/.exec(run.stdout())?.[1]);
@@ -118,6 +122,26 @@ describe("a program that runs", () => {
       localCalls: 50,
     });
     await nothingHeld();
+  });
+
+  test("is let in with a grant for the session and this machine's key", async () => {
+    const go = join(pool.folder, "go-with-grant");
+    const run = pool.start(["run", "--", "sh", "-c", `echo SESSION=$FARPOOL_SESSION; ${waitForFile(go)}`]);
+    const path = await sessionPath(run);
+    const key = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" });
+    const hello = `farpool-broker 2\npid ${process.pid}\nprogram test\nkey ${key.toString("base64url")}\n\n`;
+    const answer = await askBroker(path, hello);
+    const { session } = readClaims(/^grant (.*)$/m.exec(answer)?.[1] ?? "");
+    const claims = readClaims(String(session));
+    const { clients } = await pool.client.call("listClients", {});
+    expect(clients).toMatchObject([{ name: hostname(), sessions: 1, revokedAt: null }]);
+    expect(claims).toMatchObject({
+      sub: /^session (.*)$/m.exec(answer)?.[1],
+      aud: /^server (.*)$/m.exec(answer)?.[1],
+      cnf: { jkt: clients[0]?.thumbprint },
+    });
+    writeFileSync(go, "");
+    expect(await run.ended).toMatchObject({ status: 0 });
   });
 
   test("that never loads the shim gets a note with -v", async () => {

@@ -2,11 +2,13 @@ import { constants } from "node:os";
 import { basename } from "node:path";
 import { createClient, type ManagerClient } from "@farpool/client-api";
 import { FarpoolError, formatDuration, type Session } from "@farpool/contract";
-import { findInstallation, poolFolders } from "@farpool/layout";
+import type { SigningKey } from "@farpool/identity";
+import { clientKeyFile, findInstallation, poolFolders } from "@farpool/layout";
 import { isTerminal, say } from "../core/output.ts";
 import { poolAddress } from "../core/pool-client.ts";
 import { startBroker, type Broker } from "./broker.ts";
 import { runChild } from "./child.ts";
+import { readOrCreateClientKey } from "./client-key.ts";
 import { sessionEnvironment, withShim } from "./environment.ts";
 import { joinsSession, sizeOf, type RunOptions, type SessionOptions } from "./options.ts";
 import { findProgram, ProgramError } from "./program.ts";
@@ -55,9 +57,11 @@ async function execute(
       return await runChild({ ...command, environment: withShim(process.env, shimFolder), mark: `${mark}#` });
     }
     if (options.summary !== undefined) requireWritable(options.summary);
+    const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
     const client = createClient(poolAddress());
     try {
       const wish = {
+        clientKey: clientKey.publicKey,
         count: options.count ?? 1,
         size,
         name: options.name,
@@ -67,7 +71,10 @@ async function execute(
       const speaks = !options.isQuiet && (options.isVerbose || isTerminal());
       const handle = await waitForSession(client, wish, speaks);
       if (speaks) say(grantedLine(handle.session));
-      return await runInSession({ client, handle, options, command, shimFolder, speaks, expectsShim });
+      return await runInSession({
+        ...{ client, handle, clientKey, options, command },
+        ...{ shimFolder, speaks, expectsShim },
+      });
     } finally {
       client.close();
     }
@@ -127,6 +134,7 @@ async function waitForSession(
 interface Work {
   readonly client: ManagerClient;
   readonly handle: SessionHandle;
+  readonly clientKey: SigningKey;
   readonly options: RunOptions;
   readonly command: { readonly file: string; readonly name: string; readonly arguments: readonly string[] };
   readonly shimFolder: string;
@@ -137,6 +145,7 @@ interface Work {
 async function runInSession({
   client,
   handle,
+  clientKey,
   options,
   command,
   shimFolder,
@@ -147,7 +156,13 @@ async function runInSession({
   const startedAt = performance.now();
   let broker: Broker | undefined;
   try {
-    const opened = await startBroker({ sessionId: session.id, connection, folder: poolFolders().runtime });
+    const opened = await startBroker({
+      sessionId: session.id,
+      connection,
+      clientKey,
+      renewGrant: () => handle.renewGrant(),
+      folder: poolFolders().runtime,
+    });
     broker = opened;
     handle.onEnded((reason, message) => {
       const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";

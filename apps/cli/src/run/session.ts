@@ -6,8 +6,10 @@ import {
   formatRequest,
   TIMES,
   type EndReason,
+  type PublicKey,
   type Session,
   type SessionConnection,
+  type SessionGrant,
   type Size,
 } from "@farpool/contract";
 
@@ -17,11 +19,15 @@ export interface SessionWish {
   readonly name: string | undefined;
   readonly waitMs: number | undefined;
   readonly program: string;
+  /** Whose holder lets processes into the session. */
+  readonly clientKey: PublicKey;
 }
 
 export interface SessionHandle {
   readonly session: Session;
   readonly connection: SessionConnection;
+  /** A fresh grant for the session, while it lives. */
+  renewGrant(): Promise<SessionGrant>;
   /** Called once when the session ends without us: by an administrator, with its server. */
   onEnded(listener: (reason: EndReason | null, message: string | null) => void): void;
   /** Gives the GPUs back, once. */
@@ -52,6 +58,7 @@ export async function takeSession(
       size: wish.size,
       name: wish.name ?? null,
       client: { host: hostname(), user: userName(), pid: process.pid, program: wish.program },
+      clientKey: wish.clientKey,
       waitMs: wish.waitMs ?? null,
     },
   });
@@ -69,6 +76,7 @@ export async function takeSession(
     return {
       session,
       connection,
+      renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
       onEnded: keeper.onEnded,
       async end() {
         if (isGivenBack) return;

@@ -7,6 +7,7 @@ import {
   logFolder,
   managerSocket,
   tokenFile,
+  workerIdentityFile,
   type Installation,
   type PoolFolders,
 } from "@farpool/layout";
@@ -22,10 +23,15 @@ export interface PoolSettings {
   readonly database: string | undefined;
   readonly driver: string;
   readonly gpuIndexes: readonly number[] | undefined;
+  /** Data connections over TCP are neither encrypted nor authenticated. */
+  readonly isPlainTcp: boolean;
 }
 
+/** SWITCH: true as soon as acceptor, worker and shim speak TLS; until then TCP is plain whatever is asked for. */
+const SERVES_TLS = false;
+
 /** The three processes of a pool on one machine (ARCHITECTURE 2), in the order in which they are started. */
-export function poolParts(settings: PoolSettings): readonly PartSpec[] {
+export function poolParts(settings: PoolSettings, servesTls = SERVES_TLS): readonly PartSpec[] {
   const { folders, installation, listen, port, dataPort, driver } = settings;
   const environment = process.env;
   const manager: ManagerProcess = {
@@ -43,6 +49,8 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     serverName: hostname(),
     dataHost: reachableHost(listen),
     acceptorSocket: acceptorControlSocket(folders),
+    identityFile: workerIdentityFile(folders),
+    transport: servesTls && !settings.isPlainTcp ? "tls" : "tcp",
     worker: installation.worker,
     driver,
     gpuIndexes: settings.gpuIndexes === undefined ? null : [...settings.gpuIndexes],
@@ -71,6 +79,8 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
         ...["--listen", listen.includes(":") ? `[${listen}]:${dataPort}` : `${listen}:${dataPort}`],
         ...["--unix", dataSocket(folders)],
         ...["--server-name", hostname()],
+        ...(servesTls ? ["--worker-identity", workerIdentityFile(folders)] : []),
+        ...(servesTls && settings.isPlainTcp ? ["--plain-tcp"] : []),
       ],
       environment,
     },

@@ -1,4 +1,5 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -27,6 +28,16 @@ test("a second pool on the same state is refused, also when its sockets would li
   });
   expect(third.status).toBe(75);
   expect((await pool.client.call("status", {})).pid).toBe(pid);
+});
+
+test("the workers have a certificate of the pool's authority, for their owner only", async () => {
+  const file = join(pool.folder, "state/worker-identity.pem");
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  const text = readFileSync(file, "utf8");
+  const leaf = new X509Certificate(text);
+  const { servers } = await pool.client.call("listServers", {});
+  expect(leaf.subjectAltName).toBe(`DNS:${servers[0]?.id}.servers.farpool.internal`);
+  expect(leaf.checkPrivateKey(createPrivateKey(text.slice(text.indexOf("-----BEGIN PRIVATE"))))).toBe(true);
 });
 
 test("a database that dies comes back with its manager", async () => {

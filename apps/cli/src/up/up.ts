@@ -32,6 +32,7 @@ export interface UpOptions {
   readonly database: string | undefined;
   readonly driver: string | undefined;
   readonly simulated: number | undefined;
+  readonly isPlainTcp: boolean;
   readonly isBackground: boolean;
   readonly isStop: boolean;
 }
@@ -110,6 +111,7 @@ async function serve(options: UpOptions, { folders, installation, own, stop }: C
       database: options.database,
       driver: choice.driver,
       gpuIndexes: options.gpus,
+      isPlainTcp: options.isPlainTcp,
     };
     for (const spec of poolParts(settings)) parts.push(supervise(spec, logFolder(folders), observer));
     if (await becomesReady(folders, parts, stop)) {

@@ -48,16 +48,26 @@ export function nowPlus(ms: number): RawBuilder<Date> {
   return sql<Date>`clock_timestamp() + ${ms} * interval '1 millisecond'`;
 }
 
-/** Any number that nothing else in this database uses. */
+/** Any numbers that nothing else in this database uses. */
 const PLACEMENT_LOCK = 7_443_001;
+const IDENTITY_LOCK = 7_443_002;
 
 /**
  * A transaction in which nobody else grants or ends sessions, in any manager: what it reads about
  * capacity stays true until it commits.
  */
 export function inPlacement<T>(db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return holding(PLACEMENT_LOCK, db, work);
+}
+
+/** A transaction in which no other manager makes the pool's keys. */
+export function inIdentity<T>(db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return holding(IDENTITY_LOCK, db, work);
+}
+
+function holding<T>(lock: number, db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
   return db.transaction().execute(async (tx) => {
-    await sql`select pg_advisory_xact_lock(${PLACEMENT_LOCK})`.execute(tx);
+    await sql`select pg_advisory_xact_lock(${lock})`.execute(tx);
     return work(tx);
   });
 }

@@ -1,4 +1,5 @@
 import type {
+  AuditEntry,
   ConnectionId,
   Endpoint,
   EndReason,
@@ -7,6 +8,7 @@ import type {
   SessionId,
   SessionState,
   Size,
+  Thumbprint,
   WorkerReport,
 } from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
@@ -53,6 +55,8 @@ export interface SessionsTable {
   client_user: string;
   client_pid: number;
   client_program: string | null;
+  /** Null: from before clients had keys. */
+  client_key: Thumbprint | null;
   secret: string;
   server_id: ServerId | null;
   queue_position: number | null;
@@ -102,6 +106,48 @@ export interface ProcessesTable {
   reported_at: Instant;
 }
 
+/** One row, made by the first manager. */
+export interface PoolIdentityTable {
+  only_row: Generated<boolean>;
+  pool_id: string;
+  authority_certificate: string;
+  authority_key: string;
+  created_at: InstantByDefault;
+}
+
+export interface GrantKeysTable {
+  thumbprint: Thumbprint;
+  public_x: string;
+  private_key: string;
+  created_at: InstantByDefault;
+}
+
+export interface ClientsTable {
+  thumbprint: Thumbprint;
+  public_x: string;
+  /** Host and account, as the client itself reports them. */
+  name: string;
+  account: string;
+  first_seen_at: InstantByDefault;
+  last_seen_at: InstantByDefault;
+  revoked_at: Instant | null;
+  revoked_reason: string | null;
+}
+
+/** What has no other table. Starts and ends of sessions are `session_events`. */
+export interface AuditTable {
+  id: string;
+  at: InstantByDefault;
+  kind: AuditEntry["kind"];
+  /** As it was named: there may be no such session. */
+  session_id: string | null;
+  connection_id: string | null;
+  client_key: Thumbprint | null;
+  server_id: ServerId | null;
+  peer: string | null;
+  reason: string;
+}
+
 export interface Schema {
   servers: ServersTable;
   gpus: GpusTable;
@@ -109,4 +155,8 @@ export interface Schema {
   session_gpus: SessionGpusTable;
   session_events: SessionEventsTable;
   processes: ProcessesTable;
+  pool_identity: PoolIdentityTable;
+  grant_keys: GrantKeysTable;
+  clients: ClientsTable;
+  audit: AuditTable;
 }

@@ -65,7 +65,8 @@ const post = (path: string, body: unknown): Promise<Answer> =>
   send({ method: "POST", path, body: typeof body === "string" ? body : JSON.stringify(body) });
 
 const client = { host: "h", user: "u", pid: 1, program: null };
-const good = { count: 1, size: { kind: "whole" }, name: null, client, waitMs: null };
+const clientKey = { kty: "OKP", crv: "Ed25519", x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" };
+const good = { count: 1, size: { kind: "whole" }, name: null, client, clientKey, waitMs: null };
 
 test.each([
   ["no JSON", "{"],
@@ -80,6 +81,9 @@ test.each([
   ["no memory", { ...good, size: { kind: "memory", memoryMib: 0 } }],
   ["a name with a zero", { ...good, name: "a\0b" }],
   ["a negative wait", { ...good, waitMs: -1 }],
+  ["no key", { ...good, clientKey: undefined }],
+  ["a key of another kind", { ...good, clientKey: { ...clientKey, crv: "X25519" } }],
+  ["a key spelt differently", { ...good, clientKey: { ...clientKey, x: clientKey.x.replace(/o$/, "p") } }],
   ["a prototype", '{"__proto__":{"count":1}}'],
 ])("a request with %s gets a code and a sentence", async (_, body) => {
   const answer = await post("/v1/sessions", body);

@@ -1,5 +1,7 @@
-import { FarpoolError, type DesiredState, type ServerId } from "@farpool/contract";
+import { FarpoolError, TIMES, type DesiredState, type ServerId } from "@farpool/contract";
 import type { Database } from "../database/connect.ts";
+import { readRevoked } from "../identity/clients.ts";
+import { readManagerKeys } from "../identity/pool-identity.ts";
 
 /** The sessions a server has to hold. One snapshot, so revision and set belong together. */
 export async function readDesired(db: Database, serverId: ServerId): Promise<DesiredState> {
@@ -24,10 +26,23 @@ export async function readDesired(db: Database, serverId: ServerId): Promise<Des
         .execute();
       const sessions = new Map<string, DesiredState["sessions"][number]>();
       for (const row of rows) {
-        const session = sessions.get(row.id) ?? { id: row.id, secret: row.secret, gpus: [] };
+        const session = sessions.get(row.id) ?? {
+          id: row.id,
+          secret: row.secret,
+          gpus: [],
+          graceSeconds: TIMES.graceMs / 1_000,
+        };
         sessions.set(row.id, session);
         session.gpus.push({ uuid: row.gpu_uuid, memoryLimitBytes: row.memory_limit_bytes });
       }
-      return { revision: server.desired_revision, sessions: [...sessions.values()] };
+      return {
+        revision: server.desired_revision,
+        sessions: [...sessions.values()],
+        trust: await readTrust(tx),
+      };
     });
+}
+
+async function readTrust(db: Database): Promise<DesiredState["trust"]> {
+  return { managerKeys: await readManagerKeys(db), revoked: await readRevoked(db) };
 }

@@ -2,6 +2,7 @@ import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/
 import type * as z from "zod";
 import { announce } from "../database/changes.ts";
 import { inPlacement, now, type Database, type Tx } from "../database/connect.ts";
+import { recordRefusals } from "../identity/audit.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
 import { recordEvent } from "../sessions/events.ts";
@@ -12,6 +13,7 @@ type Report = z.output<typeof agentReportSchema>;
 /** What a server does hold: makes granted sessions active and ended ones free. */
 export async function acceptReport(db: Database, serverId: ServerId, report: Report): Promise<void> {
   await storeProcesses(db, serverId, report);
+  await recordRefusals(db, serverId, report.refusals);
   if (!(await changesAnything(db, serverId, report))) return;
   await inPlacement(db, async (tx) => {
     await activate(tx, serverId, report.openSessions);

@@ -10,6 +10,7 @@ import {
 } from "@farpool/contract";
 import { refusalOf } from "@farpool/domain";
 import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts";
+import { meetClient } from "../identity/clients.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { recordEvent } from "./events.ts";
@@ -23,6 +24,7 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
   return inPlacement(db, async (tx) => {
     const refusal = refusalOf(request, await readCapacity(tx));
     if (refusal !== undefined) throw refusal;
+    const clientKey = await meetClient(tx, request.clientKey, request.client);
     const id = newSessionId();
     await tx
       .insertInto("sessions")
@@ -36,6 +38,7 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
         client_user: request.client.user,
         client_pid: request.client.pid,
         client_program: request.client.program,
+        client_key: clientKey,
         secret: randomBytes(32).toString("hex"),
         wait_until: request.waitMs === null ? null : nowPlus(request.waitMs),
         lease_expires_at: nowPlus(TIMES.leaseMs),

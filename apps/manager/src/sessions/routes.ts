@@ -2,6 +2,7 @@ import {
   FarpoolError,
   HOLD_PATH,
   sessionIdSchema,
+  TIMES,
   type SessionConnection,
   type SessionId,
 } from "@farpool/contract";
@@ -9,6 +10,8 @@ import type { FastifyInstance } from "fastify";
 import { pollUntil, type Changes } from "../database/changes.ts";
 import type { Database } from "../database/connect.ts";
 import { serve, toFastifyPath } from "../http/serve.ts";
+import type { PoolIdentity } from "../identity/pool-identity.ts";
+import { grantSession } from "../identity/session-grants.ts";
 import { createSession } from "./create.ts";
 import { endSession } from "./end.ts";
 import type { Holds } from "./hold.ts";
@@ -19,9 +22,13 @@ interface SessionParts {
   readonly db: Database;
   readonly changes: Changes;
   readonly holds: Holds;
+  readonly identity: PoolIdentity;
 }
 
-export function registerSessionRoutes(app: FastifyInstance, { db, changes, holds }: SessionParts): void {
+export function registerSessionRoutes(
+  app: FastifyInstance,
+  { db, changes, holds, identity }: SessionParts,
+): void {
   serve(app, "createSession", ({ body }) => createSession(db, body));
   serve(app, "listSessions", async ({ query }) => ({ sessions: await listSessions(db, query.ended) }));
   serve(app, "showSession", ({ params }) => readSessionDetail(db, params.sessionId));
@@ -35,7 +42,7 @@ export function registerSessionRoutes(app: FastifyInstance, { db, changes, holds
       isNew: (session) => session.revision > query.revision,
     }),
   );
-  serve(app, "connectSession", ({ params }) => readConnection(db, params.sessionId));
+  serve(app, "connectSession", ({ params }) => readConnection(db, identity, params.sessionId));
   serve(app, "heartbeatSession", async ({ params }) => ({ state: await renewLease(db, params.sessionId) }));
   serve(app, "endSession", ({ params, body }) => endSession(db, params.sessionId, body));
 
@@ -57,20 +64,31 @@ export function registerSessionRoutes(app: FastifyInstance, { db, changes, holds
   );
 }
 
-async function readConnection(db: Database, id: SessionId): Promise<SessionConnection> {
+async function readConnection(
+  db: Database,
+  identity: PoolIdentity,
+  id: SessionId,
+): Promise<SessionConnection> {
   const row = await db
     .selectFrom("sessions")
     .leftJoin("servers", "servers.id", "sessions.server_id")
-    .select(["sessions.state", "secret", "endpoints"])
+    .select(["sessions.state", "secret", "server_id", "endpoints"])
     .where("sessions.id", "=", id)
     .executeTakeFirst();
   if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
   if (row.state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
-  if (row.state !== "active" || row.endpoints === null) {
+  if (row.state !== "active" || row.endpoints === null || row.server_id === null) {
     throw new FarpoolError(
       "FARPOOL_CONFLICT",
       `the session ${id} is ${row.state}, it has no GPUs to connect to yet`,
     );
   }
-  return { secret: row.secret, endpoints: row.endpoints };
+  return {
+    secret: row.secret,
+    endpoints: row.endpoints,
+    serverId: row.server_id,
+    graceSeconds: TIMES.graceMs / 1_000,
+    authorities: [...identity.authorities],
+    grant: await grantSession(db, identity, id),
+  };
 }

@@ -1,0 +1,127 @@
+import { randomUUID } from "node:crypto";
+import {
+  gpuUuidSchema,
+  serverIdSchema,
+  sessionIdSchema,
+  thumbprintSchema,
+  type AgentReport,
+  type DesiredState,
+} from "@farpool/contract";
+import { generateSigningKey } from "@farpool/identity";
+import { waitFor } from "@farpool/testkit";
+import { pino } from "pino";
+import { expect, test } from "vitest";
+import type { AcceptorConnection } from "./acceptor-connection.ts";
+import type { AcceptorSession } from "./acceptor-protocol.ts";
+import { createReconciler } from "./reconciler.ts";
+
+const serverId = serverIdSchema.parse(randomUUID());
+const manager = generateSigningKey();
+const revokedClient = thumbprintSchema.parse(generateSigningKey().thumbprint);
+const id = sessionIdSchema.parse("s-one");
+
+function desired(revision: number, revoked: DesiredState["trust"]["revoked"]): DesiredState {
+  const gpus = [{ uuid: gpuUuidSchema.parse("GPU-1"), memoryLimitBytes: null }];
+  return {
+    revision,
+    sessions: [{ id, secret: "0".repeat(64), gpus, graceSeconds: 120 }],
+    trust: { managerKeys: [{ kid: manager.thumbprint, x: manager.publicKey.x }], revoked },
+  };
+}
+
+/** An acceptor that holds what it was told to open. */
+function acceptor() {
+  const opened: AcceptorSession[] = [];
+  const link: AcceptorConnection = {
+    hello: { version: 1, pid: 1, port: 7445 },
+    closed: new Promise(() => undefined),
+    openSession(session) {
+      opened.push(session);
+      return Promise.resolve();
+    },
+    closeSession: () => Promise.resolve(),
+    status: () =>
+      Promise.resolve({
+        sessions: [...new Map(opened.map((session) => [session.id, session])).values()].map((session) => ({
+          id: session.id,
+          gpus: session.gpus,
+          workers: [],
+        })),
+      }),
+    end: () => undefined,
+  };
+  return { opened, link };
+}
+
+function start() {
+  const reports: AgentReport[] = [];
+  const state = { isAway: false };
+  const reconciler = createReconciler({
+    serverId,
+    logger: pino({ level: "silent" }),
+    send(report) {
+      if (state.isAway) return Promise.reject(new Error("it is away"));
+      reports.push(report);
+      return Promise.resolve();
+    },
+  });
+  const reported = (revision: number) =>
+    waitFor(`revision ${revision}`, () => (reports.at(-1)?.appliedRevision === revision ? true : undefined));
+  return { reconciler, reports, reported, state };
+}
+
+test("a session is opened with whom to trust, and is told again when that has changed, once", async () => {
+  const { reconciler, reported } = start();
+  const { opened, link } = acceptor();
+  reconciler.setAcceptor(link);
+  reconciler.setDesired(desired(1, []));
+  await reported(1);
+  expect(opened).toMatchObject([
+    { id, graceSeconds: 120, trust: { serverId, managerKeys: [{ kid: manager.thumbprint }], revoked: [] } },
+  ]);
+  reconciler.setDesired(desired(2, []));
+  await reported(2);
+  expect(opened).toHaveLength(1);
+  reconciler.setDesired(desired(3, [revokedClient]));
+  await reported(3);
+  expect(opened.slice(1)).toMatchObject([{ id, trust: { serverId, revoked: [revokedClient] } }]);
+});
+
+test("sessions that an agent finds open are told whom to trust now: its predecessor may not have been", async () => {
+  const { opened, link } = acceptor();
+  const first = start();
+  first.reconciler.setAcceptor(link);
+  first.reconciler.setDesired(desired(1, []));
+  await first.reported(1);
+  const second = start();
+  second.reconciler.setDesired(desired(2, [revokedClient]));
+  second.reconciler.setAcceptor(link);
+  await second.reported(2);
+  expect(opened.map(({ trust }) => trust.revoked)).toEqual([[], [revokedClient]]);
+});
+
+test("refusals are told with the next report that arrives, and once", async () => {
+  const { reconciler, reports, reported, state } = start();
+  const { link } = acceptor();
+  reconciler.setAcceptor(link);
+  state.isAway = true;
+  reconciler.onEvent({
+    event: "refused",
+    sessionId: null,
+    connectionId: "f".repeat(32),
+    peer: "192.0.2.7:40000",
+    reason: "there is no session s-gone",
+    at: new Date().toISOString(),
+  });
+  reconciler.setDesired(desired(1, []));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  state.isAway = false;
+  reconciler.setDesired(desired(2, []));
+  await reported(2);
+  expect(reports.at(-1)?.refusals).toMatchObject([
+    { sessionId: null, connectionId: "f".repeat(32), reason: "there is no session s-gone" },
+  ]);
+  reconciler.setDesired(desired(3, []));
+  await reported(3);
+  expect(reports.at(-1)?.refusals).toEqual([]);
+});

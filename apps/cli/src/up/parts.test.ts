@@ -1,0 +1,39 @@
+import type { Installation } from "@farpool/layout";
+import { expect, test } from "vitest";
+import { poolParts } from "./parts.ts";
+
+const installation: Installation = {
+  root: "/opt/farpool",
+  acceptor: "/opt/farpool/bin/farpool-acceptor",
+  worker: "/opt/farpool/bin/farpool-worker",
+  shimFolder: "/opt/farpool/lib/shim",
+  simulatedDriver: "/opt/farpool/lib/simgpu/libcuda.so.1",
+  cli: "/opt/farpool/cli/farpool.mjs",
+};
+
+function parts(isPlainTcp: boolean, servesTls?: boolean) {
+  const settings = {
+    folders: { state: "/state", runtime: "/run" },
+    installation,
+    listen: "127.0.0.1",
+    port: 7443,
+    dataPort: 7445,
+    database: undefined,
+    driver: "/driver",
+    gpuIndexes: undefined,
+    isPlainTcp,
+  };
+  const all = poolParts(settings, servesTls);
+  const agent: unknown = JSON.parse(all.find(({ name }) => name === "agent")?.arguments.at(-1) ?? "");
+  return { agent, acceptor: all.find(({ name }) => name === "acceptor")?.arguments ?? [] };
+}
+
+test("data connections are TLS unless plain TCP is asked for; the workers have an identity either way", () => {
+  const usual = parts(false, true);
+  expect(usual.agent).toMatchObject({ transport: "tls", identityFile: "/state/worker-identity.pem" });
+  expect(usual.acceptor.join(" ")).toContain("--worker-identity /state/worker-identity.pem");
+  expect(usual.acceptor).not.toContain("--plain-tcp");
+  const plain = parts(true, true);
+  expect(plain.agent).toMatchObject({ transport: "tcp", identityFile: "/state/worker-identity.pem" });
+  expect(plain.acceptor.join(" ")).toContain("--worker-identity /state/worker-identity.pem --plain-tcp");
+});

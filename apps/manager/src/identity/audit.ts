@@ -1,0 +1,89 @@
+import { randomUUID } from "node:crypto";
+import {
+  thumbprintSchema,
+  type AuditEntry,
+  type Refusal,
+  type ServerId,
+  type Thumbprint,
+} from "@farpool/contract";
+import { sql } from "kysely";
+import type { Database, Tx } from "../database/connect.ts";
+
+interface Deed {
+  readonly kind: "client-seen" | "client-revoked";
+  readonly clientKey: Thumbprint;
+  readonly reason: string;
+}
+
+export async function recordAudit(tx: Tx, { kind, clientKey, reason }: Deed): Promise<void> {
+  await tx.insertInto("audit").values({ id: randomUUID(), kind, client_key: clientKey, reason }).execute();
+}
+
+/** Connections that a server turned away. A report that comes twice counts once. */
+export async function recordRefusals(
+  db: Database,
+  serverId: ServerId,
+  refusals: readonly Refusal[],
+): Promise<void> {
+  if (refusals.length === 0) return;
+  await db
+    .insertInto("audit")
+    .values(
+      refusals.map((refusal) => ({
+        id: refusal.id,
+        at: refusal.at,
+        kind: "refused" as const,
+        session_id: refusal.sessionId,
+        connection_id: refusal.connectionId,
+        server_id: serverId,
+        peer: refusal.peer,
+        reason: refusal.reason,
+      })),
+    )
+    .onConflict((conflict) => conflict.column("id").doNothing())
+    .execute();
+}
+
+interface Row {
+  at: Date;
+  kind: AuditEntry["kind"];
+  session_id: string | null;
+  connection_id: string | null;
+  client_key: string | null;
+  client_name: string | null;
+  account: string | null;
+  server_name: string | null;
+  peer: string | null;
+  reason: string;
+}
+
+/** Newest first. Starts and ends of sessions are events of theirs already; everything else is in `audit`. */
+export async function readAudit(db: Database, last: number): Promise<AuditEntry[]> {
+  const { rows } = await sql<Row>`
+    with entries as (
+      (select at, kind, session_id, connection_id, client_key, server_id, peer, reason
+         from audit order by at desc limit ${last})
+      union all
+      (select event.at, case event.state when 'active' then 'session-started' else 'session-ended' end,
+              event.session_id, null, session.client_key, session.server_id, null, event.reason
+         from session_events event join sessions session on session.id = event.session_id
+        where event.state in ('active', 'ended') order by event.at desc limit ${last})
+    )
+    select entries.*, clients.name as client_name, clients.account, servers.name as server_name
+      from entries
+      left join clients on clients.thumbprint = entries.client_key
+      left join servers on servers.id = entries.server_id
+     order by entries.at desc limit ${last}`.execute(db);
+  return rows.map((row) => ({
+    at: row.at.toISOString(),
+    kind: row.kind,
+    sessionId: row.session_id,
+    connectionId: row.connection_id,
+    client: thumbprintSchema.nullable().parse(row.client_key),
+    clientName: row.client_name,
+    user: row.account,
+    serverName: row.server_name,
+    peer: row.peer,
+    reason: row.reason,
+  }));
+}

@@ -1,0 +1,144 @@
+import {
+  FarpoolError,
+  type Client,
+  type PublicKey,
+  type SessionRequest,
+  type Thumbprint,
+} from "@farpool/contract";
+import { thumbprintOf } from "@farpool/identity";
+import { sql } from "kysely";
+import { announce } from "../database/changes.ts";
+import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
+import { runPlacementPass } from "../placement/pass.ts";
+import { endInPlacement } from "../sessions/end.ts";
+import { readSession } from "../sessions/read.ts";
+import { recordAudit } from "./audit.ts";
+
+/** Grants for a key end within minutes of its revocation; until long after, servers are told of it. */
+const TOLD_FOR_MS = 86_400_000;
+
+/** A client asks for something: it is known from now on, unless it was revoked. */
+export async function meetClient(
+  tx: Tx,
+  key: PublicKey,
+  { host, user }: SessionRequest["client"],
+): Promise<Thumbprint> {
+  const thumbprint = thumbprintOf(key);
+  const known = await tx
+    .selectFrom("clients")
+    .select(["revoked_at", "revoked_reason"])
+    .where("thumbprint", "=", thumbprint)
+    .executeTakeFirst();
+  if (known === undefined) {
+    await tx
+      .insertInto("clients")
+      .values({ thumbprint, public_x: key.x, name: host, account: user })
+      .execute();
+    await recordAudit(tx, {
+      kind: "client-seen",
+      clientKey: thumbprint,
+      reason: `${user}@${host} has a new key`,
+    });
+    return thumbprint;
+  }
+  if (known.revoked_at !== null) {
+    const why = known.revoked_reason === null ? "" : `: ${known.revoked_reason}`;
+    throw new FarpoolError(
+      "FARPOOL_NOT_PERMITTED",
+      `this client (key ${thumbprint}) was revoked at ${known.revoked_at.toISOString()}${why}`,
+      { hint: "an administrator of the pool did it; 'farpool admin clients list' shows it" },
+    );
+  }
+  await tx
+    .updateTable("clients")
+    .set({ name: host, account: user, last_seen_at: now() })
+    .where("thumbprint", "=", thumbprint)
+    .execute();
+  return thumbprint;
+}
+
+/**
+ * Ends all sessions of a client and refuses new ones. One transaction under the placement lock: no session is
+ * created between the two.
+ */
+export function revokeClient(db: Database, thumbprint: Thumbprint, reason: string | null): Promise<Client> {
+  return inPlacement(db, async (tx) => {
+    const [known] = await listClients(tx, thumbprint);
+    if (known === undefined)
+      throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no client with the key ${thumbprint}`, {
+        hint: "'farpool admin clients list' lists them",
+      });
+    if (known.revokedAt !== null) return known;
+    await tx
+      .updateTable("clients")
+      .set({ revoked_at: now(), revoked_reason: reason })
+      .where("thumbprint", "=", thumbprint)
+      .execute();
+    const why = reason === null ? "" : `: ${reason}`;
+    await recordAudit(tx, {
+      kind: "client-revoked",
+      clientKey: thumbprint,
+      reason: `${known.user}@${known.name} was revoked by an administrator${why}`,
+    });
+    const living = await tx
+      .selectFrom("sessions")
+      .select("id")
+      .where("client_key", "=", thumbprint)
+      .where("state", "<>", "ended")
+      .execute();
+    for (const { id } of living) {
+      const message = `the client ${known.name} was revoked by an administrator${why}`;
+      await endInPlacement(tx, await readSession(tx, id), { reason: "revoked", message });
+    }
+    await tellServers(tx);
+    await runPlacementPass(tx);
+    const [revoked] = await listClients(tx, thumbprint);
+    return revoked ?? known;
+  });
+}
+
+/** What servers have to trust has changed: all agents are woken. */
+async function tellServers(tx: Tx): Promise<void> {
+  const servers = await tx
+    .updateTable("servers")
+    .set((eb) => ({ desired_revision: eb("desired_revision", "+", 1) }))
+    .returning("id")
+    .execute();
+  for (const { id } of servers) await announce(tx, `server/${id}`);
+}
+
+export async function readRevoked(db: Database): Promise<Thumbprint[]> {
+  const rows = await db
+    .selectFrom("clients")
+    .select("thumbprint")
+    .where("revoked_at", ">", nowPlus(-TOLD_FOR_MS))
+    .orderBy("revoked_at", "desc")
+    .limit(100_000)
+    .execute();
+  return rows.map(({ thumbprint }) => thumbprint);
+}
+
+export async function listClients(db: Database, only?: Thumbprint): Promise<Client[]> {
+  const all = db
+    .selectFrom("clients")
+    .leftJoin("sessions", (join) =>
+      join.onRef("sessions.client_key", "=", "clients.thumbprint").on("sessions.state", "<>", "ended"),
+    )
+    .selectAll("clients")
+    .select(sql<number>`count(sessions.id)`.as("sessions"))
+    .groupBy("clients.thumbprint")
+    .orderBy("clients.name")
+    .orderBy("clients.account")
+    .orderBy("first_seen_at");
+  const rows = await (only === undefined ? all : all.where("clients.thumbprint", "=", only)).execute();
+  return rows.map((row) => ({
+    thumbprint: row.thumbprint,
+    name: row.name,
+    user: row.account,
+    firstSeenAt: row.first_seen_at.toISOString(),
+    lastSeenAt: row.last_seen_at.toISOString(),
+    revokedAt: row.revoked_at?.toISOString() ?? null,
+    revokedReason: row.revoked_reason,
+    sessions: row.sessions,
+  }));
+}

@@ -1,0 +1,107 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { createClient, type ManagerClient } from "@farpool/client-api";
+import {
+  serverIdSchema,
+  type AgentReport,
+  type ServerId,
+  type Session,
+  type SessionRequest,
+} from "@farpool/contract";
+import { generateSigningKey } from "@farpool/identity";
+import { fakeInventory, GIB, temporaryFolder, type TestDatabase, type TestServer } from "@farpool/testkit";
+import { pino } from "pino";
+import { onTestFinished } from "vitest";
+import { startManager } from "../manager.ts";
+
+/** The client machine that asks, unless a test says otherwise. */
+export const CLIENT = generateSigningKey();
+
+export interface TestPool {
+  readonly client: ManagerClient;
+  readonly serverId: ServerId;
+  readonly database: TestDatabase;
+  readonly socketPath: string;
+  /** What the server would say after carrying out what is wanted of it. */
+  obey(more?: Partial<AgentReport>): Promise<void>;
+  restart(): Promise<void>;
+}
+
+/** A manager on a database of its own, and a server that only the test itself speaks for. */
+export async function startPool(postgres: TestServer, gpuCount: number): Promise<TestPool> {
+  const folder = temporaryFolder();
+  const socketPath = join(folder.path, "manager.sock");
+  const connection = await postgres.createDatabase();
+  const start = () =>
+    startManager({
+      connection,
+      databaseKind: "external",
+      socketPath,
+      tcp: null,
+      tokenFile: join(folder.path, "token"),
+      logger: pino({ level: "silent" }),
+    });
+  let manager = await start();
+  const client = createClient({ kind: "unix", path: socketPath });
+  onTestFinished(async () => {
+    client.close();
+    await manager.stop();
+    folder[Symbol.dispose]();
+  });
+  const serverId = serverIdSchema.parse(randomUUID());
+  const params = { serverId };
+  const gpus = Array.from({ length: gpuCount }, (_, index) => ({
+    uuid: `GPU-${serverId}-${index}`,
+    name: "Test GPU",
+    memoryTotalBytes: 16 * GIB,
+  }));
+  await client.call("registerAgent", {
+    body: {
+      serverId,
+      name: "gpu-01",
+      version: "0.1.0",
+      endpoints: [{ kind: "tcp", host: "127.0.0.1", port: 7445 }],
+      inventory: fakeInventory(gpus),
+    },
+  });
+  await client.call("heartbeatAgent", { params, body: { inventory: null, acceptorReady: true } });
+  return {
+    client,
+    serverId,
+    database: connection,
+    socketPath,
+    async obey(more = {}) {
+      const desired = await client.call("watchDesired", { params, query: { revision: 0, timeoutMs: 0 } });
+      const openSessions = desired.sessions.map(({ id }) => id);
+      await client.call("reportAgent", {
+        params,
+        body: { appliedRevision: desired.revision, openSessions, failures: [], workers: [], ...more },
+      });
+    },
+    async restart() {
+      await manager.stop();
+      manager = await start();
+    },
+  };
+}
+
+export function ask(
+  client: ManagerClient,
+  count: number,
+  {
+    size = { kind: "whole" },
+    waitMs = null,
+    clientKey = CLIENT.publicKey,
+  }: Partial<Pick<SessionRequest, "size" | "waitMs" | "clientKey">> = {},
+): Promise<Session> {
+  return client.call("createSession", {
+    body: {
+      count,
+      size,
+      name: null,
+      client: { host: "ws-17", user: "dev1", pid: 42, program: "train" },
+      clientKey,
+      waitMs,
+    },
+  });
+}
