@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::sandbox::Policy;
+
 /// The first message on the control socket.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,6 +23,9 @@ pub struct Assignment {
     /// Name of this server.
     #[serde(default)]
     pub server_name: String,
+    /// Whether this worker closes a sandbox around itself.
+    #[serde(default)]
+    pub sandbox: Policy,
 }
 
 /// One GPU of the session.

@@ -28,9 +28,10 @@ use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
 use crate::parked::{Parked, ParkedRecord, Touches};
+use crate::sandbox::{Place, Sandbox};
 use crate::snapshot;
 use crate::wake::Wake;
-use crate::worker::{Later, Worker};
+use crate::worker::{self, Later, Worker};
 
 /// How long the issuing thread looks for records and after waits before it sleeps: about what waking it costs.
 const PATIENCE: Duration = Duration::from_micros(50);
@@ -45,6 +46,13 @@ pub fn run() -> anyhow::Result<()> {
     let control = Arc::new(control);
     let (assignment, client) = control.assignment()?;
     let socket = Socket::from_descriptor(client);
+    let driver = match worker::load(&assignment.driver) {
+        Ok(driver) => driver,
+        Err(error) => return cannot_serve(&socket, error),
+    };
+    // Before the first other thread, on which Landlock would not hold.
+    let place = Place { driver: driver.path(), simulated: driver.simulated().is_some() };
+    let mut sandbox = Sandbox::close_files(assignment.sandbox, place);
     let counters = Arc::new(Counters::default());
     let ledger = Ledger::open(&ledger).context("open the session's ledger")?;
     let memory =
@@ -60,7 +68,7 @@ pub fn run() -> anyhow::Result<()> {
         .context("start the sender thread")?;
     let output = Arc::new(Output::capture().context("capture standard output")?);
     let worker = match Worker::open(
-        &assignment,
+        driver,
         Arc::clone(&memory),
         Arc::clone(&counters),
         Arc::clone(&outbox),
@@ -68,11 +76,11 @@ pub fn run() -> anyhow::Result<()> {
         Arc::clone(&wake),
     ) {
         Ok(worker) => worker,
-        Err(error) => {
-            refuse(&socket, &format!("the GPU server cannot use its driver: {error:#}"));
-            return Err(error);
-        }
+        Err(error) => return cannot_serve(&socket, error),
     };
+    // Before the first byte of the client's is looked at.
+    sandbox.close_calls();
+    tracing::info!(layers = sandbox.layers().join(" "), "sandbox");
     let arrivals = Arc::new(Arrivals::new(Arc::clone(&wake), Arc::clone(&counters)));
     take_bulk_lane(&control, &arrivals, &outbox, &socket)?;
     let mut connection = Connection {
@@ -86,6 +94,7 @@ pub fn run() -> anyhow::Result<()> {
         body: Vec::new(),
         control: Arc::clone(&control),
         server_name: assignment.server_name,
+        sandbox,
     };
     let code = match connection.serve() {
         Ok(()) => 0,
@@ -97,13 +106,16 @@ pub fn run() -> anyhow::Result<()> {
     end::leave(&control, &counters, &memory, code)
 }
 
-fn refuse(socket: &Socket, reason: &str) {
+/// Tells the client why there is no GPU for it.
+fn cannot_serve(socket: &Socket, error: anyhow::Error) -> anyhow::Result<()> {
+    let reason = format!("the GPU server cannot use its driver: {error:#}");
     let mut record = Vec::new();
-    let refused = Refused { code: CUresult::SYSTEM_NOT_READY.0, reason: reason.to_owned() };
+    let refused = Refused { code: CUresult::SYSTEM_NOT_READY.0, reason };
     encode_record(&mut record, CallId::REFUSED, 0, 0, 0, |writer| refused.encode(writer));
-    if let Err(error) = socket.send_all(&[&record]) {
-        tracing::debug!("the refusal did not reach the client: {error}");
+    if let Err(lost) = socket.send_all(&[&record]) {
+        tracing::debug!("the refusal did not reach the client: {lost}");
     }
+    Err(error)
 }
 
 /// Waits, on a thread of its own, for the client's second connection.
@@ -141,6 +153,7 @@ struct Connection {
     body: Vec<u8>,
     control: Arc<Control>,
     server_name: String,
+    sandbox: Sandbox,
 }
 
 impl Connection {
@@ -380,7 +393,7 @@ impl Connection {
     fn hello(&mut self, mut reader: Reader<'_>) -> Result<CUresult, WireError> {
         let hello = Hello::decode(&mut reader);
         reader.finish(CallId::HELLO)?;
-        self.control.started(hello.pid, &hello.program);
+        self.control.started(hello.pid, &hello.program, self.sandbox.layers());
         match snapshot::take(&self.worker, &self.server_name, hello.window) {
             Ok(welcome) => {
                 welcome.encode(&mut Writer::new(&mut self.body));
