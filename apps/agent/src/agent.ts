@@ -119,6 +119,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           version: VERSION,
           endpoints: endpoints(acceptor),
           inventory,
+          workerSandbox: workerSandbox(acceptor, inventory),
         },
       },
       { signal },
@@ -134,6 +135,19 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     return hello.unixPath === undefined || hello.unixPath === null
       ? [tcp]
       : [{ kind: "unix", path: hello.unixPath }, tcp];
+  }
+
+  /** What this machine offers, where the acceptor wants it. */
+  function workerSandbox({ hello }: AcceptorConnection, { sandbox }: Inventory): string[] | null {
+    switch (hello.workerSandbox) {
+      case "strict":
+        return sandbox;
+      case "off":
+        return [];
+      case null:
+      case undefined:
+        return null;
+    }
   }
 
   async function heartbeat(): Promise<void> {

@@ -61,3 +61,8 @@ export function inPlacement<T>(db: Database, work: (tx: Tx) => Promise<T>): Prom
     return work(tx);
   });
 }
+
+/** A value for a `jsonb` column. */
+export function jsonOrNull(value: unknown): string | null {
+  return value === undefined || value === null ? null : JSON.stringify(value);
+}

@@ -48,6 +48,7 @@ impl Server {
             gpus: &session.spec.gpus,
             slot,
             server_name: &self.options.server_name,
+            sandbox: self.options.worker_sandbox,
         })?;
         let uuids: Vec<&str> = session.spec.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
         let spawned = self.spawner.spawn(&Start {
@@ -62,6 +63,7 @@ impl Server {
             connection_id,
             client_pid: None,
             program: None,
+            sandbox: None,
             started_at: clock::now(),
             ended_at: None,
             exit: None,
@@ -181,12 +183,13 @@ impl Server {
                 }
                 worker.view.report = Some(report);
             }
-            WorkerMessage::Started { client_pid, program } => {
+            WorkerMessage::Started { client_pid, program, sandbox } => {
                 if worker.view.client_pid.is_some() {
                     return;
                 }
                 worker.view.client_pid = Some(client_pid);
                 worker.view.program = Some(program);
+                worker.view.sandbox = sandbox;
                 let event =
                     json!({"event": "workerStarted", "sessionId": worker.session, "worker": worker.view});
                 self.publish(&event);
