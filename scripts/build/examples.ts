@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { runOrFail } from "../process.ts";
-import { examples, root } from "../repository.ts";
+import { examples, library, root } from "../repository.ts";
 import { type CudaToolkit, cudaToolkit } from "../setup/cuda-toolkit.ts";
 
 interface Program {
@@ -22,6 +22,21 @@ const special: Readonly<Record<string, readonly string[]>> = {
   "tensor-cores": ["-arch=compute_80"],
   "per-thread-stream": ["--default-stream", "per-thread"],
   // By its file: the headers of OpenSSL are not needed.
+  // Which driver it takes after is found where the build puts that one.
+  "hostile-driver": [
+    ...[
+      "-x",
+      "c++",
+      "-cudart",
+      "none",
+      "-Xlinker",
+      "--no-as-needed",
+      "-L",
+      dirname(library.simgpu),
+      "-lcuda",
+    ],
+    ...["-Xlinker", "-rpath", "-Xlinker", "$ORIGIN/../lib/simgpu"],
+  ],
   "own-crypto": ["-Xlinker", "--no-as-needed", "-Xlinker", "-l:libcrypto.so.3"],
 };
 
@@ -47,7 +62,7 @@ function programs(toolkit: CudaToolkit): readonly Program[] {
     ...filesIn(librarySources, ".cu").map((source) => ({
       name: `${basename(source, ".cu")}.so`,
       source,
-      flags: [...common, "-shared", "-Xcompiler", "-fPIC"],
+      flags: [...common, "-shared", "-Xcompiler", "-fPIC", ...(special[basename(source, ".cu")] ?? [])],
     })),
   ];
 }

@@ -16,6 +16,7 @@ export const helloSchema = z.object({
   pid: z.int(),
   port: z.int(),
   unixPath: z.string().nullish(),
+  workerSandbox: z.enum(["strict", "off"]).nullish(),
 });
 export type Hello = z.output<typeof helloSchema>;
 

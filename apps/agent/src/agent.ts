@@ -138,6 +138,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           version: VERSION,
           endpoints: endpoints(acceptor),
           inventory,
+          workerSandbox: workerSandbox(acceptor, inventory),
         },
       },
       { signal },
@@ -153,6 +154,19 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     return hello.unixPath === undefined || hello.unixPath === null
       ? [remote]
       : [{ kind: "unix", path: hello.unixPath }, remote];
+  }
+
+  /** What this machine offers, where the acceptor wants it. */
+  function workerSandbox({ hello }: AcceptorConnection, { sandbox }: Inventory): string[] | null {
+    switch (hello.workerSandbox) {
+      case "strict":
+        return sandbox;
+      case "off":
+        return [];
+      case null:
+      case undefined:
+        return null;
+    }
   }
 
   async function heartbeat(): Promise<void> {

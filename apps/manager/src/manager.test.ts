@@ -176,6 +176,7 @@ test("reports of workers become the session's usage", async () => {
     connectionId: "0".repeat(32),
     clientPid: 42,
     program: "train",
+    sandbox: ["seccomp"],
     startedAt: new Date().toISOString(),
     report,
   };
@@ -191,7 +192,7 @@ test("reports of workers become the session's usage", async () => {
   expect(await show(client, session)).toMatchObject({
     serverId,
     usage: { processes: 1, calls: 12, roundTrips: 3, busyMs: 250 },
-    processes: [{ program: "train", exit: "code 0" }],
+    processes: [{ program: "train", exit: "code 0", sandbox: ["seccomp"] }],
   });
   expect(await client.call("listGpus", {})).toMatchObject({ gpus: [{ sessions: [{ memoryUsedBytes: 0 }] }] });
 });

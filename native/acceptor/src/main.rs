@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use acceptor::options::{Parsed, USAGE, parse};
+use acceptor::options::{Parsed, SANDBOX_VARIABLE, USAGE, parse};
 use acceptor::server::Server;
 use tracing_subscriber::EnvFilter;
 
@@ -11,7 +11,10 @@ use tracing_subscriber::EnvFilter;
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let options = match parse(std::env::args_os().skip(1)) {
+    // The command line comes later, so its word counts.
+    let variable = std::env::var_os(SANDBOX_VARIABLE).filter(|policy| !policy.is_empty());
+    let words = variable.into_iter().flat_map(|policy| ["--worker-sandbox".into(), policy]);
+    let options = match parse(words.chain(std::env::args_os().skip(1))) {
         Ok(Parsed::Run(options)) => *options,
         Ok(Parsed::Help) => {
             print!("{USAGE}");

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// What `--help` prints.
 pub const USAGE: &str = "\
 usage: farpool-acceptor --control PATH --worker PATH --driver PATH [options]
@@ -18,6 +20,8 @@ usage: farpool-acceptor --control PATH --worker PATH --driver PATH [options]
   --worker-identity PATH     file with the certificate and key that workers use for TLS (PEM)
   --plain-tcp                let clients in over TCP without TLS: for tests, and networks where you trust everyone
   --workers-per-session N    workers a session can have at once (default 256)
+  --worker-sandbox POLICY    strict: workers close a sandbox around themselves; off: they do not
+                             (default: FARPOOL_WORKER_SANDBOX, else strict)
   --help, --version
 ";
 
@@ -44,7 +48,23 @@ pub struct Options {
     pub worker_identity: Option<PathBuf>,
     /// Whether clients may come over TCP without TLS.
     pub is_plain_tcp_allowed: bool,
+    /// Whether workers close a sandbox around themselves.
+    pub worker_sandbox: SandboxPolicy,
 }
+
+/// Whether workers close a sandbox around themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxPolicy {
+    /// Of every layer that the kernel has.
+    #[default]
+    Strict,
+    /// They do not.
+    Off,
+}
+
+/// What stands for `--worker-sandbox` where that is not given.
+pub const SANDBOX_VARIABLE: &str = "FARPOOL_WORKER_SANDBOX";
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +112,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
     let mut workers_per_session = 256;
     let mut worker_identity = None;
     let mut is_plain_tcp_allowed = false;
+    let mut worker_sandbox = SandboxPolicy::default();
     while let Some(argument) = arguments.next() {
         let (name, inline) = split(&argument);
         let mut value = || {
@@ -142,6 +163,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
                     .filter(|count| (1..=ledger::MAX_SLOTS).contains(count))
                     .ok_or_else(|| invalid(&given, "1 to 4096"))?;
             }
+            "--worker-sandbox" => {
+                let given = value()?;
+                worker_sandbox = match given.to_str() {
+                    Some("strict") => SandboxPolicy::Strict,
+                    Some("off") => SandboxPolicy::Off,
+                    _ => return Err(invalid(&given, "strict or off")),
+                };
+            }
             _ => return Err(OptionsError::Unknown(name)),
         }
     }
@@ -156,6 +185,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
         workers_per_session,
         worker_identity,
         is_plain_tcp_allowed,
+        worker_sandbox,
     })))
 }
 
@@ -197,8 +227,16 @@ mod tests {
                 workers_per_session: 256,
                 worker_identity: None,
                 is_plain_tcp_allowed: false,
+                worker_sandbox: SandboxPolicy::Strict,
             }
         );
+    }
+
+    #[test]
+    fn the_last_word_on_the_sandbox_counts() {
+        let given = "--control /c --worker /w --driver /d --worker-sandbox strict --worker-sandbox=off";
+        let Ok(Parsed::Run(options)) = parse_words(given) else { panic!("the options are right") };
+        assert_eq!(options.worker_sandbox, SandboxPolicy::Off);
     }
 
     #[test]
@@ -212,6 +250,10 @@ mod tests {
             "--listen is \"localhost\", expected ADDRESS:PORT, for example 0.0.0.0:7445"
         );
         assert_eq!(message("--unix-mode 888"), "--unix-mode is \"888\", expected an octal mode up to 777");
+        assert_eq!(
+            message("--worker-sandbox maybe"),
+            "--worker-sandbox is \"maybe\", expected strict or off"
+        );
         assert_eq!(message("--workers-per-session 0"), "--workers-per-session is \"0\", expected 1 to 4096");
     }
 }

@@ -6,10 +6,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::options::SandboxPolicy;
 use crate::protocol::Gpu;
 
 /// Longest program name that is kept.
 const MAX_PROGRAM_CHARS: usize = 256;
+/// Most layers of a sandbox that are kept, and the longest name of one.
+const MAX_LAYERS: usize = 16;
+const MAX_LAYER_BYTES: usize = 40;
 /// Largest count that is passed on: beyond it, a JSON number is not exact in JavaScript.
 const MAX_COUNT: u64 = (1 << 53) - 1;
 
@@ -25,6 +29,8 @@ pub struct WorkerView {
     pub client_pid: Option<u32>,
     /// The client's program; `null` until then.
     pub program: Option<String>,
+    /// The layers of its sandbox; `null` until then, or when it does not tell.
+    pub sandbox: Option<Vec<String>>,
     /// When the worker was started.
     pub started_at: String,
     /// When it ended.
@@ -110,6 +116,9 @@ pub enum WorkerMessage {
         client_pid: u32,
         /// The client's program.
         program: String,
+        /// The layers of the worker's sandbox.
+        #[serde(default)]
+        sandbox: Option<Vec<String>>,
     },
     /// Numbers.
     Report(Report),
@@ -121,15 +130,25 @@ impl WorkerMessage {
     pub fn parse(bytes: &[u8]) -> Result<WorkerMessage, serde_json::Error> {
         let mut message = serde_json::from_slice(bytes)?;
         match &mut message {
-            WorkerMessage::Started { program, .. } => {
+            WorkerMessage::Started { program, sandbox, .. } => {
                 if let Some((end, _)) = program.char_indices().nth(MAX_PROGRAM_CHARS) {
                     program.truncate(end);
+                }
+                if let Some(layers) = sandbox {
+                    layers.retain(|layer| is_layer(layer));
+                    layers.truncate(MAX_LAYERS);
                 }
             }
             WorkerMessage::Report(report) => report.bound(),
         }
         Ok(message)
     }
+}
+
+/// Whether it could be the name of a layer: `landlock-7`.
+fn is_layer(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=MAX_LAYER_BYTES).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 /// The first message of a worker's control socket.
@@ -148,6 +167,8 @@ pub struct FirstMessage<'a> {
     pub slot: u32,
     /// What the client is told it is connected to.
     pub server_name: &'a str,
+    /// Whether the worker closes a sandbox around itself.
+    pub sandbox: SandboxPolicy,
     /// What the connection is that comes with this message.
     pub connection: ConnectionKind,
     /// Seconds that the client may be without a connection.
@@ -186,12 +207,20 @@ mod tests {
     #[test]
     fn worker_messages_are_read_and_bounded() {
         let long = json!({"type": "started", "clientPid": 7, "program": "é".repeat(300)}).to_string();
-        let WorkerMessage::Started { client_pid: 7, program } =
+        let WorkerMessage::Started { client_pid: 7, program, sandbox: None } =
             WorkerMessage::parse(long.as_bytes()).unwrap()
         else {
             panic!("it is a started message");
         };
         assert_eq!(program.chars().count(), 256);
+        let layers = ["seccomp", "landlock-7", "Ünix", "", "a b"];
+        let named = json!({"type": "started", "clientPid": 7, "program": "", "sandbox": layers}).to_string();
+        let WorkerMessage::Started { sandbox: Some(kept), .. } =
+            WorkerMessage::parse(named.as_bytes()).unwrap()
+        else {
+            panic!("it names layers");
+        };
+        assert_eq!(kept, ["seccomp", "landlock-7"]);
         let report = json!({"type": "report", "calls": 3, "perGpu": [{"uuid": "a", "memoryUsedBytes": u64::MAX}], "new": 1});
         let WorkerMessage::Report(mut report) = WorkerMessage::parse(report.to_string().as_bytes()).unwrap()
         else {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::sandbox::Policy;
+
 /// The first message on the control socket; it comes with the client's first connection.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,6 +24,9 @@ pub struct Assignment {
     /// Name of this server.
     #[serde(default)]
     pub server_name: String,
+    /// Whether this worker closes a sandbox around itself.
+    #[serde(default)]
+    pub sandbox: Policy,
     /// What the client's first connection is.
     #[serde(default)]
     pub connection: ConnectionKind,

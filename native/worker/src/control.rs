@@ -36,6 +36,7 @@ struct Started<'a> {
     kind: &'static str,
     client_pid: u32,
     program: &'a str,
+    sandbox: &'a [String],
 }
 
 /// Takes the two descriptors that the acceptor left open, once.
@@ -107,9 +108,9 @@ impl Control {
         self.socket.as_fd()
     }
 
-    /// Tells who the client process is.
-    pub fn started(&self, client_pid: u32, program: &str) {
-        self.send(&Started { kind: "started", client_pid, program });
+    /// Tells who the client process is, and which layers of the sandbox hold.
+    pub fn started(&self, client_pid: u32, program: &str, sandbox: &[String]) {
+        self.send(&Started { kind: "started", client_pid, program, sandbox });
     }
 
     /// Reports the counts.

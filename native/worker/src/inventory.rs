@@ -15,6 +15,8 @@ struct Inventory {
     driver_version: i32,
     simulated: bool,
     gpus: Vec<Gpu>,
+    /// What a worker's sandbox can consist of on this machine.
+    sandbox: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -33,6 +35,7 @@ struct Gpu {
 /// The inventory behind the driver at `path`, as one line of JSON.
 pub fn collect(path: &Path) -> anyhow::Result<String> {
     let driver = crate::worker::load(path)?;
+    crate::worker::initialise(&driver)?;
     let count = snapshot::device_count(&driver).map_err(failed("cuDeviceGetCount"))?;
     anyhow::ensure!(count > 0, "{} offers no GPU", path.display());
     let nvml = if driver.simulated().is_some() { None } else { driver::Nvml::load(path) };
@@ -63,6 +66,7 @@ pub fn collect(path: &Path) -> anyhow::Result<String> {
         driver_version: snapshot::driver_version(&driver).map_err(failed("cuDriverGetVersion"))?,
         simulated: driver.simulated().is_some(),
         gpus,
+        sandbox: crate::sandbox::offered(),
     };
     serde_json::to_string(&inventory).context("write the inventory")
 }

@@ -24,6 +24,7 @@ mod output;
 mod parked;
 mod pools;
 mod progress;
+mod sandbox;
 mod send_queue;
 mod serve;
 mod snapshot;

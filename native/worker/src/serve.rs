@@ -29,9 +29,10 @@ use crate::memory::Memory;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::output::Output;
 use crate::parked::{Parked, ParkedRecord, Touches};
+use crate::sandbox::{Place, Sandbox};
 use crate::snapshot;
 use crate::wake::Wake;
-use crate::worker::{Later, Worker};
+use crate::worker::{self, Later, Worker};
 
 /// How long the issuing thread looks for records and after waits before it sleeps: about what waking it costs.
 const PATIENCE: Duration = Duration::from_micros(50);
@@ -48,6 +49,13 @@ pub fn run() -> anyhow::Result<()> {
     let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
     let gate = Gate::new(&assignment, Arc::clone(&wake))?;
     let lane = gate.first(assignment.connection, client)?;
+    let driver = match worker::load(&assignment.driver) {
+        Ok(driver) => driver,
+        Err(error) => return cannot_serve(&lane, error),
+    };
+    // Before the first other thread, on which Landlock would not hold.
+    let place = Place { driver: driver.path(), simulated: driver.simulated().is_some() };
+    let mut sandbox = Sandbox::close_files(assignment.sandbox, place);
     let counters = Arc::new(Counters::default());
     let ledger = Ledger::open(&ledger).context("open the session's ledger")?;
     let memory =
@@ -60,7 +68,7 @@ pub fn run() -> anyhow::Result<()> {
         .context("start the sender thread")?;
     let output = Arc::new(Output::capture().context("capture standard output")?);
     let worker = match Worker::open(
-        &assignment,
+        driver,
         Arc::clone(&memory),
         Arc::clone(&counters),
         Arc::clone(&outbox),
@@ -68,11 +76,11 @@ pub fn run() -> anyhow::Result<()> {
         Arc::clone(&wake),
     ) {
         Ok(worker) => worker,
-        Err(error) => {
-            refuse(&lane, &format!("the GPU server cannot use its driver: {error:#}"));
-            return Err(error);
-        }
+        Err(error) => return cannot_serve(&lane, error),
     };
+    // Before the first byte of the client's is looked at.
+    sandbox.close_calls();
+    tracing::info!(layers = sandbox.layers().join(" "), "sandbox");
     let arrivals = Arc::new(Arrivals::new(Arc::clone(&wake), Arc::clone(&counters)));
     let lanes = Lanes::new(gate, Arc::clone(&lane), Arc::clone(&arrivals), Arc::clone(&outbox));
     lanes.take_all(Arc::clone(&control))?;
@@ -88,6 +96,7 @@ pub fn run() -> anyhow::Result<()> {
         control: Arc::clone(&control),
         server_name: assignment.server_name,
         has_ended: false,
+        sandbox,
     };
     let code = match connection.serve() {
         Ok(()) => 0,
@@ -99,13 +108,16 @@ pub fn run() -> anyhow::Result<()> {
     end::leave(&control, &counters, &memory, code)
 }
 
-fn refuse(lane: &Lane, reason: &str) {
+/// Tells the client why there is no GPU for it.
+fn cannot_serve(lane: &Lane, error: anyhow::Error) -> anyhow::Result<()> {
+    let reason = format!("the GPU server cannot use its driver: {error:#}");
     let mut record = Vec::new();
-    let refused = Refused { code: CUresult::SYSTEM_NOT_READY.0, reason: reason.to_owned() };
+    let refused = Refused { code: CUresult::SYSTEM_NOT_READY.0, reason };
     encode_record(&mut record, CallId::REFUSED, 0, 0, 0, |writer| refused.encode(writer));
-    if let Err(error) = lane.send_all(&[&record]) {
-        tracing::debug!("the refusal did not reach the client: {error}");
+    if let Err(lost) = lane.send_all(&[&record]) {
+        tracing::debug!("the refusal did not reach the client: {lost}");
     }
+    Err(error)
 }
 
 struct Connection {
@@ -121,6 +133,7 @@ struct Connection {
     server_name: String,
     /// The client has said goodbye.
     has_ended: bool,
+    sandbox: Sandbox,
 }
 
 impl Connection {
@@ -370,7 +383,7 @@ impl Connection {
     fn hello(&mut self, mut reader: Reader<'_>) -> Result<CUresult, WireError> {
         let hello = Hello::decode(&mut reader);
         reader.finish(CallId::HELLO)?;
-        self.control.started(hello.pid, &hello.program);
+        self.control.started(hello.pid, &hello.program, self.sandbox.layers());
         match snapshot::take(&self.worker, &self.server_name, hello.window) {
             Ok(welcome) => {
                 welcome.encode(&mut Writer::new(&mut self.body));

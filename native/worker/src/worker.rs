@@ -13,7 +13,6 @@ use rustc_hash::FxHashMap;
 use wire::handle::{self, Handle as _, Stream};
 use wire::{CallId, WireError};
 
-use crate::assignment::Assignment;
 use crate::callbacks::Callbacks;
 use crate::counters::Counters;
 use crate::footprint::Footprint;
@@ -122,16 +121,17 @@ struct MadeContext {
 }
 
 impl Worker {
-    /// Loads the driver and initialises it.
+    /// Initialises the driver.
     pub fn open(
-        assignment: &Assignment,
+        driver: Driver,
         memory: Arc<Memory>,
         counters: Arc<Counters>,
         outbox: Arc<Outbox>,
         output: Arc<Output>,
         wake: Arc<Wake>,
     ) -> anyhow::Result<Worker> {
-        let driver = Arc::new(load(&assignment.driver)?);
+        initialise(&driver)?;
+        let driver = Arc::new(driver);
         let staging = Arc::new(Staging::new(Arc::clone(&driver)));
         let progress = Arc::new(Progress::default());
         let waits = Waits::new(
@@ -498,9 +498,14 @@ pub fn address(raw: u64) -> usize {
 /// The first CUDA version whose driver tells the sizes of kernel parameters, without which nothing can be launched.
 const OLDEST_DRIVER: i32 = 12040;
 
-/// Loads the library at `path` and calls `cuInit`.
+/// Loads the library at `path`, and nothing more.
 pub fn load(path: &Path) -> anyhow::Result<Driver> {
-    let driver = Driver::load(path).with_context(|| format!("load the CUDA driver {}", path.display()))?;
+    Driver::load(path).with_context(|| format!("load the CUDA driver {}", path.display()))
+}
+
+/// Calls `cuInit`, and checks that the driver is new enough.
+pub fn initialise(driver: &Driver) -> anyhow::Result<()> {
+    let path = driver.path();
     // SAFETY: cuInit takes flags only, and 0 is the one legal value.
     let result = unsafe { driver.cuInit(0) };
     anyhow::ensure!(result == CUresult::SUCCESS, "cuInit of {} answered {result}", path.display());
@@ -514,5 +519,5 @@ pub fn load(path: &Path) -> anyhow::Result<Driver> {
         version / 1000,
         version % 1000 / 10
     );
-    Ok(driver)
+    Ok(())
 }

@@ -3,7 +3,7 @@ import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { trustSchema } from "./identity.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
 import { foreignText } from "./text.ts";
-import { sessionWorkerSchema } from "./workers.ts";
+import { sandboxLayersSchema, sessionWorkerSchema } from "./workers.ts";
 
 /** What an agent tells about its server when it starts; the same id again is the same server. */
 export const agentRegistrationSchema = z.object({
@@ -12,6 +12,8 @@ export const agentRegistrationSchema = z.object({
   version: z.string().min(1).max(50),
   endpoints: z.array(endpointSchema).min(1).max(16),
   inventory: inventorySchema,
+  /** The sandbox around each worker; null where the acceptor does not tell. */
+  workerSandbox: sandboxLayersSchema.nullish(),
 });
 
 export const agentHeartbeatSchema = z.object({

@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { foreignText } from "./text.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { sandboxLayersSchema } from "./workers.ts";
 
 const place = { host: z.string().min(1).max(253), port: z.int().min(1).max(65_535) } as const;
 
@@ -39,6 +40,8 @@ export const inventorySchema = z.object({
     ),
   simulated: z.boolean(),
   gpus: z.array(inventoryGpuSchema).max(256),
+  /** What a worker's sandbox can consist of on this machine. */
+  sandbox: sandboxLayersSchema.default([]),
 });
 export type Inventory = z.output<typeof inventorySchema>;
 
@@ -78,6 +81,8 @@ export const serverSchema = z.object({
   simulated: z.boolean(),
   endpoints: z.array(endpointSchema),
   gpuCount: z.int(),
+  /** The sandbox around each of its workers; empty where it is switched off, null where nobody told. */
+  workerSandbox: sandboxLayersSchema.nullable(),
   registeredAt: z.iso.datetime(),
   lastSeenAt: z.iso.datetime(),
 });

@@ -4,7 +4,7 @@ import { authoritiesSchema, publicKeySchema, sessionGrantSchema } from "./identi
 import { endpointSchema } from "./servers.ts";
 import { foreignText } from "./text.ts";
 import { sizeSchema } from "./sizes.ts";
-import { workerReportSchema } from "./workers.ts";
+import { sandboxLayersSchema, workerReportSchema } from "./workers.ts";
 
 /** requested → queued → granted (GPUs are chosen) → active (the server takes connections) → ended. */
 export const sessionStates = ["requested", "queued", "granted", "active", "ended"] as const;
@@ -106,6 +106,8 @@ export const sessionProcessSchema = z.object({
   workerPid: z.int(),
   clientPid: z.int().nullable(),
   program: z.string().nullable(),
+  /** Null until the worker has told. */
+  sandbox: sandboxLayersSchema.nullable(),
   startedAt: instant,
   endedAt: instant.nullable(),
   exit: z.string().nullable(),

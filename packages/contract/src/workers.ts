@@ -37,11 +37,15 @@ const exitSchema = z
     return `code ${exit.code ?? 0}`;
   });
 
+/** The layers of a worker's sandbox, as it names them: `seccomp`, `landlock-7`. */
+export const sandboxLayersSchema = z.array(z.string().regex(/^[a-z0-9-]{1,40}$/)).max(16);
+
 export const workerSchema = z.object({
   pid: z.int().min(1),
   connectionId: connectionIdSchema,
   clientPid: z.int().min(0).nullish(),
   program: foreignText(4_096).nullish(),
+  sandbox: sandboxLayersSchema.nullish(),
   startedAt: instantSchema,
   endedAt: instantSchema.nullish(),
   exit: exitSchema.nullish(),

@@ -6,7 +6,7 @@ import { onTestFinished } from "vitest";
 import { type ManagerClient, createClient } from "@farpool/client-api";
 import type { Gpu, SessionDetail } from "@farpool/contract";
 import { examples, farpool, library } from "../../../scripts/repository.ts";
-import { isAlive, processesMentioning } from "./processes.ts";
+import { isAlive, processTree, processesMentioning } from "./processes.ts";
 import {
   type ProgramOptions,
   type ProgramResult,
@@ -36,7 +36,11 @@ export interface Pool {
   stop(): Promise<void>;
 }
 
-export async function startPool(gpus = 1, simulation: Readonly<Record<string, string>> = {}): Promise<Pool> {
+export async function startPool(
+  gpus = 1,
+  simulation: Readonly<Record<string, string>> = {},
+  options: readonly string[] = [],
+): Promise<Pool> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-e2e-"));
   // The embedded database runs as another user when the tests run as root.
   chmodSync(folder, 0o711);
@@ -53,7 +57,7 @@ export async function startPool(gpus = 1, simulation: Readonly<Record<string, st
       : { FARPOOL_COVERAGE: process.env["FARPOOL_COVERAGE"] }),
   };
   const ports = ["--port", String(managerPort), "--data-port", String(dataPort)];
-  const words = ["up", "--simulated", String(gpus), ...ports];
+  const words = ["up", "--simulated", String(gpus), ...ports, ...options];
   const up = start([farpool, ...words], { environment });
   const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
 
@@ -149,9 +153,9 @@ async function expectNothingHeld(pool: Pool): Promise<void> {
     const isFree = gpu.wholeFree && gpu.sessions.length === 0 && gpu.memoryUsedBytes === 0;
     return isFree && sessions.length === 0 ? true : undefined;
   });
-  const workers = processesMentioning(pool.folder).filter(({ command }) =>
-    command.endsWith("farpool-worker serve"),
-  );
+  // A worker's environment can be read by root alone, so those below this pool are looked for, too.
+  const all = [...processesMentioning(pool.folder), ...processTree(pool.up.pid)];
+  const workers = all.filter(({ command }) => command.endsWith("farpool-worker serve"));
   if (workers.length > 0) throw new Error(`workers are left: ${JSON.stringify(workers)}`);
 }
 

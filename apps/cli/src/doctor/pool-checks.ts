@@ -54,7 +54,31 @@ async function checkServer(server: Server): Promise<Check[]> {
       ),
     ];
   }
-  return Promise.all(server.endpoints.map((endpoint) => checkEndpoint(name, endpoint)));
+  const endpoints = await Promise.all(server.endpoints.map((endpoint) => checkEndpoint(name, endpoint)));
+  return [...endpoints, ...checkSandbox(name, server.workerSandbox)];
+}
+
+/** What keeps a hostile program's calls from the rest of the server; nothing where the server does not tell. */
+function checkSandbox(name: string, layers: Server["workerSandbox"]): Check[] {
+  if (layers === null) return [];
+  if (layers.length === 0)
+    return [
+      warning(
+        name,
+        "its workers run without a sandbox",
+        "start its acceptor without '--worker-sandbox off' and without FARPOOL_WORKER_SANDBOX=off",
+      ),
+    ];
+  const missing = ["landlock", "seccomp"].filter((layer) => layers.every((each) => !each.startsWith(layer)));
+  const sentence = `sandbox of its workers: ${layers.join(", ")}`;
+  if (missing.length === 0) return [pass(name, sentence)];
+  return [
+    warning(
+      name,
+      `${sentence}; not ${missing.join(", ")}`,
+      "its kernel lacks that: Linux from 5.13 on has both, if they are switched on (boot option lsm=landlock,…)",
+    ),
+  ];
 }
 
 async function checkEndpoint(name: string, endpoint: Endpoint): Promise<Check> {

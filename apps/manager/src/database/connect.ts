@@ -71,3 +71,8 @@ function holding<T>(lock: number, db: Database, work: (tx: Tx) => Promise<T>): P
     return work(tx);
   });
 }
+
+/** A value for a `jsonb` column. */
+export function jsonOrNull(value: unknown): string | null {
+  return value === undefined || value === null ? null : JSON.stringify(value);
+}

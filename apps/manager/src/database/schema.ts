@@ -25,6 +25,7 @@ export interface ServersTable {
   simulated: boolean;
   endpoints: JSONColumnType<Endpoint[]>;
   acceptor_ready: boolean;
+  worker_sandbox: ColumnType<string[] | null, string | null, string | null>;
   /** Counts changes of the set of sessions this server has to hold. */
   desired_revision: Generated<number>;
   registered_at: InstantByDefault;
@@ -99,6 +100,7 @@ export interface ProcessesTable {
   worker_pid: number;
   client_pid: number | null;
   program: string | null;
+  sandbox: ColumnType<string[] | null, string | null, string | null>;
   started_at: Instant;
   ended_at: Instant | null;
   exit: string | null;

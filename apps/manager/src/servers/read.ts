@@ -35,6 +35,7 @@ export async function listServers(db: Database): Promise<Server[]> {
     simulated: row.simulated,
     endpoints: row.endpoints,
     gpuCount: row.gpu_count ?? 0,
+    workerSandbox: row.worker_sandbox,
     registeredAt: row.registered_at.toISOString(),
     lastSeenAt: row.last_seen_at.toISOString(),
   }));

@@ -8,7 +8,7 @@ import {
 } from "@farpool/contract";
 import { sql } from "kysely";
 import type * as z from "zod";
-import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
+import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 
 type Registration = z.output<typeof agentRegistrationSchema>;
@@ -16,7 +16,7 @@ type Heartbeat = z.output<typeof agentHeartbeatSchema>;
 
 /** An agent starts: its server appears, or is back. Nothing is placed on it before its acceptor is ready. */
 export async function registerAgent(db: Database, registration: Registration): Promise<void> {
-  const { serverId, name, version, endpoints, inventory } = registration;
+  const { serverId, name, version, endpoints, inventory, workerSandbox } = registration;
   const values = {
     name,
     version,
@@ -24,6 +24,7 @@ export async function registerAgent(db: Database, registration: Registration): P
     simulated: inventory.simulated,
     endpoints: JSON.stringify(endpoints),
     acceptor_ready: false,
+    worker_sandbox: jsonOrNull(workerSandbox),
     last_seen_at: now(),
   };
   await inPlacement(db, async (tx) => {

@@ -1,7 +1,7 @@
 import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/contract";
 import type * as z from "zod";
 import { announce } from "../database/changes.ts";
-import { inPlacement, now, type Database, type Tx } from "../database/connect.ts";
+import { inPlacement, jsonOrNull, now, type Database, type Tx } from "../database/connect.ts";
 import { recordRefusals } from "../identity/audit.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
@@ -105,13 +105,13 @@ async function storeProcesses(db: Database, serverId: ServerId, { workers }: Rep
       worker_pid: worker.pid,
       client_pid: worker.clientPid ?? null,
       program: worker.program ?? null,
+      sandbox: jsonOrNull(worker.sandbox),
       started_at: worker.startedAt,
       ended_at: worker.endedAt ?? null,
       exit: worker.exit ?? null,
       reported_at: now(),
     };
-    const report =
-      worker.report === undefined || worker.report === null ? null : JSON.stringify(worker.report);
+    const report = jsonOrNull(worker.report);
     await db
       .insertInto("processes")
       .values({ session_id: sessionId, connection_id: worker.connectionId, ...values, report })

@@ -79,6 +79,7 @@ async function detailOf(db: Database, id: SessionId): Promise<SessionDetail> {
       workerPid: row.worker_pid,
       clientPid: row.client_pid,
       program: row.program,
+      sandbox: row.sandbox,
       startedAt: row.started_at.toISOString(),
       endedAt: row.ended_at?.toISOString() ?? null,
       exit: row.exit,

@@ -76,6 +76,7 @@ impl Server {
                 "pid": std::process::id(),
                 "port": self.port,
                 "unixPath": self.options.unix,
+                "workerSandbox": self.options.worker_sandbox,
             })),
             Ok(Operation::OpenSession(spec)) => self.open_session(spec).map(|()| json!({})),
             Ok(Operation::Status) => Ok(self.status()),

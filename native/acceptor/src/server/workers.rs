@@ -58,6 +58,7 @@ impl Server {
             grace_seconds: session.spec.grace_seconds,
             trust: &session.spec.trust,
             identity: self.options.worker_identity.as_deref(),
+            sandbox: self.options.worker_sandbox,
         })?;
         let uuids: Vec<&str> = session.spec.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
         let spawned = self.spawner.spawn(&Start {
@@ -72,6 +73,7 @@ impl Server {
             connection_id,
             client_pid: None,
             program: None,
+            sandbox: None,
             started_at: clock::now(),
             ended_at: None,
             exit: None,
@@ -196,12 +198,13 @@ impl Server {
                 }
                 worker.view.report = Some(report);
             }
-            WorkerMessage::Started { client_pid, program } => {
+            WorkerMessage::Started { client_pid, program, sandbox } => {
                 if worker.view.client_pid.is_some() {
                     return;
                 }
                 worker.view.client_pid = Some(client_pid);
                 worker.view.program = Some(program);
+                worker.view.sandbox = sandbox;
                 let event =
                     json!({"event": "workerStarted", "sessionId": worker.session, "worker": worker.view});
                 self.publish(&event);

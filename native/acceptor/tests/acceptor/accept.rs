@@ -24,7 +24,7 @@ fn clients_over_tcp_and_unix_get_workers_of_their_own() {
     let expected = json!({
         "sessionId": "s1", "connectionId": "1c".repeat(16), "driver": "/driver/libcuda.so.1", "slot": 0,
         "gpus": [{"uuid": "GPU-1", "memoryLimitBytes": 1000}, {"uuid": "GPU-2", "memoryLimitBytes": null}],
-        "serverName": "test-server",
+        "serverName": "test-server", "sandbox": "strict",
     });
     assert_eq!(one["first"], expected);
     assert_eq!(two["first"]["slot"], json!(1));

@@ -16,6 +16,7 @@ fn hello_tells_where_the_acceptor_listens() {
     assert_eq!(hello["pid"], json!(acceptor.pid()));
     assert_eq!(hello["port"], json!(acceptor.port));
     assert_eq!(hello["unixPath"], json!(acceptor.folder.join("data")));
+    assert_eq!(hello["workerSandbox"], json!("strict"));
     assert_eq!(hello["version"], json!(env!("CARGO_PKG_VERSION")));
     let mode = std::fs::metadata(acceptor.control_path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -86,6 +87,7 @@ fn a_new_agent_adopts_what_an_earlier_one_left() {
     assert_eq!((&session["id"], &session["gpus"]), (&json!("s1"), &session_of("s1")["gpus"]));
     let worker = &session["workers"][0];
     assert_eq!(worker["clientPid"], json!(4242));
+    assert_eq!(worker["sandbox"], json!(["seccomp"]));
     assert_eq!(worker["connectionId"], json!("1c".repeat(16)));
     assert!(worker["startedAt"].as_str().unwrap().ends_with('Z'));
     assert!(client.ask("who").is_object());

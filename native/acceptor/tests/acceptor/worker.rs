@@ -31,7 +31,8 @@ fn run() {
     let tell = |message: &[u8]| {
         let _ = rustix::net::send(&control, message, SendFlags::NOSIGNAL);
     };
-    tell(json!({"type": "started", "clientPid": 4242, "program": "test"}).to_string().as_bytes());
+    let started = json!({"type": "started", "clientPid": 4242, "program": "test", "sandbox": ["seccomp"]});
+    tell(started.to_string().as_bytes());
     // Sockets of both families read and write alike.
     let client = UnixStream::from(client);
     let mut calls = 0;
