@@ -127,6 +127,12 @@ impl SessionSpec {
         self.id == other.id && self.secret.matches(&other.secret.0) && self.gpus == other.gpus
     }
 
+    /// Takes over what may change of a session that is open.
+    pub(crate) fn renew(&mut self, other: SessionSpec) {
+        self.grace_seconds = other.grace_seconds;
+        self.trust = other.trust;
+    }
+
     fn parse(value: Value) -> Result<SessionSpec, ControlError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

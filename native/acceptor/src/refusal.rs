@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
     Plain,
     #[error("session {session:?} is not known on this server; it has ended or was opened on another one")]
     UnknownSession { session: String },
+    #[error("session {session:?} has ended: {reason}")]
+    Ended { session: String, reason: String },
     #[error("the token is not one of session {session:?}")]
     WrongToken { session: String },
     #[error("session {session:?} has {limit} client processes already, which is the most it can have")]
@@ -46,12 +48,27 @@ impl Refusal {
             Refusal::UnknownSession { .. } | Refusal::WrongToken { .. } | Refusal::Full { .. } => {
                 CUDA_ERROR_NO_DEVICE
             }
-            Refusal::NoWorker { .. } | Refusal::Closing { .. } => CUDA_ERROR_DEVICE_UNAVAILABLE,
+            Refusal::NoWorker { .. } | Refusal::Closing { .. } | Refusal::Ended { .. } => {
+                CUDA_ERROR_DEVICE_UNAVAILABLE
+            }
             Refusal::Spawn { .. }
             | Refusal::Late { .. }
             | Refusal::Crowded
             | Refusal::Stopping
             | Refusal::Busy { .. } => CUDA_ERROR_SYSTEM_NOT_READY,
+        }
+    }
+
+    /// The session that the connection was for, as it said.
+    pub(crate) fn session(&self) -> Option<&str> {
+        match self {
+            Refusal::UnknownSession { session }
+            | Refusal::Ended { session, .. }
+            | Refusal::WrongToken { session }
+            | Refusal::Full { session, .. }
+            | Refusal::NoWorker { session }
+            | Refusal::Closing { session, .. } => Some(session),
+            _ => None,
         }
     }
 

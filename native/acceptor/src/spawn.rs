@@ -34,8 +34,8 @@ pub(crate) struct Spawner {
 pub(crate) struct Start<'a> {
     /// The first message on the control socket.
     pub(crate) message: &'a [u8],
-    /// The client's socket, which travels with it.
-    pub(crate) client: BorrowedFd<'a>,
+    /// The client's socket, and for TLS the server's identity, which travel with it.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
     pub(crate) ledger: BorrowedFd<'a>,
     /// Value of `CUDA_VISIBLE_DEVICES`.
     pub(crate) visible_devices: String,
@@ -74,7 +74,7 @@ impl Spawner {
     pub(crate) fn spawn(&self, start: &Start<'_>) -> io::Result<Spawned> {
         let (control, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        send_with_descriptor(&control, start.message, start.client)?;
+        send_with_descriptors(&control, start.message, start.descriptors)?;
         let mut command = Command::new(&self.program);
         command.arg("serve");
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -132,16 +132,15 @@ fn prepare_child(control: RawFd, ledger: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a worker a message with a descriptor, if its socket has room at the moment.
-pub(crate) fn send_with_descriptor(
+/// Sends a worker a message with one or two descriptors, if its socket has room at the moment.
+pub(crate) fn send_with_descriptors(
     socket: &OwnedFd,
     message: &[u8],
-    descriptor: BorrowedFd<'_>,
+    descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor];
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("no room for the descriptor"));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -1,8 +1,6 @@
 //! What is said about and by workers, as JSON: their entry in the control protocol, their first message, and
 //! their reports.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,6 +12,8 @@ const MAX_PROGRAM_CHARS: usize = 256;
 /// Most layers of a sandbox that are kept, and the longest name of one.
 const MAX_LAYERS: usize = 16;
 const MAX_LAYER_BYTES: usize = 40;
+/// Longest reason of a refusal that is kept.
+const MAX_REASON_CHARS: usize = 1024;
 /// Largest count that is passed on: beyond it, a JSON number is not exact in JavaScript.
 const MAX_COUNT: u64 = (1 << 53) - 1;
 
@@ -122,6 +122,11 @@ pub enum WorkerMessage {
     },
     /// Numbers.
     Report(Report),
+    /// The worker has turned a connection away.
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl WorkerMessage {
@@ -140,6 +145,11 @@ impl WorkerMessage {
                 }
             }
             WorkerMessage::Report(report) => report.bound(),
+            WorkerMessage::Refused { reason } => {
+                if let Some((end, _)) = reason.char_indices().nth(MAX_REASON_CHARS) {
+                    reason.truncate(end);
+                }
+            }
         }
         Ok(message)
     }
@@ -175,15 +185,15 @@ pub struct FirstMessage<'a> {
     pub grace_seconds: u64,
     /// What grants are checked with; null where none are asked for.
     pub trust: &'a Value,
-    /// The file with this server's certificate and key.
-    pub identity: Option<&'a Path>,
 }
 
 /// A later message: another connection of the client's comes with it.
 #[derive(Debug, Serialize)]
-pub struct PassedMessage {
+pub struct PassedMessage<'a> {
     /// What the connection is.
     pub connection: ConnectionKind,
+    /// What grants are checked with now.
+    pub trust: &'a Value,
 }
 
 /// What a connection is.

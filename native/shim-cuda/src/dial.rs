@@ -88,6 +88,8 @@ pub fn open(
                 let lane = lane(&way, &endpoint, Line::Control, link, grace);
                 let (way, rest) = (Arc::clone(&way), endpoint);
                 let open_bulk = move || {
+                    // The first grant may be old by now.
+                    way.renew()?;
                     let link = way.first(&rest, Line::Bulk, time)?;
                     Ok(self::lane(&way, &rest, Line::Bulk, link, grace))
                 };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use grant::ManagerKey;
 use serde::Deserialize;
 
 use crate::sandbox::Policy;
@@ -33,9 +34,9 @@ pub struct Assignment {
     /// Seconds that a client may be without a connection.
     #[serde(default = "usual_grace")]
     pub grace_seconds: u64,
-    /// The file with this server's certificate and key; without it there is no TLS.
+    /// What grants are checked with; none are asked for without it.
     #[serde(default)]
-    pub identity: Option<PathBuf>,
+    pub trust: Option<Trust>,
 }
 
 impl Assignment {
@@ -51,6 +52,22 @@ pub struct Passed {
     /// What the connection is.
     #[serde(default)]
     pub connection: ConnectionKind,
+    /// What grants are checked with now.
+    #[serde(default)]
+    pub trust: Option<Trust>,
+}
+
+/// What grants are checked with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trust {
+    /// Id of this server.
+    pub server_id: String,
+    /// Keys of the manager.
+    pub manager_keys: Vec<ManagerKey>,
+    /// Thumbprints of client machines' keys that are trusted no longer.
+    #[serde(default)]
+    pub revoked: Vec<String>,
 }
 
 /// What a connection is.

@@ -30,6 +30,13 @@ pub struct Control {
 }
 
 #[derive(Serialize)]
+struct RefusedMessage<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Started<'a> {
     #[serde(rename = "type")]
@@ -58,8 +65,8 @@ pub fn inherited() -> anyhow::Result<(Control, OwnedFd)> {
 }
 
 impl Control {
-    /// Receives the assignment and the client's socket.
-    pub fn assignment(&self) -> anyhow::Result<(Assignment, OwnedFd)> {
+    /// Receives the assignment and the client's first connection.
+    pub fn assignment(&self) -> anyhow::Result<(Assignment, Arrival)> {
         let mut bytes = vec![0; ASSIGNMENT_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -70,15 +77,13 @@ impl Control {
             RecvFlags::CMSG_CLOEXEC,
         )
         .context("receive the assignment")?;
-        let Some(client) = first_descriptor(&mut ancillary) else {
-            bail!("the acceptor sent no client socket")
-        };
+        let Some(client) = Arrival::of(&mut ancillary) else { bail!("the acceptor sent no client socket") };
         let assignment = serde_json::from_slice(&bytes[..received.bytes]).context("read the assignment")?;
         Ok((assignment, client))
     }
 
     /// Receives another connection of the client, whenever it comes; `None` when the acceptor is gone.
-    pub fn next_connection(&self) -> Option<(Passed, OwnedFd)> {
+    pub fn next_connection(&self) -> Option<(Passed, Arrival)> {
         loop {
             let mut bytes = [0; 1024];
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
@@ -88,8 +93,8 @@ impl Control {
             match rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, flags) {
                 Ok(received) => {
                     let message = &bytes[..received.bytes];
-                    match (first_descriptor(&mut ancillary), serde_json::from_slice(message)) {
-                        (Some(descriptor), Ok(passed)) => return Some((passed, descriptor)),
+                    match (Arrival::of(&mut ancillary), serde_json::from_slice(message)) {
+                        (Some(arrival), Ok(passed)) => return Some((passed, arrival)),
                         (None, _) if received.bytes == 0 => return None,
                         _ => tracing::warn!("the acceptor sent a message without a connection"),
                     }
@@ -111,6 +116,11 @@ impl Control {
     /// Tells who the client process is, and which layers of the sandbox hold.
     pub fn started(&self, client_pid: u32, program: &str, sandbox: &[String]) {
         self.send(&Started { kind: "started", client_pid, program, sandbox });
+    }
+
+    /// Tells that a connection was turned away.
+    pub fn refused(&self, reason: &str) {
+        self.send(&RefusedMessage { kind: "refused", reason });
     }
 
     /// Reports the counts.
@@ -135,12 +145,24 @@ impl Control {
     }
 }
 
-fn first_descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> {
-    let mut sockets = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    sockets.next().and_then(|mut descriptors| descriptors.next())
+/// A connection that the acceptor has passed on.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The client's socket.
+    pub client: OwnedFd,
+    /// For TLS, this server's certificate and key.
+    pub identity: Option<OwnedFd>,
+}
+
+impl Arrival {
+    fn of(ancillary: &mut RecvAncillaryBuffer<'_>) -> Option<Arrival> {
+        let mut descriptors = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        let mut descriptors = descriptors.next()?;
+        Some(Arrival { client: descriptors.next()?, identity: descriptors.next() })
+    }
 }
 
 /// Reports the counts every second while they change, for as long as the process lives.

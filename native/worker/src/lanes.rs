@@ -3,7 +3,7 @@
 //! The acceptor passes each connection as it came; its TLS handshake and its first words are read here. The first one
 //! is served by the main thread, all others by threads of their own, as their clients may say nothing for a while.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use anyhow::{Context as _, bail};
 use cuda_abi::CUresult;
 use transport::{Lane, Link, Opening, Refusal, ServerTls, Socket, WorkerIdentity, server_handshake};
 
+use crate::admission::{Admission, Other};
 use crate::assignment::{Assignment, ConnectionKind};
 use crate::bulk::Arrivals;
-use crate::control::Control;
+use crate::control::{Arrival, Control};
 use crate::outbox::Outbox;
 use crate::wake::Wake;
 
@@ -23,12 +24,13 @@ const FIRST_WORDS: Duration = Duration::from_secs(5);
 /// Connections whose first words are awaited at once.
 const MOST_ARRIVING: usize = 8;
 
-/// What a connection is checked with.
+/// What connections come through.
 #[derive(Debug)]
 pub struct Gate {
-    tls: Option<ServerTls>,
+    admission: Admission,
     grace: Duration,
     wake: Arc<Wake>,
+    control: Arc<Control>,
 }
 
 /// A connection that was let in.
@@ -40,17 +42,15 @@ struct Admitted {
 
 impl Gate {
     /// The gate of the session of `assignment`; `wake` is told when a connection comes or goes.
-    pub fn new(assignment: &Assignment, wake: Arc<Wake>) -> anyhow::Result<Gate> {
-        let tls = match &assignment.identity {
-            Some(path) => Some(ServerTls::new(&WorkerIdentity::read(path)?)?),
-            None => None,
-        };
-        Ok(Gate { tls, grace: assignment.grace(), wake })
+    pub fn new(assignment: &Assignment, wake: Arc<Wake>, control: Arc<Control>) -> anyhow::Result<Gate> {
+        let Assignment { session_id, connection_id, trust, .. } = assignment;
+        let admission = Admission::new(session_id.clone(), connection_id, trust.clone())?;
+        Ok(Gate { admission, grace: assignment.grace(), wake, control })
     }
 
     /// Shakes hands with the client's first connection and makes its control lane.
-    pub fn first(&self, kind: ConnectionKind, descriptor: OwnedFd) -> anyhow::Result<Arc<Lane>> {
-        let Admitted { link, opening, kind } = self.admit(kind, descriptor)?;
+    pub fn first(&self, kind: ConnectionKind, arrival: Arrival) -> anyhow::Result<Arc<Lane>> {
+        let Admitted { link, opening, kind } = self.admit(kind, arrival)?;
         if opening.is_bulk_lane || opening.is_resumed || opening.received > 0 {
             bail!("the client's first connection is not its first");
         }
@@ -67,18 +67,27 @@ impl Gate {
         Arc::new(Lane::worker(link, self.grace, Box::new(move || wake.wake())))
     }
 
-    fn admit(&self, kind: ConnectionKind, descriptor: OwnedFd) -> anyhow::Result<Admitted> {
-        let socket = Socket::from_descriptor(descriptor);
+    fn admit(&self, kind: ConnectionKind, arrival: Arrival) -> anyhow::Result<Admitted> {
+        let socket = Socket::from_descriptor(arrival.client);
         socket.limit_receiving(Some(FIRST_WORDS));
-        let mut link = match (kind, &self.tls) {
-            (ConnectionKind::Unix | ConnectionKind::Tcp, _) => Link::plain(socket),
-            (ConnectionKind::Tls, Some(tls)) => {
-                let (keys, _) = server_handshake(&socket, tls).context("shake hands")?;
-                Link::sealed(socket, keys)
+        let (mut link, other) = match kind {
+            ConnectionKind::Unix => {
+                let other = Other::of_unix_socket(&socket).context("ask who has connected")?;
+                (Link::plain(socket), other)
             }
-            (ConnectionKind::Tls, None) => bail!("a TLS connection came, and this server has no certificate"),
+            ConnectionKind::Tcp => (Link::plain(socket), Other::Unknown),
+            ConnectionKind::Tls => {
+                let identity = arrival.identity.context("this server has no certificate for TLS")?;
+                let tls = ServerTls::new(&WorkerIdentity::read_from(File::from(identity))?)?;
+                let (keys, key) = server_handshake(&socket, &tls).context("shake hands")?;
+                (Link::sealed(socket, keys), Other::Key(key))
+            }
         };
         let opening = link.opening().context("read the client's first words")?;
+        if let Err(refusal) = self.admission.check(&opening, &other) {
+            self.control.refused(&refusal.reason);
+            return Err(refuse(&link, refusal));
+        }
         Ok(Admitted { link, opening, kind })
     }
 }
@@ -106,8 +115,9 @@ impl Lanes {
     pub fn take_all(self: &Arc<Self>, control: Arc<Control>) -> anyhow::Result<()> {
         let lanes = Arc::clone(self);
         let take = move || {
-            while let Some((passed, descriptor)) = control.next_connection() {
-                lanes.take(passed.connection, descriptor);
+            while let Some((passed, arrival)) = control.next_connection() {
+                lanes.gate.admission.renew(passed.trust);
+                lanes.take(passed.connection, arrival);
             }
         };
         std::thread::Builder::new()
@@ -117,7 +127,7 @@ impl Lanes {
         Ok(())
     }
 
-    fn take(self: &Arc<Self>, kind: ConnectionKind, descriptor: OwnedFd) {
+    fn take(self: &Arc<Self>, kind: ConnectionKind, arrival: Arrival) {
         {
             let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
             if *arriving == MOST_ARRIVING {
@@ -130,8 +140,7 @@ impl Lanes {
         }
         let lanes = Arc::clone(self);
         let take = move || {
-            if let Err(error) = lanes.gate.admit(kind, descriptor).and_then(|admitted| lanes.place(admitted))
-            {
+            if let Err(error) = lanes.gate.admit(kind, arrival).and_then(|admitted| lanes.place(admitted)) {
                 tracing::warn!("a connection of the client is not taken: {error:#}");
             }
             *lanes.arriving.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
@@ -148,13 +157,13 @@ impl Lanes {
         let lane = if opening.is_bulk_lane { self.bulk.get() } else { Some(&self.control) };
         let Some(lane) = lane else {
             if opening.is_resumed {
-                return refuse(&link, "the client resumes a lane that this worker never had");
+                return Err(refuse(&link, lost("the client resumes a lane that this worker never had")));
             }
             link.admit(0).context("let the client's bulk lane in")?;
             return self.begin_bulk_lane(kind, link);
         };
         let Some(received) = lane.detach() else {
-            return refuse(&link, "the connection that is to be resumed has ended");
+            return Err(refuse(&link, lost("the connection that is to be resumed has ended")));
         };
         link.admit(received).context("resume a lane")?;
         link.socket().limit_receiving(None);
@@ -174,8 +183,14 @@ impl Lanes {
     }
 }
 
-fn refuse(link: &Link, reason: &str) -> anyhow::Result<()> {
-    let refusal = Refusal { code: CUresult::DEVICE_UNAVAILABLE.0, reason: reason.to_owned() };
-    link.refuse(&refusal).context("refuse a connection")?;
-    bail!("{reason}")
+fn lost(reason: &str) -> Refusal {
+    Refusal { code: CUresult::DEVICE_UNAVAILABLE.0, reason: reason.to_owned() }
+}
+
+/// Tells the client, and answers why it was refused.
+fn refuse(link: &Link, refusal: Refusal) -> anyhow::Error {
+    if let Err(error) = link.refuse(&refusal) {
+        tracing::debug!("the refusal did not reach the client: {error}");
+    }
+    refusal.into()
 }

@@ -47,7 +47,7 @@ pub fn run() -> anyhow::Result<()> {
     let control = Arc::new(control);
     let (assignment, client) = control.assignment()?;
     let wake = Arc::new(Wake::new().context("make the descriptor that wakes the issuing thread")?);
-    let gate = Gate::new(&assignment, Arc::clone(&wake))?;
+    let gate = Gate::new(&assignment, Arc::clone(&wake), Arc::clone(&control))?;
     let lane = gate.first(assignment.connection, client)?;
     let driver = match worker::load(&assignment.driver) {
         Ok(driver) => driver,

@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use super::connections::is_out_of_descriptors;
 use super::{Phase, Server, Source};
+use crate::clock;
 use crate::control::{ControlClient, Dropped};
 use crate::poll::{EventFlags, Ready, Token};
 use crate::protocol::{ControlError, Operation, Request, SessionId, SessionSpec, answer};
 use crate::session::Session;
 
+/// Sessions whose end is remembered.
+const MAX_ENDED: usize = 1024;
 /// Control connections at once; one agent needs one, people looking around need some more.
 const MAX_AGENTS: usize = 64;
 
@@ -99,7 +102,12 @@ impl Server {
         if let Some(session) = self.sessions.get(&id) {
             return match &session.closing {
                 Some(_) => Err(ControlError::new("closing", format!("session {id} is closing"))),
-                None if session.spec.is_same_as(&spec) => Ok(()),
+                None if session.spec.is_same_as(&spec) => {
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.spec.renew(spec);
+                    }
+                    Ok(())
+                }
                 None => {
                     let message = format!("session {id} is open with another secret or other GPUs");
                     Err(ControlError::new("sessionConflict", message))
@@ -157,6 +165,37 @@ impl Server {
             self.send_to_agent(token, event);
             self.settle_agent(token);
         }
+    }
+
+    /// Tells everybody who subscribed that a connection was turned away.
+    pub(super) fn publish_refusal(
+        &mut self,
+        session: Option<&str>,
+        connection: Option<&str>,
+        reason: &str,
+        peer: &str,
+    ) {
+        self.publish(&json!({
+            "event": "refused",
+            "sessionId": session,
+            "connectionId": connection,
+            "reason": reason,
+            "peer": peer,
+            "at": clock::now(),
+        }));
+    }
+
+    /// Remembers why a session ended, for clients that come too late.
+    pub(super) fn remember_end(&mut self, id: &SessionId, reason: &str) {
+        if self.ended.len() == MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((id.clone(), reason.to_owned()));
+    }
+
+    /// Why a session ended, if it was one of the last.
+    pub(super) fn end_of(&self, id: &SessionId) -> Option<&str> {
+        self.ended.iter().rev().find(|(ended, _)| ended == id).map(|(_, reason)| reason.as_str())
     }
 
     fn send_to_agent(&mut self, token: Token, line: &Value) {

@@ -90,9 +90,13 @@ impl Server {
 
     /// The session that a connection is for, when its token is one of it.
     fn session_of(&self, route: &Route) -> Result<SessionId, Refusal> {
-        let unknown = || Refusal::UnknownSession { session: route.session.clone() };
-        let id = SessionId::parse(&route.session).map_err(|_| unknown())?;
-        let session = self.sessions.get(&id).ok_or_else(unknown)?;
+        let session = || route.session.clone();
+        let id =
+            SessionId::parse(&route.session).map_err(|_| Refusal::UnknownSession { session: session() })?;
+        let session = self.sessions.get(&id).ok_or_else(|| match self.end_of(&id) {
+            Some(reason) => Refusal::Ended { session: session(), reason: reason.to_owned() },
+            None => Refusal::UnknownSession { session: session() },
+        })?;
         // Before everything else that could be learnt about the session.
         if !route.is_proved_by(&session.spec.secret) {
             return Err(Refusal::WrongToken { session: route.session.clone() });
@@ -175,6 +179,8 @@ impl Server {
     fn refuse(&mut self, token: Token, refusal: &Refusal) {
         if let Some(pending) = self.pending.get_mut(&token) {
             pending.refuse(refusal);
+            let peer = pending.peer.to_string();
+            self.publish_refusal(refusal.session(), None, &refusal.to_string(), &peer);
             self.poller.after(REFUSED_LINGER, Timer::Refused(token));
         }
     }

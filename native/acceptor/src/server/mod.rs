@@ -4,7 +4,7 @@ mod agents;
 mod connections;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -80,6 +80,8 @@ pub struct Server {
     agents: BTreeMap<Token, ControlClient>,
     sessions: BTreeMap<SessionId, Session>,
     workers: HashMap<Token, Worker>,
+    /// Sessions that have ended, the latest last, and why.
+    ended: VecDeque<(SessionId, String)>,
     phase: Phase,
 }
 
@@ -137,6 +139,7 @@ impl Server {
             agents: BTreeMap::new(),
             sessions: BTreeMap::new(),
             workers: HashMap::new(),
+            ended: VecDeque::new(),
             phase: Phase::Serving,
         })
     }

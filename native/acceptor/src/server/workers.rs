@@ -1,5 +1,7 @@
 //! Workers: their start, their messages, their end.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -8,7 +10,7 @@ use anyhow::Context;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connections::hex;
 use super::{Server, Source, TERM_GRACE, Timer};
@@ -18,7 +20,7 @@ use crate::poll::{EventFlags, Token};
 use crate::protocol::SessionId;
 use crate::refusal::Refusal;
 use crate::session::{Closing, Worker};
-use crate::spawn::{Spawned, Start, send_with_descriptor};
+use crate::spawn::{Spawned, Start, send_with_descriptors};
 use crate::worker_protocol::{ConnectionKind, Exit, FirstMessage, PassedMessage, WorkerMessage, WorkerView};
 
 /// Longest message of a worker; a report of 64 GPUs has 6 KiB.
@@ -57,13 +59,15 @@ impl Server {
             connection: arrival.kind,
             grace_seconds: session.spec.grace_seconds,
             trust: &session.spec.trust,
-            identity: self.options.worker_identity.as_deref(),
             sandbox: self.options.worker_sandbox,
         })?;
         let uuids: Vec<&str> = session.spec.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        let identity = self.identity_for(arrival.kind)?;
+        let descriptors: Vec<BorrowedFd<'_>> =
+            std::iter::once(arrival.client).chain(identity.as_ref().map(AsFd::as_fd)).collect();
         let spawned = self.spawner.spawn(&Start {
             message: &message,
-            client: arrival.client,
+            descriptors: &descriptors,
             ledger: session.ledger_fd.as_fd(),
             visible_devices: uuids.join(","),
         })?;
@@ -94,6 +98,15 @@ impl Server {
         workers.find(|(_, worker)| is_it(worker)).map(|(token, _)| *token)
     }
 
+    /// The server's certificate and key for a worker that shakes hands. They are passed on unread, and anew for each
+    /// connection, as they live for a day.
+    fn identity_for(&self, kind: ConnectionKind) -> io::Result<Option<File>> {
+        match (kind, &self.options.worker_identity) {
+            (ConnectionKind::Tls, Some(path)) => File::open(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Hands another connection of a client process to its worker.
     pub(super) fn pass_connection(
         &self,
@@ -104,9 +117,13 @@ impl Server {
         let busy = |reason: String| Refusal::Busy { reason };
         let worker = self.workers.get(&worker).ok_or_else(|| busy("it is ending".into()))?;
         let (_, control) = worker.control.as_ref().ok_or_else(|| busy("it is ending".into()))?;
-        let message =
-            serde_json::to_vec(&PassedMessage { connection }).map_err(|error| busy(error.to_string()))?;
-        send_with_descriptor(control, &message, client).map_err(|error| {
+        let trust = self.sessions.get(&worker.session).map_or(&Value::Null, |session| &session.spec.trust);
+        let message = serde_json::to_vec(&PassedMessage { connection, trust })
+            .map_err(|error| busy(error.to_string()))?;
+        let identity = self.identity_for(connection).map_err(|error| busy(error.to_string()))?;
+        let descriptors: Vec<BorrowedFd<'_>> =
+            std::iter::once(client).chain(identity.as_ref().map(AsFd::as_fd)).collect();
+        send_with_descriptors(control, &message, &descriptors).map_err(|error| {
             tracing::warn!(session = %worker.session, pid = worker.view.pid, %error, "a worker takes no connection");
             busy(error.to_string())
         })
@@ -192,6 +209,11 @@ impl Server {
     fn handle_message(&mut self, token: Token, message: WorkerMessage) {
         let Some(worker) = self.workers.get_mut(&token) else { return };
         match message {
+            WorkerMessage::Refused { reason } => {
+                let (session, connection) = (worker.session.clone(), worker.view.connection_id.clone());
+                tracing::warn!(target: "audit", %session, connection, reason, "connection refused by its worker");
+                self.publish_refusal(Some(session.as_str()), Some(&connection), &reason, "worker");
+            }
             WorkerMessage::Report(mut report) => {
                 if let Some(session) = self.sessions.get(&worker.session) {
                     report.restrict_to(&session.spec.gpus);
@@ -276,6 +298,7 @@ impl Server {
         }
         let Some(session) = self.sessions.remove(id) else { return };
         tracing::info!(target: "audit", session = %id, "session closed");
+        self.remember_end(id, session.closing.as_ref().map_or("", |closing| &closing.reason));
         let results = json!({"workers": session.ended().collect::<Vec<_>>()});
         for (agent, request) in session.closing.map(|closing| closing.waiting).unwrap_or_default() {
             self.answer_later(agent, request, results.clone());

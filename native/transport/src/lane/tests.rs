@@ -31,11 +31,7 @@ impl Secrecy {
         let names = vec!["g-1.servers.farpool.internal".to_owned()];
         let leaf = rcgen::CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer);
         let pem = leaf.expect("a leaf").pem() + &key.serialize_pem();
-        let path =
-            std::env::temp_dir().join(format!("farpool-identity-{}-{:p}.pem", std::process::id(), &key));
-        std::fs::write(&path, pem).expect("written");
-        let identity = WorkerIdentity::read(&path).expect("an identity");
-        std::fs::remove_file(&path).expect("removed");
+        let identity = WorkerIdentity::read_from(pem.as_bytes()).expect("an identity");
         let server = ServerTls::new(&identity).expect("a server's configuration");
         let trusted = [authority.der().to_vec()];
         let key = ClientKey::generate().expect("a key");

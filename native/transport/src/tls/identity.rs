@@ -1,7 +1,6 @@
 //! Who the two ends are: a client process by a key made in its memory, a worker by a certificate of its pool.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
@@ -48,11 +47,9 @@ impl From<TlsError> for io::Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The file cannot be read.
-    #[error("cannot read the worker's identity {path}: {reason}")]
+    /// It cannot be read, or is not what it should be.
+    #[error("cannot read the worker's identity: {reason}")]
     Read {
-        /// The file.
-        path: String,
         /// Why.
         reason: String,
     },
@@ -100,10 +97,11 @@ pub struct WorkerIdentity {
 }
 
 impl WorkerIdentity {
-    /// Reads a PEM file with certificates, the worker's first, and one PKCS#8 key.
-    pub fn read(path: &Path) -> Result<WorkerIdentity, IdentityError> {
-        let refused = |reason: String| IdentityError::Read { path: path.display().to_string(), reason };
-        let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    /// Reads PEM with certificates, the worker's first, and one PKCS#8 key.
+    pub fn read_from(mut source: impl io::Read) -> Result<WorkerIdentity, IdentityError> {
+        let refused = |reason: String| IdentityError::Read { reason };
+        let mut pem = Vec::new();
+        source.read_to_end(&mut pem).map_err(|error| refused(error.to_string()))?;
         let chain = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| refused(format!("{error:?}")))?;
