@@ -306,6 +306,8 @@ fn preset_class(preset: Preset) -> Class {
         | Preset::GridId
         | Preset::DynamicSharedBytes
         | Preset::TotalSharedBytes
+        | Preset::AggregateSharedBytes
+        | Preset::ReservedShared(_)
         | Preset::WorkspaceHigh
         | Preset::WorkspaceLow
         | Preset::Variable(_)

@@ -291,6 +291,7 @@ impl<'a> Parser<'a> {
             name: name.text.to_owned(),
             params: parameters.0.clone(),
             static_shared_bytes: 0,
+            reserved_shared_bytes: 0,
             local_bytes: 0,
             max_threads: None,
             required_threads: None,
