@@ -566,7 +566,7 @@ mod tests {
             let header = Header::decode(&header).expect("a header");
             let mut payload = vec![0; header.length as usize];
             socket.read_exact(&mut payload).expect("a payload");
-            let head = ReplyHead { result: 0, deferred: errors.take() };
+            let head = ReplyHead { result: 0, deferred: errors.take(0) };
             let mut record = Vec::new();
             encode_record(&mut record, header.call, head.flags(), 0, header.sequence, |writer| {
                 head.encode(writer);

@@ -229,6 +229,11 @@ impl Mapped {
         Ok(())
     }
 
+    /// Whether `context` reaches the memory of `peer`.
+    pub fn is_peer(&self, peer: u32, context: u32) -> bool {
+        self.table().peers.get(&peer).is_some_and(|peers| peers.contains_key(&context))
+    }
+
     /// `context` does not reach the memory of `peer` any more.
     pub fn disable_peer(&self, peer: u32, context: u32) -> Result<(), CUresult> {
         let mut table = self.table();

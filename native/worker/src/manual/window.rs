@@ -108,7 +108,9 @@ pub fn cuCtxEnablePeerAccess(
     let peer = CUcontext(address(raw));
     // SAFETY: the peer is alive: it is behind a live handle; the driver checks the flags.
     let code = unsafe { worker.driver.cuCtxEnablePeerAccess(peer, request.flags) };
-    if !code.is_success() {
+    // A driver may remember the access to a context that was reset since, of whose memory this window knows nothing.
+    let is_known = worker.mapped.is_peer(request.peer.index(), worker.context);
+    if !code.is_success() && (code != CUresult::PEER_ACCESS_ALREADY_ENABLED || is_known) {
         return Ok(code);
     }
     let answer = worker
