@@ -19,6 +19,7 @@ mod device;
 mod entry;
 mod event;
 mod exports;
+mod fences;
 mod generated;
 mod graph;
 mod hooks;

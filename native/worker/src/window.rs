@@ -201,12 +201,20 @@ impl Mapped {
         let mut answer = CUresult::SUCCESS;
         for chunk in chunks {
             match self.unmap(chunk) {
-                CUresult::SUCCESS => self.memory.release(chunk.device, chunk.size),
+                CUresult::SUCCESS => {
+                    self.memory.release(chunk.device, chunk.size);
+                    self.table().leaving.remove(&chunk.start);
+                }
                 code if answer.is_success() => answer = code,
                 _ => {}
             }
         }
         answer
+    }
+
+    /// Whether any of these addresses is on its way back, and still mapped.
+    pub fn is_leaving(&self, start: u64, size: u64) -> bool {
+        self.table().is_leaving(start, size)
     }
 
     fn unmap(&self, chunk: &Chunk) -> CUresult {

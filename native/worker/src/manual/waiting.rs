@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
-use wire::handle::Handle;
+use wire::handle::{Event, Handle};
 use wire::{CallId, Reader, Request, WireError, cuda};
 
 use super::launches::stream_of;
@@ -13,6 +13,13 @@ use crate::worker::{Later, Worker, address};
 
 /// Executes `call` if it is one that waits.
 pub fn wait(worker: &mut Worker, call: CallId, reader: &Reader<'_>) -> Option<Result<CUresult, WireError>> {
+    if worker.waits.has_fresh() {
+        for event in recorded_events(call, reader) {
+            if let Ok(raw) = worker.handles.get(call, event) {
+                worker.capture_waits(CUevent(address(raw)));
+            }
+        }
+    }
     let answer = match call {
         cuda::CuStreamSynchronize::CALL => {
             decode::<cuda::CuStreamSynchronize>(reader).and_then(|request| stream(worker, &request))
@@ -42,6 +49,21 @@ fn decode<Q: for<'a> Request<'a>>(reader: &Reader<'_>) -> Result<Q, HandleError>
     let request = Q::decode(&mut reader);
     reader.finish(Q::CALL).map_err(HandleError::Wire)?;
     Ok(request)
+}
+
+/// The events that a record of `call` records, before it is executed.
+fn recorded_events(call: CallId, reader: &Reader<'_>) -> Vec<Event> {
+    let mut reader = reader.clone();
+    match call {
+        cuda::CuEventRecord::CALL => vec![cuda::CuEventRecord::decode(&mut reader).hEvent],
+        cuda::CuEventRecordWithFlags::CALL => vec![cuda::CuEventRecordWithFlags::decode(&mut reader).hEvent],
+        cuda::CuCtxRecordEvent::CALL => vec![cuda::CuCtxRecordEvent::decode(&mut reader).hEvent],
+        cuda::CuGraphLaunch::CALL => {
+            let events = cuda::CuGraphLaunch::decode(&mut reader).events;
+            events.iter().map(|event| Event(event.event)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn stream(worker: &mut Worker, request: &cuda::CuStreamSynchronize) -> Result<CUresult, HandleError> {
@@ -80,7 +102,7 @@ fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
     if index == 0 {
         return CUresult::INVALID_CONTEXT;
     }
-    if index == worker.context && !worker.waits.has_frees() && worker.is_all_idle() {
+    if index == worker.context && !worker.waits.frees().any_in(index) && worker.is_all_idle() {
         // SAFETY: nothing is under way in the current context, so this only reports errors.
         return unsafe { worker.driver.cuCtxSynchronize() };
     }
@@ -165,8 +187,8 @@ fn note_orphan(worker: &mut Worker, stream: CUstream) {
         let _ = worker.in_context(cuda::CuStreamDestroyV2::CALL, context, |worker| {
             if !worker.is_idle(stream) {
                 let until = worker.waits.mark(worker.current(), stream).map_or(Until::Context, Until::Own);
-                let then = Then::Orphan(worker.streams.orphaned());
-                worker.waits.push(LaneKey::Context(context), worker.current(), until, then);
+                let then = Then::Orphan(worker.streams.orphaned(context));
+                worker.waits.push(LaneKey::Orphans(context), worker.current(), until, then);
             }
             Ok(CUresult::SUCCESS)
         });
