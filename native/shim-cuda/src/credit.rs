@@ -100,7 +100,8 @@ fn free_piece(client: &Client, range: &Range, scope: Scope) -> Answer<bool> {
     if let RangeKind::Piece(Some(pool)) = range.kind {
         client.pools.unused(pool, length);
     }
-    let (fence, returned) = client.slabs.free(range.context, scope, Piece { start: range.start, length });
+    let piece = Piece { start: range.start, length };
+    let (fence, returned) = client.slabs.free(range.context, scope, piece, keeps_all(client));
     if let Some(returned) = returned {
         give_back(client, returned, Some(range.context))?;
     }
@@ -422,13 +423,19 @@ fn send_fences(client: &Client) -> Answer {
     client.slabs.open().into_iter().try_for_each(|scope| send_fence(client, scope).map(drop))
 }
 
+/// Whether memory is kept however much it is: a driver may wait for all streams before it takes memory back, and some may
+/// wait for this process.
+fn keeps_all(client: &Client) -> bool {
+    client.connection().has_callbacks()
+}
+
 /// Takes notice of what is free by now.
 pub fn collect(client: &Client) -> Answer {
     let fences = &client.connection().fences;
     if !fences.has_news() {
         return Ok(());
     }
-    let returned = client.slabs.collect(|| fences.take_news());
+    let returned = client.slabs.collect(keeps_all(client), || fences.take_news());
     returned.into_iter().try_for_each(|returned| give_back(client, returned, None))
 }
 

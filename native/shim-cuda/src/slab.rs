@@ -165,13 +165,20 @@ impl Slabs {
     }
 
     /// Notes a piece of `context` that was freed behind the work of `scope`. Answers whether it is time for a fence there, and
-    /// what of the piece goes back at once, behind the work that may use it, because enough is unused already.
-    pub fn free(&self, context: Context, scope: Scope, piece: Piece) -> (bool, Option<Returned>) {
+    /// what of the piece goes back at once, behind the work that may use it, because enough is unused already; nothing if
+    /// everything is to be kept (`keeps_all`).
+    pub fn free(
+        &self,
+        context: Context,
+        scope: Scope,
+        piece: Piece,
+        keeps_all: bool,
+    ) -> (bool, Option<Returned>) {
         let mut table = self.table();
         let Some(room) = table.rooms.get_mut(&context) else { return (false, None) };
         let (returned, rest) = match scope {
-            Scope::Context(_) => room.free(piece),
-            Scope::Stream(..) => (None, room.free_in_order(piece)),
+            Scope::Context(_) if !keeps_all => room.free(piece),
+            _ => (None, room.free_in_order(piece)),
         };
         let open = table.open.entry(scope).or_default();
         for piece in rest.into_iter().filter(|piece| piece.length > 0) {
@@ -217,8 +224,8 @@ impl Slabs {
     }
 
     /// Makes what waited for the fences that `reached` answers free again. Answers what is to be given back because too much
-    /// is unused.
-    pub fn collect(&self, reached: impl FnOnce() -> Vec<u64>) -> Vec<Returned> {
+    /// is unused; nothing if everything is to be kept (`keeps_all`).
+    pub fn collect(&self, keeps_all: bool, reached: impl FnOnce() -> Vec<u64>) -> Vec<Returned> {
         let mut table = self.table();
         let mut grown = Vec::new();
         // Under the lock: whoever finds that there are no news has what they brought.
@@ -234,7 +241,7 @@ impl Slabs {
             }
         }
         let mut given = Vec::new();
-        for context in grown {
+        for context in grown.into_iter().filter(|_| !keeps_all) {
             given.extend(table.rooms.get_mut(&context).map(Room::give_back_excess).unwrap_or_default());
         }
         given
@@ -306,7 +313,7 @@ mod tests {
 
     fn reach(slabs: &Slabs, scope: Scope) -> Vec<Returned> {
         let fence = slabs.fence(scope, false);
-        slabs.collect(|| vec![fence])
+        slabs.collect(false, || vec![fence])
     }
 
     fn with_slab() -> Slabs {
@@ -320,14 +327,14 @@ mod tests {
         let slabs = with_slab();
         let whole = slabs.take(context(), 4096).expect("a whole slab");
         assert_eq!(slabs.take(context(), GRANULE), None);
-        slabs.free(context(), scope(), Piece { start: whole, length: 4096 });
+        slabs.free(context(), scope(), Piece { start: whole, length: 4096 }, false);
         assert_eq!(slabs.unused(0), 4096, "the program believes it to be free");
-        slabs.collect(Vec::new);
+        slabs.collect(false, Vec::new);
         assert_eq!(slabs.take(context(), GRANULE), None, "no fence was sent since the free");
         let fence = slabs.fence(scope(), false);
-        slabs.collect(|| vec![fence + 1]);
+        slabs.collect(false, || vec![fence + 1]);
         assert_eq!(slabs.take(context(), GRANULE), None, "the fence was not reached");
-        slabs.collect(|| vec![fence]);
+        slabs.collect(false, || vec![fence]);
         assert_eq!(slabs.take(context(), 4096), Some(whole));
     }
 
@@ -339,7 +346,7 @@ mod tests {
         pieces.sort_unstable();
         assert_eq!(pieces, (0..8).map(|index| SLAB.start + 512 * index).collect::<Vec<_>>());
         for start in [pieces[3], pieces[5], pieces[4], pieces[0]] {
-            slabs.free(context(), scope(), Piece { start, length: 512 });
+            slabs.free(context(), scope(), Piece { start, length: 512 }, false);
         }
         reach(&slabs, scope());
         assert_eq!(slabs.take(context(), 1536), Some(pieces[3]), "three neighbours are one piece");
@@ -363,7 +370,7 @@ mod tests {
         slabs.add(context(), 0, 6000, (Piece { start: 0x20_0000, length: 4096 }, Way::Whole));
         let pieces: Vec<u64> = (0..2).filter_map(|_| slabs.take(context(), 4096)).collect();
         for start in pieces {
-            slabs.free(context(), scope(), Piece { start, length: 4096 });
+            slabs.free(context(), scope(), Piece { start, length: 4096 }, false);
         }
         assert_eq!(reach(&slabs, scope()).len(), 1);
         assert_eq!(slabs.give_back(1), [], "another device");
@@ -374,12 +381,12 @@ mod tests {
     fn a_destroyed_contexts_pieces_are_forgotten_wherever_they_wait() {
         let slabs = with_slab();
         let first = slabs.take(context(), 512).expect("room");
-        slabs.free(context(), scope(), Piece { start: first, length: 512 });
+        slabs.free(context(), scope(), Piece { start: first, length: 512 }, false);
         let fence = slabs.fence(scope(), false);
         let second = slabs.take(context(), 512).expect("room");
-        slabs.free(context(), scope(), Piece { start: second, length: 512 });
+        slabs.free(context(), scope(), Piece { start: second, length: 512 }, false);
         assert_eq!(slabs.forget_context(context()), (vec![(SLAB, Way::Whole)], vec![fence]));
-        slabs.collect(|| vec![fence]);
+        slabs.collect(false, || vec![fence]);
         reach(&slabs, scope());
         assert_eq!(slabs.take(context(), 512), None);
         assert_eq!(slabs.unused(0), 0);
@@ -390,14 +397,14 @@ mod tests {
         let slabs = with_slab();
         let (one, other) = (Stream(5), Stream(6));
         let whole = slabs.take(context(), 4096).expect("a whole slab");
-        slabs.free(context(), Scope::Stream(context(), one), Piece { start: whole, length: 4096 });
+        slabs.free(context(), Scope::Stream(context(), one), Piece { start: whole, length: 4096 }, false);
         assert_eq!(slabs.take_behind(context(), other, 512), None, "another stream");
         assert_eq!(slabs.take_behind(context(), one, 512), Some(whole));
         let fence = slabs.fence(Scope::Stream(context(), one), true);
         assert_eq!(slabs.take_behind(context(), one, 4096), None, "too large");
         assert_eq!(slabs.take_behind(context(), one, 1024), Some(whole + 512));
         assert_eq!(slabs.kept(context()).1, 4096 - 1536, "what still waits");
-        slabs.collect(|| vec![fence]);
+        slabs.collect(false, || vec![fence]);
         assert_eq!(slabs.take(context(), 4096 - 1536), Some(whole + 1536));
     }
 
@@ -407,7 +414,7 @@ mod tests {
         let stream = Scope::Stream(context(), Stream(5));
         for scope in [stream, scope()] {
             let start = slabs.take(context(), 512).expect("room");
-            slabs.free(context(), scope, Piece { start, length: 512 });
+            slabs.free(context(), scope, Piece { start, length: 512 }, false);
         }
         let held = slabs.fence(stream, true);
         let own = slabs.fence(scope(), true);
@@ -422,7 +429,7 @@ mod tests {
         let slabs = with_slab();
         let gone = Context::from_index(2);
         let start = slabs.take(context(), 4096).expect("room");
-        slabs.free(context(), Scope::Stream(gone, Stream(5)), Piece { start, length: 4096 });
+        slabs.free(context(), Scope::Stream(gone, Stream(5)), Piece { start, length: 4096 }, false);
         slabs.forget_context(gone);
         assert_eq!(slabs.open(), [scope()]);
         reach(&slabs, scope());

@@ -1,7 +1,13 @@
 //! Memory that the client has freed and that is not free yet, as the GPU may be using it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a look at the driver's numbers waits for a free that happens right now: longer than any that does not itself
+/// wait for the GPU.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// One free.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +39,50 @@ struct Table {
 
 /// All frees under way.
 #[derive(Debug, Default)]
-pub struct Frees(Mutex<Table>);
+pub struct Frees {
+    table: Mutex<Table>,
+    /// Held while the driver frees something, until it does not count as pending any more.
+    happening: Mutex<()>,
+    /// Somebody waits for `happening`.
+    is_wanted: AtomicBool,
+}
 
 impl Frees {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the driver free part of `freed`, which does not count any more then; one after the other.
+    pub fn happens<T>(&self, freed: &mut Freed, bytes: u64, free: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        while self.is_wanted.load(Ordering::Acquire) && started.elapsed() < MOMENT {
+            std::thread::yield_now();
+        }
+        let _one_at_a_time = self.happening.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = free();
+        if let Some(left) = &mut freed.bytes {
+            *left -= bytes;
+            if let Some(device) = self.table().devices.get_mut(&freed.device) {
+                device.0 -= bytes;
+            }
+        }
+        done
+    }
+
+    /// Looks at what is free and what is pending while nothing turns from one into the other. A free that takes long waits
+    /// for the GPU, and has not happened.
+    pub fn at_rest<T>(&self, look: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        self.is_wanted.store(true, Ordering::Release);
+        let mut guard = self.happening.try_lock();
+        while guard.is_err() && started.elapsed() < MOMENT {
+            std::thread::yield_now();
+            guard = self.happening.try_lock();
+        }
+        let seen = look();
+        drop(guard);
+        self.is_wanted.store(false, Ordering::Release);
+        seen
     }
 
     /// Notes one that begins.
@@ -96,6 +141,9 @@ mod tests {
         assert_eq!(frees.on(1), Pending::default());
         frees.end(&code);
         assert_eq!((frees.any_in(2), frees.on(0)), (false, Pending { bytes: 512, has_code: false }));
+        let mut memory = memory;
+        assert_eq!(frees.happens(&mut memory, 512, || 7), 7);
+        assert_eq!(frees.at_rest(|| frees.on(0)), Pending::default());
         frees.end(&memory);
         assert_eq!((frees.any_in(1), frees.on(0)), (false, Pending::default()));
     }

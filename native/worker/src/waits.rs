@@ -686,18 +686,28 @@ impl Shared {
                 self.pass(&fence);
                 self.outbox.flush();
             }
-            Then::Free { address, call, freed } => {
-                // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
-                match unsafe { self.driver.cuMemFree_v2(address) } {
-                    CUresult::SUCCESS => self.memory.freed(address),
-                    failed => self.outbox.failed(call, freed.context, failed.0),
+            Then::Free { address, call, mut freed } => {
+                let bytes = freed.bytes.unwrap_or(0);
+                let code = self.frees.happens(&mut freed, bytes, || {
+                    // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
+                    let code = unsafe { self.driver.cuMemFree_v2(address) };
+                    if code.is_success() {
+                        self.memory.freed(address);
+                    }
+                    code
+                });
+                if !code.is_success() {
+                    self.outbox.failed(call, freed.context, code.0);
                 }
                 self.frees.end(&freed);
             }
-            Then::GiveBack { mapped, chunks, freed } => {
-                let given = mapped.give_back(&chunks);
-                if !given.is_success() {
-                    self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, 0, given.0);
+            Then::GiveBack { mapped, chunks, mut freed } => {
+                for chunk in &chunks {
+                    let give_back = || mapped.give_back(std::slice::from_ref(chunk));
+                    let given = self.frees.happens(&mut freed, chunk.size, give_back);
+                    if !given.is_success() {
+                        self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, 0, given.0);
+                    }
                 }
                 self.frees.end(&freed);
             }

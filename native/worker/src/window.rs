@@ -123,19 +123,27 @@ impl Mapped {
 
     /// Maps `size` bytes, as [`Mapped::check`] answered, for `context` on `device`. They are reserved in the ledger.
     ///
-    /// Errors: what the driver answers; nothing is mapped then.
-    pub fn map(&self, wish: &Wish, size: u64, device: usize, context: u32) -> Result<(), CUresult> {
+    /// Errors: what the driver answers, and chunks that were made nevertheless and are to be given back.
+    pub fn map(
+        &self,
+        wish: &Wish,
+        size: u64,
+        device: usize,
+        context: u32,
+    ) -> Result<(), (CUresult, Vec<Chunk>)> {
         let mut table = self.table();
         let mut made = Vec::new();
         let answer = self.make(&table, wish, size, (device, context), &mut made);
-        if answer.is_ok() {
-            table.chunks.extend(made.into_iter().map(|chunk| (chunk.start, chunk)));
-            return answer;
+        match answer {
+            Ok(()) => {
+                table.chunks.extend(made.into_iter().map(|chunk| (chunk.start, chunk)));
+                Ok(())
+            }
+            Err(code) => {
+                table.leave(&made);
+                Err((code, made))
+            }
         }
-        for chunk in made {
-            let _ = self.unmap(&chunk);
-        }
-        answer
     }
 
     fn make(

@@ -61,12 +61,17 @@ pub fn cuMemGetInfo_v2(
     _request: cuda::CuMemGetInfoV2,
     reply: &mut Writer<'_>,
 ) -> Answer {
-    let pending = worker.current_device().map(|device| worker.waits.frees().on(device)).unwrap_or_default();
+    let device = worker.current_device();
+    let look = || {
+        let pending = device.map(|device| worker.waits.frees().on(device)).unwrap_or_default();
+        (pending, memory_left(worker))
+    };
+    let (pending, left) = worker.waits.frees().at_rest(look);
     if pending.has_code {
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
-    let (code, (free, total)) = match memory_left(worker) {
+    let (code, (free, total)) = match left {
         Ok((free, total)) => (CUresult::SUCCESS, (free.saturating_add(pending.bytes).min(total), total)),
         Err(code) => (code, (0, 0)),
     };

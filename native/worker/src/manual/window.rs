@@ -35,7 +35,7 @@ pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
-    let left = if wanted > needed { memory_left(worker).map_or(0, |(free, _)| free) } else { needed };
+    let left = memory_left(worker).map_or(0, |(free, _)| free);
     let possible = match worker.mapped.check(&wish, left) {
         Ok(possible) => possible,
         Err(code) => return Ok(code),
@@ -64,13 +64,21 @@ pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &
 }
 
 fn secure(worker: &mut Worker, wish: &Wish, size: u64, device: usize) -> CUresult {
+    // What cannot be is not begun: a driver that takes the beginning back may wait for the GPU.
+    if memory_left(worker).is_ok_and(|(free, _)| size > free) {
+        return CUresult::OUT_OF_MEMORY;
+    }
     if let Err(code) = worker.memory.reserve(device, size) {
         return code;
     }
-    match worker.mapped.map(wish, size, device, worker.context) {
+    let mapped = Arc::clone(&worker.mapped);
+    match mapped.map(wish, size, device, worker.context) {
         Ok(()) => CUresult::SUCCESS,
-        Err(code) => {
-            worker.memory.release(device, size);
+        Err((code, made)) => {
+            let made_bytes: u64 = made.iter().map(|chunk| chunk.size).sum();
+            worker.memory.release(device, size - made_bytes);
+            let place = (worker.context, CUcontext::NULL);
+            worker.waits.give_back(&mapped, made, place, Until::Now);
             code
         }
     }

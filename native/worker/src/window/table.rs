@@ -100,7 +100,8 @@ impl Table {
         Some(found)
     }
 
-    fn leave(&mut self, chunks: &[Chunk]) {
+    /// Notes chunks that are mapped and go back.
+    pub fn leave(&mut self, chunks: &[Chunk]) {
         self.leaving.extend(chunks.iter().map(|chunk| (chunk.start, chunk.size)));
     }
 
