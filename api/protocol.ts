@@ -63,12 +63,12 @@ export const protocolCalls: readonly ProtocolCall[] = [
     request: { function: "u64", threads: "i32", dynamicShared: "u64", flags: "u32" },
     reply: { blocks: "i32", others: "list BlockOccupancy" },
   },
-  // A notice with this number comes back when everything is done that was queued before in a context, or, in order, on one
-  // stream of it (0 is the legacy one).
+  // A notice with this number comes back when everything is done that was queued before in a context (kind 0), or on one
+  // stream of it (kind 1; 0 is the legacy one), or in the context and what it frees is free (kind 2).
   {
     name: "farpoolFence",
     id: 0x0020,
-    request: { number: "u64", context: "u32", inOrder: "u32", stream: "u64" },
+    request: { number: "u64", context: "u32", kind: "u32", stream: "u64" },
   },
   // Another place for the window of addresses, where the one in the hello was refused; lengths are 0 for none.
   {

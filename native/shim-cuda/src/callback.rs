@@ -74,7 +74,7 @@ pub fn ask(
     }
     let token = client.new_number();
     let context = client.context_of(Some(stream));
-    credit::before_hold(client, context)?;
+    credit::before_hold(client)?;
     client.actions.table().insert(token, (context, action));
     client.connection().expect_callback(token);
     let asked = request(token);

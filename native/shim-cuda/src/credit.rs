@@ -156,16 +156,18 @@ pub fn driver_frees(client: &Client, context: Context) {
     client.slabs.unsettled().insert(context);
 }
 
-/// Before a stream of the context with this index is made to wait for the program: fences for what was freed before, and
-/// frees of the driver's, which waits for all streams, must not wait for that one. CUDA has waited for them already.
-pub fn before_hold(client: &Client, context: u32) -> Answer {
+/// Before a stream is made to wait for the program: fences for what was freed before, and frees of the driver's, which may
+/// wait for all streams, must not wait for that one. CUDA has waited for them already.
+pub fn before_hold(client: &Client) -> Answer {
+    /// Of the fence that waits for frees, too.
+    const FREES: u32 = 2;
     send_fences(client)?;
-    let unsettled = {
-        let mut all = client.slabs.unsettled();
-        let found = all.iter().copied().find(|of| of.index() == context);
-        found.filter(|of| all.remove(of))
-    };
-    unsettled.map_or(Ok(()), |context| settle(client, context))
+    let unsettled = std::mem::take(&mut *client.slabs.unsettled());
+    for context in unsettled {
+        let number = send_fence_of_kind(client, Scope::Context(context), FREES)?;
+        client.wait_for_fence(number)?;
+    }
+    Ok(())
 }
 
 /// Before a stream is destroyed: what was freed in its order has its fence on it.
@@ -379,6 +381,9 @@ fn give_back(client: &Client, (memory, way): Returned, user: Option<Context>) ->
             let request = cuda::FarpoolGiveBack { address: memory.start, size: memory.length, context };
             client.post_in(0, &request)?;
             window.rest(memory.start, memory.length);
+            if let Some(user) = user {
+                driver_frees(client, user);
+            }
             Ok(())
         }
         _ => {
@@ -406,15 +411,19 @@ pub fn forget_context(client: &Client, context: Context) -> (Vec<Piece>, Vec<u64
 }
 
 fn send_fence(client: &Client, scope: Scope) -> Answer<u64> {
+    send_fence_of_kind(client, scope, if matches!(scope, Scope::Stream(..)) { 1 } else { 0 })
+}
+
+fn send_fence_of_kind(client: &Client, scope: Scope, kind: u32) -> Answer<u64> {
     let connection = client.connection();
     let _one_at_a_time = client.slabs.fencing.lock().unwrap_or_else(PoisonError::into_inner);
     let number = client.slabs.fence(scope, connection.has_callbacks());
-    let (context, in_order, stream) = match scope {
-        Scope::Context(context) => (context, 0, 0),
-        Scope::Stream(context, stream) => (context, 1, stream.0),
+    let (context, stream) = match scope {
+        Scope::Context(context) => (context, 0),
+        Scope::Stream(context, stream) => (context, stream.0),
     };
     connection.fences.sent(number);
-    client.post_in(0, &cuda::FarpoolFence { number, context: index_of(context), in_order, stream })?;
+    client.post_in(0, &cuda::FarpoolFence { number, context: index_of(context), kind, stream })?;
     Ok(number)
 }
 

@@ -224,7 +224,7 @@ fn fenced_stream(call: CallId, payload: &[u8]) -> Option<Stream> {
         return None;
     }
     let fence = cuda::FarpoolFence::decode(&mut Reader::new(payload));
-    (fence.in_order != 0).then_some(Stream(fence.stream))
+    (fence.kind == 1).then_some(Stream(fence.stream))
 }
 
 /// Calls whose answer depends on what was freed before.
@@ -327,9 +327,9 @@ mod tests {
     #[test]
     fn a_fence_waits_for_its_own_context_or_stream() {
         let none = FxHashSet::default();
-        let of = |context, in_order, stream| {
+        let of = |context, kind, stream| {
             let mut payload = Vec::new();
-            let fence = cuda::FarpoolFence { number: 1, context, in_order, stream };
+            let fence = cuda::FarpoolFence { number: 1, context, kind, stream };
             fence.encode(&mut Writer::new(&mut payload));
             Touches::of(cuda::FarpoolFence::CALL, 0, &payload)
         };

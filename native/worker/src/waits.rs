@@ -47,8 +47,10 @@ pub enum LaneKey {
     Event(usize),
     /// A whole context.
     Context(u32),
-    /// What a context gives back.
+    /// What the driver frees of a context.
     Memory(u32),
+    /// What a context gives back of the window.
+    Window(u32),
     /// Destroyed streams of a context.
     Orphans(u32),
 }
@@ -418,7 +420,9 @@ impl Waits {
         let marked = code.into_result().and_then(|()| self.mark(wait.context, helper));
         match marked {
             Ok(own) => wait.until = Until::Captured(own, helper),
-            Err(_) if helper.is_null() => {}
+            Err(code) if helper.is_null() => {
+                tracing::warn!("a wait for an event could not be captured: {code}")
+            }
             Err(_) => lock(&self.shared.helpers).entry(wait.context.0).or_default().push(helper),
         }
     }
@@ -528,7 +532,7 @@ impl Waits {
         let bytes = chunks.iter().map(|chunk| chunk.size).sum();
         let freed = Freed { context, device, bytes: Some(bytes) };
         let mapped = Arc::clone(mapped);
-        self.push(LaneKey::Memory(context), current, until, Then::GiveBack { mapped, chunks, freed });
+        self.push(LaneKey::Window(context), current, until, Then::GiveBack { mapped, chunks, freed });
     }
 
     /// Everything that `fence` waits for has been handed over.

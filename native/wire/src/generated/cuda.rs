@@ -1138,7 +1138,7 @@ impl Reply for FarpoolGraphOutputReply {
 pub struct FarpoolFence {
     pub number: u64,
     pub context: u32,
-    pub in_order: u32,
+    pub kind: u32,
     pub stream: u64,
 }
 
@@ -1149,7 +1149,7 @@ impl<'a> Request<'a> for FarpoolFence {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.number);
         writer.put_u32(self.context);
-        writer.put_u32(self.in_order);
+        writer.put_u32(self.kind);
         writer.put_u64(self.stream);
     }
 
@@ -1157,7 +1157,7 @@ impl<'a> Request<'a> for FarpoolFence {
         Self {
             number: reader.take_u64(),
             context: reader.take_u32(),
-            in_order: reader.take_u32(),
+            kind: reader.take_u32(),
             stream: reader.take_u64(),
         }
     }

@@ -93,7 +93,7 @@ fn FarpoolGraphOutput_round_trips() {
 
 #[test]
 fn FarpoolFence_round_trips() {
-    check!(FarpoolFence, FarpoolFence::CALL, FarpoolFence { number: 1, context: 2, in_order: 3, stream: 4 }, open_end: 0);
+    check!(FarpoolFence, FarpoolFence::CALL, FarpoolFence { number: 1, context: 2, kind: 3, stream: 4 }, open_end: 0);
 }
 
 #[test]

@@ -94,6 +94,10 @@ pub fn memory_left(worker: &Worker) -> Result<(u64, u64), CUresult> {
     })
 }
 
+/// Kinds of fences.
+const STREAM: u32 = 1;
+const FREES: u32 = 2;
+
 /// A notice to the client when everything is done that was issued before in a context, or on one of its streams: memory that
 /// it freed before can be handed out again.
 pub fn farpoolFence(worker: &mut Worker, request: cuda::FarpoolFence, _reply: &mut Writer<'_>) -> Answer {
@@ -102,8 +106,8 @@ pub fn farpoolFence(worker: &mut Worker, request: cuda::FarpoolFence, _reply: &m
         .in_context(cuda::FarpoolFence::CALL, request.context, |worker| {
             // A stream that does not exist any more left its work to the context.
             match stream_of(worker, cuda::FarpoolFence::CALL, Stream(request.stream)) {
-                Ok(stream) if request.in_order != 0 => fence_stream(worker, &fence, stream),
-                _ => fence_context(worker, &fence),
+                Ok(stream) if request.kind == STREAM => fence_stream(worker, &fence, stream),
+                _ => fence_context(worker, &fence, request.kind == FREES),
             }
             Ok(CUresult::SUCCESS)
         })
@@ -120,11 +124,12 @@ fn fence_stream(worker: &mut Worker, fence: &Arc<Fence>, stream: CUstream) {
 }
 
 /// Lets `fence` wait for what is under way in the current context.
-fn fence_context(worker: &mut Worker, fence: &Arc<Fence>) {
+fn fence_context(worker: &mut Worker, fence: &Arc<Fence>, with_frees: bool) {
     let (context, current) = (worker.context, worker.current());
-    if worker.waits.frees().any_in(context) {
-        let then = Then::Fence(fence.hold());
-        worker.waits.push(LaneKey::Memory(context), current, Until::Now, then);
+    if with_frees && worker.waits.frees().any_in(context) {
+        for lane in [LaneKey::Memory(context), LaneKey::Window(context)] {
+            worker.waits.push(lane, current, Until::Now, Then::Fence(fence.hold()));
+        }
     }
     if worker.is_all_idle() {
         return;
