@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
-use wire::handle::{Event, Handle};
+use wire::handle::{Context, Event, Handle};
 use wire::{CallId, Reader, Request, WireError, cuda};
 
 use super::launches::stream_of;
@@ -87,7 +87,10 @@ fn event(worker: &mut Worker, request: &cuda::CuEventSynchronize) -> Result<CUre
     if code != CUresult::NOT_READY {
         return Ok(code);
     }
-    Ok(later(worker, LaneKey::Event(event.0), Until::Event(event)))
+    // The thread need not have a context: the wait takes place in the event's.
+    let context = Context::from_index(u64::from(worker.handles.context_of(request.hEvent)));
+    let context = CUcontext(address(worker.handles.get(cuda::CuEventSynchronize::CALL, context)?));
+    Ok(later_in(worker, LaneKey::Event(event.0), context, Until::Event(event)))
 }
 
 fn other_context(worker: &mut Worker, request: &cuda::CuCtxSynchronizeV2) -> Result<CUresult, HandleError> {
@@ -113,8 +116,12 @@ fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
 }
 
 fn later(worker: &mut Worker, lane: LaneKey, until: Until) -> CUresult {
+    later_in(worker, lane, worker.current(), until)
+}
+
+fn later_in(worker: &mut Worker, lane: LaneKey, context: CUcontext, until: Until) -> CUresult {
     let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
-    worker.waits.push_soon(lane, worker.current(), until, Then::Reply(to));
+    worker.waits.push_soon(lane, context, until, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
 }
