@@ -86,9 +86,13 @@ pub fn allocate_of_pool(
     Ok(address)
 }
 
-/// Frees a piece in the order of a stream of a context: it is handed out again when that stream is where it is now, or behind
+/// Frees memory in the order of a stream of a context. A piece is handed out again when that stream is where it is now, or behind
 /// it on the same one.
 pub fn free_in_order(client: &Client, range: &Range, (context, stream): (Context, Stream)) -> Answer {
+    if !matches!(range.kind, RangeKind::Piece(_)) {
+        let memory = Piece { start: range.start, length: range.length };
+        return give_back(client, (memory, Way::Whole), Some(range.context));
+    }
     collect(client)?;
     let scope = Scope::Stream(context, stream);
     if free_piece(client, range, scope)? { send_fence(client, scope).map(drop) } else { Ok(()) }

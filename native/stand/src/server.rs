@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::keeper;
 use crate::options::{Options, Transport};
 
 /// How long the acceptor may take to listen.
@@ -36,7 +36,7 @@ pub struct Programs {
 pub struct Server {
     folder: PathBuf,
     programs: Programs,
-    acceptor: Child,
+    keeper: Child,
     control: UnixStream,
     uuids: Vec<String>,
     memory: Option<u64>,
@@ -58,7 +58,9 @@ impl Server {
     pub fn start(options: &Options) -> anyhow::Result<Server> {
         let programs = Programs::find()?;
         let uuids = gpus(&programs, options)?;
-        let folder = std::env::temp_dir().join(format!("farpool-stand-{}", std::process::id()));
+        // Another one may have had this process's number, and may not be quite gone.
+        let folder =
+            std::env::temp_dir().join(format!("farpool-stand-{}-{}", std::process::id(), random(4)?));
         std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         let log = match &options.log {
             Some(path) => {
@@ -67,30 +69,32 @@ impl Server {
             }
             None => Stdio::null(),
         };
-        let mut acceptor = Command::new(programs.bin.join("farpool-acceptor"))
-            .arg("--control")
-            .arg(folder.join("control"))
-            .arg("--unix")
-            .arg(folder.join("data"))
-            .arg("--worker")
-            .arg(programs.bin.join("farpool-worker"))
-            .arg("--driver")
-            .arg(&options.driver)
-            .args(["--listen", "127.0.0.1:0", "--server-name", "stand"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("start farpool-acceptor")?;
-        let control = match connect(&folder, &mut acceptor) {
+        let path = |path: PathBuf| path.to_string_lossy().into_owned();
+        let acceptor = [
+            path(programs.bin.join("farpool-acceptor")),
+            "--control".into(),
+            path(folder.join("control")),
+            "--unix".into(),
+            path(folder.join("data")),
+            "--worker".into(),
+            path(programs.bin.join("farpool-worker")),
+            "--driver".into(),
+            path(options.driver.clone()),
+            "--listen".into(),
+            "127.0.0.1:0".into(),
+            "--server-name".into(),
+            "stand".into(),
+        ];
+        let mut keeper = keeper::start(&folder, &acceptor, log)?;
+        let control = match connect(&folder, &mut keeper) {
             Ok(control) => control,
             Err(error) => {
-                end(&mut acceptor, &folder);
+                end(&mut keeper);
                 return Err(error);
             }
         };
         let (memory, transport) = (options.memory, options.transport);
-        Ok(Server { folder, programs, acceptor, control, uuids, memory, transport })
+        Ok(Server { folder, programs, keeper, control, uuids, memory, transport })
     }
 
     /// Where sockets are.
@@ -105,11 +109,7 @@ impl Server {
 
     /// Opens the session on the GPUs that were asked for.
     pub fn open_session(&mut self) -> anyhow::Result<Session> {
-        let mut bytes = [0u8; 32];
-        File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .context("get a secret")?;
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = random(32)?;
         let hello = self.ask(json!({"op": "hello"}))?;
         let gpus: Vec<Value> =
             self.uuids.iter().map(|uuid| json!({"uuid": uuid, "memoryLimitBytes": self.memory})).collect();
@@ -140,15 +140,23 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        end(&mut self.acceptor, &self.folder);
+        end(&mut self.keeper);
     }
 }
 
-fn end(acceptor: &mut Child, folder: &Path) {
-    // It ends its workers and then itself; if it has ended already, that is well too.
-    let _ = kill_process(Pid::from_child(acceptor), Signal::TERM);
-    let _ = acceptor.wait();
-    let _ = std::fs::remove_dir_all(folder);
+fn end(keeper: &mut Child) {
+    // Its standard input: then it ends the acceptor, with all workers, and takes the folder away.
+    drop(keeper.stdin.take());
+    let _ = keeper.wait();
+}
+
+/// So many random bytes, in hexadecimal digits.
+fn random(count: usize) -> anyhow::Result<String> {
+    let mut bytes = vec![0u8; count];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("get random numbers")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// UUIDs of the first GPUs that the driver offers.
@@ -167,14 +175,14 @@ fn gpus(programs: &Programs, options: &Options) -> anyhow::Result<Vec<String>> {
     Ok(uuids)
 }
 
-fn connect(folder: &Path, acceptor: &mut Child) -> anyhow::Result<UnixStream> {
+fn connect(folder: &Path, keeper: &mut Child) -> anyhow::Result<UnixStream> {
     let started = Instant::now();
     loop {
         if let Ok(stream) = UnixStream::connect(folder.join("control")) {
             stream.set_read_timeout(Some(PATIENCE)).context("limit the acceptor's time")?;
             return Ok(stream);
         }
-        if let Some(status) = acceptor.try_wait().context("look after farpool-acceptor")? {
+        if let Some(status) = keeper.try_wait().context("look after farpool-acceptor")? {
             bail!("farpool-acceptor ended with {status}; --log FILE tells why");
         }
         ensure!(started.elapsed() < PATIENCE, "farpool-acceptor does not listen");

@@ -67,11 +67,10 @@ exports! {
                 reserve::give(range.start, range.length);
                 client.post(&cuda::CuMemFreeAsync { address: dptr, stream })
             }
-            RangeKind::Piece(_) => {
+            _ => {
                 let context = capture::context_of(client, stream)?;
                 credit::free_in_order(client, &range, (context, stream))
             }
-            _ => credit::free(client, &range),
         }
     }
 
