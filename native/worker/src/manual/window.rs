@@ -30,8 +30,11 @@ pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &
     };
     let cuda::FarpoolSecure { address, needed, wanted, chunk } = request;
     let wish = Wish { address, needed, wanted, chunk };
-    if worker.mapped.is_leaving(address, wanted) {
-        // The client has no other addresses.
+    // How much is given ahead depends on what is free: what the same context has freed counts, unless a stream may wait for
+    // the program.
+    let is_unsettled = worker.waits.frees().any_in(worker.context) && !worker.callbacks.holds_streams();
+    if is_unsettled || worker.mapped.is_leaving(address, wanted) {
+        // Or the client has no other addresses.
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
