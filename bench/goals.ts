@@ -2,7 +2,7 @@ import { type Measurements, type Report, type Transport, median, ratio } from ".
 
 /** A goal beside what was measured for it. */
 export interface Verdict {
-  readonly goal: "G1" | "G2" | "G6" | "G7" | "G8";
+  readonly goal: "G1" | "G2" | "G6" | "G7" | "G8" | "G9";
   readonly transport: Transport;
   readonly subject: string;
   readonly figure: number;
@@ -119,6 +119,18 @@ const rules: readonly Rule[] = [
     unit: "ms",
     of: (report) => median(report, "cuInit in a new process", ours),
   }),
+  atLeast("G9", "launches per second with TLS, to those without", {
+    limit: 0.95,
+    unit: "×",
+    of: (_report, { tls }, transport) => (transport === "tcp" ? tls?.launchRate : undefined),
+  }),
+  ...(["bulkUp", "bulkDown"] as const).map((direction) =>
+    atLeast("G9", `bulk ${direction === "bulkUp" ? "HtoD" : "DtoH"} 64 MiB with TLS, to one OpenSSL stream`, {
+      limit: 1.6,
+      unit: "×",
+      of: (_report, { tls }, transport) => (transport === "tcp" ? tls?.[direction] : undefined),
+    }),
+  ),
 ];
 
 /** Every goal for which there is a measurement, TCP first. */

@@ -29,6 +29,16 @@ export interface Idle {
   readonly worker: number;
 }
 
+/** What TLS costs, as ratios of pairs. */
+export interface Tls {
+  /** Launches per second with TLS over those without. */
+  readonly launchRate: Spread;
+  /** Bytes per second of a copy with TLS over those of one OpenSSL stream, to the device and back. */
+  readonly bulkUp: Spread;
+  readonly bulkDown: Spread;
+  readonly opensslGigabytesPerSecond: Spread;
+}
+
 export type Transport = "tcp" | "unix";
 
 /** Everything that one run of the bench has measured; what was left out is missing. */
@@ -37,8 +47,15 @@ export interface Measurements {
   /** On the null device without a pool. */
   readonly direct: Report;
   readonly idle: Idle;
+  readonly tls?: Tls;
   /** With a null device whose launches cost their caller 2.4 µs, as a real driver's do. */
   readonly costly?: { readonly direct: Report; readonly pooled: Readonly<Record<Transport, Report>> };
+}
+
+export function spreadOf(values: readonly number[]): Spread {
+  const sorted = values.toSorted((one, other) => one - other);
+  const at = (share: number): number => sorted[Math.round(share * (sorted.length - 1))] ?? Number.NaN;
+  return { median: at(0.5), low: at(0.25), high: at(0.75), min: at(0), max: at(1) };
 }
 
 export function median(report: Report | undefined, name: string, way: string): number | undefined {

@@ -8,9 +8,10 @@ import { runOrFail } from "../scripts/process.ts";
 import { SetupFailed, step } from "../scripts/progress.ts";
 import { dist, farpool, library, logs, root } from "../scripts/repository.ts";
 import { judge } from "./goals.ts";
-import type { Idle, Measurements, Report, Transport } from "./measurements.ts";
+import type { Idle, Measurements, Report, Tls, Transport } from "./measurements.ts";
 import { workerSeconds } from "./processor.ts";
 import { printVerdicts, writeResults } from "./results.ts";
+import { measureTls } from "./tls.ts";
 
 export interface BenchOptions {
   readonly isSmoke: boolean;
@@ -23,6 +24,9 @@ interface BenchPool {
   readonly folder: string;
   readonly launchNanoseconds: string;
 }
+
+/** Connections in clear: for comparisons with raw sockets. */
+const plainTcp = ["--plain-tcp"];
 
 const program = join(dist, "bin", "farpool-bench");
 /** Keeps devices without a pool apart from those of other people. */
@@ -44,7 +48,7 @@ export async function runBench(options: BenchOptions): Promise<void> {
 
 async function measure(options: BenchOptions): Promise<Measurements> {
   const words = wordsOf(options);
-  const free = await withPool("0", async (pool) => ({
+  const free = await withPool("0", plainTcp, async (pool) => ({
     pooled: {
       tcp: await step("through the pool over TCP", () => pooledReport(pool, "tcp", words)),
       unix: await step("through the pool over a Unix socket", () => pooledReport(pool, "unix", words)),
@@ -54,14 +58,15 @@ async function measure(options: BenchOptions): Promise<Measurements> {
   const direct = await step("without a pool", () => directReport("0", words));
   if (options.isSmoke) return { ...free, direct };
   const launches = wordsOf({ ...options, only: options.only ?? "launch" });
-  const costly = await withPool(launchNanoseconds, async (pool) => ({
+  const tls = await step("with TLS, without it, and OpenSSL", () => compareTls(options));
+  const costly = await withPool(launchNanoseconds, plainTcp, async (pool) => ({
     pooled: {
       tcp: await step("launches of 2.4 µs over TCP", () => pooledReport(pool, "tcp", launches)),
       unix: await step("launches of 2.4 µs over a Unix socket", () => pooledReport(pool, "unix", launches)),
     },
     direct: await step("launches of 2.4 µs without a pool", () => directReport(launchNanoseconds, launches)),
   }));
-  return { ...free, direct, costly };
+  return { ...free, direct, tls, costly };
 }
 
 function wordsOf({ isSmoke, rounds, only }: BenchOptions): readonly string[] {
@@ -72,10 +77,27 @@ function wordsOf({ isSmoke, rounds, only }: BenchOptions): readonly string[] {
   ];
 }
 
-async function withPool<T>(launchNs: string, body: (pool: BenchPool) => Promise<T>): Promise<T> {
+async function compareTls({ rounds }: BenchOptions): Promise<Tls> {
+  return await withPool("0", plainTcp, async (plain) =>
+    withPool("0", [], async (tls) =>
+      measureTls({
+        rounds: rounds === undefined ? 9 : Number(rounds),
+        identity: join(tls.folder, "worker-identity.pem"),
+        plain: (words) => pooledReport(plain, "tcp", words),
+        tls: (words) => pooledReport(tls, "tcp", words),
+      }),
+    ),
+  );
+}
+
+async function withPool<T>(
+  launchNs: string,
+  words: readonly string[],
+  body: (pool: BenchPool) => Promise<T>,
+): Promise<T> {
   await using pool = await startDemoPool({
     name: "bench",
-    words: ["--simulated"],
+    words: ["--simulated", ...words],
     environment: nullDevice(launchNs),
   });
   return await body({ folder: pool.folder, launchNanoseconds: launchNs });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ConnectionId } from "@farpool/contract";
 import type { AdmissionOptions, Admissions } from "./admission.ts";
-import { formatEndpoint, formatRefusal, RefusedError, type Refusal } from "./answer.ts";
+import { formatRefusal, RefusedError, type Refusal } from "./answer.ts";
 import { ClientRefused, watchClients } from "./clients.ts";
 import { sendEndNotice } from "./end-notice.ts";
 
