@@ -4,7 +4,7 @@ import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ConnectionId } from "@farpool/contract";
-import type { AdmissionOptions, Admissions } from "./admission.ts";
+import type { AdmissionOptions } from "./admission.ts";
 import { formatRefusal, RefusedError, type Refusal } from "./answer.ts";
 import { ClientRefused, watchClients } from "./clients.ts";
 import { sendEndNotice } from "./end-notice.ts";
