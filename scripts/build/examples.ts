@@ -19,6 +19,8 @@ const special: Readonly<Record<string, readonly string[]>> = {
   // What they show exists since compute capability 8.0.
   "async-copy": ["-arch=compute_80"],
   "half-precision": ["-arch=compute_80"],
+  "multi-warp-tiles": ["-arch=compute_80"],
+  "waiting-warps": ["-arch=compute_80"],
   "tensor-cores": ["-arch=compute_80"],
   "per-thread-stream": ["--default-stream", "per-thread"],
   // By its file: the headers of OpenSSL are not needed.

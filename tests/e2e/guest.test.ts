@@ -279,7 +279,7 @@ async function silentServer(): Promise<{ broker: string }> {
   const folder = join(pool.folder, "silent");
   mkdirSync(folder, { recursive: true });
   const [broker, server] = [join(folder, "broker.sock"), join(folder, "server.sock")];
-  const answer = `ok\nsession silent\nsecret ${"00".repeat(32)}\nendpoint unix ${server}\n\n`;
+  const answer = `ok\nsession silent\nconnection ${"00".repeat(16)}\ntoken ${"00".repeat(32)}\nendpoint unix ${server}\n\n`;
   const servers = [
     createServer((socket) => socket.on("error", () => undefined).end(answer)).listen(broker),
     createServer((socket) => socket.on("error", () => undefined).resume()).listen(server),

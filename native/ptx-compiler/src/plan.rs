@@ -239,6 +239,7 @@ impl Plan {
                 if keeps { read(x.a) } else { all() }
             }
             (Op::Memory(_) | Op::WaitingLoad(_), Meaning::Load { space, .. }) => match read(x.a)? {
+                _ if !is_near(x.imm) => Some(Class::Varying),
                 Class::Uniform if matches!(space, GLOBAL | SHARED | PARAM) => Some(Class::Uniform),
                 // Code splits the group where such an address turns out to be one of local memory; functions do not.
                 Class::Uniform if space == GENERIC && matches!(inst.op, Op::Memory(_)) => {
@@ -290,6 +291,11 @@ pub(crate) fn is_whole(ty: Ty) -> bool {
     !ty.is_float() && matches!(ty.unsigned(), Ty::U8 | Ty::U16 | Ty::U32 | Ty::U64)
 }
 
+/// Whether an offset from an address is one that code checks: sums of a few do not overflow.
+pub(crate) fn is_near(offset: i64) -> bool {
+    offset.unsigned_abs() < 1 << 40
+}
+
 /// Neighbours in a group differ in the first coordinate alone: groups are formed only where that is so.
 fn preset_class(preset: Preset) -> Class {
     match preset {
@@ -306,6 +312,8 @@ fn preset_class(preset: Preset) -> Class {
         | Preset::GridId
         | Preset::DynamicSharedBytes
         | Preset::TotalSharedBytes
+        | Preset::AggregateSharedBytes
+        | Preset::ReservedShared(_)
         | Preset::WorkspaceHigh
         | Preset::WorkspaceLow
         | Preset::Variable(_)

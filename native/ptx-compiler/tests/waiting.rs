@@ -9,21 +9,11 @@
     reason = "values are made to fit, and a fault is what the tests look at"
 )]
 
-use ptx::{Device, Fault, FaultKind, Function, LaunchConfig, LaunchStats, Module};
-use ptx_testing::{Host, kernel};
+mod kit;
 
-fn launch(
-    module: &Module,
-    function: &Function,
-    config: &LaunchConfig<'_>,
-    device: &dyn Device,
-) -> Result<LaunchStats, Fault> {
-    let kernel = ptx_compiler::Kernel::new(function).eagerly();
-    let result = kernel.launch(module, function, config, device);
-    let refusals = kernel.take_refusals();
-    assert!(refusals.is_empty(), "{refusals:?}");
-    result
-}
+use kit::launch;
+use ptx::FaultKind;
+use ptx_testing::{Host, kernel};
 
 /// Takes and gives back a lock in `[%rd0]`, and counts in `[%rd0+4]` meanwhile.
 const LOCKED_COUNT: &str = "SPIN: atom.global.cas.b32 %r1, [%rd0], 0, 1; setp.ne.s32 %p1, %r1, 0; @%p1 bra SPIN;\

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import cos, exp2, log2, sin, sqrt, tanh
 
 from exact import BF16, F16, F32, F64, INF, NAN, NINF, arithmetic, extreme, is_special, pack, signed
+from tables import hexadecimal, write_tables
 
 MODES = ["rn", "rz", "rm", "rp"]
 chance = random.Random(20)
@@ -40,8 +41,24 @@ def show(format, bits):
     return "nan" if bits is None else f"{bits:#0{format.bits // 4 + 2}x}"
 
 
+def shown(format, values):
+    return " ".join(show(format, bits) for bits in values)
+
+
 def line(format, inputs, outputs):
-    return "  " + " ".join(show(format, bits) for bits in inputs) + " = " + " ".join(show(format, b) for b in outputs)
+    return f"  {shown(format, inputs)} = {shown(format, outputs)}"
+
+
+def register(format):
+    return "b16" if format.bits == 16 else format.name
+
+
+def in_each_mode(instruction, modes, sources="%i0"):
+    """The instruction, `MODE` in it replaced, with a result of its own for each mode."""
+    return " ".join(f"{instruction.replace('MODE', mode)} %o{index}, {sources};" for index, mode in enumerate(modes))
+
+
+INTEGRAL_MODES = ["rni", "rzi", "rmi", "rpi"]
 
 
 def wide_tables(out):
@@ -55,9 +72,7 @@ def wide_tables(out):
                     continue
                 arity = {"fma": 3, "rcp": 1, "sqrt": 1}.get(operation, 2)
                 operands = ", ".join(f"%i{index}" for index in range(arity))
-                body = " ".join(
-                    f"{operation}.{mode}{suffix}.{name} %o{index}, {operands};" for index, mode in enumerate(MODES)
-                )
+                body = in_each_mode(f"{operation}.MODE{suffix}.{name}", MODES, operands)
                 types = " ".join([name] * arity)
                 out.append(f"{body} : {types} -> {name} {name} {name} {name}")
                 if arity == 1:
@@ -152,34 +167,33 @@ def holds(name, a, b):
 def comparison_tables(out):
     for format in (F32, F64, F16, BF16):
         name, edges = format.name, EDGES[format.name]
-        register = "b16" if format.bits == 16 else name
         for suffix in ("", ".ftz") if format is F32 else ("",):
             for half in (COMPARISONS[:7], COMPARISONS[7:]):
                 body = " ".join(f"setp.{c}{suffix}.{name} %o{i}, %i0, %i1;" for i, c in enumerate(half))
-                out.append(f"{body} : {register} {register} ->" + " pred" * len(half))
+                out.append(f"{body} : {register(format)} {register(format)} ->" + " pred" * len(half))
                 for case in pairs(format, edges, 24):
                     inner = [format.flush(bits) if suffix else bits for bits in case]
                     found = [int(holds(c, format.read(inner[0]), format.read(inner[1]))) for c in half]
-                    out.append("  " + " ".join(show(format, b) for b in case) + " = " + " ".join(map(str, found)))
+                    out.append(f"  {shown(format, case)}" + " = " + " ".join(map(str, found)))
         for combine, act in (("and", lambda a, c: a & c), ("or", lambda a, c: a | c), ("xor", lambda a, c: a ^ c)):
             out.append(f"setp.lt.{combine}.{name} %o0|%o1, %i0, %i1, %i2; setp.geu.{combine}.{name} %o2, %i0, %i1, !%i2; "
-                       f": {register} {register} pred -> pred pred pred")
+                       f": {register(format)} {register(format)} pred -> pred pred pred")
             for index, case in enumerate(pairs(format, edges, 12)):
                 c = index & 1
                 a, b = (format.read(bits) for bits in case)
                 first, other = int(holds("lt", a, b)), int(holds("geu", a, b))
                 found = [act(first, c), act(1 - first, c), act(other, 1 - c)]
-                out.append("  " + " ".join(show(format, b) for b in case) + f" {c} = " + " ".join(map(str, found)))
+                out.append(f"  {shown(format, case)}" + f" {c} = " + " ".join(map(str, found)))
         results = {"u32": ("b32", 0xFFFFFFFF), "s32": ("b32", 0xFFFFFFFF), "f32": ("f32", 0x3F800000)}
         if format.bits == 16:
             results = {name: ("b16", 0x3C00 if format is F16 else 0x3F80), "u16": ("b16", 0xFFFF)}
         for result, (kind, yes) in results.items():
             out.append(f"set.gt.{result}.{name} %o0, %i0, %i1; set.leu.or.{result}.{name} %o1, %i0, %i1, %i2; "
-                       f": {register} {register} pred -> {kind} {kind}")
+                       f": {register(format)} {register(format)} pred -> {kind} {kind}")
             for index, case in enumerate(pairs(format, edges, 10)):
                 a, b = (format.read(bits) for bits in case)
                 found = [yes * holds("gt", a, b), yes * (holds("leu", a, b) or index & 1)]
-                out.append("  " + " ".join(show(format, x) for x in case) + f" {index & 1} = " + " ".join(f"{x:#x}" for x in found))
+                out.append(f"  {shown(format, case)}" + f" {index & 1} = " + hexadecimal(found))
         if format.bits == 16:
             yes = 0x3C00 if format is F16 else 0x3F80
             out.append(f"setp.lt.{name}x2 %o0|%o1, %i0, %i1; setp.neu.and.{name}x2 %o2|%o3, %i0, %i1, %i2; "
@@ -193,7 +207,7 @@ def comparison_tables(out):
                 found = [holds("lt", *low), holds("lt", *high), holds("neu", *low) and p, holds("neu", *high) and p,
                          yes * holds("ge", *low) | yes * holds("ge", *high) << 16,
                          0xFFFF * holds("eq", *low) | 0xFFFF * holds("eq", *high) << 16]
-                out.append(f"  {c << 16 | a:#010x} {d << 16 | b:#010x} {p} = " + " ".join(f"{int(x):#x}" for x in found))
+                out.append(f"  {c << 16 | a:#010x} {d << 16 | b:#010x} {p} = " + hexadecimal(map(int, found)))
         if format in (F32, F64):
             tests = ["finite", "infinite", "number", "notanumber", "normal", "subnormal"]
             body = " ".join(f"testp.{test}.{name} %o{i}, %i0;" for i, test in enumerate(tests))
@@ -232,7 +246,6 @@ def limits(name):
 def conversion_tables(out):
     for format in (F16, F32, F64):
         name = format.name
-        register = "b16" if format.bits == 16 else name
         values = [Fraction(x) for x in ("1/2", "-1/2", "3/2", "5/2", "-5/2", "7/4", "127", "128", "255", "256", "-128", "-129",
                                         "32767", "32768", "65535", "-32769", "2147483647", "2147483648", "4294967295",
                                         "-2147483649", "9223372036854775807", "18446744073709551615", "1/1000000")]
@@ -240,13 +253,12 @@ def conversion_tables(out):
         for target in INTEGERS:
             bits = int(target[1:])
             low, high = limits(target)
-            modes = ["rni", "rzi", "rmi", "rpi"]
             out_type = f"b{max(bits, 16)}"
-            body = " ".join(f"cvt.{mode}.{target}.{name} %o{i}, %i0;" for i, mode in enumerate(modes))
-            out.append(f"{body} : {register} ->" + f" {out_type}" * 4)
+            body = in_each_mode(f"cvt.MODE.{target}.{name}", INTEGRAL_MODES)
+            out.append(f"{body} : {register(format)} ->" + f" {out_type}" * 4)
             for case in cases:
                 value, found = format.read(case), []
-                for mode in modes:
+                for mode in INTEGRAL_MODES:
                     if value == NAN:
                         result = 1 << bits - 1 if format is F64 or bits == 64 else 0
                     elif is_special(value):
@@ -257,13 +269,13 @@ def conversion_tables(out):
                     if value == NAN and bits == 8:
                         result = result if target[0] == "u" else result - 256 if result else 0
                     found.append(result & ((1 << width) - 1))
-                out.append(f"  {show(format, case)} = " + " ".join(f"{x:#x}" for x in found))
+                out.append(f"  {show(format, case)} = " + hexadecimal(found))
         for source in INTEGERS:
             bits = int(source[1:])
             low, high = limits(source)
             numbers = sorted({low, high, 0, 1, high - 1, high // 3, high // 2 + 1} | {min(high, (1 << 24) + 1), min(high, 2049)})
-            body = " ".join(f"cvt.{mode}.{name}.{source} %o{i}, %i0;" for i, mode in enumerate(MODES))
-            out.append(f"{body} : b{max(bits, 16)} ->" + f" {register}" * 4)
+            body = in_each_mode(f"cvt.MODE.{name}.{source}", MODES)
+            out.append(f"{body} : b{max(bits, 16)} ->" + f" {register(format)}" * 4)
             for number in numbers:
                 given = number & ((1 << max(bits, 16)) - 1)
                 found = [show(format, format.round(Fraction(number), mode)) for mode in MODES]
@@ -272,14 +284,14 @@ def conversion_tables(out):
         for target in (F16, BF16, F32, F64):
             if source is target or BF16 in (source, target) and F32 not in (source, target):
                 continue
-            registers = ["b16" if f.bits == 16 else f.name for f in (source, target)]
+            registers = [register(source), register(target)]
             exact = target.bits > source.bits
             modes = [""] if exact else ["rn", "rz"] if target.bits == 16 else MODES
             suffixes = [""] + ([".ftz"] if F32 in (source, target) and BF16 not in (source, target) else [])
             if target.bits > 16:
                 suffixes += [".sat"]
             for suffix in suffixes:
-                body = " ".join(f"cvt{'.' + m if m else ''}{suffix}.{target.name}.{source.name} %o{i}, %i0;" for i, m in enumerate(modes))
+                body = in_each_mode(f"cvt{'' if exact else '.MODE'}{suffix}.{target.name}.{source.name}", modes)
                 out.append(f"{body} : {registers[0]} ->" + f" {registers[1]}" * len(modes))
                 cases = EDGES[source.name] + list(near(source, 10))
                 if not exact:
@@ -308,20 +320,18 @@ def conversion_tables(out):
                 return 0 if relu and value != NAN and result & target.sign else result
             found = [to(high, "rn") << 16 | to(low, "rn"), to(high, "rz") << 16 | to(low, "rz"),
                      to(high, "rn", True) << 16 | to(low, "rn", True), to(high, "rn", True)]
-            out.append(f"  {high:#010x} {low:#010x} = " + " ".join(f"{x:#x}" for x in found))
+            out.append(f"  {high:#010x} {low:#010x} = " + hexadecimal(found))
     out.append("cvt.rna.tf32.f32 %o0, %i0; : f32 -> b32")
     for bits in [0, 0x80000000, 0x3F800000, 0x3F801000, 0x3F800FFF, 0xBF801000, 0x3F803000, 0x40490FDB, 0x3FFFF000]:
         # Nearest, halves away from zero: add half a unit to the magnitude and cut.
         out.append(f"  {bits:#010x} = {(bits + 0x1000) & 0xFFFFE000:#010x}")
     for format in (F16, F32, F64):
-        modes = ["rni", "rzi", "rmi", "rpi"]
         name = format.name
-        register = "b16" if format.bits == 16 else name
-        body = " ".join(f"cvt.{mode}.{name}.{name} %o{i}, %i0;" for i, mode in enumerate(modes))
-        out.append(f"{body} : {register} ->" + f" {register}" * 4)
+        body = in_each_mode(f"cvt.MODE.{name}.{name}", INTEGRAL_MODES)
+        out.append(f"{body} : {register(format)} ->" + f" {register(format)}" * 4)
         for bits in EDGES[name] + list(near(format, 16)) + [format.round(Fraction(x), "rn") for x in ("1/2", "-3/2", "5/2", "-1/4")]:
             value, found = format.read(bits), []
-            for mode in modes:
+            for mode in INTEGRAL_MODES:
                 if is_special(value):
                     found.append(None if value == NAN and format is F64 else format.special(value))
                 else:
@@ -417,18 +427,10 @@ def approximate_tables(out):
                 out.append(f"  {format.round(Fraction(x), 'rn'):#06x} = {exact - slack!r}f..{exact + slack!r}f")
 
 
-def main(folder):
-    for name, fill, about in (
-        ("float-exact", wide_tables, "f32 and f64 arithmetic in every rounding mode"),
-        ("half", half_tables, "f16, bf16 and their pairs"),
-        ("float-compare", comparison_tables, "Comparisons and classes of floating-point numbers"),
-        ("float-convert", conversion_tables, "Conversions from and to floating point"),
-        ("float-approximate", approximate_tables, "Approximate functions, within the errors that the specification allows"),
-    ):
-        out = [f"# {about}; written by oracle/floats.py with exact fractions."]
-        fill(out)
-        with open(f"{folder}/{name}.ptx-test", "w") as file:
-            file.write("\n".join(out) + "\n")
-
-
-main(sys.argv[1])
+write_tables(sys.argv[1], "floats.py with exact fractions", (
+    ("float-exact", wide_tables, "f32 and f64 arithmetic in every rounding mode"),
+    ("half", half_tables, "f16, bf16 and their pairs"),
+    ("float-compare", comparison_tables, "Comparisons and classes of floating-point numbers"),
+    ("float-convert", conversion_tables, "Conversions from and to floating point"),
+    ("float-approximate", approximate_tables, "Approximate functions, within the errors that the specification allows"),
+))

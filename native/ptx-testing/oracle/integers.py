@@ -3,6 +3,8 @@
 import random
 import sys
 
+from tables import write_tables
+
 chance = random.Random(7)
 TYPES = ["u16", "s16", "u32", "s32", "u64", "s64"]
 
@@ -351,19 +353,15 @@ def video(table):
               [((1, 2, -5), [3, 0xFFFFFFFB]), ((-9, 2, -5), [-5, 0xFFFFFFF5 & 0xFFFFFFFF]), ((5, 3, 7), [8, 2])])
 
 
-def main(folder):
-    for name, fill, about in (
-        ("integer-arithmetic", arithmetic, "Integer arithmetic and comparison, of every type"),
-        ("integer-dot", dot, "Dot products of small integers"),
-        ("integer-bits", bit_operations, "Logic, shifts and bit fields"),
-        ("integer-convert", conversions, "Conversions between integers"),
-        ("integer-video", video, "Video instructions"),
-        ("moves", moves, "Moves, packing and predicates"),
-    ):
-        out = [f"# {about}; written by oracle/integers.py."]
-        fill(Table(out))
-        with open(f"{folder}/{name}.ptx-test", "w") as file:
-            file.write("\n".join(out) + "\n")
+def filled(fill):
+    return lambda out: fill(Table(out))
 
 
-main(sys.argv[1])
+write_tables(sys.argv[1], "integers.py", (
+    ("integer-arithmetic", filled(arithmetic), "Integer arithmetic and comparison, of every type"),
+    ("integer-dot", filled(dot), "Dot products of small integers"),
+    ("integer-bits", filled(bit_operations), "Logic, shifts and bit fields"),
+    ("integer-convert", filled(conversions), "Conversions between integers"),
+    ("integer-video", filled(video), "Video instructions"),
+    ("moves", filled(moves), "Moves, packing and predicates"),
+))

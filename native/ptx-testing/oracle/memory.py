@@ -4,6 +4,7 @@ import random
 import sys
 
 from exact import BF16, F16, F32, F64, arithmetic
+from tables import hexadecimal, write_tables
 
 chance = random.Random(11)
 
@@ -40,7 +41,7 @@ def loads(out):
             body += f"ld{dot}.{kind} %rd5, [{address}+{offset}]; mov.b64 %o{index}, %rd5; "
             found.append(extended(kind, word >> 8 * offset, 64))
         out.append(CELLS + body + f": b64 -> {' '.join(['b64'] * len(kinds))}")
-        out.append(f"  {word:#x} = " + " ".join(f"{value:#x}" for value in found))
+        out.append(f"  {word:#x} = " + hexadecimal(found))
     # Vectors, narrow registers, and stores of a part of a register.
     out.append(CELLS + "st.shared.v2.b64 [%r1], {%i0, %i1}; ld.shared.v4.u32 {%r2, %r3, %r4, %r5}, [%r1]; mov.b32 %o0, %r2; mov.b32 %o1, %r5; "
                "ld.v4.s8 {%h0, %h1, _, %h3}, [%rd4+8]; mov.b16 %o2, %h0; mov.b16 %o3, %h3; ld.shared.v2.f64 {%fd0, %fd1}, [%r1]; mov.b64 %o4, %fd1; "
@@ -62,6 +63,16 @@ def loads(out):
     out.append("  77 = 77 77")
 
 
+SHARED, GLOBAL, GENERIC_SHARED, GENERIC_LOCAL = (".shared", "%r1"), (".global", "%a1"), ("", "%rd4"), ("", "%rd2")
+
+
+def changed(space, address, bits, instructions, arity, after=""):
+    """A cell of that many bits that gets the first input, is changed, and is read again."""
+    kind = f"b{bits}"
+    return (CELLS + f"st{space}.{kind} [{address}], %i0; {instructions} ld{space}.{kind} %o1, [{address}]; {after}: "
+            + " ".join([kind] * arity) + f" -> {kind} {kind}")
+
+
 def integer_atomics(out):
     operations = {
         "add": lambda old, b: old + b, "min": min, "max": max, "exch": lambda old, b: b, "and": lambda old, b: old & b,
@@ -75,17 +86,16 @@ def integer_atomics(out):
             bits = int(kind[1:])
             mask, sign = (1 << bits) - 1, 1 << bits - 1
             read = lambda value: value - (1 << bits) if kind[0] == "s" and value & sign else value
-            for place, address in (("shared", "%r1"), ("", "%rd4"), ("global", "%a1"), ("", "%rd2")):
-                dot = f".{place}" if place else ""
+            for space, address in (SHARED, GENERIC_SHARED, GLOBAL, GENERIC_LOCAL):
                 scope = chance.choice(["", ".relaxed.gpu", ".acq_rel.cta", ".release.sys"])
-                out.append(CELLS + f"st{dot}.b{bits} [{address}], %i0; atom{scope}{dot}.{operation}.{kind} %o0, [{address}], %i1; ld{dot}.b{bits} %o1, [{address}]; "
-                           f"red{dot}.{operation if operation != 'exch' else 'or' if kind[0] == 'b' else 'add'}.{kind} [{address}], 0; : b{bits} b{bits} -> b{bits} b{bits}")
+                atomic = f"atom{scope}{space}.{operation}.{kind} %o0, [{address}], %i1;"
+                reduction = f"red{space}.{operation if operation != 'exch' else 'or'}.{kind} [{address}], 0; "
+                out.append(changed(space, address, bits, atomic, 2, reduction))
                 for old, b in [(0, 1), (5, 3), (3, 5), (mask, 1), (sign, sign - 1), (7, 7), (chance.getrandbits(bits), chance.getrandbits(bits))]:
                     out.append(f"  {old:#x} {b:#x} = {old:#x} {act(read(old), read(b)) & mask:#x}")
     for bits in (16, 32, 64):
-        for place, address in (("shared", "%r1"), ("", "%rd4"), ("global", "%a1")):
-            dot = f".{place}" if place else ""
-            out.append(CELLS + f"st{dot}.b{bits} [{address}], %i0; atom{dot}.cas.b{bits} %o0, [{address}], %i1, %i2; ld{dot}.b{bits} %o1, [{address}]; : b{bits} b{bits} b{bits} -> b{bits} b{bits}")
+        for space, address in (SHARED, GENERIC_SHARED, GLOBAL):
+            out.append(changed(space, address, bits, f"atom{space}.cas.b{bits} %o0, [{address}], %i1, %i2;", 3))
             for old, expected, new in [(5, 5, 9), (5, 6, 9), ((1 << bits) - 1, (1 << bits) - 1, 0)]:
                 out.append(f"  {old:#x} {expected:#x} {new:#x} = {old:#x} {new if old == expected else old:#x}")
 
@@ -96,12 +106,11 @@ def float_atomics(out):
         middle = ".noftz" if format.bits == 16 else ""
         one, big, tiny = format.bias << format.f, format.inf - 1, 3
         pairs = [(one, one), (one, one ^ format.sign), (big, big), (one, 1), (tiny, tiny), (tiny, format.sign | 1), (format.inf, format.inf | format.sign), (one + 5, one >> 1)]
-        for place, address in (("shared", "%r1"), ("global", "%a1"), ("", "%rd4")):
-            dot = f".{place}" if place else ""
-            out.append(CELLS + f"st{dot}.b{bits} [{address}], %i0; atom{dot}.add{middle}.{kind} %o0, [{address}], %i1; ld{dot}.b{bits} %o1, [{address}]; : b{bits} b{bits} -> b{bits} b{bits}")
+        for space, address in (SHARED, GLOBAL, GENERIC_SHARED):
+            out.append(changed(space, address, bits, f"atom{space}.add{middle}.{kind} %o0, [{address}], %i1;", 2))
             for index, (a, b) in enumerate(pairs):
                 # Only f32 in global memory loses its subnormals.
-                add = lambda a, b: arithmetic(format, "add", [a, b], ftz=kind == "f32" and place == "global")
+                add = lambda a, b: arithmetic(format, "add", [a, b], ftz=kind == "f32" and space == ".global")
                 c, d = pairs[(index + 1) % len(pairs)]
                 old, value, found = a, b, add(a, b)
                 if lanes == 2:
@@ -111,16 +120,8 @@ def float_atomics(out):
                 out.append(f"  {old:#x} {value:#x} = {old:#x} {found:#x}")
 
 
-def main(folder):
-    for name, fill, about in (
-        ("memory", loads, "Loads, stores and address spaces"),
-        ("atomics-integer", integer_atomics, "Atomics on integers"),
-        ("atomics-float", float_atomics, "Atomic additions of floating-point numbers"),
-    ):
-        out = [f"# {about}; written by oracle/memory.py."]
-        fill(out)
-        with open(f"{folder}/{name}.ptx-test", "w") as file:
-            file.write("\n".join(out) + "\n")
-
-
-main(sys.argv[1])
+write_tables(sys.argv[1], "memory.py", (
+    ("memory", loads, "Loads, stores and address spaces"),
+    ("atomics-integer", integer_atomics, "Atomics on integers"),
+    ("atomics-float", float_atomics, "Atomic additions of floating-point numbers"),
+))

@@ -527,10 +527,6 @@ st.volatile.global.u32 [%rd0+12], %r6; membar.gl; atom.global.exch.b32 %r7, [%rd
     program("atomics-lock", body, [("out", "u32", [96 % 10, (-96) % 10, 0, 96, 288])], block=96, extra=".shared .align 4 .u32 up; .shared .align 4 .u32 down;\n")
 
 
-def refusals():
-    pass
-
-
 mma()
 saturating()
 wmma()

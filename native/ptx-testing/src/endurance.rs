@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::{Engine, Fuzz, Random, compare_engines, mutate_and_run, program, run_random_program};
+use crate::{
+    Engine, Fuzz, Random, compare_engines, mutate_and_run, program, run_random_pointers, run_random_program,
+};
 
-/// Runs random and damaged programs on an engine for as long as the arguments say: `--minutes 10 [--seed N] [FILE…]`. Files
+/// Runs random programs, programs that go through random pointers, and damaged ones on an engine for as long as the arguments say: `--minutes 10 [--seed N] [FILE…]`. Files
 /// are PTX to damage. Random programs are compared with the interpreter. A panic, or a difference, names the seed to
 /// begin with.
 pub fn fuzz(engine: Engine) -> ExitCode {
@@ -33,6 +35,7 @@ pub fn fuzz(engine: Engine) -> ExitCode {
         let outcome = std::panic::catch_unwind(|| {
             let (mut random, mut counts) = (Random::new(shown), Fuzz::default());
             run_random_program(&mut random, engine, &mut counts);
+            run_random_pointers(&mut random, engine, &mut counts);
             mutate_and_run(&program(&mut random), &mut random, engine, &mut counts);
             if !texts.is_empty() {
                 let text = &texts[random.below(texts.len())];

@@ -126,8 +126,18 @@ const TEMPLATES: &[(&str, &[&str])] = &[
     ("and.b32 %r11, R, 3; brx.idx %r11, TABLE;", &["b32"]),
 ];
 
+/// Where a table of pointers lies in the first buffer, and how many there are.
+pub(crate) struct Pointers {
+    pub offset: u64,
+    pub count: u64,
+}
+
+pub(crate) const POINTERS: Pointers = Pointers { offset: 3072, count: 64 };
+
 struct Generator<'r> {
     random: &'r mut Random,
+    /// Whether most accesses go through pointers of the table.
+    wild: bool,
     /// Whether two engines must agree on everything: no times, and one NaN.
     comparable: bool,
 }
@@ -162,6 +172,10 @@ impl Generator<'_> {
 
     /// Usually inside, sometimes at the edge, sometimes anywhere.
     fn address(&mut self, inside: &str, bytes: usize) -> String {
+        if self.wild && self.random.below(4) != 0 {
+            let offset = self.random.of(&["", "", "+8", "+16", "-4", "+2147483647", "-2147483648"]);
+            return format!("{}{offset}", self.register("b64"));
+        }
         match self.random.below(160) {
             0 => format!("{inside}+{}", bytes - self.random.below(20)),
             1 => format!("{inside}-{}", self.random.below(20)),
@@ -244,13 +258,19 @@ impl Generator<'_> {
 /// A module with one kernel `k(p0, p1)`: `p0` is a writable buffer of at least 1,024 bytes, `p1` one that is only
 /// read. It may loop for ever, meet at barriers that nobody else comes to, and read what nobody wrote.
 pub fn program(random: &mut Random) -> String {
-    write(random, false)
+    write(random, false, false)
+}
+
+/// A program of the same kind that goes through pointers of a table in `p0`: see [`POINTERS`].
+pub(crate) fn pointer_program(random: &mut Random) -> String {
+    write(random, false, true)
 }
 
 /// A program of the same kind whose single thread does the same on every engine, and leaves its registers in `p0`, from
 /// byte 2,048 on.
 pub(crate) fn comparable_program(random: &mut Random) -> String {
-    write(random, true)
+    let wild = random.below(3) == 0;
+    write(random, true, wild)
 }
 
 /// Registers by prefix, type, size, and the numbers of the first and behind the last.
@@ -262,7 +282,7 @@ const REGISTERS: &[(&str, &str, usize, usize, usize)] = &[
     ("%h", "b16", 2, 0, 8),
 ];
 
-fn write(random: &mut Random, comparable: bool) -> String {
+fn write(random: &mut Random, comparable: bool, wild: bool) -> String {
     let mut text = String::from(
         ".version 8.0\n.target sm_80\n.address_size 64\n\
          .func (.param .b32 result) helper(.param .b32 value) { .reg .b32 %r<3>; ld.param.u32 %r1, [value];\n\
@@ -292,11 +312,32 @@ fn write(random: &mut Random, comparable: bool) -> String {
     text.push_str(
         "mov.u32 %r0, %tid.x; mov.u32 %r1, %laneid; cvt.rn.f32.u32 %f0, %r0; cvt.u64.u32 %rd4, %r0;\n",
     );
+    if wild {
+        // Some are the same for all threads, some another one for each, some neighbours.
+        for register in 4..10 {
+            let at = POINTERS.offset + 8 * random.below(POINTERS.count as usize) as u64;
+            let _ = match random.below(3) {
+                0 => writeln!(text, "ld.global.u64 %rd{register}, [%rd0+{at}];"),
+                1 => writeln!(
+                    text,
+                    "and.b32 %r2, %r0, {}; mad.wide.u32 %rd{register}, %r2, 8, %rd0;\n\
+                     ld.global.u64 %rd{register}, [%rd{register}+{}];",
+                    POINTERS.count - 1,
+                    POINTERS.offset
+                ),
+                _ => writeln!(
+                    text,
+                    "ld.global.u64 %rd{register}, [%rd0+{at}]; mad.wide.u32 %rd{register}, %r0, {}, %rd{register};",
+                    [4, 8, 16, 3][random.below(4)]
+                ),
+            };
+        }
+    }
     let labels = 4;
     for label in 0..labels {
         let _ = writeln!(text, "L{label}:");
         for _ in 0..3 + random.below(12) {
-            let line = Generator { random, comparable }.instruction();
+            let line = Generator { random, wild, comparable }.instruction();
             text.push_str(&line);
             text.push('\n');
         }

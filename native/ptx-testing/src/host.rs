@@ -7,7 +7,17 @@ use ptx::{Device, Fault, LaunchConfig, LaunchStats, MemoryRange, Module, Variabl
 
 use crate::Engine;
 
-type Buffer = (Box<[AtomicU64]>, bool);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    None,
+    Read,
+    Write,
+}
+
+type Buffer = (Box<[AtomicU64]>, Access);
+
+/// What memory holds that kernels are not given.
+const SECRET: u64 = 0x5ec2_e7b1_7e5a_91d3;
 
 /// Buffers that kernels may access, in 64-bit cells, and the engine that runs kernels.
 pub struct Host {
@@ -28,6 +38,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn start(cells: &[AtomicU64]) -> u64 {
     (cells.as_ptr().addr() as u64).next_multiple_of(16)
+}
+
+/// What kernels are given.
+fn given(buffers: &[Buffer]) -> impl Iterator<Item = MemoryRange> {
+    buffers.iter().filter(|(_, access)| *access != Access::None).map(|(cells, access)| {
+        let start = start(cells);
+        MemoryRange { start, end: start + 8 * (cells.len() as u64 - 2), writable: *access == Access::Write }
+    })
 }
 
 impl Host {
@@ -56,10 +74,31 @@ impl Host {
 
     /// A zeroed buffer; its address.
     pub fn buffer(&self, bytes: usize, writable: bool) -> u64 {
+        self.memory(bytes, if writable { Access::Write } else { Access::Read })
+    }
+
+    /// Memory that kernels are not given; its address. See [`Host::is_intact`] and [`Host::holds_secrets`].
+    pub fn secret(&self, bytes: usize) -> u64 {
+        let address = self.memory(bytes, Access::None);
+        for cell in (0..bytes as u64).step_by(8) {
+            self.write(address + cell, &SECRET.to_le_bytes());
+        }
+        address
+    }
+
+    /// Whether a buffer that kernels may write to holds a word of the memory that they are not given.
+    pub fn holds_secrets(&self) -> bool {
+        let buffers = lock(&self.buffers);
+        let mut cells =
+            buffers.iter().filter(|(_, access)| *access == Access::Write).flat_map(|(cells, _)| cells);
+        cells.any(|cell| cell.load(Ordering::Relaxed) == SECRET)
+    }
+
+    fn memory(&self, bytes: usize, access: Access) -> u64 {
         // Two more cells make room for alignment to 16.
         let cells: Box<[AtomicU64]> = (0..bytes.div_ceil(8) + 2).map(|_| AtomicU64::new(0)).collect();
         let address = (cells.as_ptr().expose_provenance() as u64).next_multiple_of(16);
-        lock(&self.buffers).push((cells, writable));
+        lock(&self.buffers).push((cells, access));
         address
     }
 
@@ -107,20 +146,21 @@ impl Host {
         self.read(address, 4 * count).chunks(4).map(word).collect()
     }
 
-    /// Whether the cells around the buffers, and the buffers that kernels may not write to, hold what they held: zeros
-    /// around, and the sum of `read_only` in them.
+    /// Whether what kernels may not write to holds what it held: zeros around the buffers, secrets in the memory that they
+    /// are not given, and the sum of `read_only` in the other buffers.
     pub fn is_intact(&self, read_only: u64) -> bool {
         let mut sum = 0u64;
-        for (cells, writable) in lock(&self.buffers).iter() {
+        for (cells, access) in lock(&self.buffers).iter() {
             let first = ((start(cells) - cells.as_ptr().addr() as u64) / 8) as usize;
             let last = first + cells.len() - 2;
             for (index, cell) in cells.iter().enumerate() {
                 let value = cell.load(Ordering::Relaxed);
-                if !(first..last).contains(&index) && value != 0 {
-                    return false;
-                }
-                if !writable {
-                    sum = sum.wrapping_add(value);
+                let inside = (first..last).contains(&index);
+                match access {
+                    _ if !inside && value != 0 => return false,
+                    Access::None if inside && value != SECRET => return false,
+                    Access::Read => sum = sum.wrapping_add(value),
+                    Access::None | Access::Write => {}
                 }
             }
         }
@@ -200,19 +240,11 @@ impl Host {
 // SAFETY: buffers are boxed atomics that live and stay in place as long as the device.
 unsafe impl Device for Host {
     fn range(&self, address: u64) -> Option<MemoryRange> {
-        lock(&self.buffers).iter().find_map(|(cells, writable)| {
-            let start = start(cells);
-            let end = start + 8 * (cells.len() as u64 - 2);
-            (start..end).contains(&address).then_some(MemoryRange { start, end, writable: *writable })
-        })
+        given(&lock(&self.buffers)).find(|range| (range.start..range.end).contains(&address))
     }
     fn nearest(&self, address: u64) -> Option<MemoryRange> {
         let buffers = lock(&self.buffers);
-        let ranges = buffers.iter().map(|(cells, writable)| {
-            let start = start(cells);
-            MemoryRange { start, end: start + 8 * (cells.len() as u64 - 2), writable: *writable }
-        });
-        ranges.min_by_key(|range| range.start.abs_diff(address).min(range.end.abs_diff(address)))
+        given(&buffers).min_by_key(|range| range.start.abs_diff(address).min(range.end.abs_diff(address)))
     }
     fn generation(&self) -> u64 {
         0

@@ -23,7 +23,7 @@ mod text;
 use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
 pub use endurance::fuzz;
-pub use fuzz::{Fuzz, compare_engines, mutate_and_run, run_random_program};
+pub use fuzz::{Fuzz, compare_engines, mutate_and_run, run_random_pointers, run_random_program};
 pub use generator::program;
 pub use host::{Host, kernel};
 pub use programs::check_programs;

@@ -103,7 +103,8 @@ pub(crate) fn run(
     static CORES: LazyLock<usize> =
         LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
     let cores = *CORES;
-    let dynamic_shared_offset = function.static_shared_bytes.next_multiple_of(16);
+    let dynamic_shared_offset =
+        (function.reserved_shared_bytes + function.static_shared_bytes).next_multiple_of(16);
     let kernel = Kernel {
         module,
         function,

@@ -41,4 +41,5 @@ pub use device::{Device, MemoryRange};
 pub use error::{Fault, FaultKind, ParseError, Unsupported};
 pub use launch::{LaunchConfig, LaunchStats, launch, launch_watched};
 pub use module::{Function, Module, Param, Relocation, Symbol, Variable, VariableSpace};
+pub use program::RESERVED_SHARED_BYTES;
 pub use races::{AccessKind, Race, Races, RacingAccess};

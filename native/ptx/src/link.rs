@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::ast::Place;
 use crate::error::Unsupported;
 use crate::module::{Module, Symbol};
-use crate::program::{Preset, Target};
+use crate::program::{Code, Preset, RESERVED_SHARED_BYTES, Target};
 
 pub(crate) fn link(module: &mut Module, aliases: &[(usize, usize)]) {
     for &(name, function) in aliases {
@@ -57,7 +57,10 @@ pub(crate) fn link(module: &mut Module, aliases: &[(usize, usize)]) {
         if module.functions[start].unsupported.is_none() {
             module.functions[start].unsupported = called_poison(module, &reached, &called, start);
         }
-        let (mut layout, mut variables, mut end, mut dynamic) = (Vec::new(), HashSet::new(), 0u64, false);
+        let reserved = reached.iter().any(|&index| finds_reserved_shared(&module.functions[index].code));
+        let reserved = if reserved { RESERVED_SHARED_BYTES } else { 0 };
+        let (mut layout, mut variables, mut dynamic) = (Vec::new(), HashSet::new(), false);
+        let mut end = u64::from(reserved);
         let mut placed = HashSet::new();
         for place in reached.iter().flat_map(|&index| &module.functions[index].code.places) {
             match *place {
@@ -77,12 +80,17 @@ pub(crate) fn link(module: &mut Module, aliases: &[(usize, usize)]) {
         }
         let function = &mut module.functions[start];
         if function.is_entry {
-            function.static_shared_bytes = end.min(u64::from(u32::MAX)) as u32;
+            function.reserved_shared_bytes = reserved;
+            function.static_shared_bytes = (end - u64::from(reserved)).min(u64::from(u32::MAX)) as u32;
             function.uses_dynamic_shared = dynamic;
             function.code.shared = layout;
             function.code.variables = variables.into_iter().collect();
         }
     }
+}
+
+fn finds_reserved_shared(code: &Code) -> bool {
+    code.presets.iter().any(|(_, preset)| matches!(preset, Preset::ReservedShared(_)))
 }
 
 /// Whoever names function `from` means function `to`.

@@ -96,6 +96,8 @@ pub struct Function {
     pub params: Vec<Param>,
     /// Bytes of shared memory declared statically, including what called functions use.
     pub static_shared_bytes: u32,
+    /// Bytes of shared memory in front of those, which the system reserves and the kernel can find.
+    pub(crate) reserved_shared_bytes: u32,
     /// Bytes of local memory per thread of this function alone.
     pub local_bytes: u32,
     /// Largest block from `.maxntid` or `.reqntid`, in threads.

@@ -96,6 +96,13 @@ pub enum Collective {
     Multiply,
 }
 
+/// Shared memory of each block that the system reserves, and that is not counted as the kernel's. It lies in front of the
+/// kernel's own, and is there for the kernels that ask where it is: of those that do not, no access goes there.
+pub const RESERVED_SHARED_BYTES: u32 = 1024;
+/// Offsets in it: `%reserved_smem_offset_0` and `%reserved_smem_offset_1`. Cooperative groups use 288 bytes from the
+/// second on.
+pub const RESERVED_SHARED_PARTS: [u32; 2] = [0, 512];
+
 /// Values that a slot holds from the start of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "named as PTX's special registers")]
@@ -119,6 +126,10 @@ pub enum Preset {
     GridId,
     DynamicSharedBytes,
     TotalSharedBytes,
+    /// With what the system reserves.
+    AggregateSharedBytes,
+    /// Such an offset in the shared memory that the system reserves: see [`RESERVED_SHARED_BYTES`].
+    ReservedShared(u32),
     /// Address of the grid barrier workspace, high and low half (envreg1, envreg2).
     WorkspaceHigh,
     WorkspaceLow,

@@ -256,6 +256,9 @@ fn place(kernel: &Kernel<'_>, offset: u32) -> String {
             return with(source_name(&variable.name), offset - start);
         }
     }
+    if offset < kernel.function.reserved_shared_bytes {
+        return with("reserved shared memory", offset);
+    }
     with("dynamic shared memory", offset.saturating_sub(kernel.dynamic_shared_offset))
 }
 

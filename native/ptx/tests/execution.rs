@@ -302,6 +302,40 @@ fn dynamic_shared_memory_follows_static() {
 }
 
 #[test]
+fn reserved_shared_memory_is_none_of_the_kernels_own() {
+    let source = kernel(
+        ".shared .align 4 .b8 fixed[20]; mov.u32 %r1, fixed; mov.u32 %r2, dynamic; st.shared.u32 [%r1], 11; st.shared.u32 [%r1+16], 12;\
+         st.shared.u32 [%r2], 13; st.shared.u32 [%r2+1020], 14; call fill, ();\
+         ld.shared.u32 %r3, [%r1]; ld.shared.u32 %r4, [%r1+16]; ld.shared.u32 %r5, [%r2]; ld.shared.u32 %r6, [%r2+1020];\
+         st.global.v4.u32 [%rd0], {%r3, %r4, %r5, %r6};\
+         mov.u32 %r7, %reserved_smem_offset_begin; mov.u32 %r8, %reserved_smem_offset_end; sub.u32 %r8, %r8, %r7;\
+         mov.u32 %r9, %reserved_smem_offset_cap; mov.u32 %r10, %total_smem_size; mov.u32 %r11, %aggr_smem_size;\
+         st.global.v4.u32 [%rd0+16], {%r8, %r9, %r10, %r11};\
+         mov.u32 %r12, %reserved_smem_offset_0; sub.u32 %r12, %r12, %r7; mov.u32 %r13, %reserved_smem_offset_1; sub.u32 %r13, %r13, %r7;\
+         st.global.v2.u32 [%rd0+32], {%r12, %r13};",
+    )
+    .replace(
+        ".visible",
+        ".extern .shared .align 16 .b8 dynamic[];\n.func fill() { .reg .pred %p<2>; .reg .b32 %r<3>;\
+         mov.u32 %r1, %reserved_smem_offset_begin; mov.u32 %r2, %reserved_smem_offset_end;\
+         FILL: st.shared.u32 [%r1], -1; add.u32 %r1, %r1, 4; setp.lt.u32 %p1, %r1, %r2; @%p1 bra FILL; ret; }\n.visible",
+    );
+    let module = Module::parse(&source).unwrap();
+    assert_eq!(module.entry("k").unwrap().static_shared_bytes, 20);
+    let host = host();
+    let out = host.buffer(40, true);
+    host.run(&source, 1, 1, &[out, 0, 0, 0]).unwrap();
+    let words = host.words(out, 10);
+    assert_eq!(words[..8], [11, 12, 13, 14, 1024, 1024, 32 + 1024, 32 + 2048]);
+    // Cooperative groups need 288 bytes from the second offset on, aligned to 8.
+    assert!(words[8] < 1024 && words[9] <= 1024 - 288 && words[9].is_multiple_of(8), "{words:?}");
+
+    let beyond = source.replace("[%r2+1020], 14", "[%r2+1024], 14");
+    let fault = host.run(&beyond, 1, 1, &[out, 0, 0, 0]).unwrap_err();
+    assert!(matches!(fault.kind, FaultKind::IllegalAddress { space: "shared", size: 4, .. }), "{fault:?}");
+}
+
+#[test]
 fn variables_have_initializers_and_relocations() {
     let source = kernel(
         "ld.global.u64 %rd1, [pointer]; ld.u32 %r1, [%rd1]; ld.const.f32 %f1, [c+4]; st.global.u32 [%rd0], %r1; st.global.f32 [%rd0+4], %f1;",

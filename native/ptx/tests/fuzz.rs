@@ -4,7 +4,9 @@
 // Tests of other engines include this file and have a `launch` of their own.
 #[allow(unused_imports, reason = "used where this file is the whole program")]
 use ptx::launch;
-use ptx_testing::{Fuzz, PROGRAMS, Random, compare_engines, mutate_and_run, program, run_random_program};
+use ptx_testing::{
+    Fuzz, PROGRAMS, Random, compare_engines, mutate_and_run, program, run_random_pointers, run_random_program,
+};
 
 #[test]
 fn random_programs_end_in_a_result_or_a_fault() {
@@ -15,6 +17,16 @@ fn random_programs_end_in_a_result_or_a_fault() {
     assert_eq!(counts.malformed, 0, "{counts:?}");
     assert_eq!(counts.refused, 0, "{counts:?}");
     assert!(counts.ended > 40 && counts.faults > 40, "{counts:?}");
+}
+
+#[test]
+fn random_pointers_reach_nothing_that_was_not_given() {
+    let mut counts = Fuzz::default();
+    for seed in 0..150 {
+        run_random_pointers(&mut Random::new(seed), crate::launch, &mut counts);
+    }
+    assert_eq!((counts.malformed, counts.refused), (0, 0), "{counts:?}");
+    assert!(counts.faults > 75, "{counts:?}");
 }
 
 /// What random programs leave does not depend on anything but their text. Other engines are compared so with the

@@ -100,6 +100,22 @@ fn what_is_not_executed_is_named_in_its_function_only() {
 }
 
 #[test]
+fn kernels_that_must_run_in_clusters_are_refused_by_name() {
+    let module = Module::parse(
+        ".version 8.0\n.target sm_90\n.address_size 64\n.entry plain() { ret; }\n\
+         .entry fixed() .explicitcluster .reqnctapercluster 2, 1, 1 { ret; }\n\
+         .entry blocks() .reqntid 32 .reqnctapercluster 1 .blocksareclusters { ret; }\n\
+         .entry alone() .explicitcluster .maxclusterrank 8 .reqnctapercluster 1, 1, 1 { ret; }\n",
+    )
+    .unwrap();
+    let refused: Vec<_> = module
+        .entries()
+        .filter_map(|entry| entry.unsupported.as_ref().map(|found| (&entry.name[..], &found.instruction[..])))
+        .collect();
+    assert_eq!(refused, [("fixed", ".reqnctapercluster"), ("blocks", ".blocksareclusters")]);
+}
+
+#[test]
 fn what_is_no_ptx_fails_the_module() {
     for instruction in MALFORMED {
         match Module::parse(&module(instruction)) {

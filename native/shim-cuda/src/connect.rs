@@ -76,14 +76,7 @@ pub fn connect() -> Result<Client, CUresult> {
             connection.lose(loss.clone());
             return match loss {
                 Loss::Refused { code, reason } => refuse(CUresult(code), EX_UNAVAILABLE, &reason),
-                Loss::Silent => {
-                    let sentence = format!(
-                        "the GPU server accepted the connection and then said nothing for {} s; \
-                         hint: FARPOOL_CONNECT_TIMEOUT=60s waits longer",
-                        time.as_secs_f64()
-                    );
-                    refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &sentence)
-                }
+                Loss::Silent => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &dial::silent(time)),
                 loss => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
             };
         }

@@ -102,6 +102,9 @@ pub fn open(
                 if let Some(refusal) = refusal(&error) {
                     return Err(Unopened { code: refusal.code, sentence: refusal.reason.clone() });
                 }
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    return Err(silent(time).into());
+                }
                 tried.push(format!("{endpoint}: {error}"));
             }
         }
@@ -116,6 +119,15 @@ fn lane(way: &Arc<Way>, endpoint: &Endpoint, line: Line, link: Link, grace: Dura
     let (way, endpoint) = (Arc::clone(way), endpoint.clone());
     let dial: Dial = Box::new(move |attempt| way.again(&endpoint, line, attempt));
     Lane::client(link, dial, grace)
+}
+
+/// What is said of a server that does not answer for `time`.
+pub fn silent(time: Duration) -> String {
+    format!(
+        "the GPU server accepted the connection and then said nothing for {} s; \
+         hint: FARPOOL_CONNECT_TIMEOUT=60s waits longer",
+        time.as_secs_f64()
+    )
 }
 
 fn refusal(error: &io::Error) -> Option<&Refusal> {

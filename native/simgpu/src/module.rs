@@ -24,6 +24,10 @@ pub const DEFAULT_SHARED: i32 = 48 << 10;
 /// Static and dynamic shared memory that a kernel may use at most.
 pub const MAX_SHARED: i32 = 163 << 10;
 
+/// What is said of a fatbin without entries.
+const PARTS_TO_LINK: &str = "the image has no code of its own: its parts would be linked when it is loaded, which is not \
+    supported; build the program without -rdc=true";
+
 /// Parsed code, not bound to a context.
 pub struct Code {
     pub ptx: ptx::Module,
@@ -47,7 +51,8 @@ impl Code {
     /// Reads an image that the program points to, parses its PTX and fills the logs.
     ///
     /// # Errors
-    /// INVALID_VALUE for null, INVALID_IMAGE, NO_BINARY_FOR_GPU for machine code only, INVALID_PTX.
+    /// INVALID_VALUE for null, INVALID_IMAGE, NO_BINARY_FOR_GPU for machine code only, INVALID_PTX, NOT_SUPPORTED for parts
+    /// that would have to be linked.
     ///
     /// # Safety
     /// As for [`Image::locate`] and [`Logs::write`].
@@ -75,6 +80,12 @@ impl Code {
         let text = match kind {
             ImageKind::Ptx => fatbin::ptx_text(bytes),
             ImageKind::Elf => return Err(CUresult::NO_BINARY_FOR_GPU),
+            ImageKind::Fatbin if fatbin::entries(bytes).is_ok_and(|entries| entries.is_empty()) => {
+                log(|| PARTS_TO_LINK.to_owned());
+                // SAFETY: the caller promises it.
+                unsafe { logs.write("", PARTS_TO_LINK, begin.elapsed().as_secs_f32() * 1e3) };
+                return Err(CUresult::NOT_SUPPORTED);
+            }
             ImageKind::Fatbin => fatbin::best_ptx(bytes, ARCHITECTURE)
                 .map_err(|_| CUresult::INVALID_IMAGE)?
                 .ok_or(CUresult::NO_BINARY_FOR_GPU)?,

@@ -6,7 +6,7 @@ const REGISTERS: u64 = 65536;
 /// Shared memory of a multiprocessor.
 pub const SHARED: u64 = 164 << 10;
 /// What every block takes beside its own.
-pub const SHARED_RESERVED: u64 = 1024;
+pub const SHARED_RESERVED: u64 = ptx::RESERVED_SHARED_BYTES as u64;
 const SHARED_GRANULE: u64 = 128;
 const REGISTER_GRANULE: u64 = 256;
 

@@ -26,6 +26,8 @@ use graph::Registry;
 const LAUNCH_LIMIT: u64 = 1024;
 /// How long a thread looks before it sleeps: about two thread switches.
 const SPIN: Duration = Duration::from_micros(20);
+/// How long a stream's thread leaves new work to its caller, who can do it sooner if it is about to wait for it.
+const GRACE: Duration = Duration::from_micros(2);
 /// A thread without work ends after this time; the stream's next work starts another. Streams of threads that
 /// are gone would keep theirs for ever otherwise.
 const IDLE: Duration = Duration::from_secs(2);
@@ -48,6 +50,8 @@ pub struct Stream {
     /// Its part in a capture.
     pub branch: Mutex<Option<Branch>>,
     submitted: AtomicU64,
+    /// At most one of them is not completed.
+    started: AtomicU64,
     completed: AtomicU64,
     queue: Mutex<Queue>,
     work: Condvar,
@@ -122,6 +126,7 @@ impl Stream {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             branch: Mutex::new(None),
             submitted: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             completed: AtomicU64::new(0),
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -232,6 +237,7 @@ impl Stream {
         }
         work();
         self.submitted.fetch_add(1, Ordering::SeqCst);
+        self.started.fetch_add(1, Ordering::SeqCst);
         self.completed.fetch_add(1, Ordering::SeqCst);
         true
     }
@@ -245,6 +251,7 @@ impl Stream {
                 queue.busy = true;
                 let number = self.submitted.load(Ordering::SeqCst) + 1;
                 self.submitted.store(number, Ordering::SeqCst);
+                self.started.fetch_add(1, Ordering::SeqCst);
                 drop(queue);
                 self.execute(Work::Run(Box::new(work)));
                 self.complete();
@@ -299,7 +306,7 @@ impl Stream {
         let reached = || self.completed.load(Ordering::SeqCst) >= number;
         // A thread that would only wait does the work itself: cheaper than waking another one.
         while !reached() && self.execute_next_here() {}
-        if spin_until(reached) {
+        if spin_until(SPIN, reached) {
             return;
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
@@ -323,6 +330,7 @@ impl Stream {
         }
         let Some(operation) = queue.operations.pop_front() else { return false };
         queue.busy = true;
+        self.started.fetch_add(1, Ordering::SeqCst);
         drop(queue);
         self.execute(operation.work);
         self.complete();
@@ -365,6 +373,25 @@ impl Stream {
         self.work.notify_all();
     }
 
+    /// Work that nobody does, and that nothing before it holds back.
+    fn waiting(&self) -> u64 {
+        let started = self.started.load(Ordering::SeqCst);
+        if self.completed.load(Ordering::SeqCst) < started {
+            return 0;
+        }
+        self.submitted.load(Ordering::SeqCst).saturating_sub(started)
+    }
+
+    /// Looks for a while whether there is work, or callers do it. False when nothing happens.
+    fn look_for_work(&self) -> bool {
+        let seen = self.started.load(Ordering::SeqCst);
+        if !spin_until(SPIN, || self.waiting() > 0 || self.started.load(Ordering::SeqCst) != seen) {
+            return false;
+        }
+        spin_until(GRACE, || self.waiting() != 1);
+        true
+    }
+
     fn next_operation(&self) -> Option<Operation> {
         let mut queue = lock(&self.queue);
         loop {
@@ -372,14 +399,18 @@ impl Stream {
                 && let Some(operation) = queue.operations.pop_front()
             {
                 queue.busy = true;
+                self.started.fetch_add(1, Ordering::SeqCst);
                 return Some(operation);
             }
             if queue.operations.is_empty() && queue.closing {
                 return None;
             }
             drop(queue);
-            spin_until(|| !self.is_idle());
+            let found = self.look_for_work();
             queue = lock(&self.queue);
+            if found {
+                continue;
+            }
             if queue.busy || (queue.operations.is_empty() && !queue.closing) {
                 queue.parked = true;
                 let waited = self.work.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
@@ -427,7 +458,7 @@ pub fn with_signals_blocked(body: impl FnOnce()) {
     }
 }
 
-fn spin_until(condition: impl Fn() -> bool) -> bool {
+fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
     if condition() {
         return true;
     }
@@ -439,7 +470,7 @@ fn spin_until(condition: impl Fn() -> bool) -> bool {
             }
             std::hint::spin_loop();
         }
-        if begin.elapsed() > SPIN {
+        if begin.elapsed() > limit {
             return false;
         }
     }

@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
@@ -95,6 +96,14 @@ function answer(request: Request, socket: Socket): object {
   }
 }
 
+/** As native/transport/src/token.rs makes it. */
+function routingToken(secret: string, connectionId: Buffer): Buffer {
+  return createHmac("sha256", Buffer.from(secret, "hex"))
+    .update("farpool route")
+    .update(connectionId)
+    .digest();
+}
+
 function serveData(socket: Socket): void {
   let preface = Buffer.alloc(0);
   socket.on("error", () => socket.destroy());
@@ -104,9 +113,12 @@ function serveData(socket: Socket): void {
     if (preface.length < PREFACE_BYTES) return;
     const id = preface.subarray(16, 48).toString("utf8").replaceAll("\0", "");
     const open = sessions.get(id);
-    if (open === undefined || open.session.secret !== preface.subarray(64, 96).toString("hex")) {
+    const isProved =
+      open !== undefined &&
+      routingToken(open.session.secret, preface.subarray(48, 64)).equals(preface.subarray(64));
+    if (open === undefined || !isProved) {
       const connectionId = preface.subarray(48, 64).toString("hex");
-      const reason = open === undefined ? `there is no session ${id}` : "the secret is another";
+      const reason = open === undefined ? `there is no session ${id}` : "the token is not one of the session";
       const refused = { event: "refused", sessionId: id, connectionId, peer: "fake", reason, at: Date.now() };
       for (const subscriber of subscribers) subscriber.write(`${JSON.stringify(refused)}\n`);
       socket.destroy();

@@ -9,12 +9,12 @@ import {
 import { routingToken, type SigningKey } from "@farpool/identity";
 import { signProcessGrant } from "@farpool/identity/grants";
 import { formatEndpoint, RefusedError } from "./answer.ts";
-import { processStart, type Peer } from "./peer.ts";
+import type { ClientProcess } from "./clients.ts";
 import { keepGrant } from "./session-grant.ts";
 
 /** What a shim asks (protocol 2, ARCHITECTURE 4.4). */
 export interface AdmissionRequest {
-  readonly peer: Peer;
+  readonly peer: ClientProcess;
   readonly program: string;
   /** The public key that the shim made in memory: base64url of SPKI, DER. */
   readonly key: string;
@@ -31,19 +31,20 @@ export interface AdmissionOptions {
 }
 
 interface Admitted {
-  readonly peer: Peer;
+  readonly peer: ClientProcess;
   readonly keyHash: string;
 }
 
 /** SPKI of an Ed25519 key is this and its 32 bytes. */
 const SPKI_PREFIX = Buffer.from("302a300506032b6570032100", "hex");
 const SPKI_BYTES = SPKI_PREFIX.length + 32;
-/** A shell's session sees very many processes; the dead ones cannot resume anything. */
-const CLEAN_ABOVE = 1_024;
-
 export interface Admissions {
-  /** The lines that let a process in; throws a `RefusedError`. */
-  admit(request: AdmissionRequest): Promise<string[]>;
+  /** The lines that let a process in, and what its connections are called; throws a `RefusedError`. */
+  admit(
+    request: AdmissionRequest,
+  ): Promise<{ readonly connectionId: ConnectionId; readonly lines: readonly string[] }>;
+  /** The process is dead and resumes nothing. */
+  forget(connectionId: ConnectionId): void;
   /** The session is over: its grant is renewed no more. */
   stop(): void;
 }
@@ -54,17 +55,13 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
   const grants = keepGrant(connection.grant, options.renewGrant);
   const admitted = new Map<ConnectionId, Admitted>();
 
-  function remember(peer: Peer, keyHash: string): ConnectionId {
-    if (admitted.size >= CLEAN_ABOVE) {
-      for (const [id, known] of admitted)
-        if (processStart(known.peer.pid) !== known.peer.start) admitted.delete(id);
-    }
+  function remember(peer: ClientProcess, keyHash: string): ConnectionId {
     const id = connectionIdSchema.parse(randomBytes(16).toString("hex"));
     admitted.set(id, { peer, keyHash });
     return id;
   }
 
-  function resumed(named: string, peer: Peer, keyHash: string): ConnectionId {
+  function resumed(named: string, peer: ClientProcess, keyHash: string): ConnectionId {
     const id = connectionIdSchema.safeParse(named);
     const known = id.success ? admitted.get(id.data) : undefined;
     if (!id.success || known === undefined)
@@ -84,6 +81,7 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
 
   return {
     stop: () => grants.stop(),
+    forget: (connectionId) => void admitted.delete(connectionId),
     async admit({ peer, program, key, connection: named }) {
       const processKey = parseKey(key);
       const keyHash = createHash("sha256").update(processKey).digest("base64url");
@@ -100,7 +98,7 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
         program,
         signedAt: grant.managerTime,
       });
-      return [
+      const lines = [
         `session ${sessionId}`,
         `connection ${connectionId}`,
         `token ${routingToken(connection.secret, connectionId).toString("hex")}`,
@@ -110,6 +108,7 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
         `grace ${connection.graceSeconds}`,
         ...connection.endpoints.map(formatEndpoint),
       ];
+      return { connectionId, lines };
     },
   };
 }

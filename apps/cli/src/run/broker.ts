@@ -3,13 +3,13 @@ import { mkdirSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { ConnectionId } from "@farpool/contract";
 import type { AdmissionOptions, Admissions } from "./admission.ts";
 import { formatEndpoint, formatRefusal, RefusedError, type Refusal } from "./answer.ts";
-import { peerOf } from "./peer.ts";
+import { ClientRefused, watchClients } from "./clients.ts";
+import { sendEndNotice } from "./end-notice.ts";
 
 const PROTOCOL = "farpool-broker 2";
-/** For shims that know no grants; their servers ask for none. */
-const OLD_PROTOCOL = "farpool-broker 1";
 const MAX_REQUEST_BYTES = 8 * 1024;
 const REQUEST_TIMEOUT_MS = 5_000;
 const MAX_SOCKET_PATH = 107;
@@ -42,27 +42,40 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   loading.catch(() => undefined);
   const stop = (): void => void loading.then((admissions) => admissions.stop()).catch(() => undefined);
   const admitted: Array<{ pid: number; program: string }> = [];
+  const clients = watchClients();
+  const closing = new AbortController();
   let refusal: Refusal | undefined;
 
   async function answer(text: string, socket: Socket): Promise<string> {
     const request = parseRequest(text);
     try {
       const lines = await linesFor(request, socket);
-      if (request.connection === null) admitted.push({ pid: request.pid, program: request.program });
       return ["ok", ...lines, "", ""].join("\n");
     } catch (error) {
       if (error instanceof RefusedError) return formatRefusal(error.refusal);
+      if (error instanceof ClientRefused) return formatRefusal(error);
       const why = error instanceof Error ? error.message : String(error);
       const sentence = `the broker failed: ${why}`;
       return formatRefusal({ exitCode: 70, cudaError: "CUDA_ERROR_SYSTEM_NOT_READY", sentence });
     }
   }
 
-  async function linesFor(request: Request, socket: Socket): Promise<string[]> {
-    if (request.protocol !== PROTOCOL && request.protocol !== OLD_PROTOCOL)
-      throw otherVersion(request.protocol);
+  async function linesFor(request: Request, socket: Socket): Promise<readonly string[]> {
+    if (request.protocol !== PROTOCOL) throw otherVersion(request.protocol);
     if (refusal !== undefined) throw new RefusedError(refusal);
-    return request.protocol === OLD_PROTOCOL ? oldLines(options) : newLines(await loading, request, socket);
+    const peer = clients.admit(socket);
+    const { connectionId, lines } = await (await loading).admit({ ...request, peer });
+    if (request.connection === null) admitted.push({ pid: peer.pid, program: request.program });
+    clients.onEnd(connectionId, peer, () => void endConnection(connectionId));
+    return lines;
+  }
+
+  /** A worker whose client process is dead would wait for it to come back, and keep its GPU memory meanwhile. */
+  async function endConnection(connectionId: ConnectionId): Promise<void> {
+    const { sessionId, connection } = options;
+    (await loading).forget(connectionId);
+    const graceMs = connection.graceSeconds * 1_000;
+    await sendEndNotice({ sessionId, connectionId, connection, graceMs, signal: closing.signal });
   }
 
   const server = createServer((socket) => receive(socket, answer));
@@ -79,29 +92,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     },
     close() {
       stop();
+      // Its server ends all of them with the session.
+      closing.abort();
+      clients.close();
       server.close();
       rmSync(own, { recursive: true, force: true });
     },
   };
-}
-
-function newLines(admissions: Admissions, request: Request, socket: Socket): Promise<string[]> {
-  const peer = peerOf(socket, request.pid);
-  if (peer === undefined) {
-    throw new RefusedError({
-      exitCode: 77,
-      cudaError: "CUDA_ERROR_NOT_PERMITTED",
-      sentence: `there is no process ${request.pid} of this user, so it is not let into the session`,
-    });
-  }
-  return admissions.admit({ ...request, peer });
-}
-
-function oldLines({ sessionId, connection }: BrokerOptions): string[] {
-  // It knows no other kinds.
-  const endpoints = connection.endpoints.filter(({ kind }) => kind === "unix" || kind === "tcp");
-  if (endpoints.length === 0) throw otherVersion(OLD_PROTOCOL);
-  return [`session ${sessionId}`, `secret ${connection.secret}`, ...endpoints.map(formatEndpoint)];
 }
 
 function otherVersion(protocol: string): RefusedError {

@@ -2,14 +2,14 @@ import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { join } from "node:path";
-import { sessionIdSchema, type Endpoint } from "@farpool/contract";
+import { connectionIdSchema, sessionIdSchema, type Endpoint } from "@farpool/contract";
 import { temporaryFolder } from "@farpool/testkit";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { endPreface, sendEndNotice, type EndNotice } from "./end-notice.ts";
 
 const secret = "5a".repeat(32);
 const sessionId = sessionIdSchema.parse("s-0123456789ab");
-const connectionId = "00112233445566778899aabbccddeeff";
+const connectionId = connectionIdSchema.parse("00112233445566778899aabbccddeeff");
 
 let folder: ReturnType<typeof temporaryFolder>;
 let servers: Server[];
@@ -57,16 +57,15 @@ function notice(endpoints: readonly Endpoint[], more: Partial<EndNotice> = {}): 
   };
 }
 
-/** As native/acceptor/src/refusal.rs writes it. */
+/** As native/transport/src/lane writes it. */
 function refused(code: number, reason: string): Buffer {
   const text = Buffer.from(reason);
-  const record = Buffer.alloc(24 + 12 + text.length);
-  record.writeUInt32LE(12 + text.length, 0);
-  record.writeUInt16LE(2, 4);
-  record.writeInt32LE(code, 24);
-  record.writeBigUInt64LE(BigInt(text.length), 28);
-  text.copy(record, 36);
-  return record;
+  const frame = Buffer.alloc(8 + 4 + text.length);
+  frame.writeUInt32LE(8, 0);
+  frame.writeUInt32LE(4 + text.length, 4);
+  frame.writeInt32LE(code, 8);
+  text.copy(frame, 12);
+  return frame;
 }
 
 const told = Buffer.from([1]);

@@ -1,15 +1,16 @@
-import { createHmac } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Endpoint, SessionConnection, SessionId } from "@farpool/contract";
+import type { ConnectionId, Endpoint, SessionConnection, SessionId } from "@farpool/contract";
+import { endToken } from "@farpool/identity";
 
 // native/wire/src/preface.rs and record.rs.
 const MAGIC = "FARPOOL1";
 const WIRE_FORMAT = 1;
 const PREFACE_BYTES = 96;
 const FLAG_END = 4;
-const HEADER_BYTES = 24;
-const CALL_REFUSED = 2;
+// native/transport/src/lane/frame.rs.
+const FRAME_HEAD_BYTES = 8;
+const FRAME_REFUSED = 8;
 const CUDA_ERROR_SYSTEM_NOT_READY = 802;
 
 const ANSWER_TIMEOUT_MS = 5_000;
@@ -20,9 +21,8 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 
 export interface EndNotice {
   readonly sessionId: SessionId;
-  /** 32 hexadecimal digits. */
-  readonly connectionId: string;
-  readonly connection: SessionConnection;
+  readonly connectionId: ConnectionId;
+  readonly connection: Pick<SessionConnection, "secret" | "endpoints">;
   /** How long an acceptor that is away is waited for; a worker without a client ends after that time by itself. */
   readonly graceMs: number;
   readonly signal?: AbortSignal;
@@ -78,13 +78,8 @@ export function endPreface({
   preface.writeUInt32LE(FLAG_END, 12);
   preface.write(sessionId, 16, 32);
   id.copy(preface, 48);
-  endToken(connection.secret, id).copy(preface, 64);
+  endToken(connection.secret, connectionId).copy(preface, 64);
   return preface;
-}
-
-/** Whoever has it may end this one connection, and nothing else. */
-function endToken(secret: string, connectionId: Buffer): Buffer {
-  return createHmac("sha256", Buffer.from(secret, "hex")).update("farpool end").update(connectionId).digest();
 }
 
 function ask(endpoint: Endpoint, preface: Buffer, signal: AbortSignal | undefined): Promise<Answer> {
@@ -123,18 +118,16 @@ function ask(endpoint: Endpoint, preface: Buffer, signal: AbortSignal | undefine
   });
 }
 
-/** The byte 1, or the one record of a refusal, which is longer; undefined while it is not complete. */
+/** The byte 1, or the one frame of a refusal; undefined while it is not complete. */
 function parseAnswer(received: Buffer): Answer | undefined {
-  // A refusal is sent in one piece: one that begins with the same byte has come with more of it.
-  if (received.length === 1 && received[0] === 1) return { kind: "told" };
-  if (received.length < HEADER_BYTES) return undefined;
-  const length = received.readUInt32LE(0);
-  if (received.readUInt16LE(4) !== CALL_REFUSED || length < 12 || length > MAX_ANSWER_BYTES) {
+  if (received[0] === 1) return { kind: "told" };
+  if (received.length < FRAME_HEAD_BYTES) return undefined;
+  const length = received.readUInt32LE(4);
+  if (received.readUInt32LE(0) !== FRAME_REFUSED || length < 4 || length > MAX_ANSWER_BYTES) {
     return { kind: "refused", reason: "what answers does not speak Farpool's protocol" };
   }
-  if (received.length < HEADER_BYTES + length) return undefined;
-  const payload = received.subarray(HEADER_BYTES, HEADER_BYTES + length);
-  const reason = payload.subarray(12, 12 + Number(payload.readBigUInt64LE(4))).toString("utf8");
-  const kind = payload.readInt32LE(0) === CUDA_ERROR_SYSTEM_NOT_READY ? "later" : "refused";
-  return { kind, reason };
+  if (received.length < FRAME_HEAD_BYTES + length) return undefined;
+  const words = received.subarray(FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + length);
+  const kind = words.readInt32LE(0) === CUDA_ERROR_SYSTEM_NOT_READY ? "later" : "refused";
+  return { kind, reason: words.subarray(4).toString("utf8") };
 }

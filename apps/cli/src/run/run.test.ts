@@ -1,4 +1,4 @@
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { generateKeyPairSync } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
@@ -38,7 +38,8 @@ function askBroker(path: string, request: string): Promise<string> {
   });
 }
 
-const HELLO = "farpool-broker 1\npid 4711\nprogram test\n\n";
+const KEY = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" });
+const HELLO = `farpool-broker 2\npid ${process.pid}\nprogram test\nkey ${KEY.toString("base64url")}\n\n`;
 
 const waitForFile = (file: string): string => `until [ -e ${file} ]; do sleep 0.05; done`;
 
@@ -53,8 +54,8 @@ async function connectAsShim(answer: string): Promise<Socket> {
   preface.write("FARPOOL1", 0);
   preface.writeUInt32LE(1, 8);
   preface.write(field("session"), 16);
-  randomBytes(16).copy(preface, 48);
-  Buffer.from(field("secret"), "hex").copy(preface, 64);
+  Buffer.from(field("connection"), "hex").copy(preface, 48);
+  Buffer.from(field("token"), "hex").copy(preface, 64);
   const socket = connect(field("endpoint unix"));
   await new Promise<void>((resolve, reject) => {
     socket.once("error", reject);
@@ -85,7 +86,7 @@ describe("a program that runs", () => {
     });
   });
 
-  test("is told session, secret and endpoints; the summary counts what its worker reported", async () => {
+  test("is told session, connection and endpoints; the summary counts what its worker reported", async () => {
     const summary = join(pool.folder, "summary.json");
     const go = join(pool.folder, "go");
     const run = pool.start([
@@ -101,7 +102,7 @@ describe("a program that runs", () => {
     ]);
     const answer = await askBroker(await sessionPath(run), HELLO);
     expect(answer).toMatch(
-      /^ok\nsession s-\w{8}\nsecret [0-9a-f]{64}\nendpoint unix \S+data\.sock\nendpoint tcp 127\.0\.0\.1:\d+\n\n$/,
+      /^ok\nsession s-\w{8}\nconnection [0-9a-f]{32}\ntoken [0-9a-f]{64}\ngrant \S+\ntrust \S+\nserver \S+\ngrace 120\nendpoint unix \S+data\.sock\nendpoint tls 127\.0\.0\.1:\d+\n\n$/,
     );
     const shim = await connectAsShim(answer);
     await waitFor("used memory", async () => {
@@ -128,9 +129,7 @@ describe("a program that runs", () => {
     const go = join(pool.folder, "go-with-grant");
     const run = pool.start(["run", "--", "sh", "-c", `echo SESSION=$FARPOOL_SESSION; ${waitForFile(go)}`]);
     const path = await sessionPath(run);
-    const key = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" });
-    const hello = `farpool-broker 2\npid ${process.pid}\nprogram test\nkey ${key.toString("base64url")}\n\n`;
-    const answer = await askBroker(path, hello);
+    const answer = await askBroker(path, HELLO);
     const { session } = readClaims(/^grant (.*)$/m.exec(answer)?.[1] ?? "");
     const claims = readClaims(String(session));
     const { clients } = await pool.client.call("listClients", {});

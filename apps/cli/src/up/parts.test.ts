@@ -9,9 +9,10 @@ const installation: Installation = {
   shimFolder: "/opt/farpool/lib/shim",
   simulatedDriver: "/opt/farpool/lib/simgpu/libcuda.so.1",
   cli: "/opt/farpool/cli/farpool.mjs",
+  addOn: "/opt/farpool/lib/farpool-os.node",
 };
 
-function parts(isPlainTcp: boolean, servesTls?: boolean) {
+function parts(isPlainTcp: boolean) {
   const settings = {
     folders: { state: "/state", runtime: "/run" },
     installation,
@@ -23,17 +24,17 @@ function parts(isPlainTcp: boolean, servesTls?: boolean) {
     gpuIndexes: undefined,
     isPlainTcp,
   };
-  const all = poolParts(settings, servesTls);
+  const all = poolParts(settings);
   const agent: unknown = JSON.parse(all.find(({ name }) => name === "agent")?.arguments.at(-1) ?? "");
   return { agent, acceptor: all.find(({ name }) => name === "acceptor")?.arguments ?? [] };
 }
 
 test("data connections are TLS unless plain TCP is asked for; the workers have an identity either way", () => {
-  const usual = parts(false, true);
+  const usual = parts(false);
   expect(usual.agent).toMatchObject({ transport: "tls", identityFile: "/state/worker-identity.pem" });
   expect(usual.acceptor.join(" ")).toContain("--worker-identity /state/worker-identity.pem");
   expect(usual.acceptor).not.toContain("--plain-tcp");
-  const plain = parts(true, true);
+  const plain = parts(true);
   expect(plain.agent).toMatchObject({ transport: "tcp", identityFile: "/state/worker-identity.pem" });
   expect(plain.acceptor.join(" ")).toContain("--worker-identity /state/worker-identity.pem --plain-tcp");
 });

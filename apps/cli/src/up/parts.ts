@@ -27,11 +27,8 @@ export interface PoolSettings {
   readonly isPlainTcp: boolean;
 }
 
-/** SWITCH: true as soon as acceptor, worker and shim speak TLS; until then TCP is plain whatever is asked for. */
-const SERVES_TLS = false;
-
 /** The three processes of a pool on one machine (ARCHITECTURE 2), in the order in which they are started. */
-export function poolParts(settings: PoolSettings, servesTls = SERVES_TLS): readonly PartSpec[] {
+export function poolParts(settings: PoolSettings): readonly PartSpec[] {
   const { folders, installation, listen, port, dataPort, driver } = settings;
   const environment = process.env;
   const manager: ManagerProcess = {
@@ -50,7 +47,7 @@ export function poolParts(settings: PoolSettings, servesTls = SERVES_TLS): reado
     dataHost: reachableHost(listen),
     acceptorSocket: acceptorControlSocket(folders),
     identityFile: workerIdentityFile(folders),
-    transport: servesTls && !settings.isPlainTcp ? "tls" : "tcp",
+    transport: settings.isPlainTcp ? "tcp" : "tls",
     worker: installation.worker,
     driver,
     gpuIndexes: settings.gpuIndexes === undefined ? null : [...settings.gpuIndexes],
@@ -79,8 +76,8 @@ export function poolParts(settings: PoolSettings, servesTls = SERVES_TLS): reado
         ...["--listen", listen.includes(":") ? `[${listen}]:${dataPort}` : `${listen}:${dataPort}`],
         ...["--unix", dataSocket(folders)],
         ...["--server-name", hostname()],
-        ...(servesTls ? ["--worker-identity", workerIdentityFile(folders)] : []),
-        ...(servesTls && settings.isPlainTcp ? ["--plain-tcp"] : []),
+        ...["--worker-identity", workerIdentityFile(folders)],
+        ...(settings.isPlainTcp ? ["--plain-tcp"] : []),
       ],
       environment,
     },

@@ -16,7 +16,8 @@ mod pocl;
 mod programs;
 
 use host::Host;
-use ptx::{Fault, LaunchConfig, LaunchStats, Module};
+use ptx::{Fault, Function, LaunchConfig, LaunchStats, Module};
+use ptx_compiler::Kernel;
 
 /// Rows and columns of the matrices.
 const SIZE: u32 = 256;
@@ -42,82 +43,114 @@ fn seconds(act: impl FnOnce()) -> f64 {
     now() - begin
 }
 
-type Launch<'a> = &'a dyn Fn(&LaunchConfig<'_>, &Host) -> Result<LaunchStats, Fault>;
-
-struct Product {
-    host: Host,
-    params: Vec<u8>,
-    c: u64,
+/// Medians of several ways to do the same, which take turns.
+fn medians<const WAYS: usize>(mut ways: [&mut dyn FnMut() -> f64; WAYS]) -> [f64; WAYS] {
+    let mut times = [const { Vec::new() }; WAYS];
+    for _ in 0..RUNS {
+        for (way, times) in ways.iter_mut().zip(&mut times) {
+            times.push(way());
+        }
+    }
+    times.map(median)
 }
 
-impl Product {
-    fn new() -> Self {
-        let host = Host::default();
-        let values = |factor: usize, modulus: usize| -> Vec<u8> {
-            (0..(SIZE * SIZE) as usize)
-                .flat_map(|i| ((i * factor % modulus) as f32 - 6.0).to_le_bytes())
-                .collect()
-        };
-        let (a, b) = (host.filled(&values(7, 17)), host.filled(&values(5, 13)));
-        let c = host.buffer((SIZE * SIZE * 4) as usize);
-        let mut params: Vec<u8> = [a, b, c].iter().flat_map(|address| address.to_le_bytes()).collect();
-        params.extend(SIZE.to_le_bytes());
-        Self { host, params, c }
+/// A kernel of a module of its own, and what is compiled of it.
+struct Program {
+    module: Module,
+    compiled: Kernel,
+}
+
+#[derive(Clone, Copy)]
+enum Engine {
+    Compiler,
+    Interpreter,
+}
+
+impl Program {
+    fn new(text: &str, prepare: impl FnOnce(&Function) -> Kernel) -> Self {
+        let module = Module::parse(text).expect("the program is right");
+        let compiled = prepare(module.entries().next().expect("a kernel"));
+        Self { module, compiled }
     }
 
-    fn run(&self, launch: Launch<'_>) -> f64 {
+    fn function(&self) -> &Function {
+        self.module.entries().next().expect("a kernel")
+    }
+
+    /// Launches it so often on one core.
+    fn launch(&self, engine: Engine, shape: Shape, params: &[u8], host: &Host, times: u32) {
+        for _ in 0..times {
+            self.launch_once(engine, shape, params, host).expect("the kernel runs");
+        }
+    }
+
+    fn launch_once(
+        &self,
+        engine: Engine,
+        shape: Shape,
+        params: &[u8],
+        host: &Host,
+    ) -> Result<LaunchStats, Fault> {
         let config = LaunchConfig {
-            grid: [SIZE / 16, SIZE / 16, 1],
-            block: [16, 16, 1],
+            grid: shape.grid,
+            block: shape.block,
             dynamic_shared_bytes: 0,
-            params: &self.params,
+            params,
             cooperative: false,
             max_workers: 1,
         };
-        seconds(|| {
-            launch(&config, &self.host).expect("the product runs");
-        })
+        match engine {
+            Engine::Compiler => self.compiled.launch(&self.module, self.function(), &config, host),
+            Engine::Interpreter => ptx::launch(&self.module, self.function(), &config, host),
+        }
     }
 
-    fn result(&self) -> Vec<u32> {
-        self.host.words(self.c, (SIZE * SIZE) as usize)
+    /// The median times of both engines.
+    fn compare(&self, shape: Shape, params: &[u8], host: &Host, times: u32) -> [f64; 2] {
+        let run = |engine| seconds(|| self.launch(engine, shape, params, host, times));
+        run(Engine::Compiler);
+        medians([&mut || run(Engine::Compiler), &mut || run(Engine::Interpreter)])
     }
 }
 
+#[derive(Clone, Copy)]
+struct Shape {
+    grid: [u32; 3],
+    block: [u32; 3],
+}
+
 fn products() {
-    let module = Module::parse(&programs::product()).expect("the program is right");
-    let function = module.entry("product").expect("the kernel");
-    let compiled = ptx_compiler::Kernel::new(function).eagerly();
-    let by_compiler =
-        |config: &LaunchConfig<'_>, host: &Host| compiled.launch(&module, function, config, host);
-    let by_interpreter =
-        |config: &LaunchConfig<'_>, host: &Host| ptx::launch(&module, function, config, host);
-    let product = Product::new();
-    product.run(&by_interpreter);
-    let expected = product.result();
-    product.run(&by_compiler);
-    assert!(compiled.take_refusals().is_empty(), "the kernel is compiled");
-    assert_eq!(product.result(), expected, "both engines answer alike");
+    let program = Program::new(&programs::product(), |function| Kernel::new(function).eagerly());
+    let host = Host::default();
+    let values = |factor: usize, modulus: usize| -> Vec<u8> {
+        (0..(SIZE * SIZE) as usize)
+            .flat_map(|i| ((i * factor % modulus) as f32 - 6.0).to_le_bytes())
+            .collect()
+    };
+    let (a, b) = (host.filled(&values(7, 17)), host.filled(&values(5, 13)));
+    let c = host.buffer((SIZE * SIZE * 4) as usize);
+    let mut params: Vec<u8> = [a, b, c].iter().flat_map(|address| address.to_le_bytes()).collect();
+    params.extend(SIZE.to_le_bytes());
+    let shape = Shape { grid: [SIZE / 16, SIZE / 16, 1], block: [16, 16, 1] };
+    let run = |engine| seconds(|| program.launch(engine, shape, &params, &host, 1));
+    let result = |engine| {
+        run(engine);
+        host.words(c, (SIZE * SIZE) as usize)
+    };
+    assert_eq!(result(Engine::Interpreter), result(Engine::Compiler), "both engines answer alike");
+    assert!(program.compiled.take_refusals().is_empty(), "the kernel is compiled");
     if std::env::args().any(|argument| argument == "--profile") {
         // For a profiler: nothing but compiled products.
-        for _ in 0..400 {
-            product.run(&by_compiler);
-        }
+        program.launch(Engine::Compiler, shape, &params, &host, 400);
         return;
     }
     let mut pocl = pocl::Product::new(SIZE, programs::PRODUCT_OPENCL);
-    let (mut fast, mut slow, mut other) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        fast.push(product.run(&by_compiler));
-        slow.push(product.run(&by_interpreter));
-        if let Ok(pocl) = &mut pocl {
-            other.push(pocl.run());
-        }
-    }
-    let (fast, slow) = (median(fast), median(slow));
+    let mut other = || pocl.as_mut().map_or(0.0, pocl::Product::run);
+    let [fast, slow, other] =
+        medians([&mut || run(Engine::Compiler), &mut || run(Engine::Interpreter), &mut other]);
     println!("tiled product, one core: compiled / interpreted = {:.1}", slow / fast);
     match pocl {
-        Ok(_) => println!("tiled product, one core: compiled / PoCL = {:.2}", median(other) / fast),
+        Ok(_) => println!("tiled product, one core: compiled / PoCL = {:.2}", other / fast),
         Err(reason) => println!("tiled product, one core: no PoCL ({reason})"),
     }
     if std::env::args().any(|argument| argument == "--absolute") {
@@ -127,97 +160,35 @@ fn products() {
 
 fn shapes() {
     for (name, body) in programs::SHAPES {
-        let module = Module::parse(&programs::shape(body)).expect("the program is right");
-        let function = module.entries().next().expect("a kernel");
-        let compiled = ptx_compiler::Kernel::new(function).eagerly();
+        let program = Program::new(&programs::shape(body), |function| Kernel::new(function).eagerly());
         let host = Host::default();
         let params = host.buffer(16384 + 4 * 8192).to_le_bytes();
-        let config = LaunchConfig {
-            grid: [64, 1, 1],
-            block: [128, 1, 1],
-            dynamic_shared_bytes: 0,
-            params: &params,
-            cooperative: false,
-            max_workers: 1,
-        };
-        let run = |launch: Launch<'_>| {
-            seconds(|| {
-                launch(&config, &host).expect("the kernel runs");
-            })
-        };
-        let by_compiler =
-            |config: &LaunchConfig<'_>, host: &Host| compiled.launch(&module, function, config, host);
-        let by_interpreter =
-            |config: &LaunchConfig<'_>, host: &Host| ptx::launch(&module, function, config, host);
-        run(&by_compiler);
-        let (mut fast, mut slow) = (Vec::new(), Vec::new());
-        for _ in 0..RUNS {
-            fast.push(run(&by_compiler));
-            slow.push(run(&by_interpreter));
-        }
-        println!("{name}: compiled / interpreted = {:.2}", median(slow) / median(fast));
+        let shape = Shape { grid: [64, 1, 1], block: [128, 1, 1] };
+        let [fast, slow] = program.compare(shape, &params, &host, 1);
+        println!("{name}: compiled / interpreted = {:.2}", slow / fast);
     }
 }
 
 fn compile_times() {
     for (name, text) in [("product", programs::product()), ("polynomial", programs::polynomial())] {
-        let module = Module::parse(&text).expect("the program is right");
-        let function = module.entries().next().expect("a kernel");
-        let count = ptx::engine::code(function).insts.len();
-        let params = [0; 64];
-        let mut times = Vec::new();
-        for _ in 0..RUNS {
-            let config = LaunchConfig {
-                grid: [1; 3],
-                block: [16, 1, 1],
-                dynamic_shared_bytes: 0,
-                params: &params,
-                cooperative: false,
-                max_workers: 1,
-            };
-            let host = Host::default();
-            let compiled = ptx_compiler::Kernel::new(function).eagerly();
-            times.push(seconds(|| {
-                let _ = compiled.launch(&module, function, &config, &host);
-            }));
-        }
-        let time = median(times) * 1e3 * 100.0 / count as f64;
+        let compile = || {
+            let program = Program::new(&text, |function| Kernel::new(function).eagerly());
+            let (host, shape) = (Host::default(), Shape { grid: [1; 3], block: [16, 1, 1] });
+            // The launch compiles, and ends soon: the parameters are zeros.
+            seconds(|| drop(program.launch_once(Engine::Compiler, shape, &[0; 64], &host)))
+        };
+        let [time] = medians([&mut { compile }]);
+        let count = ptx::engine::code(Program::new(&text, Kernel::new).function()).insts.len();
+        let time = time * 1e3 * 100.0 / count as f64;
         println!("compile {name}: {time:.2} ms per 100 instructions, of the goal of 5 ms {:.2}", time / 5.0);
     }
 }
 
 fn empty_launches() {
-    let module = Module::parse(&programs::empty()).expect("the program is right");
-    let function = module.entries().next().expect("a kernel");
-    let compiled = ptx_compiler::Kernel::new(function);
-    let host = Host::default();
-    let config = LaunchConfig {
-        grid: [1; 3],
-        block: [1; 3],
-        dynamic_shared_bytes: 0,
-        params: &[],
-        cooperative: false,
-        max_workers: 0,
-    };
+    let program = Program::new(&programs::empty(), Kernel::new);
     let many = 1000;
-    let run = |launch: Launch<'_>| {
-        seconds(|| {
-            for _ in 0..many {
-                launch(&config, &host).expect("nothing runs");
-            }
-        }) / f64::from(many)
-    };
-    let by_compiler =
-        |config: &LaunchConfig<'_>, host: &Host| compiled.launch(&module, function, config, host);
-    let by_interpreter =
-        |config: &LaunchConfig<'_>, host: &Host| ptx::launch(&module, function, config, host);
-    run(&by_compiler);
-    let (mut fast, mut slow) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        fast.push(run(&by_compiler));
-        slow.push(run(&by_interpreter));
-    }
-    let (fast, slow) = (median(fast) * 1e6, median(slow) * 1e6);
+    let times = program.compare(Shape { grid: [1; 3], block: [1; 3] }, &[], &Host::default(), many);
+    let [fast, slow] = times.map(|time| time * 1e6 / f64::from(many));
     println!(
         "empty launch: compiled / interpreted time = {:.2}, of the goal of 2 µs {:.2}",
         fast / slow,

@@ -29,6 +29,14 @@ fn kind_of_bits(bits: u32) -> Option<Kind> {
     })
 }
 
+/// Operands of an operation.
+enum Apart {
+    /// All lanes have the same: one value of each.
+    Once(Vec<Value>),
+    /// The vectors of each.
+    Vectors(Vec<Vec<Value>>),
+}
+
 impl Emitter<'_, '_> {
     /// Emits an operation on registers if it can.
     pub(super) fn arithmetic(&mut self, inst: &Inst, guard: Option<&Val>) -> bool {
@@ -47,8 +55,7 @@ impl Emitter<'_, '_> {
             }
             Meaning::Extract(32) => {
                 let a = self.read(x.a, Kind::I64);
-                let shifted =
-                    self.each(&[a], (Kind::I64, Kind::I64), &|this, v| this.b.ins().ushr_imm_u(v[0], x.imm));
+                let shifted = self.each(&[a], Kind::I64, &|this, v| this.b.ins().ushr_imm_u(v[0], x.imm));
                 (self.convert(shifted, Kind::I64, Kind::I32), Kind::I32)
             }
             Meaning::Pack(32, 2) => {
@@ -60,7 +67,7 @@ impl Emitter<'_, '_> {
                     let high = this.b.ins().ishl_imm_u(v[1], 32);
                     this.b.ins().bor(v[0], high)
                 };
-                (self.each(&[low, high], (Kind::I64, Kind::I64), &pack), Kind::I64)
+                (self.each(&[low, high], Kind::I64, &pack), Kind::I64)
             }
             Meaning::Logic(logic, bits) => {
                 // Sixteen bits of both operands: so many of the result.
@@ -73,7 +80,7 @@ impl Emitter<'_, '_> {
                     Logic::Or => this.b.ins().bor(v[0], v[1]),
                     Logic::Xor => this.b.ins().bxor(v[0], v[1]),
                 };
-                (self.each(&operands, (kind, kind), &act), kind)
+                (self.each(&operands, kind, &act), kind)
             }
             Meaning::Not(1) => {
                 let a = self.read(x.a, Kind::Predicate);
@@ -82,7 +89,7 @@ impl Emitter<'_, '_> {
             Meaning::Not(bits) => {
                 let Some(kind) = kind_of_bits(bits) else { return false };
                 let a = self.read(x.a, kind);
-                (self.each(&[a], (kind, kind), &|this, v| this.b.ins().bnot(v[0])), kind)
+                (self.each(&[a], kind, &|this, v| this.b.ins().bnot(v[0])), kind)
             }
             Meaning::Select(bits) => {
                 let Some(kind) = self.move_kind(bits, x.d) else { return false };
@@ -106,7 +113,7 @@ impl Emitter<'_, '_> {
                 if kind == Kind::F32 && matches!((&operands[0], &operands[1]), (Val::One(_), Val::Many(_))) {
                     operands.swap(0, 1);
                 }
-                let val = self.each(&operands, (kind, kind), &|this, v| this.b.ins().fma(v[0], v[1], v[2]));
+                let val = self.each(&operands, kind, &|this, v| this.b.ins().fma(v[0], v[1], v[2]));
                 self.write_float(x.d, val, kind, guard);
                 return true;
             }
@@ -130,7 +137,7 @@ impl Emitter<'_, '_> {
             Meaning::Lop3 => {
                 let operands = [x.a, x.b, x.c].map(|slot| self.read(slot, Kind::I32));
                 let act = move |this: &mut Self, v: &[Value]| this.lop3(v, x.imm);
-                (self.each(&operands, (Kind::I32, Kind::I32), &act), Kind::I32)
+                (self.each(&operands, Kind::I32, &act), Kind::I32)
             }
             Meaning::Convert(to, from, mode) => {
                 return self.conversion(inst, to, from, mode, guard);
@@ -155,7 +162,7 @@ impl Emitter<'_, '_> {
         let mask = (1i64 << bits) - 1;
         let a = self.read(inst.args.a, Kind::I32);
         let mask = Val::One(self.b.ins().iconst(types::I32, mask));
-        let val = self.each(&[a, mask], (Kind::I32, Kind::I32), &|this, v| this.b.ins().band(v[0], v[1]));
+        let val = self.each(&[a, mask], Kind::I32, &|this, v| this.b.ins().band(v[0], v[1]));
         self.write(inst.args.d, val, Kind::I32, guard);
         true
     }
@@ -164,15 +171,13 @@ impl Emitter<'_, '_> {
     pub(super) fn each(
         &mut self,
         operands: &[Val],
-        (from, _to): (Kind, Kind),
+        from: Kind,
         act: &dyn Fn(&mut Self, &[Value]) -> Value,
     ) -> Val {
-        let ones: Option<Vec<Value>> =
-            operands.iter().map(|val| if let Val::One(value) = val { Some(*value) } else { None }).collect();
-        if let Some(ones) = ones {
-            return Val::One(act(self, &ones));
-        }
-        let operands: Vec<Vec<Value>> = operands.iter().map(|val| self.spread(val.clone(), from)).collect();
+        let operands = match self.taken_apart(operands, from) {
+            Apart::Once(values) => return Val::One(act(self, &values)),
+            Apart::Vectors(operands) => operands,
+        };
         let results = (0..self.vectors(from)).map(|index| {
             let parts: Vec<Value> = operands.iter().map(|values| values[index]).collect();
             act(self, &parts)
@@ -187,12 +192,10 @@ impl Emitter<'_, '_> {
         (from, to): (Kind, Kind),
         act: &dyn Fn(&mut Self, &[Value]) -> Value,
     ) -> Val {
-        let ones: Option<Vec<Value>> =
-            operands.iter().map(|val| if let Val::One(value) = val { Some(*value) } else { None }).collect();
-        if let Some(ones) = ones {
-            return Val::One(act(self, &ones));
-        }
-        let operands: Vec<Vec<Value>> = operands.iter().map(|val| self.spread(val.clone(), from)).collect();
+        let operands = match self.taken_apart(operands, from) {
+            Apart::Once(values) => return Val::One(act(self, &values)),
+            Apart::Vectors(operands) => operands,
+        };
         let (per_from, per_to) = (16 / from.bytes(), 16 / to.bytes());
         let mut results: Vec<Value> = Vec::new();
         for lane in 0..self.plan.lanes {
@@ -210,13 +213,36 @@ impl Emitter<'_, '_> {
         Val::Many(results)
     }
 
+    /// [`Self::each`] where vectors have the operation, else [`Self::lane_by_lane`].
+    pub(super) fn each_if(
+        &mut self,
+        vectors_have_it: bool,
+        operands: &[Val],
+        (from, to): (Kind, Kind),
+        act: &dyn Fn(&mut Self, &[Value]) -> Value,
+    ) -> Val {
+        if vectors_have_it {
+            self.each(operands, from, act)
+        } else {
+            self.lane_by_lane(operands, (from, to), act)
+        }
+    }
+
+    fn taken_apart(&mut self, operands: &[Val], kind: Kind) -> Apart {
+        let one = |val: &Val| if let Val::One(value) = val { Some(*value) } else { None };
+        match operands.iter().map(one).collect() {
+            Some(values) => Apart::Once(values),
+            None => Apart::Vectors(operands.iter().map(|val| self.spread(val.clone(), kind)).collect()),
+        }
+    }
+
     pub(super) fn add(&mut self, a: Val, b: Val, kind: Kind) -> Val {
         match (&a, &b) {
             (Val::Linear(a, stride), Val::One(b)) | (Val::One(b), Val::Linear(a, stride)) => {
                 Val::Linear(self.b.ins().iadd(*a, *b), *stride)
             }
             (Val::Linear(a, stride), Val::Linear(b, other)) => self.linear(*a, *b, stride + other, true),
-            _ => self.each(&[a, b], (kind, kind), &|this, v| this.b.ins().iadd(v[0], v[1])),
+            _ => self.each(&[a, b], kind, &|this, v| this.b.ins().iadd(v[0], v[1])),
         }
     }
 
@@ -230,7 +256,7 @@ impl Emitter<'_, '_> {
             (Val::Linear(a, stride), Val::One(b)) => self.linear(*a, *b, *stride, false),
             (Val::One(a), Val::Linear(b, stride)) => self.linear(*a, *b, -stride, false),
             (Val::Linear(a, stride), Val::Linear(b, other)) => self.linear(*a, *b, stride - other, false),
-            _ => self.each(&[a, b], (kind, kind), &|this, v| this.b.ins().isub(v[0], v[1])),
+            _ => self.each(&[a, b], kind, &|this, v| this.b.ins().isub(v[0], v[1])),
         }
     }
 
@@ -255,7 +281,7 @@ impl Emitter<'_, '_> {
             let value = self.b.ins().imul(value, by);
             return Some(if stride == 0 { Val::One(value) } else { Val::Linear(value, stride) });
         }
-        Some(self.each(&[one, other], (kind, kind), &|this, v| this.b.ins().imul(v[0], v[1])))
+        Some(self.each(&[one, other], kind, &|this, v| this.b.ins().imul(v[0], v[1])))
     }
 
     /// 32 bits to 64. A linear value stays so: where its sums would wrap around the group splits.
@@ -319,7 +345,7 @@ impl Emitter<'_, '_> {
         };
         let (one, other) = (plain(self, one), plain(self, other));
         let (one, other) = (self.extend(one, signed), self.extend(other, signed));
-        self.each(&[one, other], (Kind::I64, Kind::I64), &|this, v| this.b.ins().imul(v[0], v[1]))
+        self.each(&[one, other], Kind::I64, &|this, v| this.b.ins().imul(v[0], v[1]))
     }
 
     fn whole(&mut self, operation: Operation, ty: Ty, kind: Kind, a: Slot, b: Slot) -> Option<(Val, Kind)> {
@@ -347,11 +373,7 @@ impl Emitter<'_, '_> {
                     (false, true) => this.b.ins().smax(v[0], v[1]),
                     (false, false) => this.b.ins().umax(v[0], v[1]),
                 };
-                if kind == Kind::I32 {
-                    self.each(&operands, (kind, kind), &act)
-                } else {
-                    self.lane_by_lane(&operands, (kind, kind), &act)
-                }
+                self.each_if(kind == Kind::I32, &operands, (kind, kind), &act)
             }
             O::Neg => {
                 let a = self.read(a, kind);
@@ -361,11 +383,7 @@ impl Emitter<'_, '_> {
             O::Abs => {
                 let a = self.read(a, kind);
                 let act = |this: &mut Self, v: &[Value]| this.b.ins().iabs(v[0]);
-                if kind == Kind::I32 {
-                    self.each(&[a], (kind, kind), &act)
-                } else {
-                    self.lane_by_lane(&[a], (kind, kind), &act)
-                }
+                self.each_if(kind == Kind::I32, &[a], (kind, kind), &act)
             }
             O::Shl | O::Shr => self.shift(operation == O::Shl, signed, bits, kind, a, b),
             O::Div | O::Rem => {
@@ -397,7 +415,7 @@ impl Emitter<'_, '_> {
 
     fn subtract_plain(&mut self, a: Val, b: Val, kind: Kind) -> Val {
         let b = if let Val::Linear(..) = b { Val::Many(self.spread(b, kind)) } else { b };
-        self.each(&[a, b], (kind, kind), &|this, v| this.b.ins().isub(v[0], v[1]))
+        self.each(&[a, b], kind, &|this, v| this.b.ins().isub(v[0], v[1]))
     }
 
     /// Counts above the width shift everything out, or leave copies of the sign.
@@ -416,7 +434,7 @@ impl Emitter<'_, '_> {
                 (true, _) => this.b.ins().ishl_imm_u(v[0], count),
                 (false, false) => this.b.ins().ushr_imm_u(v[0], count),
             };
-            return self.each(&[val], (kind, kind), &act);
+            return self.each(&[val], kind, &act);
         }
         let count = self.read(b, Kind::I32);
         let same = matches!(count, Val::One(_));
@@ -435,9 +453,7 @@ impl Emitter<'_, '_> {
             this.b.ins().select(beyond, zero, shifted)
         };
         match (count, val) {
-            (Val::One(count), val) if same => {
-                self.each(&[val], (kind, kind), &|this, v| shift(this, v[0], count))
-            }
+            (Val::One(count), val) if same => self.each(&[val], kind, &|this, v| shift(this, v[0], count)),
             (count, val) => {
                 // Lanes of both kinds are taken apart alike.
                 let count = self.convert(count, Kind::I32, kind);
@@ -544,10 +560,10 @@ impl Emitter<'_, '_> {
                 let (a, b) = (this.b.ins().bxor(v[0], sign), this.b.ins().bxor(v[1], sign));
                 this.compare_integers(comparison, true, &[a, b])
             };
-            let Val::Many(masks) = self.each(&operands, (kind, kind), &act) else { unreachable!("vectors") };
+            let Val::Many(masks) = self.each(&operands, kind, &act) else { unreachable!("vectors") };
             return Val::Many(self.narrow(&masks));
         }
-        let val = self.each(&operands, (kind, Kind::Predicate), &act);
+        let val = self.each(&operands, kind, &act);
         match val {
             Val::Many(masks) if kind.bytes() == 8 => Val::Many(self.narrow(&masks)),
             val => val,
@@ -626,7 +642,7 @@ impl Emitter<'_, '_> {
                     this.b.ins().band(v[0], v[1])
                 }
             };
-            let val = self.each(&[a, mask], (whole, whole), &act);
+            let val = self.each(&[a, mask], whole, &act);
             self.write(x.d, val, whole, guard);
             return true;
         }
@@ -651,7 +667,7 @@ impl Emitter<'_, '_> {
             }
             _ => this.extreme(operation == O::Min, v),
         };
-        let val = self.each(&operands[..count], (kind, kind), &act);
+        let val = self.each(&operands[..count], kind, &act);
         self.write_float(x.d, val, kind, guard);
         true
     }

@@ -2,11 +2,11 @@
 
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use ptx::engine::{Inst, Mode, Ty};
+use ptx::engine::{Inst, Mode, Slot, Ty};
 
 use super::Emitter;
 use super::arithmetic::kind_of;
-use super::values::Val;
+use super::values::{Val, scalar};
 use crate::plan::{Kind, is_whole};
 
 /// The integer type that bits without a sign stand for.
@@ -39,43 +39,37 @@ impl Emitter<'_, '_> {
             return false;
         }
         let a = inst.args.a;
-        match (is_whole(to), is_whole(from), mode) {
-            (true, true, None) => {
-                let Some((val, kind)) = self.between_integers(a, to, from) else { return false };
-                self.write(d, val, kind, guard);
-                true
-            }
-            (false, true, _) => self.integer_to_float(inst, to, from, mode, guard),
+        let result = match (is_whole(to), is_whole(from), mode) {
+            (true, true, None) => self.between_integers(a, to, from),
+            (false, true, _) => self.integer_to_float(a, to, from, mode),
             (true, false, Some(Mode::Rzi | Mode::Rz))
                 if from == Ty::F32 && matches!(to, Ty::S32 | Ty::U32) =>
             {
-                let val = self.read_raw(a, Kind::F32);
-                let signed = to == Ty::S32;
-                let act = move |this: &mut Self, v: &[Value]| {
-                    if signed {
-                        this.b.ins().fcvt_to_sint_sat(types::I32, v[0])
-                    } else {
-                        this.b.ins().fcvt_to_uint_sat(types::I32, v[0])
-                    }
-                };
-                let val = match val {
-                    Val::Many(values) if signed => {
-                        let values = values
-                            .into_iter()
-                            .map(|value| self.b.ins().fcvt_to_sint_sat(types::I32X4, value));
-                        Val::Many(values.collect())
-                    }
-                    val => self.lane_by_lane(&[val], (Kind::F32, Kind::I32), &act),
-                };
-                self.write(d, val, Kind::I32, guard);
-                true
+                Some((self.float_to_integer(a, to == Ty::S32), Kind::I32))
             }
-            (false, false, _) => self.between_floats(inst, to, from, mode, guard),
-            _ => false,
-        }
+            (false, false, _) => self.between_floats(a, to, from, mode),
+            _ => None,
+        };
+        let Some((val, kind)) = result else { return false };
+        self.write(d, val, kind, guard);
+        true
     }
 
-    fn between_integers(&mut self, a: u32, to: Ty, from: Ty) -> Option<(Val, Kind)> {
+    fn float_to_integer(&mut self, a: Slot, signed: bool) -> Val {
+        let val = self.read_raw(a, Kind::F32);
+        let act = move |this: &mut Self, v: &[Value]| {
+            let vectors = this.b.func.dfg.value_type(v[0]).is_vector();
+            let ty = if vectors { types::I32X4 } else { types::I32 };
+            if signed {
+                this.b.ins().fcvt_to_sint_sat(ty, v[0])
+            } else {
+                this.b.ins().fcvt_to_uint_sat(ty, v[0])
+            }
+        };
+        self.each_if(signed, &[val], (Kind::F32, Kind::I32), &act)
+    }
+
+    fn between_integers(&mut self, a: Slot, to: Ty, from: Ty) -> Option<(Val, Kind)> {
         // Both narrow: only the least of both widths survives, then the destination's sign counts.
         if from.bits() < 32 || to.bits() < 32 {
             if to.bits() == 64 {
@@ -107,59 +101,35 @@ impl Emitter<'_, '_> {
             let high = this.b.ins().ishl_imm_u(v[0], bits);
             if signed { this.b.ins().sshr_imm_u(high, bits) } else { this.b.ins().ushr_imm_u(high, bits) }
         };
-        self.each(&[val], (Kind::I32, Kind::I32), &act)
+        self.each(&[val], Kind::I32, &act)
     }
 
-    fn integer_to_float(
-        &mut self,
-        inst: &Inst,
-        to: Ty,
-        from: Ty,
-        mode: Option<Mode>,
-        guard: Option<&Val>,
-    ) -> bool {
-        let (Some(kind), Some(target)) = (kind_of(from), kind_of(to)) else { return false };
+    fn integer_to_float(&mut self, a: Slot, to: Ty, from: Ty, mode: Option<Mode>) -> Option<(Val, Kind)> {
+        let (kind, target) = (kind_of(from)?, kind_of(to)?);
         // Every integer of 32 bits is an f64.
         let exact = target == Kind::F64 && kind == Kind::I32;
-        if !matches!(target, Kind::F32 | Kind::F64) || !(mode == Some(Mode::Rn) || exact && mode.is_none()) {
-            return false;
-        }
-        if kind == Kind::I64 {
-            return false;
+        if !matches!(target, Kind::F32 | Kind::F64)
+            || kind == Kind::I64
+            || !(mode == Some(Mode::Rn) || exact && mode.is_none())
+        {
+            return None;
         }
         let signed = from.is_signed();
-        let val = self.read(inst.args.a, kind);
+        let val = self.read(a, kind);
         let act = move |this: &mut Self, v: &[Value]| {
-            let ty = super::values::scalar(target);
             let vectors = this.b.func.dfg.value_type(v[0]).is_vector();
-            let ty = if vectors { types::F32X4 } else { ty };
+            let ty = if vectors { types::F32X4 } else { scalar(target) };
             if signed { this.b.ins().fcvt_from_sint(ty, v[0]) } else { this.b.ins().fcvt_from_uint(ty, v[0]) }
         };
-        let val = if target == Kind::F32 {
-            self.each(&[val], (kind, target), &act)
-        } else {
-            self.lane_by_lane(&[val], (kind, target), &act)
-        };
-        self.write(inst.args.d, val, target, guard);
-        true
+        Some((self.each_if(target == Kind::F32, &[val], (kind, target), &act), target))
     }
 
-    fn between_floats(
-        &mut self,
-        inst: &Inst,
-        to: Ty,
-        from: Ty,
-        mode: Option<Mode>,
-        guard: Option<&Val>,
-    ) -> bool {
-        let a = inst.args.a;
+    fn between_floats(&mut self, a: Slot, to: Ty, from: Ty, mode: Option<Mode>) -> Option<(Val, Kind)> {
         match (to, from, mode) {
             (Ty::F64, Ty::F32, None) => {
                 let val = self.read(a, Kind::F32);
                 let act = |this: &mut Self, v: &[Value]| this.b.ins().fpromote(types::F64, v[0]);
-                let val = self.lane_by_lane(&[val], (Kind::F32, Kind::F64), &act);
-                self.write(inst.args.d, val, Kind::F64, guard);
-                true
+                Some((self.lane_by_lane(&[val], (Kind::F32, Kind::F64), &act), Kind::F64))
             }
             (Ty::F32, Ty::F64, Some(Mode::Rn)) => {
                 let val = self.read(a, Kind::F64);
@@ -169,11 +139,9 @@ impl Emitter<'_, '_> {
                     let nan = this.constant(Kind::F32, 0x7fff_ffff);
                     this.b.ins().select(is_nan, nan, value)
                 };
-                let val = self.lane_by_lane(&[val], (Kind::F64, Kind::F32), &act);
-                self.write(inst.args.d, val, Kind::F32, guard);
-                true
+                Some((self.lane_by_lane(&[val], (Kind::F64, Kind::F32), &act), Kind::F32))
             }
-            _ => false,
+            _ => None,
         }
     }
 }

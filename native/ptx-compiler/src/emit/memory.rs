@@ -13,7 +13,7 @@ use ptx::engine::{ALWAYS, GENERIC, GLOBAL, Inst, LOCAL, Meaning, Op, PARAM, SHAR
 use super::Emitter;
 use super::values::{Val, scalar, vector};
 use crate::abi::{self, field};
-use crate::plan::{Class, Kind};
+use crate::plan::{Class, Kind, is_near};
 
 /// A load or store, taken apart.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Emitter<'_, '_> {
         let imm = inst.args.imm;
         let low = imm.checked_add(far.min(0))?;
         let high = imm.checked_add(far.max(0))?.checked_add(align)?;
-        let fits = high - low <= WIDEST && i32::try_from(low).is_ok() && i32::try_from(high).is_ok();
+        let fits = high.checked_sub(low)? <= WIDEST && is_near(imm);
         fits.then_some(Cluster {
             space: access.space,
             base: slot,

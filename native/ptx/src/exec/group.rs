@@ -19,8 +19,7 @@ impl Lanes<'_> {
     #[inline]
     pub fn parts(&mut self, lane: usize) -> (&mut [u64], &mut [u8]) {
         let thread = &mut self.threads[lane];
-        if !thread.is_of(self.block) {
-            thread.start(self.kernel, self.block);
+        if thread.belong_to(self.kernel, self.block) {
             thread.state = State::Grouped;
         }
         thread.parts()
@@ -129,9 +128,7 @@ impl Group {
         self.touched = true;
         self.state = GroupState::AtCollective;
         for thread in threads {
-            if !thread.is_of(block) {
-                thread.start(kernel, block);
-            }
+            thread.belong_to(kernel, block);
             thread.pc = self.pc;
             thread.state = State::AtCollective;
         }
@@ -158,9 +155,7 @@ impl Group {
 
     fn separate(&mut self, kernel: &Kernel<'_>, threads: &mut [Thread], block: [u32; 3]) {
         for thread in threads {
-            if !thread.is_of(block) {
-                thread.start(kernel, block);
-            }
+            thread.belong_to(kernel, block);
             thread.pc = self.pc;
             thread.state = State::Ready;
         }
@@ -211,9 +206,7 @@ impl Group {
     /// Makes a thread say where its group is.
     pub fn report(&mut self, kernel: &Kernel<'_>, thread: &mut Thread, block: [u32; 3]) {
         self.touched = true;
-        if !thread.is_of(block) {
-            thread.start(kernel, block);
-        }
+        thread.belong_to(kernel, block);
         thread.pc = self.pc;
     }
 }

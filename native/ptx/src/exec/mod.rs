@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::engine::{Engine, GroupRoutine};
 use crate::launch::LaunchConfig;
 use crate::module::{Function, Module};
-use crate::program::Preset;
+use crate::program::{Preset, RESERVED_SHARED_BYTES};
 
 /// What registers and memory hold before anyone writes to them.
 pub(crate) const FRESH_WORD: u64 = 0xcdcd_cdcd_cdcd_cdcd;
@@ -82,7 +82,11 @@ impl Kernel<'_> {
             Preset::ProcessorCount => self.processors,
             Preset::GridId => return self.grid_id,
             Preset::DynamicSharedBytes => self.config.dynamic_shared_bytes,
-            Preset::TotalSharedBytes => self.total_shared,
+            Preset::TotalSharedBytes => self.total_shared - self.function.reserved_shared_bytes,
+            Preset::AggregateSharedBytes => {
+                self.total_shared - self.function.reserved_shared_bytes + RESERVED_SHARED_BYTES
+            }
+            Preset::ReservedShared(offset) => offset,
             Preset::WorkspaceHigh => (self.workspace >> 32) as u32,
             Preset::WorkspaceLow => self.workspace as u32,
             Preset::Variable(index) => return self.variables[index],

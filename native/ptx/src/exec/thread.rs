@@ -167,9 +167,14 @@ impl Thread {
         self.function == KERNEL
     }
 
-    /// Whether it was started as a thread of this block, and stands in the kernel itself.
-    pub fn is_of(&self, block: [u32; 3]) -> bool {
-        self.who.block == block && self.function == KERNEL && self.base == 0
+    /// Starts it as a thread of this block unless it is one already, in the kernel itself. Says whether it did.
+    #[inline]
+    pub fn belong_to(&mut self, kernel: &Kernel<'_>, block: [u32; 3]) -> bool {
+        let is_other = self.who.block != block || self.function != KERNEL || self.base != 0;
+        if is_other {
+            self.start(kernel, block);
+        }
+        is_other
     }
 
     /// Registers of the current function, and local memory.

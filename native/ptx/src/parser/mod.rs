@@ -291,6 +291,7 @@ impl<'a> Parser<'a> {
             name: name.text.to_owned(),
             params: parameters.0.clone(),
             static_shared_bytes: 0,
+            reserved_shared_bytes: 0,
             local_bytes: 0,
             max_threads: None,
             required_threads: None,
@@ -382,6 +383,14 @@ impl<'a> Parser<'a> {
         Ok(offset)
     }
 
+    fn refuse_clusters(&mut self, directive: Token<'_>) {
+        self.poison.get_or_insert(Unsupported {
+            line: directive.line,
+            instruction: format!(".{}", directive.text),
+            reason: "clusters".to_owned(),
+        });
+    }
+
     fn performance_directives(&mut self, function: &mut Function) -> Parse<()> {
         loop {
             let token = self.peek();
@@ -408,16 +417,21 @@ impl<'a> Parser<'a> {
                 "maxnreg" | "maxnctapersm" => {
                     self.small()?;
                 }
-                "noreturn" | "explicitcluster" | "blocksareclusters" => {}
+                // Which clusters it has says the launch.
+                "noreturn" | "explicitcluster" => {}
                 "maxclusterrank" => {
                     self.small()?;
                 }
                 "reqnctapercluster" => {
-                    self.small()?;
+                    let mut blocks = self.small()?;
                     while self.accept(b',') {
-                        self.small()?;
+                        blocks = blocks.saturating_mul(self.small()?);
+                    }
+                    if blocks > 1 {
+                        self.refuse_clusters(token);
                     }
                 }
+                "blocksareclusters" => self.refuse_clusters(token),
                 "pragma" => self.skip_until(b';')?,
                 "abi_preserve" | "abi_preserve_control" | "retain" => {}
                 _ => return Err(token.error("unknown directive")),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Parse, Parser};
 use crate::ast::{Place, Slot, Special};
 use crate::lexer::Token;
-use crate::program::Preset;
+use crate::program::{Preset, RESERVED_SHARED_BYTES, RESERVED_SHARED_PARTS};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Named {
@@ -94,7 +94,13 @@ pub(super) fn special(name: &str) -> Option<Special> {
         "nsmid" => ProcessorCount,
         "gridid" => GridId,
         "dynamic_smem_size" => DynamicSharedBytes,
-        "total_smem_size" | "aggr_smem_size" => TotalSharedBytes,
+        "total_smem_size" => TotalSharedBytes,
+        "aggr_smem_size" => AggregateSharedBytes,
+        "reserved_smem_offset_begin" => ReservedShared(0),
+        "reserved_smem_offset_end" => ReservedShared(RESERVED_SHARED_BYTES),
+        "reserved_smem_offset_0" => ReservedShared(RESERVED_SHARED_PARTS[0]),
+        "reserved_smem_offset_1" => ReservedShared(RESERVED_SHARED_PARTS[1]),
+        "reserved_smem_offset_cap" => Constant(RESERVED_SHARED_BYTES.into()),
         "envreg1" => WorkspaceHigh,
         "envreg2" => WorkspaceLow,
         "clock" => return Some(Special::Clock),
@@ -103,12 +109,7 @@ pub(super) fn special(name: &str) -> Option<Special> {
         "globaltimer" => return Some(Special::GlobalTimer),
         "globaltimer_lo" => return Some(Special::GlobalTimerLow),
         "globaltimer_hi" => return Some(Special::GlobalTimerHigh),
-        "reserved_smem_offset_begin"
-        | "reserved_smem_offset_end"
-        | "reserved_smem_offset_cap"
-        | "reserved_smem_offset_0"
-        | "reserved_smem_offset_1"
-        | "is_explicit_cluster" => Constant(0),
+        "is_explicit_cluster" => Constant(0),
         _ => {
             let number: u32 = name.strip_prefix("envreg")?.parse().ok()?;
             return (number < 32).then_some(Special::Fixed(Constant(0)));

@@ -7,6 +7,7 @@ use cuda_abi::{
     CUresult, CUsharedconfig, CUstream,
 };
 
+use crate::config::log;
 use crate::guard::{exports, put, put_optional};
 use crate::launch::{Shape, launch};
 use crate::module::{attribute, function, set_attribute};
@@ -113,6 +114,11 @@ exports! {
                 ATTRIBUTE_COOPERATIVE => cooperative = given.value.bytes[0] as u32 != 0,
                 // The three dimensions of a cluster are the value's first three numbers; one block is no cluster.
                 ATTRIBUTE_CLUSTER if given.value.bytes[0] != 0x1_0000_0001 || given.value.bytes[1] as u32 != 1 => {
+                    let [sides, z, ..] = given.value.bytes;
+                    log(|| {
+                        let (x, y, z) = (sides as u32, sides >> 32, z as u32);
+                        format!("cuLaunchKernelEx: clusters of {x} x {y} x {z} blocks are not supported")
+                    });
                     return Err(CUresult::NOT_SUPPORTED);
                 }
                 ATTRIBUTE_PROGRAMMATIC_EVENT | ATTRIBUTE_COMPLETION_EVENT => return Err(CUresult::NOT_SUPPORTED),

@@ -74,7 +74,7 @@ pub fn close(place: Place<'_>) -> anyhow::Result<(i32, Option<OwnedFd>)> {
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rules(path_beneath_rules(LIBRARIES, READ))?
-        .add_rules(path_beneath_rules(driver_folders(place.driver), READ))?
+        .add_rules(path_beneath_rules(driver_libraries(place.driver), READ))?
         .add_rules(path_beneath_rules(FACTS, READ))?
         .add_rules(path_beneath_rules(DEVICES, DEVICE))?
         // The names of its threads are files, too.
@@ -104,11 +104,16 @@ fn own_folder() -> rustix::io::Result<OwnedFd> {
     rustix::fs::open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// The folder in which the driver was found, and the one in which it is.
-fn driver_folders(driver: &Path) -> Vec<PathBuf> {
+/// The libraries in the folder in which the driver was found, and in the one in which it is. Not the folders: they may be
+/// anybody's, with anything else in them.
+fn driver_libraries(driver: &Path) -> Vec<PathBuf> {
     let real = driver.canonicalize().ok();
     let files = [Some(driver), real.as_deref()].into_iter().flatten();
-    files.filter_map(Path::parent).filter(|folder| folder.is_absolute()).map(Path::to_owned).collect()
+    let folders = files.filter_map(Path::parent).filter(|folder| folder.is_absolute());
+    let unknown = folders.filter(|folder| !LIBRARIES.iter().any(|known| folder.starts_with(known)));
+    let entries = unknown.filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().contains(".so"));
+    named.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }
 
 /// NVIDIA's driver: its devices, its shared memory between processes, and compiled kernels that it keeps.

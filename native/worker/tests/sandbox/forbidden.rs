@@ -102,6 +102,26 @@ fn files_of_others_stay_closed() {
 }
 
 #[test]
+fn of_the_drivers_folder_only_libraries_are_open() {
+    let secret = Secret::new("driver");
+    let driver = secret.folder.join("libcuda.so.1");
+    std::fs::write(&driver, "").unwrap();
+    let outcome = in_child(|| {
+        set_variable(c"HOME", &secret.folder);
+        let _sandbox = Sandbox::close_files(Policy::Strict, Place { driver: &driver, simulated: false });
+        [
+            answer_of(File::open(&driver)),
+            answer_of(File::options().write(true).open(&driver)),
+            answer_of(File::open(&secret.file)),
+            answer_of(std::fs::read_dir(&secret.folder)),
+        ]
+        .join(" ")
+    });
+
+    assert_eq!(outcome.said, "done EACCES EACCES EACCES");
+}
+
+#[test]
 fn what_landlock_does_not_know_about_files_is_refused() {
     let secret = Secret::new("metadata");
     let path = std::ffi::CString::new(secret.file.to_str().unwrap()).unwrap();
