@@ -127,27 +127,25 @@ impl Session {
         self.mark(slot, true);
     }
 
-    /// Takes a dead worker out: its memory is nobody's any more, its last words are kept.
-    pub(crate) fn remove_worker(&mut self, worker: Token, slot: u32, view: WorkerView) {
+    /// Takes a dead worker out: its memory is nobody's any more, its last words are kept. Answers whose are not any more.
+    pub(crate) fn remove_worker(&mut self, worker: Token, slot: u32, view: WorkerView) -> Option<WorkerView> {
         self.workers.remove(&worker);
         match self.ledger.as_ref().map_or(Ok(()), |(ledger, _)| ledger.clear_slot(slot)) {
             Ok(()) => self.mark(slot, false),
             // The slot stays taken: a new worker must not begin with another's bytes.
             Err(error) => tracing::error!(session = %self.id, slot, %error, "cannot clear a slot"),
         }
-        self.remember(view);
+        self.remember(view)
     }
 
-    /// Keeps what is known of a worker that has ended.
-    pub(crate) fn remember(&mut self, view: WorkerView) {
+    /// Keeps what is known of a worker that has ended, and answers what is forgotten for it.
+    pub(crate) fn remember(&mut self, view: WorkerView) -> Option<WorkerView> {
         // Nothing is known of a worker that ended before it had begun.
         if view.pid == 0 {
-            return;
-        }
-        if self.ended.len() == MAX_ENDED {
-            self.ended.pop_front();
+            return Some(view);
         }
         self.ended.push_back(view);
+        if self.ended.len() > MAX_ENDED { self.ended.pop_front() } else { None }
     }
 
     /// The workers that have ended, oldest first.

@@ -18,7 +18,7 @@ const MAX_REASON_CHARS: usize = 1024;
 const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// A worker, living or ended, as agents see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerView {
     /// Process id on the server; 0 while an earlier acceptor's worker has not said it.
@@ -46,7 +46,7 @@ pub struct WorkerView {
 }
 
 /// How a worker ended: `{"code": 0}` or `{"signal": 9}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Exit {
     /// It exited.

@@ -1,6 +1,7 @@
 //! The folder by which an acceptor finds the workers of an earlier one. Of each worker it holds three files named by its
 //! connection id: what the acceptor knew (`.json`), the socket at which the worker waits for a new acceptor (`.sock`),
 //! and the worker's own account of itself (`.account`), which is the last word of one that ended while there was no acceptor.
+//! Of a worker that has ended the note is kept for as long as its session: the agent may not have heard of it.
 //!
 //! What counts (session, slot, GPUs) is the acceptor's own note: workers execute the calls of strangers and cannot open
 //! files here. A folder that is there when an acceptor starts means that an earlier one has not ended in order.
@@ -19,7 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::Gpu;
-use crate::worker_protocol::Account;
+use crate::worker_protocol::{Account, WorkerView};
 
 /// Acceptors that wait to be taken; one does.
 const BACKLOG: i32 = 4;
@@ -31,6 +32,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const NOTE: &str = "json";
 const SOCKET: &str = "sock";
 const ACCOUNT: &str = "account";
+/// A note that takes the place of another.
+const NEW: &str = "new";
 
 /// The folder, held by one acceptor at a time.
 pub(crate) struct WorkersFolder {
@@ -51,6 +54,9 @@ pub(crate) struct Note {
     /// Which file the ledger is.
     pub(crate) ledger: FileId,
     pub(crate) started_at: String,
+    /// All that is known of a worker that has ended.
+    #[serde(default)]
+    pub(crate) ended: Option<WorkerView>,
 }
 
 /// Device and inode.
@@ -118,6 +124,9 @@ impl WorkersFolder {
 
     /// Notes a worker that is about to start, and makes what it inherits.
     pub(crate) fn add(&self, connection_id: &str, note: &Note) -> anyhow::Result<WorkerFiles> {
+        if self.note(connection_id).is_some_and(|note| note.ended.is_some()) {
+            self.remove(connection_id);
+        }
         let new = |kind: &str| {
             let path = self.file(connection_id, kind);
             let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
@@ -138,9 +147,34 @@ impl WorkersFolder {
         files
     }
 
+    /// Notes the end of a worker.
+    pub(crate) fn end(&self, view: &WorkerView) {
+        let id = &view.connection_id;
+        let Some(note) = self.note(id) else { return self.remove(id) };
+        let note = Note { ended: Some(view.clone()), ..note };
+        let new = self.file(id, NEW);
+        let written = serde_json::to_vec(&note)
+            .map_err(io::Error::from)
+            .and_then(|bytes| fs::write(&new, bytes))
+            .and_then(|()| fs::rename(&new, self.file(id, NOTE)));
+        if let Err(error) = written {
+            tracing::warn!(path = %new.display(), %error, "cannot note the end of a worker");
+        }
+        self.remove_kinds(id, &[SOCKET, ACCOUNT]);
+    }
+
+    fn note(&self, connection_id: &str) -> Option<Note> {
+        let bytes = fs::read(self.file(connection_id, NOTE)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// Forgets a worker.
     pub(crate) fn remove(&self, connection_id: &str) {
-        for kind in [SOCKET, ACCOUNT, NOTE] {
+        self.remove_kinds(connection_id, &[SOCKET, ACCOUNT, NEW, NOTE]);
+    }
+
+    fn remove_kinds(&self, connection_id: &str, kinds: &[&str]) {
+        for kind in kinds {
             let path = self.file(connection_id, kind);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -177,8 +211,12 @@ impl WorkersFolder {
     }
 
     fn left_of(&self, connection_id: String) -> Option<Left> {
-        let note = fs::read(self.file(&connection_id, NOTE)).ok();
-        let note = note.and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
+        let note = self.note(&connection_id);
+        if let Some(note) = &note
+            && note.ended.is_some()
+        {
+            return Some(Left { connection_id, note: note.clone(), control: None });
+        }
         let control = self.connect(&connection_id);
         match (note, control) {
             (Some(note), Ok(control)) => Some(Left { connection_id, note, control: Some(control) }),
@@ -240,7 +278,7 @@ mod tests {
     fn note() -> Note {
         let gpus = vec![Gpu { uuid: "GPU-1".into(), memory_limit_bytes: Some(5) }];
         let started_at = "2026-11-30T00:00:00.000Z".into();
-        Note { session_id: "s1".into(), gpus, slot: 3, slots: 8, ledger: (1, 2), started_at }
+        Note { session_id: "s1".into(), gpus, slot: 3, slots: 8, ledger: (1, 2), started_at, ended: None }
     }
 
     #[test]

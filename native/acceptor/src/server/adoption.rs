@@ -54,6 +54,12 @@ impl Server {
             .entry(id.clone())
             .or_insert_with(|| Session::left(id.clone(), note.gpus.clone(), note.slots));
         anyhow::ensure!(session.gpus == note.gpus, "session {id} has other GPUs");
+        if let Some(view) = note.ended {
+            if let Some(forgotten) = session.remember(view) {
+                self.folder.remove(&forgotten.connection_id);
+            }
+            return Ok(());
+        }
         let mut view = WorkerView {
             pid: 0,
             connection_id,
@@ -69,8 +75,10 @@ impl Server {
             let account = self.folder.account(&view.connection_id);
             bury(&mut view, account, &session.gpus);
             tracing::info!(target: "audit", session = %id, pid = view.pid, exit = ?view.exit, "worker ended while there was no acceptor");
-            self.folder.remove(&view.connection_id);
-            session.remember(view);
+            self.folder.end(&view);
+            if let Some(forgotten) = session.remember(view) {
+                self.folder.remove(&forgotten.connection_id);
+            }
             return Ok(());
         };
         let name = self.poller.token();

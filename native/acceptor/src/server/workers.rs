@@ -74,6 +74,7 @@ impl Server {
             slots,
             ledger: file_id(&ledger)?,
             started_at: started_at.clone(),
+            ended: None,
         };
         let visible_devices = uuids.join(",");
         let identity = self.identity_for(arrival.kind)?;
@@ -315,18 +316,20 @@ impl Server {
         if let Some((control_token, control)) = worker.control.take() {
             self.forget(control_token, &control);
         }
-        let (id, pid, connection_id) = (worker.session, worker.view.pid, worker.view.connection_id.clone());
+        let (id, pid) = (worker.session, worker.view.pid);
+        // First: were this acceptor killed now, the next one would tell of it.
+        self.folder.end(&worker.view);
         tracing::info!(target: "audit", session = %id, pid, exit = ?worker.view.exit, "worker ended");
         let event = json!({"event": "workerEnded", "sessionId": id, "worker": worker.view});
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.remove_worker(token, worker.slot, worker.view);
+        let session = self.sessions.get_mut(&id);
+        let forgotten = session.and_then(|session| session.remove_worker(token, worker.slot, worker.view));
+        if let Some(forgotten) = forgotten {
+            self.folder.remove(&forgotten.connection_id);
         }
         // Nobody was told of the start of a worker of which nothing is known.
         if pid != 0 {
             self.publish(&event);
         }
-        // Last: were this acceptor killed before, the next one would tell it again, which does no harm.
-        self.folder.remove(&connection_id);
         self.finish_close(&id);
         self.route_waiting(Some(&id));
     }
@@ -366,6 +369,7 @@ impl Server {
             return;
         }
         let Some(session) = self.sessions.remove(id) else { return };
+        session.ended().for_each(|view| self.folder.remove(&view.connection_id));
         tracing::info!(target: "audit", session = %id, "session closed");
         self.remember_end(id, session.closing.as_ref().map_or("", |closing| &closing.reason));
         let results = json!({"workers": session.ended().collect::<Vec<_>>()});
