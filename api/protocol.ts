@@ -63,8 +63,13 @@ export const protocolCalls: readonly ProtocolCall[] = [
     request: { function: "u64", threads: "i32", dynamicShared: "u64", flags: "u32" },
     reply: { blocks: "i32", others: "list BlockOccupancy" },
   },
-  // A notice with this number comes back when everything that was queued before is done, in all contexts.
-  { name: "farpoolFence", id: 0x0020, request: { number: "u64" } },
+  // A notice with this number comes back when everything is done that was queued before in a context (kind 0), or on one
+  // stream of it (kind 1; 0 is the legacy one), or in the context and what it frees is free (kind 2).
+  {
+    name: "farpoolFence",
+    id: 0x0020,
+    request: { number: "u64", context: "u32", kind: "u32", stream: "u64" },
+  },
   // Another place for the window of addresses, where the one in the hello was refused; lengths are 0 for none.
   {
     name: "farpoolWindow",
@@ -79,8 +84,8 @@ export const protocolCalls: readonly ProtocolCall[] = [
     request: { address: "u64", needed: "u64", wanted: "u64", chunk: "u64" },
     reply: { size: "u64" },
   },
-  // Gives whole pieces back, when everything that was queued before is done, in all contexts.
-  { name: "farpoolGiveBack", id: 0x0024, request: { address: "u64", size: "u64" } },
+  // Gives whole pieces back, when everything that was queued before in a context is done; 0 is for what nobody uses any more.
+  { name: "farpoolGiveBack", id: 0x0024, request: { address: "u64", size: "u64", context: "u32" } },
   // The client has done what a callback asked for; pulls carry their bytes.
   { name: "farpoolCallbackDone", id: 0x0013, request: { token: "u64", data: "bytes" } },
   // The pool that a program knows as a device's default pool.

@@ -37,9 +37,11 @@ export const stream: Noun = noun("stream", [
   oneWay("cuStreamDestroy", { id: 0x0b04, since: 2000, alias: "cuStreamDestroy_v2" }, [
     input("hStream", "CUstream", { nullable: true }),
   ]),
-  oneWay("cuStreamDestroy_v2", { id: 0x0b05, since: 4000, hook: "stream_destroyed" }, [
-    destroys("hStream", "CUstream"),
-  ]),
+  oneWay(
+    "cuStreamDestroy_v2",
+    { id: 0x0b05, since: 4000, check: "stream_goes(client, hStream)", hook: "stream_destroyed" },
+    [destroys("hStream", "CUstream")],
+  ),
   unsupported(
     "cuStreamGetAttribute",
     {

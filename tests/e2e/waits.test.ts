@@ -54,7 +54,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "dynamic-shared": { farpoolSecure: 1 },
   "event-polling": { farpoolSecure: 1 },
   // Twice a hundred blocks of 1/100 of the memory, half of them again as one, and a refusal.
-  fragmentation: { cuMemGetInfo_v2: 2, farpoolSecure: 49 },
+  fragmentation: { cuMemGetInfo_v2: 2, farpoolSecure: 50 },
   "graph-capture": { farpoolSecure: 1 },
   "graph-host-memory": { farpoolSecure: 1 },
   "graph-nodes": { farpoolSecure: 1 },
@@ -67,7 +67,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "matrix-multiply": { farpoolSecure: 1 },
   "memory-reuse": { farpoolSecure: 1 },
   // Three times 24 blocks of 1/25 of the memory and a refusal, then a dozen again.
-  "out-of-memory": { cuMemGetInfo_v2: 2, farpoolSecure: 113 },
+  "out-of-memory": { cuMemGetInfo_v2: 2, farpoolSecure: 111 },
   "per-thread-stream": { farpoolSecure: 1 },
   "query-certainty": { farpoolSecure: 1 },
   rectangles: { farpoolSecure: 1 },

@@ -19,6 +19,12 @@ impl Default for Requests {
 }
 
 impl Requests {
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
     /// Appends the record of `request` to `buffer` and returns its number.
     pub fn encode<'a, R: Request<'a>>(
         &mut self,
@@ -37,8 +43,7 @@ impl Requests {
         request: &R,
         context: u32,
     ) -> u64 {
-        let sequence = self.next;
-        self.next += 1;
+        let sequence = self.number();
         let flags = flags::WANTS_REPLY | flags::DETACHED;
         encode_record(buffer, R::CALL, flags, context, sequence, |writer| request.encode(writer));
         sequence
@@ -53,8 +58,7 @@ impl Requests {
         context: u32,
         body: impl FnOnce(&mut Writer<'_>),
     ) -> u64 {
-        let sequence = self.next;
-        self.next += 1;
+        let sequence = self.number();
         let flags = if wants_reply { flags::WANTS_REPLY } else { 0 };
         encode_record(buffer, call, flags, context, sequence, body);
         sequence
@@ -70,8 +74,7 @@ impl Requests {
         head: impl FnOnce(&mut Writer<'_>),
         data_bytes: u64,
     ) -> u64 {
-        let sequence = self.next;
-        self.next += 1;
+        let sequence = self.number();
         let flags = flags::BULK | if wants_reply { flags::WANTS_REPLY } else { 0 };
         encode_record(buffer, call, flags, context, sequence, |writer| {
             head(writer);
@@ -94,8 +97,7 @@ impl Requests {
         context: u32,
         length: u32,
     ) -> u64 {
-        let sequence = self.next;
-        self.next += 1;
+        let sequence = self.number();
         let flags = if wants_reply { flags::WANTS_REPLY } else { 0 };
         Header { length, call, flags, context, sequence }.encode(&mut Writer::new(buffer));
         sequence
@@ -159,27 +161,17 @@ impl<D, T> PendingCalls<D, T> {
     /// Checks the header of a reply and hands out where its data goes. A reply that nobody waits for, or of
     /// another call, is an error of the wire.
     pub fn accept(&mut self, header: &Header) -> Result<Option<D>, WireError> {
-        if header.flags & flags::IS_REPLY == 0 {
-            return Err(WireError::Unexpected { call: header.call, reason: "a client only gets replies" });
-        }
-        match self.calls.get_mut(&header.sequence) {
-            Some(pending) if pending.call == header.call && pending.reply.is_none() => {
-                Ok(pending.destination.take())
-            }
-            _ => Err(WireError::Unexpected { call: header.call, reason: "nobody waits for this reply" }),
-        }
+        self.check(header)?;
+        Ok(self.calls.get_mut(&header.sequence).and_then(|pending| pending.destination.take()))
     }
 
     /// Checks the header of a reply whose data come on the bulk lane.
     pub fn check(&self, header: &Header) -> Result<(), WireError> {
+        if header.flags & flags::IS_REPLY == 0 {
+            return Err(WireError::Unexpected { call: header.call, reason: "a client only gets replies" });
+        }
         match self.calls.get(&header.sequence) {
-            Some(pending)
-                if header.flags & flags::IS_REPLY != 0
-                    && pending.call == header.call
-                    && pending.reply.is_none() =>
-            {
-                Ok(())
-            }
+            Some(pending) if pending.call == header.call && pending.reply.is_none() => Ok(()),
             _ => Err(WireError::Unexpected { call: header.call, reason: "nobody waits for this reply" }),
         }
     }

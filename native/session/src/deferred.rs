@@ -31,9 +31,11 @@ impl DeferredErrors {
         }
     }
 
-    /// The error that is told next.
-    pub fn take(&mut self) -> Option<DeferredError> {
-        self.waiting.pop_front()
+    /// The error that goes with an answer to the context with this index: its own first, or one of no context, as this very
+    /// call tells the program of it. Any other one only gets to the client a little earlier.
+    pub fn take(&mut self, context: u32) -> Option<DeferredError> {
+        let of = |index: u32| self.waiting.iter().position(|error| error.context == index);
+        self.waiting.remove(of(context).or_else(|| of(0)).unwrap_or(0))
     }
 
     /// Forgets the error of a context that was destroyed.
@@ -101,9 +103,18 @@ mod tests {
         errors.note(error(20, 1, 1));
         errors.note(error(21, 1, 2));
         errors.note(error(22, 7, 3));
-        assert_eq!(errors.take(), Some(error(20, 1, 1)));
-        assert_eq!(errors.take(), Some(error(22, 7, 3)));
-        assert_eq!(errors.take(), None);
+        assert_eq!(errors.take(0), Some(error(20, 1, 1)));
+        assert_eq!(errors.take(0), Some(error(22, 7, 3)));
+        assert_eq!(errors.take(0), None);
+    }
+
+    #[test]
+    fn a_call_is_told_the_error_of_its_own_context_first() {
+        let mut errors = DeferredErrors::default();
+        errors.note(error(20, 1, 1));
+        errors.note(error(22, 7, 3));
+        assert_eq!(errors.take(7), Some(error(22, 7, 3)));
+        assert_eq!(errors.take(7), Some(error(20, 1, 1)), "another one's, if it has none");
     }
 
     #[test]
@@ -112,8 +123,8 @@ mod tests {
         errors.note(error(20, 1, 1));
         errors.note(error(22, 7, 3));
         errors.context_gone(1);
-        assert_eq!(errors.take(), Some(error(22, 7, 3)));
-        assert_eq!(errors.take(), None);
+        assert_eq!(errors.take(0), Some(error(22, 7, 3)));
+        assert_eq!(errors.take(0), None);
     }
 
     #[test]

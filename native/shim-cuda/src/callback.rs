@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::entry::Answer;
 use crate::graph::action::HostCall;
 use crate::rectangle::Copy3d;
-use crate::{report, state};
+use crate::{credit, report, state};
 
 type HostFunction = unsafe extern "C" fn(*mut c_void);
 type StreamCallback = unsafe extern "C" fn(CUstream, CUresult, *mut c_void);
@@ -73,7 +73,9 @@ pub fn ask(
         return Err(CUresult::OPERATING_SYSTEM);
     }
     let token = client.new_number();
-    client.actions.table().insert(token, (client.context_of(Some(stream)), action));
+    let context = client.context_of(Some(stream));
+    credit::before_hold(client)?;
+    client.actions.table().insert(token, (context, action));
     client.connection().expect_callback(token);
     let asked = request(token);
     if asked.is_err() {

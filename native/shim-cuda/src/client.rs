@@ -79,6 +79,8 @@ pub struct Left {
     context: u32,
     /// Addresses of the window at which it has memory.
     in_window: Vec<Piece>,
+    /// Fences that nobody tells of any more.
+    fences: Vec<u64>,
     /// Pages of this process that it has pinned.
     pinned: Vec<Range>,
 }
@@ -191,7 +193,7 @@ impl Client {
         for (pool, length) in of_pools {
             self.pools.unused(pool, length.next_multiple_of(slab::GRANULE));
         }
-        let in_window = credit::forget_context(self, context);
+        let (in_window, fences) = credit::forget_context(self, context);
         self.modules.forget_context(context);
         self.remembered.forget();
         for stream in self.streams.of_context(context) {
@@ -204,7 +206,7 @@ impl Client {
         // SAFETY: the destructors are those that NVIDIA's runtime registered for this context; it expects them
         // to run when the context goes.
         unsafe { cuda_abi::export_tables::context_local::context_gone(pointer) };
-        Left { context: context.index(), in_window, pinned }
+        Left { context: context.index(), in_window, fences, pinned }
     }
 
     /// The worker has destroyed a context, which it answered with `destroyed`, and no function of the program's runs for it
@@ -213,14 +215,15 @@ impl Client {
         // What is known of its errors went with it, before another one can have its index.
         self.take_news();
         self.late.forget(left.context);
+        left.fences.iter().for_each(|number| self.connection.fences.reached(*number));
         destroyed?;
         for piece in left.in_window {
             if let Some(window) = &self.window {
-                window.give(piece.start, piece.length);
+                window.rest(piece.start, piece.length);
             }
         }
         // Copies of other contexts may use its pinned memory. Where the connection is lost nobody knows, and it stays.
-        if !left.pinned.is_empty() && credit::settle_if_seen(self).is_ok() {
+        if !left.pinned.is_empty() && credit::settle_all_if_seen(self).is_ok() {
             left.pinned.iter().for_each(host_memory::unmap);
         }
         Ok(())
@@ -400,7 +403,7 @@ impl Client {
         self.send(request, self.context_of(request.named_stream()))
     }
 
-    /// Waits until the worker says that everything before fence `number` is done.
+    /// Waits until the worker says that what fence `number` waits for is done.
     pub fn wait_for_fence(&self, number: u64) -> Answer {
         self.connection.wait_for_fence(number).map_err(|loss| self.lost(&loss))
     }
@@ -566,7 +569,7 @@ mod tests {
             let header = Header::decode(&header).expect("a header");
             let mut payload = vec![0; header.length as usize];
             socket.read_exact(&mut payload).expect("a payload");
-            let head = ReplyHead { result: 0, deferred: errors.take() };
+            let head = ReplyHead { result: 0, deferred: errors.take(0) };
             let mut record = Vec::new();
             encode_record(&mut record, header.call, head.flags(), 0, header.sequence, |writer| {
                 head.encode(writer);

@@ -160,7 +160,12 @@ impl Contexts {
 
     /// The indices of all contexts that are alive.
     pub fn indices(&self) -> Vec<u32> {
-        self.table().alive.keys().copied().map(index_of).collect()
+        self.all().into_iter().map(index_of).collect()
+    }
+
+    /// All contexts that are alive.
+    pub fn all(&self) -> Vec<Context> {
+        self.table().alive.keys().copied().collect()
     }
 
     /// Forgets a destroyed context.

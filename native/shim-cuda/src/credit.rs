@@ -9,13 +9,13 @@ use std::sync::PoisonError;
 
 use cuda_abi::CUresult;
 use wire::cuda;
-use wire::handle::{Context, MemoryPool};
+use wire::handle::{Context, MemoryPool, Stream};
 
-use crate::client::Client;
+use crate::client::{Client, index_of};
 use crate::entry::Answer;
 use crate::memory::{Range, RangeKind};
 use crate::reserve;
-use crate::slab::{CHUNKS, GRANULE, Piece, Returned, Way};
+use crate::slab::{CHUNKS, GRANULE, Piece, Returned, Scope, Way};
 use crate::window::Window;
 
 /// Bytes of a context's first slab.
@@ -57,7 +57,7 @@ pub fn allocate(client: &Client, context: Context, device: usize, size: u64) -> 
     let length = size.checked_next_multiple_of(GRANULE).filter(|length| *length <= total);
     let length = length.ok_or(CUresult::OUT_OF_MEMORY)?;
     let is_piece = client.window.is_some() || length <= first_slab(client, device)? / PIECES;
-    let piece = if is_piece { piece(client, context, device, length)? } else { None };
+    let piece = if is_piece { piece(client, (context, device), length, None)? } else { None };
     let (address, kind) = match piece {
         Some(address) => (address, RangeKind::Piece(None)),
         None => (secure(client, device, length, || ask(client, length))?, RangeKind::Device),
@@ -66,20 +66,19 @@ pub fn allocate(client: &Client, context: Context, device: usize, size: u64) -> 
     Ok(address)
 }
 
-/// Allocates `size` bytes of a device's default pool, if they fit into a slab. They are there at once, which is earlier
-/// than the order of streams asks for.
+/// Allocates `size` bytes of a device's default pool for work on `stream`, if they fit into a slab. Mostly they are there at
+/// once, which is earlier than the order of streams asks for.
 pub fn allocate_of_pool(
     client: &Client,
-    context: Context,
-    device: usize,
+    (context, device): (Context, usize),
     size: u64,
-    pool: MemoryPool,
+    (pool, stream): (MemoryPool, Stream),
 ) -> Answer<Option<u64>> {
     let Some(length) = size.checked_next_multiple_of(GRANULE) else { return Ok(None) };
     if length > first_slab(client, device)? / PIECES {
         return Ok(None);
     }
-    let address = piece(client, context, device, length)?;
+    let address = piece(client, (context, device), length, Some(stream))?;
     if let Some(address) = address {
         client.pools.used(pool, length);
         client.ranges.insert(address, size, RangeKind::Piece(Some(pool)), context, device);
@@ -87,45 +86,67 @@ pub fn allocate_of_pool(
     Ok(address)
 }
 
-/// Frees a piece in the order of a stream: it is handed out again when all streams are where they are now.
-pub fn free_in_order(client: &Client, range: &Range) -> Answer {
-    if free_piece(client, range)? { send_fence(client).map(drop) } else { Ok(()) }
+/// Frees memory in the order of a stream of a context. A piece is handed out again when that stream is where it is now, or behind
+/// it on the same one.
+pub fn free_in_order(client: &Client, range: &Range, (context, stream): (Context, Stream)) -> Answer {
+    if !matches!(range.kind, RangeKind::Piece(_)) {
+        let memory = Piece { start: range.start, length: range.length };
+        return give_back(client, (memory, Way::Whole), Some(range.context));
+    }
+    collect(client)?;
+    let scope = Scope::Stream(context, stream);
+    if free_piece(client, range, scope)? { send_fence(client, scope).map(drop) } else { Ok(()) }
 }
 
 /// Notes that a piece is free; `true` when it is time for a fence. Where enough is unused already, it goes back.
-fn free_piece(client: &Client, range: &Range) -> Answer<bool> {
+fn free_piece(client: &Client, range: &Range, scope: Scope) -> Answer<bool> {
     let length = range.length.next_multiple_of(GRANULE);
     if let RangeKind::Piece(Some(pool)) = range.kind {
         client.pools.unused(pool, length);
     }
-    let (fence, returned) = client.slabs.free(range.context, Piece { start: range.start, length });
+    let piece = Piece { start: range.start, length };
+    let (fence, returned) = client.slabs.free(range.context, scope, piece, keeps_all(client));
     if let Some(returned) = returned {
-        give_back(client, returned)?;
+        give_back(client, returned, Some(range.context))?;
     }
     Ok(fence)
 }
 
 /// Frees what [`allocate`] gave; `range` is forgotten already.
 pub fn free(client: &Client, range: &Range) -> Answer {
+    let scope = Scope::Context(range.context);
     let mut fence = false;
     if matches!(range.kind, RangeKind::Piece(_)) {
-        fence = free_piece(client, range)?;
+        fence = free_piece(client, range, scope)?;
     } else {
-        give_back(client, (Piece { start: range.start, length: range.length }, Way::Whole))?;
+        let memory = Piece { start: range.start, length: range.length };
+        give_back(client, (memory, Way::Whole), Some(range.context))?;
     }
-    // CUDA waits for the GPU here, which a query would show.
+    // CUDA waits for the memory's context here, which a query would show.
     let connection = client.connection();
     connection.timelines.skipped(range.context.index()).context(connection.last_sent());
     if fence && !is_seen_to_wait(client) {
-        return send_fence(client).map(drop);
+        return send_fence(client, scope).map(drop);
     }
-    settle_if_seen(client)
+    settle_if_seen(client, range.context)
 }
 
-/// Waits where CUDA waits for the GPU and a program could tell: copies under way write memory of this process, or
-/// streams wait for its callbacks.
-pub fn settle_if_seen(client: &Client) -> Answer {
-    if is_seen_to_wait(client) { settle(client) } else { Ok(()) }
+/// Waits where CUDA waits for a context and a program could tell: copies under way write memory of this process, or
+/// streams wait for its callbacks. Those of other contexts count, as its streams may wait for them.
+pub fn settle_if_seen(client: &Client, context: Context) -> Answer {
+    if is_seen_to_wait(client) { settle(client, context) } else { Ok(()) }
+}
+
+/// The same where CUDA waits for all contexts.
+pub fn settle_all_if_seen(client: &Client) -> Answer {
+    if is_seen_to_wait(client) {
+        // All fences first: the contexts go on meanwhile.
+        let contexts = client.contexts.all();
+        let fences: Answer<Vec<u64>> =
+            contexts.into_iter().map(|context| send_fence(client, Scope::Context(context))).collect();
+        fences?.into_iter().try_for_each(|number| client.wait_for_fence(number))?;
+    }
+    Ok(())
 }
 
 fn is_seen_to_wait(client: &Client) -> bool {
@@ -133,47 +154,113 @@ fn is_seen_to_wait(client: &Client) -> bool {
     connection.has_any_downloads() || connection.has_callbacks()
 }
 
+/// Notes that the driver frees or unloads something of a context when the GPU gets there, which from then on it might only
+/// get to with the help of the program: see [`before_hold`].
+pub fn driver_frees(client: &Client, context: Context) {
+    client.slabs.unsettled().insert(context);
+}
+
+/// Before a stream is made to wait for the program: fences for what was freed before, and frees of the driver's, which may
+/// wait for all streams, must not wait for that one. CUDA has waited for them already.
+pub fn before_hold(client: &Client) -> Answer {
+    /// Of the fence that waits for frees, too.
+    const FREES: u32 = 2;
+    send_fences(client)?;
+    let unsettled = std::mem::take(&mut *client.slabs.unsettled());
+    for context in unsettled {
+        let number = send_fence_of_kind(client, Scope::Context(context), FREES)?;
+        client.wait_for_fence(number)?;
+    }
+    Ok(())
+}
+
+/// Before a stream is destroyed: what was freed in its order has its fence on it.
+pub fn before_stream_goes(client: &Client, stream: Stream) -> Answer {
+    for scope in client.slabs.open() {
+        if matches!(scope, Scope::Stream(_, of) if of == stream) {
+            send_fence(client, scope)?;
+        }
+    }
+    Ok(())
+}
+
 /// Bytes on `device` that this process holds and a program may believe to be free.
 pub fn unused(client: &Client, device: usize) -> u64 {
     client.slabs.unused(device)
 }
 
-/// Before memory of `device` is refused: waits for what was freed there, if anything was. Else nothing would come of it.
-fn settle_freed(client: &Client, device: usize) -> Answer {
-    if client.slabs.is_any_waiting(device) {
-        settle(client)?;
-    }
-    collect(client)
-}
-
-/// Waits until everything queued so far is done.
-fn settle(client: &Client) -> Answer {
-    let fence = send_fence(client)?;
+/// Waits until everything queued so far in a context is done.
+fn settle(client: &Client, context: Context) -> Answer {
+    let fence = send_fence(client, Scope::Context(context))?;
     client.wait_for_fence(fence)
 }
 
-/// A piece of a slab; `None` when slabs cannot hold it.
-fn piece(client: &Client, context: Context, device: usize, length: u64) -> Answer<Option<u64>> {
+/// Waits for some of the memory that was freed in a context, or on a device; `false` when there is none, or none that the
+/// program may be made to wait for.
+fn wait_for_freed(client: &Client, of: Result<Context, usize>) -> Answer<bool> {
+    let Some(number) = client.slabs.oldest_fence(of, client.connection().has_callbacks()) else {
+        return Ok(false);
+    };
+    client.wait_for_fence(number)?;
     collect(client)?;
-    if let Some(address) = client.slabs.take(context, length) {
+    Ok(true)
+}
+
+/// A piece of a slab, which may be one that was freed in the order of `stream` when it is for work behind that; `None` when
+/// slabs cannot hold it.
+fn piece(
+    client: &Client,
+    (context, device): (Context, usize),
+    length: u64,
+    stream: Option<Stream>,
+) -> Answer<Option<u64>> {
+    collect(client)?;
+    let take = || {
+        let behind = || stream.and_then(|stream| client.slabs.take_behind(context, stream, length));
+        client.slabs.take(context, length).or_else(behind)
+    };
+    if let Some(address) = take() {
         client.count_local();
         return Ok(Some(address));
     }
-    let _one_at_a_time = client.slabs.refill.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(address) = client.slabs.take(context, length) {
-        return Ok(Some(address));
-    }
-    if client.slabs.kept(context).1 >= kept(client, device)? / WAITING_SHARE {
-        client.wait_for_fence(client.slabs.last_fence())?;
-        collect(client)?;
-        if let Some(address) = client.slabs.take(context, length) {
+    while client.slabs.kept(context).1 >= kept(client, device)? / WAITING_SHARE {
+        if !wait_for_freed(client, Ok(context))? {
+            break;
+        }
+        if let Some(address) = take() {
             return Ok(Some(address));
         }
     }
-    match &client.window {
-        Some(window) => in_window(client, window, (context, device), length),
-        None => in_new_slab(client, (context, device), length),
+    let place = (context, device);
+    let asked = {
+        let refill = client.slabs.refill(context);
+        let _one_at_a_time = refill.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = client.slabs.take(context, length) {
+            return Ok(Some(address));
+        }
+        match &client.window {
+            Some(window) => in_window(client, window, place, length),
+            None => in_new_slab(client, place, length),
+        }
+    };
+    match asked {
+        Err(CUresult::OUT_OF_MEMORY) => {}
+        answer => return answer,
     }
+    // Nobody else waits for this.
+    send_fences(client)?;
+    while wait_for_freed(client, Err(device))? {
+        if let Some(address) = take() {
+            return Ok(Some(address));
+        }
+    }
+    if let Some(address) = take() {
+        return Ok(Some(address));
+    }
+    let Some(window) = &client.window else { return Ok(None) };
+    give_back_unused(client, device)?;
+    let is_secured = secure_in(client, window, place, length, 0)?;
+    Ok(if is_secured { client.slabs.take(context, length) } else { None })
 }
 
 /// A piece of a new slab in the window; `None` when all its addresses are in use.
@@ -187,19 +274,7 @@ fn in_window(
     let first = first_slab(client, device)?;
     let ahead = (client.slabs.secured(context) * GROWTH).clamp(first, kept.min(MOST_AHEAD).max(first));
     let ahead = ahead.min(kept.saturating_sub(client.slabs.kept(context).0));
-    match secure_in(client, window, (context, device), length, ahead) {
-        Err(CUresult::OUT_OF_MEMORY) => {}
-        Ok(false) => return Ok(None),
-        answer => return answer.map(|_| client.slabs.take(context, length)),
-    }
-    settle_freed(client, device)?;
-    if let Some(address) = client.slabs.take(context, length) {
-        return Ok(Some(address));
-    }
-    for returned in client.slabs.give_back(device) {
-        give_back(client, returned)?;
-    }
-    let is_secured = secure_in(client, window, (context, device), length, 0)?;
+    let is_secured = secure_in(client, window, (context, device), length, ahead)?;
     Ok(if is_secured { client.slabs.take(context, length) } else { None })
 }
 
@@ -250,18 +325,10 @@ fn in_new_slab(client: &Client, (context, device): (Context, usize), length: u64
     let (first, total) = (first_slab(client, device)?, total_memory(client, device)?);
     let largest = (total / LARGEST_SHARE).max(first);
     let size = (client.slabs.secured(context) + first).clamp(first, largest) / PAGE * PAGE;
-    match until_free_here(client, size, &|| ask(client, size)) {
-        Ok(start) => {
-            let slab = (Piece { start, length: size }, Way::Whole);
-            client.slabs.add(context, device, kept(client, device)?, slab);
-            Ok(client.slabs.take(context, length))
-        }
-        Err(CUresult::OUT_OF_MEMORY) => {
-            settle_freed(client, device)?;
-            Ok(client.slabs.take(context, length))
-        }
-        Err(code) => Err(code),
-    }
+    let start = until_free_here(client, size, &|| ask(client, size))?;
+    let slab = (Piece { start, length: size }, Way::Whole);
+    client.slabs.add(context, device, kept(client, device)?, slab);
+    Ok(client.slabs.take(context, length))
 }
 
 /// Makes an allocation of `length` bytes on `device`, which `ask` asks for and which answers with its address, until its
@@ -271,11 +338,14 @@ pub fn secure(client: &Client, device: usize, length: u64, ask: impl Fn() -> Ans
         Err(CUresult::OUT_OF_MEMORY) if client.slabs.any(device) => {}
         answer => return answer,
     }
-    settle_freed(client, device)?;
-    for returned in client.slabs.give_back(device) {
-        give_back(client, returned)?;
-    }
+    send_fences(client)?;
+    while wait_for_freed(client, Err(device))? {}
+    give_back_unused(client, device)?;
     until_free_here(client, length, &ask)
+}
+
+fn give_back_unused(client: &Client, device: usize) -> Answer {
+    client.slabs.give_back(device).into_iter().try_for_each(|returned| give_back(client, returned, None))
 }
 
 /// Asks for memory until its addresses are free in this process too; what lies elsewhere goes back.
@@ -307,44 +377,79 @@ fn ask(client: &Client, size: u64) -> Answer<u64> {
     client.call(&cuda::CuMemAllocV2 { size }).map(|reply| reply.address)
 }
 
-fn give_back(client: &Client, (memory, way): Returned) -> Answer {
+/// Gives memory back that nobody uses any more, or, behind the work there, the context that is given.
+fn give_back(client: &Client, (memory, way): Returned, user: Option<Context>) -> Answer {
+    let context = user.map_or(0, index_of);
     match (way, &client.window) {
         (Way::Chunks { .. }, Some(window)) => {
-            client.post_anywhere(&cuda::FarpoolGiveBack { address: memory.start, size: memory.length })?;
-            window.give(memory.start, memory.length);
+            let request = cuda::FarpoolGiveBack { address: memory.start, size: memory.length, context };
+            client.post_in(0, &request)?;
+            window.rest(memory.start, memory.length);
+            if let Some(user) = user {
+                driver_frees(client, user);
+            }
             Ok(())
         }
         _ => {
             reserve::give(memory.start, memory.length);
-            client.post(&cuda::CuMemFreeV2 { address: memory.start })
+            if let Some(user) = user {
+                driver_frees(client, user);
+            }
+            client.post_in(context, &cuda::CuMemFreeV2 { address: memory.start })
         }
     }
 }
 
 /// What becomes of the addresses of a context's slabs when it is destroyed, with all its memory: those of the driver's
-/// are free, those of the window are answered, for [`Client::context_destroyed`].
-pub fn forget_context(client: &Client, context: Context) -> Vec<Piece> {
+/// are free, those of the window are answered, for [`Client::context_destroyed`], and its fences.
+pub fn forget_context(client: &Client, context: Context) -> (Vec<Piece>, Vec<u64>) {
     let mut in_window = Vec::new();
-    for (slab, way) in client.slabs.forget_context(context) {
+    let (slabs, fences) = client.slabs.forget_context(context);
+    for (slab, way) in slabs {
         match way {
             Way::Chunks { .. } => in_window.push(slab),
             Way::Whole => reserve::give(slab.start, slab.length),
         }
     }
-    in_window
+    (in_window, fences)
 }
 
-fn send_fence(client: &Client) -> Answer<u64> {
-    let number = client.slabs.fence();
-    client.post_anywhere(&cuda::FarpoolFence { number })?;
+fn send_fence(client: &Client, scope: Scope) -> Answer<u64> {
+    send_fence_of_kind(client, scope, if matches!(scope, Scope::Stream(..)) { 1 } else { 0 })
+}
+
+fn send_fence_of_kind(client: &Client, scope: Scope, kind: u32) -> Answer<u64> {
+    let connection = client.connection();
+    let _one_at_a_time = client.slabs.fencing.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = client.slabs.fence(scope, connection.has_callbacks());
+    let (context, stream) = match scope {
+        Scope::Context(context) => (context, 0),
+        Scope::Stream(context, stream) => (context, stream.0),
+    };
+    connection.fences.sent(number);
+    client.post_in(0, &cuda::FarpoolFence { number, context: index_of(context), kind, stream })?;
     Ok(number)
 }
 
-fn collect(client: &Client) -> Answer {
-    for returned in client.slabs.collect(client.connection().reached_fence()) {
-        give_back(client, returned)?;
+/// Sends fences for all that was freed and has none.
+fn send_fences(client: &Client) -> Answer {
+    client.slabs.open().into_iter().try_for_each(|scope| send_fence(client, scope).map(drop))
+}
+
+/// Whether memory is kept however much it is: a driver may wait for all streams before it takes memory back, and some may
+/// wait for this process.
+fn keeps_all(client: &Client) -> bool {
+    client.connection().has_callbacks()
+}
+
+/// Takes notice of what is free by now.
+pub fn collect(client: &Client) -> Answer {
+    let fences = &client.connection().fences;
+    if !fences.has_news() {
+        return Ok(());
     }
-    Ok(())
+    let returned = client.slabs.collect(keeps_all(client), || fences.take_news());
+    returned.into_iter().try_for_each(|returned| give_back(client, returned, None))
 }
 
 fn first_slab(client: &Client, device: usize) -> Answer<u64> {

@@ -194,6 +194,11 @@ pub fn stream_created_with_priority(client: &Client, stream: Stream, flags: u32,
     }
 }
 
+/// Before `cuStreamDestroy`.
+pub fn stream_goes(client: &Client, stream: Stream) -> Answer {
+    crate::credit::before_stream_goes(client, stream)
+}
+
 /// After `cuStreamDestroy`.
 pub fn stream_destroyed(client: &Client, stream: Stream) {
     crate::capture::stream_gone(client, stream);

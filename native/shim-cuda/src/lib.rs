@@ -20,6 +20,7 @@ mod dial;
 mod entry;
 mod event;
 mod exports;
+mod fences;
 mod generated;
 mod graph;
 mod hooks;

@@ -60,6 +60,7 @@ pub fn stream_is_idle(client: &Client, stream: Stream) -> Option<Answer> {
 pub fn stream_synchronised(client: &Client, stream: Stream) {
     let timelines = &client.connection().timelines;
     timelines.of(client.context_of(Some(stream)), stream).synchronised(connection::last_number());
+    give_back(client);
 }
 
 /// `cuEventSynchronize` of an event that was synchronised with; `None` when it must be waited for.
@@ -108,6 +109,13 @@ pub fn some_context_synchronised(client: &Client, context: Context) {
         timelines.of(index_of(context), stream).synchronised(connection::last_number());
     }
     timelines.orphans(index_of(context)).synchronised(connection::last_number());
+    give_back(client);
+}
+
+/// As CUDA's pools do at synchronisations, this process gives back what it does not want to keep.
+fn give_back(client: &Client) {
+    // An error here is told by the next call.
+    let _ = crate::credit::collect(client);
 }
 
 /// Before a destroyed stream is forgotten: its work goes on.

@@ -33,8 +33,15 @@ pub struct Reservation {
 pub struct Window {
     _reserved: Reservation,
     granularity: u64,
-    /// Bytes by first address.
-    free: Mutex<BTreeMap<u64, u64>>,
+    free: Mutex<Free>,
+}
+
+/// Free addresses, as bytes by first address.
+#[derive(Debug)]
+struct Free {
+    ranges: BTreeMap<u64, u64>,
+    /// Those that were given back, where the worker may not have unmapped what lay there: who takes them may have to wait.
+    resting: Vec<(u64, u64)>,
 }
 
 /// All reservations that this process can make, one after the other. The caller drops one before it asks for the next.
@@ -93,7 +100,8 @@ impl Reservation {
         let rest = self.length - agreed.length;
         self.length = agreed.length;
         unmap(self.start + self.length, rest);
-        let free = Mutex::new(BTreeMap::from([(self.start, self.length)]));
+        let ranges = BTreeMap::from([(self.start, self.length)]);
+        let free = Mutex::new(Free { ranges, resting: Vec::new() });
         Some(Window { _reserved: self, granularity, free })
     }
 }
@@ -117,7 +125,7 @@ fn unmap(start: u64, length: u64) {
 }
 
 impl Window {
-    fn free(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+    fn free(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,37 +137,57 @@ impl Window {
     /// Takes the lowest `length` bytes of free addresses that begin at a multiple of `alignment`.
     pub fn take(&self, length: u64, alignment: u64) -> Option<u64> {
         let mut free = self.free();
-        let (start, bytes, at) = free.iter().find_map(|(start, bytes)| {
+        free.take(length, alignment).or_else(|| {
+            for (start, length) in std::mem::take(&mut free.resting) {
+                free.give(start, length);
+            }
+            free.take(length, alignment)
+        })
+    }
+
+    /// Gives addresses back at which nothing is mapped.
+    pub fn give(&self, start: u64, length: u64) {
+        self.free().give(start, length);
+    }
+
+    /// Gives addresses back after the worker was told to unmap what lies there. They are taken again when there are no others.
+    pub fn rest(&self, start: u64, length: u64) {
+        self.free().resting.push((start, length));
+    }
+}
+
+impl Free {
+    fn take(&mut self, length: u64, alignment: u64) -> Option<u64> {
+        let (start, bytes, at) = self.ranges.iter().find_map(|(start, bytes)| {
             let at = start.checked_next_multiple_of(alignment)?;
             (at.checked_add(length)? <= start + bytes).then_some((*start, *bytes, at))
         })?;
-        free.remove(&start);
+        self.ranges.remove(&start);
         if at > start {
-            free.insert(start, at - start);
+            self.ranges.insert(start, at - start);
         }
         if at + length < start + bytes {
-            free.insert(at + length, start + bytes - (at + length));
+            self.ranges.insert(at + length, start + bytes - (at + length));
         }
         Some(at)
     }
 
-    /// Gives addresses back. The worker was told before that nothing is to be mapped there.
-    pub fn give(&self, mut start: u64, mut length: u64) {
+    fn give(&mut self, mut start: u64, mut length: u64) {
         if length == 0 {
             return;
         }
-        let mut free = self.free();
-        if let Some((before, bytes)) = free.range(..start).next_back().map(|(at, bytes)| (*at, *bytes))
+        let before = self.ranges.range(..start).next_back().map(|(at, bytes)| (*at, *bytes));
+        if let Some((before, bytes)) = before
             && before + bytes == start
         {
-            free.remove(&before);
+            self.ranges.remove(&before);
             start = before;
             length += bytes;
         }
-        if let Some(bytes) = free.remove(&(start + length)) {
+        if let Some(bytes) = self.ranges.remove(&(start + length)) {
             length += bytes;
         }
-        free.insert(start, length);
+        self.ranges.insert(start, length);
     }
 }
 
@@ -224,6 +252,17 @@ mod tests {
         for (start, length) in [(second, 64 * STEP), (first, STEP), (first + STEP, STEP)] {
             window.give(start, length);
         }
+        assert_eq!(window.take(SHORTEST_WINDOW, STEP), Some(first));
+    }
+
+    #[test]
+    fn addresses_rest_until_there_are_no_others() {
+        let _alone = alone();
+        let window = window();
+        let first = window.take(STEP, STEP).expect("room");
+        window.rest(first, STEP);
+        assert_eq!(window.take(STEP, STEP), Some(first + STEP));
+        window.give(first + STEP, STEP);
         assert_eq!(window.take(SHORTEST_WINDOW, STEP), Some(first));
     }
 }

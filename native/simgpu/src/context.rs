@@ -29,8 +29,9 @@ pub struct Context {
     pub api_version: u32,
     sticky: AtomicI32,
     alive: AtomicBool,
-    /// Devices whose memory kernels of this context may use, beside its own.
-    pub peers: RwLock<Vec<i32>>,
+    /// Contexts of other devices, by id, whose memory kernels of this context may use. A context that is made anew after a
+    /// reset is another one.
+    pub peers: RwLock<Vec<u64>>,
     pub limits: Mutex<BTreeMap<i32, usize>>,
     pub cache_config: AtomicI32,
     pub shared_config: AtomicI32,
@@ -217,10 +218,10 @@ impl Context {
         }
     }
 
-    /// Whether kernels of this context may touch memory of that device.
-    pub fn reaches(&self, device: i32) -> bool {
+    /// Whether kernels of this context may touch memory of that device which belongs to the context with that id.
+    pub fn reaches(&self, device: i32, owner: u64) -> bool {
         device == self.device.ordinal
-            || self.peers.read().unwrap_or_else(PoisonError::into_inner).contains(&device)
+            || self.peers.read().unwrap_or_else(PoisonError::into_inner).contains(&owner)
     }
 
     /// Ends the context: waits for its work, runs destructors of context-local storage, frees what it owned.

@@ -289,7 +289,9 @@ unsafe impl ptx::Device for Gpu<'_> {
                 let (start, end, writable) = virtual_memory::reach(address, self.context.device.ordinal)?;
                 return Some(MemoryRange { start, end, writable });
             }
-            Kind::Device | Kind::Variable | Kind::DeviceHeap => self.context.reaches(allocation.device),
+            Kind::Device | Kind::Variable | Kind::DeviceHeap => {
+                self.context.reaches(allocation.device, allocation.context_id)
+            }
             Kind::Managed | Kind::Pinned | Kind::Registered => true,
         };
         let (start, end) = allocation.kernel_range();

@@ -237,6 +237,17 @@ pub fn access(address: u64, ordinal: i32) -> Answer<u32> {
     Ok(mapping.access_of(ordinal))
 }
 
+/// The devices that may use mappings in a range.
+pub fn users(start: u64, size: u64) -> Vec<i32> {
+    let state = state();
+    let mappings = state.mappings.range(start..start.saturating_add(size));
+    let access = mappings.flat_map(|(_, mapping)| mapping.access.iter().enumerate());
+    access
+        .filter(|(_, flags)| **flags != NO_ACCESS)
+        .filter_map(|(device, _)| i32::try_from(device).ok())
+        .collect()
+}
+
 /// The mappings around `address` that a device may use in the same way: first address, end, and whether it may write.
 pub fn reach(address: u64, ordinal: i32) -> Option<(u64, u64, bool)> {
     let state = state();

@@ -5,6 +5,7 @@
 
 mod broker;
 mod command;
+mod keeper;
 mod options;
 mod server;
 
@@ -18,7 +19,13 @@ const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, folder, acceptor @ ..] = words.as_slice()
+        && mode == keeper::MODE
+    {
+        return keeper::keep(folder.as_ref(), acceptor);
+    }
+    let options = match Options::parse(words.into_iter()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("farpool-stand: {error:#}\n{}", options::USAGE);

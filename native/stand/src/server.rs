@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::broker::{hex, random};
+use crate::keeper;
 use crate::options::{Options, Transport};
 
 /// How long the acceptor may take to listen.
@@ -37,7 +37,7 @@ pub struct Programs {
 pub struct Server {
     folder: PathBuf,
     programs: Programs,
-    acceptor: Child,
+    keeper: Child,
     control: UnixStream,
     uuids: Vec<String>,
     memory: Option<u64>,
@@ -59,7 +59,12 @@ impl Server {
     pub fn start(options: &Options) -> anyhow::Result<Server> {
         let programs = Programs::find()?;
         let uuids = gpus(&programs, options)?;
-        let folder = std::env::temp_dir().join(format!("farpool-stand-{}", std::process::id()));
+        // Another one may have had this process's number, and may not be quite gone.
+        let folder = std::env::temp_dir().join(format!(
+            "farpool-stand-{}-{}",
+            std::process::id(),
+            hex(&random::<4>()?)
+        ));
         std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         let log = match &options.log {
             Some(path) => {
@@ -68,31 +73,34 @@ impl Server {
             }
             None => Stdio::null(),
         };
-        let mut acceptor = Command::new(programs.bin.join("farpool-acceptor"))
-            .arg("--control")
-            .arg(folder.join("control"))
-            .arg("--unix")
-            .arg(folder.join("data"))
-            .arg("--worker")
-            .arg(programs.bin.join("farpool-worker"))
-            .arg("--driver")
-            .arg(&options.driver)
+        let path = |path: PathBuf| path.to_string_lossy().into_owned();
+        let acceptor = [
+            path(programs.bin.join("farpool-acceptor")),
+            "--control".into(),
+            path(folder.join("control")),
+            "--unix".into(),
+            path(folder.join("data")),
+            "--worker".into(),
+            path(programs.bin.join("farpool-worker")),
+            "--driver".into(),
+            path(options.driver.clone()),
+            "--listen".into(),
+            "127.0.0.1:0".into(),
+            "--server-name".into(),
+            "stand".into(),
             // TCP within this machine, by a command of the same user: TLS would need a pool's certificates.
-            .args(["--listen", "127.0.0.1:0", "--server-name", "stand", "--plain-tcp"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("start farpool-acceptor")?;
-        let control = match connect(&folder, &mut acceptor) {
+            "--plain-tcp".into(),
+        ];
+        let mut keeper = keeper::start(&folder, &acceptor, log)?;
+        let control = match connect(&folder, &mut keeper) {
             Ok(control) => control,
             Err(error) => {
-                end(&mut acceptor, &folder);
+                end(&mut keeper);
                 return Err(error);
             }
         };
         let (memory, transport) = (options.memory, options.transport);
-        Ok(Server { folder, programs, acceptor, control, uuids, memory, transport })
+        Ok(Server { folder, programs, keeper, control, uuids, memory, transport })
     }
 
     /// Where sockets are.
@@ -140,15 +148,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        end(&mut self.acceptor, &self.folder);
+        end(&mut self.keeper);
     }
 }
 
-fn end(acceptor: &mut Child, folder: &Path) {
-    // It ends its workers and then itself; if it has ended already, that is well too.
-    let _ = kill_process(Pid::from_child(acceptor), Signal::TERM);
-    let _ = acceptor.wait();
-    let _ = std::fs::remove_dir_all(folder);
+fn end(keeper: &mut Child) {
+    // Its standard input: then it ends the acceptor, with all workers, and takes the folder away.
+    drop(keeper.stdin.take());
+    let _ = keeper.wait();
 }
 
 /// UUIDs of the first GPUs that the driver offers.
@@ -167,14 +174,14 @@ fn gpus(programs: &Programs, options: &Options) -> anyhow::Result<Vec<String>> {
     Ok(uuids)
 }
 
-fn connect(folder: &Path, acceptor: &mut Child) -> anyhow::Result<UnixStream> {
+fn connect(folder: &Path, keeper: &mut Child) -> anyhow::Result<UnixStream> {
     let started = Instant::now();
     loop {
         if let Ok(stream) = UnixStream::connect(folder.join("control")) {
             stream.set_read_timeout(Some(PATIENCE)).context("limit the acceptor's time")?;
             return Ok(stream);
         }
-        if let Some(status) = acceptor.try_wait().context("look after farpool-acceptor")? {
+        if let Some(status) = keeper.try_wait().context("look after farpool-acceptor")? {
             bail!("farpool-acceptor ended with {status}; --log FILE tells why");
         }
         ensure!(started.elapsed() < PATIENCE, "farpool-acceptor does not listen");

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +25,8 @@ pub struct Callbacks {
     reached: Sender<Reached>,
     done: Mutex<HashMap<u64, Vec<u8>>>,
     arrived: Condvar,
+    /// Callbacks that streams will get to, or wait for.
+    holds: AtomicUsize,
 }
 
 /// What a stream has got to.
@@ -40,6 +43,12 @@ pub struct Hold {
     token: u64,
     /// Where the bytes of a pull go: pinned memory that a later copy of the same stream reads.
     target: Option<(*mut u8, usize)>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.callbacks.holds.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Callbacks {
@@ -63,7 +72,12 @@ impl Callbacks {
                 outbox.flush();
             }
         })?;
-        Ok(Callbacks { reached, done: Mutex::default(), arrived: Condvar::new() })
+        Ok(Callbacks { reached, done: Mutex::default(), arrived: Condvar::new(), holds: AtomicUsize::new(0) })
+    }
+
+    /// Whether streams will get to callbacks, or wait for them.
+    pub fn holds_streams(&self) -> bool {
+        self.holds.load(Ordering::Acquire) > 0
     }
 
     fn done(&self) -> MutexGuard<'_, HashMap<u64, Vec<u8>>> {
@@ -78,6 +92,7 @@ impl Callbacks {
 
     /// What the driver is given for [`host_function`]; it must be called exactly once.
     pub fn hold(self: &Arc<Self>, token: u64, target: Option<(*mut u8, usize)>) -> *mut c_void {
+        self.holds.fetch_add(1, Ordering::AcqRel);
         Box::into_raw(Box::new(Hold { callbacks: Arc::clone(self), token, target })).cast()
     }
 

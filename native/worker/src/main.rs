@@ -11,6 +11,7 @@ mod control;
 mod counters;
 mod end;
 mod footprint;
+mod frees;
 mod gauge;
 mod generated;
 mod graphs;

@@ -11,6 +11,7 @@ use ledger::{Ledger, LedgerError, SlotHandle};
 
 use crate::assignment::GpuAssignment;
 use crate::counters::{Counters, GpuReport};
+use crate::frees::Freed;
 use crate::pools::Pool;
 
 /// Drivers hand memory out in pieces of at least this size.
@@ -24,6 +25,13 @@ pub struct Allocation {
     bytes: u64,
     /// The pool it is from, which keeps the account.
     pool: Option<Arc<Pool>>,
+}
+
+impl Allocation {
+    /// The device that it is on.
+    pub fn device(&self) -> usize {
+        self.pool.as_ref().map_or(self.device, |pool| pool.device())
+    }
 }
 
 /// Memory of one worker.
@@ -115,9 +123,12 @@ impl Memory {
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).insert(address, allocation);
     }
 
-    /// Whether `address` stands for an allocation.
-    pub fn owns(&self, address: u64) -> bool {
-        self.allocations.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
+    /// What the free of the allocation at `address` frees.
+    pub fn freeing(&self, address: u64) -> Option<Freed> {
+        let allocations = self.allocations.lock().unwrap_or_else(PoisonError::into_inner);
+        let allocation = allocations.get(&address)?;
+        let bytes = Some(allocation.bytes);
+        Some(Freed { context: allocation.context, device: allocation.device(), bytes })
     }
 
     /// Gives the memory behind `address` back: it was freed.

@@ -28,6 +28,8 @@ pub struct ReplyTo {
     pub call: CallId,
     /// The record's number.
     pub sequence: u64,
+    /// Index of the context that it was made in.
+    pub context: u32,
     /// Whether nobody waits for it: its bytes must be there before anything says that the copy is complete.
     pub is_detached: bool,
 }
@@ -72,7 +74,7 @@ impl Outbox {
         {
             return self.reply_on(bulk, to, result, Part::Bytes(body.to_vec()));
         }
-        let head = ReplyHead { result, deferred: lock(&self.deferred).take() };
+        let head = ReplyHead { result, deferred: lock(&self.deferred).take(to.context) };
         self.control.add(|buffer| {
             encode_record(buffer, to.call, head.flags(), 0, to.sequence, |writer| {
                 head.encode(writer);
@@ -93,7 +95,7 @@ impl Outbox {
         {
             return self.reply_on(bulk, to, 0, Part::Lent(lent));
         }
-        let head = ReplyHead { result: 0, deferred: lock(&self.deferred).take() };
+        let head = ReplyHead { result: 0, deferred: lock(&self.deferred).take(to.context) };
         let bytes = ReplyHead::encoded_bytes(head.flags()) + length;
         let length = u32::try_from(bytes).unwrap_or(u32::MAX);
         let header = Header { length, call: to.call, flags: head.flags(), context: 0, sequence: to.sequence };
@@ -108,7 +110,7 @@ impl Outbox {
     fn reply_on(&self, bulk: &SendQueue, to: ReplyTo, result: i32, part: Part) {
         let frame = Frame { sequence: to.sequence, length: part.bytes().len() as u64 };
         let offset = bulk.add_with_part(|buffer| buffer.extend_from_slice(&frame.encode()), part);
-        let head = ReplyHead { result, deferred: lock(&self.deferred).take() };
+        let head = ReplyHead { result, deferred: lock(&self.deferred).take(to.context) };
         let flags = head.flags() | flags::BULK;
         self.control.add(|buffer| {
             encode_record(buffer, to.call, flags, 0, to.sequence, |writer| {
@@ -125,7 +127,7 @@ impl Outbox {
 
     /// Adds what is finished; an error that nobody was told of yet goes with it.
     pub fn finished(&self, finished: Finished) {
-        let deferred = lock(&self.deferred).take();
+        let deferred = lock(&self.deferred).take(finished.context);
         let failed = deferred.map_or_else(Failed::default, |error| Failed {
             call: error.call.0,
             context: error.context,

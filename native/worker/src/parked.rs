@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashSet;
 
 use wire::cuda::{self};
+use wire::handle::Stream;
 use wire::{CallId, Header, Reader, Request as _};
 
 use crate::generated::touched::{is_on_legacy_stream, touched};
@@ -32,7 +33,7 @@ pub struct Touches {
     context: Reach,
     frees: bool,
     wants_memory: bool,
-    /// Waits for everything before it, and nothing behind it waits for it.
+    /// Waits for everything in its context before it, and nothing behind it waits for it.
     fence: bool,
 }
 
@@ -80,7 +81,8 @@ pub struct Held {
     any_whole: bool,
     /// Contexts with anything that waits.
     present: FxHashSet<u32>,
-    frees: bool,
+    /// Contexts of which something is to be freed.
+    frees: FxHashSet<u32>,
     any: bool,
 }
 
@@ -88,7 +90,8 @@ impl Touches {
     /// What the record of `call`, made in the context with index `scope`, touches.
     pub fn of(call: CallId, scope: u32, payload: &[u8]) -> Touches {
         let (streams, events) = touched(call, payload);
-        let scope = synchronised_context(call, payload).unwrap_or(scope);
+        let scope = named_context(call, payload).unwrap_or(scope);
+        let streams: Vec<Stream> = streams.into_iter().chain(fenced_stream(call, payload)).collect();
         let legacy = is_on_legacy_stream(call) || streams.iter().any(|stream| stream.0 == 0);
         Touches {
             scope,
@@ -98,7 +101,7 @@ impl Touches {
             context: reach(call),
             frees: [cuda::CuMemFreeV2::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
             wants_memory: wants_memory(call),
-            fence: [cuda::FarpoolFence::CALL, cuda::FarpoolGiveBack::CALL].contains(&call),
+            fence: call == cuda::FarpoolFence::CALL && streams.is_empty(),
         }
     }
 }
@@ -119,8 +122,8 @@ impl Held {
         };
         ((self.any_whole || self.whole.contains(here)) && on_gpu)
             || concerned
-            || touches.fence
-            || (self.frees && touches.wants_memory)
+            || (touches.fence && (self.any_whole || self.present.contains(here)))
+            || (touches.wants_memory && self.frees.contains(here))
             || touches.streams.iter().any(|stream| self.streams.contains(stream))
             || touches.events.iter().any(|event| self.events.contains(event))
             || (touches.legacy && (self.legacy.contains(here) || self.blocking.contains(here)))
@@ -141,7 +144,9 @@ impl Held {
             Reach::Own => drop(self.whole.insert(touches.scope)),
             Reach::Any => self.any_whole = true,
         }
-        self.frees |= touches.frees;
+        if touches.frees {
+            self.frees.insert(touches.scope);
+        }
         if touches.streams.iter().any(|stream| !non_blocking.contains(stream)) {
             self.blocking.insert(touches.scope);
         }
@@ -198,13 +203,28 @@ fn graph_objects(call: CallId, payload: &[u8]) -> Vec<u64> {
     }
 }
 
-/// The context that a record synchronises with, if it names one.
-fn synchronised_context(call: CallId, payload: &[u8]) -> Option<u32> {
-    if call != cuda::CuCtxSynchronizeV2::CALL {
+/// The context that a record concerns, if it names one.
+fn named_context(call: CallId, payload: &[u8]) -> Option<u32> {
+    let mut reader = Reader::new(payload);
+    let context = match call {
+        cuda::CuCtxSynchronizeV2::CALL => {
+            let context = cuda::CuCtxSynchronizeV2::decode(&mut reader).ctx;
+            if context.0 == 0 { 0 } else { context.index() }
+        }
+        cuda::FarpoolFence::CALL => cuda::FarpoolFence::decode(&mut reader).context,
+        cuda::FarpoolGiveBack::CALL => cuda::FarpoolGiveBack::decode(&mut reader).context,
+        _ => 0,
+    };
+    (context != 0).then_some(context)
+}
+
+/// The stream behind whose work a fence is.
+fn fenced_stream(call: CallId, payload: &[u8]) -> Option<Stream> {
+    if call != cuda::FarpoolFence::CALL {
         return None;
     }
-    let request = cuda::CuCtxSynchronizeV2::decode(&mut Reader::new(payload));
-    (request.ctx.0 != 0).then(|| request.ctx.index())
+    let fence = cuda::FarpoolFence::decode(&mut Reader::new(payload));
+    (fence.kind == 1).then_some(Stream(fence.stream))
 }
 
 /// Calls whose answer depends on what was freed before.
@@ -220,7 +240,15 @@ fn wants_memory(call: CallId) -> bool {
 
 /// Whether a call concerns everything in a context.
 fn reach(call: CallId) -> Reach {
-    if [cuda::CuCtxSynchronize::CALL, cuda::CuCtxSynchronizeV2::CALL].contains(&call) {
+    // In the order of frees and what comes behind them: CUDA makes the caller of a free wait for its context.
+    let is_own = [
+        cuda::CuCtxSynchronize::CALL,
+        cuda::CuCtxSynchronizeV2::CALL,
+        cuda::CuMemFreeV2::CALL,
+        cuda::FarpoolGiveBack::CALL,
+    ]
+    .contains(&call);
+    if is_own {
         return Reach::Own;
     }
     let is_any = [
@@ -229,7 +257,6 @@ fn reach(call: CallId) -> Reach {
         cuda::CuCtxWaitEvent::CALL,
         cuda::CuDevicePrimaryCtxReleaseV2::CALL,
         cuda::CuDevicePrimaryCtxResetV2::CALL,
-        cuda::CuMemFreeV2::CALL,
         cuda::CuModuleUnload::CALL,
         cuda::CuLibraryUnload::CALL,
     ]
@@ -240,6 +267,7 @@ fn reach(call: CallId) -> Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::Writer;
 
     fn on(streams: &[u64]) -> Touches {
         Touches { streams: streams.to_vec(), ..Touches::default() }
@@ -263,8 +291,10 @@ mod tests {
         assert!(held.holds_back(&whole, &non_blocking), "a synchronisation of the context");
         let allocation = Touches { wants_memory: true, ..Touches::default() };
         assert!(!held.holds_back(&allocation, &non_blocking), "memory does not depend on launches");
-        held.add(&Touches { context: Reach::Any, frees: true, ..Touches::default() }, &non_blocking);
+        held.add(&Touches { context: Reach::Own, frees: true, ..Touches::default() }, &non_blocking);
         assert!(held.holds_back(&allocation, &non_blocking), "but on what is freed before");
+        let elsewhere = Touches { scope: 3, wants_memory: true, ..Touches::default() };
+        assert!(!held.holds_back(&elsewhere, &non_blocking), "in the same context");
     }
 
     #[test]
@@ -292,6 +322,25 @@ mod tests {
         held.add(&synchronise(1), &none);
         assert!(!held.holds_back(&Touches { scope: 2, ..on(&[2]) }, &none));
         assert!(held.holds_back(&Touches { scope: 1, ..on(&[3]) }, &none));
+    }
+
+    #[test]
+    fn a_fence_waits_for_its_own_context_or_stream() {
+        let none = FxHashSet::default();
+        let of = |context, kind, stream| {
+            let mut payload = Vec::new();
+            let fence = cuda::FarpoolFence { number: 1, context, kind, stream };
+            fence.encode(&mut Writer::new(&mut payload));
+            Touches::of(cuda::FarpoolFence::CALL, 0, &payload)
+        };
+        let mut held = Held::default();
+        held.add(&Touches { scope: 1, ..on(&[5]) }, &none);
+        assert!(held.holds_back(&of(1, 0, 0), &none));
+        assert!(!held.holds_back(&of(2, 0, 0), &none), "another context");
+        assert!(held.holds_back(&of(1, 1, 5), &none));
+        assert!(!held.holds_back(&of(1, 1, 6), &none), "another stream");
+        held.add(&of(1, 0, 0), &none);
+        assert!(!held.holds_back(&Touches { scope: 1, ..on(&[6]) }, &none), "nothing waits for a fence");
     }
 
     #[test]

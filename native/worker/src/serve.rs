@@ -429,7 +429,7 @@ fn stream_of_copy(call: CallId, front: &[u8]) -> Option<Stream> {
 
 fn reply_to(header: &Header) -> ReplyTo {
     let is_detached = header.flags & flags::DETACHED != 0;
-    ReplyTo { call: header.call, sequence: header.sequence, is_detached }
+    ReplyTo { call: header.call, sequence: header.sequence, context: header.context, is_detached }
 }
 
 /// Whether an error of receiving means that the client's process or machine is gone.

@@ -123,8 +123,8 @@ pub struct Streams {
     /// Which stream an event was last recorded on.
     recorded: FxHashMap<usize, Arc<StreamState>>,
     progress: Arc<Progress>,
-    /// Destroyed streams whose work is not finished.
-    orphans: Arc<AtomicU32>,
+    /// Destroyed streams whose work is not finished, by context.
+    orphans: FxHashMap<u32, Arc<AtomicU32>>,
 }
 
 impl Streams {
@@ -136,7 +136,7 @@ impl Streams {
             non_blocking_handles: FxHashSet::default(),
             recorded: FxHashMap::default(),
             progress,
-            orphans: Arc::default(),
+            orphans: FxHashMap::default(),
         }
     }
 
@@ -225,19 +225,22 @@ impl Streams {
         using.map(|state| state.context).collect()
     }
 
-    /// Counts a stream that is being destroyed with work under way; the counter is counted down when that is done.
-    pub fn orphaned(&self) -> Arc<AtomicU32> {
-        self.orphans.fetch_add(1, Ordering::AcqRel);
-        Arc::clone(&self.orphans)
+    /// Counts a stream that is being destroyed with work under way in `context`; the counter is counted down when that is
+    /// done.
+    pub fn orphaned(&mut self, context: u32) -> Arc<AtomicU32> {
+        let orphans = self.orphans.entry(context).or_default();
+        orphans.fetch_add(1, Ordering::AcqRel);
+        Arc::clone(orphans)
     }
 
-    /// Whether destroyed streams have work under way.
-    pub fn has_orphans(&self) -> bool {
-        self.orphans.load(Ordering::Acquire) > 0
+    /// Whether destroyed streams have work under way in `context`.
+    pub fn has_orphans(&self, context: u32) -> bool {
+        self.orphans.get(&context).is_some_and(|orphans| orphans.load(Ordering::Acquire) > 0)
     }
 
     /// Forgets the streams of a context that is being destroyed.
     pub fn forget_context(&mut self, context: u32) {
+        self.orphans.remove(&context);
         let gone: Vec<(u32, usize)> =
             self.states.keys().copied().filter(|(owner, _)| *owner == context).collect();
         for key in gone {
@@ -278,7 +281,7 @@ impl Streams {
         let is_done = |stream: usize| self.states.get(&(context, stream)).is_none_or(|state| done(state));
         if stream.is_null() {
             // Those among destroyed streams that block it are not told from the others.
-            return !self.has_orphans()
+            return !self.has_orphans(context)
                 && self
                     .states
                     .values()
@@ -290,7 +293,7 @@ impl Streams {
 
     /// Whether nothing in `context` is under way.
     pub fn is_all_idle(&self, context: u32, query: impl Fn(CUstream) -> CUresult) -> bool {
-        !self.has_orphans()
+        !self.has_orphans(context)
             && self.states.values().filter(|state| state.context == context).all(|state| {
                 let issued = state.issued();
                 if state.finished() >= issued {

@@ -18,6 +18,7 @@ use cuda_abi::{CUcontext, CUevent, CUlibrary, CUmodule, CUresult, CUstream};
 use driver::Driver;
 use wire::{CallId, Request as _};
 
+use crate::frees::{Freed, Frees};
 use crate::graphs::{Owed, Slot};
 use crate::memory::{Allocation, Memory};
 use crate::outbox::{Outbox, ReplyTo};
@@ -46,8 +47,12 @@ pub enum LaneKey {
     Event(usize),
     /// A whole context.
     Context(u32),
-    /// Memory of the window.
-    Memory,
+    /// What the driver frees of a context.
+    Memory(u32),
+    /// What a context gives back of the window.
+    Window(u32),
+    /// Destroyed streams of a context.
+    Orphans(u32),
 }
 
 /// What is waited for.
@@ -59,6 +64,10 @@ pub enum Until {
     Event(CUevent),
     /// An event of the client's that it may destroy meanwhile.
     Watched(CUevent),
+    /// All of these events of this module's, each with its context. They are given back afterwards.
+    All(Vec<(CUcontext, CUevent)>),
+    /// An event of this module's on a stream of its own, which are both given back afterwards.
+    Captured(CUevent, CUstream),
     /// All work of the current context.
     Context,
     /// Nothing: it only takes a while.
@@ -94,8 +103,17 @@ pub enum Then {
         address: u64,
         /// The call.
         call: CallId,
-        /// Index of the context that it was made in.
-        made_in: u32,
+        /// What becomes free.
+        freed: Freed,
+    },
+    /// Memory of the window goes back.
+    GiveBack {
+        /// The window.
+        mapped: Arc<Mapped>,
+        /// Which memory.
+        chunks: Vec<Chunk>,
+        /// What becomes free.
+        freed: Freed,
     },
     /// Code is unloaded that the GPU may have been running.
     Unload {
@@ -103,8 +121,8 @@ pub enum Then {
         unit: Unit,
         /// The call.
         call: CallId,
-        /// Index of the context that it was made in.
-        made_in: u32,
+        /// What becomes free.
+        freed: Freed,
     },
 }
 
@@ -117,27 +135,18 @@ pub enum Unit {
     Library(CUlibrary),
 }
 
-/// What happens when several waits have all ended.
-#[derive(Debug)]
-pub enum Behind {
-    /// The client is told, by the number that it gave.
-    Tell(u64),
-    /// Memory of the window goes back.
-    GiveBack(Arc<Mapped>, Vec<Chunk>),
-}
-
-/// Several waits.
+/// Several waits; when all have ended the client is told, by the number that it gave.
 #[derive(Debug)]
 pub struct Fence {
-    behind: Behind,
+    number: u64,
     /// Waits that have not ended, and one for the thread that hands them over.
     left: AtomicUsize,
 }
 
 impl Fence {
     /// A fence that waits for [`Waits::pass`] only.
-    pub fn new(behind: Behind) -> Fence {
-        Fence { behind, left: AtomicUsize::new(1) }
+    pub fn new(number: u64) -> Fence {
+        Fence { number, left: AtomicUsize::new(1) }
     }
 
     /// The fence for one more wait.
@@ -172,6 +181,12 @@ struct Wait {
     then: Then,
 }
 
+impl Wait {
+    fn is_for(&self, event: CUevent) -> bool {
+        matches!(self.until, Until::Event(other) if other == event)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lane {
     queue: Mutex<LaneQueue>,
@@ -198,6 +213,8 @@ pub struct Waits {
     shared: Arc<Shared>,
     lanes: HashMap<LaneKey, Arc<Lane>>,
     fresh: Vec<Fresh>,
+    /// Those that were looked after long enough, for events of the client's.
+    expired: Vec<Fresh>,
 }
 
 #[derive(Debug)]
@@ -212,9 +229,9 @@ struct Shared {
     /// Waits that were handed over and have not ended, by the address of their context.
     open: Mutex<HashMap<usize, usize>>,
     /// Frees among them.
-    frees: AtomicUsize,
-    /// Frees of pools' memory among them.
-    settling: AtomicUsize,
+    frees: Frees,
+    /// Frees of pools' memory among them, by device.
+    settling: Mutex<HashMap<usize, usize>>,
     /// Events of the client's that lanes wait for.
     watched: Mutex<HashMap<usize, Watched>>,
     /// Held by whoever tells the client what is finished.
@@ -222,6 +239,17 @@ struct Shared {
     downloads: Mutex<Vec<Arc<Download>>>,
     /// Events to be used again, by the address of their context.
     events: Mutex<HashMap<usize, Vec<CUevent>>>,
+    /// Streams on which nothing but events is put, by the address of their context.
+    helpers: Mutex<HashMap<usize, Vec<CUstream>>>,
+}
+
+/// The addresses of the contexts that must live until a wait is over.
+fn contexts_of(context: CUcontext, until: &Until) -> Vec<usize> {
+    let mut all = vec![context.0];
+    if let Until::All(events) = until {
+        all.extend(events.iter().map(|(context, _)| context.0));
+    }
+    all
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -248,14 +276,15 @@ impl Waits {
             wake,
             progress,
             open: Mutex::default(),
-            frees: AtomicUsize::new(0),
-            settling: AtomicUsize::new(0),
+            frees: Frees::default(),
+            settling: Mutex::default(),
             watched: Mutex::default(),
             telling: Mutex::default(),
             downloads: Mutex::default(),
             events: Mutex::default(),
+            helpers: Mutex::default(),
         };
-        Waits { shared: Arc::new(shared), lanes: HashMap::new(), fresh: Vec::new() }
+        Waits { shared: Arc::new(shared), lanes: HashMap::new(), fresh: Vec::new(), expired: Vec::new() }
     }
 
     /// Puts an event behind what `stream` of the current context `context` has so far.
@@ -295,7 +324,13 @@ impl Waits {
         let (mut index, mut any) = (0, false);
         while index < self.fresh.len() {
             let code = match (&self.fresh[index].wait.until, self.fresh[index].key) {
-                (Until::Own(event) | Until::Event(event) | Until::Watched(event), _) => {
+                (
+                    Until::Own(event)
+                    | Until::Event(event)
+                    | Until::Watched(event)
+                    | Until::Captured(event, _),
+                    _,
+                ) => {
                     // SAFETY: an event is alive while it is waited for. What is reached is synchronised with, which
                     // takes no time then: what kernels print comes out at synchronisations.
                     unsafe {
@@ -305,8 +340,8 @@ impl Waits {
                         }
                     }
                 }
-                (Until::Context, LaneKey::Context(index)) if !self.has_frees() => context(index),
-                (Until::Context, _) => CUresult::NOT_READY,
+                (Until::Context, LaneKey::Context(index)) if !self.frees().any_in(index) => context(index),
+                (Until::Context | Until::All(_), _) => CUresult::NOT_READY,
                 (Until::Now, _) => CUresult::SUCCESS,
             };
             if code != CUresult::NOT_READY {
@@ -314,13 +349,82 @@ impl Waits {
                 self.shared.end(fresh.wait, code);
                 any = true;
             } else if self.fresh[index].since.elapsed() >= patience {
-                let Fresh { key, wait, .. } = self.fresh.remove(index);
-                self.push(key, wait.context, wait.until, wait.then);
+                let fresh = self.fresh.remove(index);
+                if matches!(fresh.wait.until, Until::Event(_)) {
+                    self.expired.push(fresh);
+                } else {
+                    self.push(fresh.key, fresh.wait.context, fresh.wait.until, fresh.wait.then);
+                }
             } else {
                 index += 1;
             }
         }
         any
+    }
+
+    /// The contexts of waits that [`Waits::capture_expired`] must see to.
+    pub fn expired_in(&self) -> Vec<CUcontext> {
+        self.expired.iter().map(|fresh| fresh.wait.context).collect()
+    }
+
+    /// Hands waits for events of the client's to their lanes that were looked after long enough, in the current context
+    /// `context`. There they would see what the client records meanwhile: CUDA waits for what an event stands for when it is
+    /// asked to.
+    pub fn capture_expired(&mut self, context: CUcontext) {
+        let (here, elsewhere) = std::mem::take(&mut self.expired)
+            .into_iter()
+            .partition(|fresh: &Fresh| fresh.wait.context == context);
+        self.expired = elsewhere;
+        let here: Vec<Fresh> = here;
+        for Fresh { key, mut wait, .. } in here {
+            self.capture(&mut wait);
+            self.push(key, wait.context, wait.until, wait.then);
+        }
+    }
+
+    /// The contexts of waits for `event` that [`Waits::capture_event`] must see to, before it is recorded anew.
+    pub fn waiting_for(&self, event: CUevent) -> Vec<CUcontext> {
+        let waits = self.fresh.iter().map(|fresh| &fresh.wait);
+        waits.filter(|wait| wait.is_for(event)).map(|wait| wait.context).collect()
+    }
+
+    /// Lets the waits for `event` in the current context `context` wait for what it stands for now.
+    pub fn capture_event(&mut self, context: CUcontext, event: CUevent) {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        for Fresh { wait, .. } in &mut fresh {
+            if wait.context == context && wait.is_for(event) {
+                self.capture(wait);
+            }
+        }
+        self.fresh = fresh;
+    }
+
+    /// Puts an event of this module's behind what a wait's event stands for. Where the driver does not let it, the wait stays
+    /// as it is.
+    fn capture(&self, wait: &mut Wait) {
+        /// `CU_STREAM_NON_BLOCKING`
+        const NON_BLOCKING: u32 = 1;
+        let Until::Event(event) = wait.until else { return };
+        let known = lock(&self.shared.helpers).get_mut(&wait.context.0).and_then(Vec::pop);
+        let mut helper = known.unwrap_or(CUstream::NULL);
+        // SAFETY: the place is valid; the event is the client's, which it must not destroy while it waits for it, and the
+        // stream was made in this context, which is current.
+        let code = unsafe {
+            let made = if helper.is_null() {
+                self.shared.driver.cuStreamCreate(&raw mut helper, NON_BLOCKING)
+            } else {
+                CUresult::SUCCESS
+            };
+            if made.is_success() { self.shared.driver.cuStreamWaitEvent(helper, event, 0) } else { made }
+        };
+        let marked = code.into_result().and_then(|()| self.mark(wait.context, helper));
+        match marked {
+            Ok(own) => wait.until = Until::Captured(own, helper),
+            Err(code) if helper.is_null() => {
+                tracing::warn!("a wait for an event could not be captured: {code}")
+            }
+            Err(_) => lock(&self.shared.helpers).entry(wait.context.0).or_default().push(helper),
+        }
     }
 
     /// Before an event is destroyed: whether a lane waits for it, and destroys it afterwards.
@@ -341,15 +445,24 @@ impl Waits {
         if self.lanes.len() > MANY_LANES {
             self.lanes.retain(|_, lane| lock(&lane.queue).running);
         }
-        *lock(&self.shared.open).entry(context.0).or_default() += 1;
+        {
+            let mut open = lock(&self.shared.open);
+            for context in contexts_of(context, &until) {
+                *open.entry(context).or_default() += 1;
+            }
+        }
         if let Until::Watched(event) = until {
             lock(&self.shared.watched).entry(event.0).or_default().count += 1;
         }
-        match then {
-            Then::Free { .. } | Then::Unload { .. } => self.shared.frees.fetch_add(1, Ordering::AcqRel),
-            Then::Settle(_) => self.shared.settling.fetch_add(1, Ordering::AcqRel),
-            _ => 0,
-        };
+        match &then {
+            Then::Free { freed, .. } | Then::Unload { freed, .. } | Then::GiveBack { freed, .. } => {
+                self.shared.frees.begin(freed);
+            }
+            Then::Settle(allocation) => {
+                *lock(&self.shared.settling).entry(allocation.device()).or_default() += 1;
+            }
+            _ => {}
+        }
         let lane = Arc::clone(self.lanes.entry(key).or_default());
         let mut queue = lock(&lane.queue);
         queue.waits.push_back(Wait { context, until, then });
@@ -396,26 +509,30 @@ impl Waits {
         self.shared.send_finished();
     }
 
-    /// Whether memory is still to be freed: whoever wants memory must wait for it.
-    pub fn has_frees(&self) -> bool {
-        self.shared.frees.load(Ordering::Acquire) > 0
+    /// What is still to be freed.
+    pub fn frees(&self) -> &Frees {
+        &self.shared.frees
     }
 
-    /// Whether memory of pools is still to be freed: whoever gets none must wait for it.
-    pub fn has_settling(&self) -> bool {
-        self.shared.settling.load(Ordering::Acquire) > 0
+    /// Whether memory of pools on `device` is still to be freed.
+    pub fn has_settling(&self, device: usize) -> bool {
+        lock(&self.shared.settling).get(&device).is_some_and(|count| *count > 0)
     }
 
-    /// A fence behind which memory of the window goes back; until then [`Waits::has_frees`]. Its waits go to lanes: a
-    /// driver that unmaps may wait for the GPU.
-    pub fn give_back(&self, mapped: &Arc<Mapped>, chunks: Vec<Chunk>) -> Arc<Fence> {
-        self.shared.frees.fetch_add(1, Ordering::AcqRel);
-        Arc::new(Fence::new(Behind::GiveBack(Arc::clone(mapped), chunks)))
-    }
-
-    /// Like [`Waits::pass`], in a lane.
-    pub fn pass_in_lane(&mut self, fence: Arc<Fence>) {
-        self.push(LaneKey::Memory, CUcontext::NULL, Until::Now, Then::Fence(fence));
+    /// Gives memory of the window back that belonged to the context with index `context`, when `until` is over; the current
+    /// one is `current`. A lane does it: a driver that unmaps may wait for the GPU.
+    pub fn give_back(
+        &mut self,
+        mapped: &Arc<Mapped>,
+        chunks: Vec<Chunk>,
+        (context, current): (u32, CUcontext),
+        until: Until,
+    ) {
+        let Some(device) = chunks.first().map(|chunk| chunk.device) else { return };
+        let bytes = chunks.iter().map(|chunk| chunk.size).sum();
+        let freed = Freed { context, device, bytes: Some(bytes) };
+        let mapped = Arc::clone(mapped);
+        self.push(LaneKey::Window(context), current, until, Then::GiveBack { mapped, chunks, freed });
     }
 
     /// Everything that `fence` waits for has been handed over.
@@ -437,6 +554,7 @@ impl Waits {
     /// Forgets the events of a context that is being destroyed.
     pub fn context_gone(&self, context: CUcontext) {
         lock(&self.shared.events).remove(&context.0);
+        lock(&self.shared.helpers).remove(&context.0);
     }
 }
 
@@ -483,9 +601,17 @@ impl Shared {
         // back below, or the client's own, which it must not destroy while it waits for it.
         let code = unsafe {
             match self.driver.cuCtxSetCurrent(wait.context) {
-                CUresult::SUCCESS => match wait.until {
-                    Until::Own(event) | Until::Event(event) | Until::Watched(event) => {
-                        self.driver.cuEventSynchronize(event)
+                CUresult::SUCCESS => match &wait.until {
+                    Until::Own(event)
+                    | Until::Event(event)
+                    | Until::Watched(event)
+                    | Until::Captured(event, _) => self.driver.cuEventSynchronize(*event),
+                    Until::All(events) => {
+                        for (_, event) in events {
+                            // The error of a context that has ended concerns nobody here.
+                            let _ = self.driver.cuEventSynchronize(*event);
+                        }
+                        CUresult::SUCCESS
                     }
                     Until::Context => self.driver.cuCtxSynchronize(),
                     Until::Now => CUresult::SUCCESS,
@@ -496,9 +622,9 @@ impl Shared {
         if let Until::Watched(event) = wait.until {
             self.watch_ends(event);
         }
-        let context = wait.context;
+        let contexts = contexts_of(wait.context, &wait.until);
         self.end(wait, code);
-        self.ended(context);
+        self.ended(&contexts);
         self.wake.wake();
     }
 
@@ -554,23 +680,42 @@ impl Shared {
             }
             Then::Drop(slots) => drop(slots),
             Then::Settle(allocation) => {
+                let device = allocation.device();
                 self.memory.settle(allocation);
-                self.settling.fetch_sub(1, Ordering::AcqRel);
+                if let Some(count) = lock(&self.settling).get_mut(&device) {
+                    *count -= 1;
+                }
             }
             Then::Fence(fence) => {
                 self.pass(&fence);
                 self.outbox.flush();
             }
-            Then::Free { address, call, made_in } => {
-                // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
-                let freed = unsafe { self.driver.cuMemFree_v2(address) };
-                match freed {
-                    CUresult::SUCCESS => self.memory.freed(address),
-                    failed => self.outbox.failed(call, made_in, failed.0),
+            Then::Free { address, call, mut freed } => {
+                let bytes = freed.bytes.unwrap_or(0);
+                let code = self.frees.happens(&mut freed, bytes, || {
+                    // SAFETY: the address was allocated by this worker and is freed once: the request was checked.
+                    let code = unsafe { self.driver.cuMemFree_v2(address) };
+                    if code.is_success() {
+                        self.memory.freed(address);
+                    }
+                    code
+                });
+                if !code.is_success() {
+                    self.outbox.failed(call, freed.context, code.0);
                 }
-                self.frees.fetch_sub(1, Ordering::AcqRel);
+                self.frees.end(&freed);
             }
-            Then::Unload { unit, call, made_in } => {
+            Then::GiveBack { mapped, chunks, mut freed } => {
+                for chunk in &chunks {
+                    let give_back = || mapped.give_back(std::slice::from_ref(chunk));
+                    let given = self.frees.happens(&mut freed, chunk.size, give_back);
+                    if !given.is_success() {
+                        self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, 0, given.0);
+                    }
+                }
+                self.frees.end(&freed);
+            }
+            Then::Unload { unit, call, freed } => {
                 // SAFETY: the unit is alive, and its handle was taken from the client when this was asked for.
                 let unloaded = unsafe {
                     match unit {
@@ -579,13 +724,21 @@ impl Shared {
                     }
                 };
                 if !unloaded.is_success() {
-                    self.outbox.failed(call, made_in, unloaded.0);
+                    self.outbox.failed(call, freed.context, unloaded.0);
                 }
-                self.frees.fetch_sub(1, Ordering::AcqRel);
+                self.frees.end(&freed);
             }
         }
-        if let Until::Own(event) = wait.until {
-            self.give_event(wait.context, event);
+        match wait.until {
+            Until::Own(event) => self.give_event(wait.context, event),
+            Until::All(events) => {
+                events.into_iter().for_each(|(context, event)| self.give_event(context, event));
+            }
+            Until::Captured(event, helper) => {
+                self.give_event(wait.context, event);
+                lock(&self.helpers).entry(wait.context.0).or_default().push(helper);
+            }
+            Until::Event(_) | Until::Watched(_) | Until::Context | Until::Now => {}
         }
     }
 
@@ -594,28 +747,19 @@ impl Shared {
         if fence.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        match &fence.behind {
-            Behind::Tell(number) => {
-                self.send_finished();
-                let notice = wire::notice::Fence { number: *number };
-                self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
-            }
-            Behind::GiveBack(mapped, chunks) => {
-                let given = mapped.give_back(chunks);
-                if !given.is_success() {
-                    self.outbox.failed(wire::cuda::FarpoolGiveBack::CALL, 0, given.0);
-                }
-                self.frees.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
+        self.send_finished();
+        let notice = wire::notice::Fence { number: fence.number };
+        self.outbox.notice(CallId::FENCE, |writer| notice.encode(writer));
     }
 
-    fn ended(&self, context: CUcontext) {
+    fn ended(&self, contexts: &[usize]) {
         let mut open = lock(&self.open);
-        if let Some(count) = open.get_mut(&context.0) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&context.0);
+        for context in contexts {
+            if let Some(count) = open.get_mut(context) {
+                *count -= 1;
+                if *count == 0 {
+                    open.remove(context);
+                }
             }
         }
     }

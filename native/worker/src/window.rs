@@ -123,19 +123,27 @@ impl Mapped {
 
     /// Maps `size` bytes, as [`Mapped::check`] answered, for `context` on `device`. They are reserved in the ledger.
     ///
-    /// Errors: what the driver answers; nothing is mapped then.
-    pub fn map(&self, wish: &Wish, size: u64, device: usize, context: u32) -> Result<(), CUresult> {
+    /// Errors: what the driver answers, and chunks that were made nevertheless and are to be given back.
+    pub fn map(
+        &self,
+        wish: &Wish,
+        size: u64,
+        device: usize,
+        context: u32,
+    ) -> Result<(), (CUresult, Vec<Chunk>)> {
         let mut table = self.table();
         let mut made = Vec::new();
         let answer = self.make(&table, wish, size, (device, context), &mut made);
-        if answer.is_ok() {
-            table.chunks.extend(made.into_iter().map(|chunk| (chunk.start, chunk)));
-            return answer;
+        match answer {
+            Ok(()) => {
+                table.chunks.extend(made.into_iter().map(|chunk| (chunk.start, chunk)));
+                Ok(())
+            }
+            Err(code) => {
+                table.leave(&made);
+                Err((code, made))
+            }
         }
-        for chunk in made {
-            let _ = self.unmap(&chunk);
-        }
-        answer
     }
 
     fn make(
@@ -201,12 +209,20 @@ impl Mapped {
         let mut answer = CUresult::SUCCESS;
         for chunk in chunks {
             match self.unmap(chunk) {
-                CUresult::SUCCESS => self.memory.release(chunk.device, chunk.size),
+                CUresult::SUCCESS => {
+                    self.memory.release(chunk.device, chunk.size);
+                    self.table().leaving.remove(&chunk.start);
+                }
                 code if answer.is_success() => answer = code,
                 _ => {}
             }
         }
         answer
+    }
+
+    /// Whether any of these addresses is on its way back, and still mapped.
+    pub fn is_leaving(&self, start: u64, size: u64) -> bool {
+        self.table().is_leaving(start, size)
     }
 
     fn unmap(&self, chunk: &Chunk) -> CUresult {
@@ -227,6 +243,11 @@ impl Mapped {
         }
         table.peers.entry(peer).or_default().insert(context, device);
         Ok(())
+    }
+
+    /// Whether `context` reaches the memory of `peer`.
+    pub fn is_peer(&self, peer: u32, context: u32) -> bool {
+        self.table().peers.get(&peer).is_some_and(|peers| peers.contains_key(&context))
     }
 
     /// `context` does not reach the memory of `peer` any more.

@@ -292,13 +292,34 @@ impl Worker {
     pub fn look_after_waits(&mut self, patience: Duration) -> bool {
         let (driver, streams) = (&self.driver, &self.streams);
         let current = if self.current == UNKNOWN_CONTEXT { 0 } else { self.context };
-        self.waits.look_after(patience, |context| {
+        let any = self.waits.look_after(patience, |context| {
             // SAFETY: streams are forgotten when they are destroyed; the context is current.
             let is_idle = context == current
                 && streams.is_all_idle(context, |stream| unsafe { driver.cuStreamQuery(stream) });
             // SAFETY: nothing is under way in the current context, so this only reports errors.
             if is_idle { unsafe { driver.cuCtxSynchronize() } } else { CUresult::NOT_READY }
-        })
+        });
+        for context in self.waits.expired_in() {
+            // SAFETY: a context outlives its waits.
+            let _ = unsafe { self.driver.cuCtxSetCurrent(context) };
+            self.forget_current();
+            self.waits.capture_expired(context);
+        }
+        any
+    }
+
+    /// Before `event` is recorded anew: whoever waits for it waits for what it stands for now.
+    pub fn capture_waits(&mut self, event: CUevent) {
+        let contexts = self.waits.waiting_for(event);
+        for context in &contexts {
+            // SAFETY: a context outlives its waits.
+            let _ = unsafe { self.driver.cuCtxSetCurrent(*context) };
+            self.waits.capture_event(*context, event);
+        }
+        if !contexts.is_empty() {
+            // SAFETY: it was current before.
+            let _ = unsafe { self.driver.cuCtxSetCurrent(self.current) };
+        }
     }
 
     /// A buffer for `size` bytes of a copy on `stream` of the current context; `None` when the call must be tried again
@@ -461,10 +482,50 @@ impl Worker {
         if self.contexts.is_empty() {
             let _ = self.mapped.give_back(&chunks);
         } else if !chunks.is_empty() {
-            let fence = self.waits.give_back(&self.mapped, chunks);
-            self.waits.pass_in_lane(fence);
+            self.waits.give_back(&self.mapped, chunks, (index, CUcontext::NULL), Until::Now);
         }
         self.forget_current();
+    }
+
+    /// What the client's contexts with these indices do now: events behind the work of their streams, and one of the contexts.
+    /// Where events cannot stand for all that a context does, it is that one, as a whole. Another one is current afterwards.
+    pub fn work_of(&mut self, call: CallId, contexts: &[u32]) -> Result<(CUcontext, Until), WireError> {
+        let (mut events, mut last, mut whole) = (Vec::new(), CUcontext::NULL, None);
+        for context in contexts {
+            self.in_context(call, *context, |worker| {
+                last = worker.current;
+                if worker.is_all_idle() {
+                    return Ok(CUresult::SUCCESS);
+                }
+                let mut is_whole = worker.streams.has_orphans(*context);
+                for stream in worker.streams.busy(*context) {
+                    match worker.waits.mark(worker.current, stream) {
+                        Ok(event) => events.push((worker.current, event)),
+                        Err(_) => is_whole = true,
+                    }
+                }
+                if is_whole {
+                    whole = Some(worker.current);
+                }
+                Ok(CUresult::SUCCESS)
+            })?;
+        }
+        let Some(whole) = whole else { return Ok((last, Until::All(events))) };
+        events.into_iter().for_each(|(context, event)| self.waits.give_event(context, event));
+        Ok((whole, Until::Context))
+    }
+
+    /// Whether memory of `device` that somebody asks for must be waited for, as `needed` bytes may be free when earlier frees
+    /// have happened; the call must be tried again then. Nobody waits for what does not help, nor for memory that was freed
+    /// in the order of a stream while a stream may wait for the very thread that asks.
+    pub fn must_wait_for_memory(&mut self, device: usize, needed: u64, left: u64) -> bool {
+        let pending = self.waits.frees().on(device);
+        let helps = pending.has_code || (pending.bytes > 0 && needed <= left.saturating_add(pending.bytes));
+        let settles = self.waits.has_settling(device) && !self.callbacks.holds_streams();
+        if helps || settles {
+            self.later = Later::TryAgain;
+        }
+        helps || settles
     }
 
     /// Indices of all contexts that are alive.
@@ -480,7 +541,12 @@ impl Worker {
 
     /// Device of the context that the call under way belongs to.
     pub fn current_device(&self) -> Result<usize, CUresult> {
-        self.contexts.get(&self.context).map(|context| context.device).ok_or(CUresult::INVALID_CONTEXT)
+        self.device_of(self.context)
+    }
+
+    /// Device of the client's context with this index.
+    pub fn device_of(&self, context: u32) -> Result<usize, CUresult> {
+        self.contexts.get(&context).map(|context| context.device).ok_or(CUresult::INVALID_CONTEXT)
     }
 
     /// The next call sets its context anew: the driver may give an old context's address to a new one.

@@ -34,7 +34,7 @@ impl Detached {
             return None;
         }
         let mut errors = lock(&self.errors);
-        let error = errors.take();
+        let error = errors.take(0);
         if error.is_none() {
             self.any.store(false, Ordering::Release);
         }

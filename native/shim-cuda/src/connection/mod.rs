@@ -22,6 +22,7 @@ use self::bulk::Bulk;
 use self::receive_buffer::ReceiveBuffer;
 use self::receiving::Incoming;
 use self::sending::Outgoing;
+use crate::fences::Fences;
 use crate::progress::Timelines;
 
 pub use self::bulk::Opener;
@@ -70,8 +71,8 @@ pub struct Connection {
     pub counters: Counters,
     /// Whether copies under way will write memory of the program, or callbacks are awaited: asked before every copy.
     awaits_any: AtomicBool,
-    /// The last fence that the worker has told to be reached.
-    reached_fence: AtomicU64,
+    /// Fences that were sent, and which of them are reached.
+    pub fences: Fences,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,7 +104,7 @@ impl Connection {
             detached: Detached::default(),
             counters: Counters::default(),
             awaits_any: AtomicBool::new(false),
-            reached_fence: AtomicU64::new(0),
+            fences: Fences::default(),
         });
         let writer = Arc::clone(&connection);
         crate::thread::spawn("farpool-writer", move || writer.write_forever())?;

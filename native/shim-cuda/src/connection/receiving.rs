@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
 
 use session::{Completion, DeferredError, DetachedReply, PendingCalls, ReplyHead};
 use wire::bulk::Mark;
@@ -130,7 +129,7 @@ impl Connection {
                 self.service_wakes.notify_one();
             }
             Ok(Arrived::Fence(number)) => {
-                self.reached_fence.fetch_max(number, Ordering::Release);
+                self.fences.reached(number);
             }
             Ok(Arrived::Finished(finished)) => self.finished(&finished),
             Ok(Arrived::Output(_) | Arrived::BulkReady) | Err(_) => {}
@@ -166,19 +165,14 @@ impl Connection {
         self.detached.note((code != 0).then_some(DeferredError { call: CallId(call), context, code }));
     }
 
-    /// The last fence that the worker has told to be reached: everything before it is done.
-    pub fn reached_fence(&self) -> u64 {
-        self.reached_fence.load(Ordering::Acquire)
-    }
-
     /// Waits until fence `number`, which was sent, is reached.
     pub fn wait_for_fence(&self, number: u64) -> Result<(), Loss> {
-        if self.reached_fence() >= number {
+        if self.fences.is_reached(number) {
             return Ok(());
         }
         self.count_wait(FarpoolFence::CALL);
         let mut incoming = lock(&self.incoming);
-        while self.reached_fence() < number {
+        while !self.fences.is_reached(number) {
             self.check()?;
             if incoming.reading {
                 incoming = wait(&self.reply_arrived, incoming);

@@ -115,7 +115,7 @@ fn settle(client: &Client) -> Answer {
         // A query would show it.
         connection.timelines.skipped(context).context(number);
     }
-    credit::settle_if_seen(client)
+    credit::settle_all_if_seen(client)
 }
 
 /// Gives pages of [`allocate`] back that were noted as `range`, and that nothing uses any more.

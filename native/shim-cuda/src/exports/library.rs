@@ -64,7 +64,10 @@ exports! {
         client.modules.check_unit(library.raw())?;
         client.ranges.forget_globals(&client.modules.remove_unit(library.raw()));
         client.post_anywhere(&cuda::CuLibraryUnload { library })?;
-        credit::settle_if_seen(client)
+        if let Some(context) = context::current() {
+            credit::driver_frees(client, context);
+        }
+        credit::settle_all_if_seen(client)
     }
 
     fn cuLibraryGetKernel(pKernel: *mut CUkernel, library: CUlibrary, name: *const c_char) enter_beside |client| {

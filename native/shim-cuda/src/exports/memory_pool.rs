@@ -67,8 +67,10 @@ exports! {
                 reserve::give(range.start, range.length);
                 client.post(&cuda::CuMemFreeAsync { address: dptr, stream })
             }
-            RangeKind::Piece(_) => credit::free_in_order(client, &range),
-            _ => credit::free(client, &range),
+            _ => {
+                let context = capture::context_of(client, stream)?;
+                credit::free_in_order(client, &range, (context, stream))
+            }
         }
     }
 
@@ -290,7 +292,8 @@ fn from_pool_here(
     }
     let length = size as u64;
     if client.pools.takes_pieces(pool, state.device)
-        && let Some(address) = credit::allocate_of_pool(client, context, state.device, length, pool)?
+        && let Some(address) =
+            credit::allocate_of_pool(client, (context, state.device), length, (pool, stream))?
     {
         return Ok(address);
     }

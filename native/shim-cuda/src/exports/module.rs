@@ -56,12 +56,19 @@ exports! {
     fn cuModuleUnload(hmod: CUmodule) enter |client| {
         let module = handle(hmod)?;
         client.modules.check_unit(module.raw())?;
-        if let Some(owner) = client.modules.context_of(module) {
+        let owner = client.modules.context_of(module);
+        if let Some(owner) = owner {
             client.contexts.check_sticky_of(crate::client::index_of(owner))?;
         }
         client.ranges.forget_globals(&client.modules.remove_unit(module.raw()));
         client.post_anywhere(&cuda::CuModuleUnload { module })?;
-        credit::settle_if_seen(client)
+        match owner {
+            Some(owner) => {
+                credit::driver_frees(client, owner);
+                credit::settle_if_seen(client, owner)
+            }
+            None => credit::settle_all_if_seen(client),
+        }
     }
 
     fn cuModuleGetFunction(hfunc: *mut CUfunction, hmod: CUmodule, name: *const c_char) enter |client| {

@@ -859,6 +859,7 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
     enter("cuStreamDestroy_v2", |client| {
         client.contexts.current()?;
         let hStream = live(client, hStream)?;
+        hooks::stream_goes(client, hStream)?;
         client.post(&cuda::CuStreamDestroyV2 { hStream })?;
         hooks::stream_destroyed(client, hStream);
         Ok(())

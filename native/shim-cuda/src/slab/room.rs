@@ -72,6 +72,18 @@ impl Room {
         (whole, rest)
     }
 
+    /// Takes a piece that was freed in the order of a stream, all of which waits: what goes back at once goes behind the work
+    /// of its context.
+    pub fn free_in_order(&mut self, piece: Piece) -> [Piece; 2] {
+        self.waiting += piece.length;
+        [piece, Piece { start: piece.start, length: 0 }]
+    }
+
+    /// Bytes that wait are in use again.
+    pub fn used_again(&mut self, length: u64) {
+        self.waiting -= length;
+    }
+
     /// A piece has waited for its fence.
     pub fn reached(&mut self, piece: Piece) {
         self.waiting -= piece.length;

@@ -41,10 +41,10 @@ exports! {
             return Err(CUresult::INVALID_DEVICE);
         }
         let mut peers = context.peers.write().unwrap_or_else(PoisonError::into_inner);
-        if peers.contains(&peer.device.ordinal) {
+        if peers.contains(&peer.id) {
             return Err(CUresult::PEER_ACCESS_ALREADY_ENABLED);
         }
-        peers.push(peer.device.ordinal);
+        peers.push(peer.id);
         Ok(())
     }
 
@@ -52,7 +52,7 @@ exports! {
         let context = current()?;
         let peer = CONTEXTS.find(peerContext.0).ok_or(CUresult::INVALID_CONTEXT)?;
         let mut peers = context.peers.write().unwrap_or_else(PoisonError::into_inner);
-        let at = peers.iter().position(|other| *other == peer.device.ordinal);
+        let at = peers.iter().position(|other| *other == peer.id);
         peers.swap_remove(at.ok_or(CUresult::PEER_ACCESS_NOT_ENABLED)?);
         drop(peers);
         crate::memory::next_generation();

@@ -40,7 +40,7 @@ unsafe fn attribute(
             12 | 18 => put(data.cast::<u64>(), it.size),
             13 => put(data.cast::<u32>(), u32::from(!it.free_queued.load(Ordering::Relaxed))),
             16 => {
-                let reaches = it.is_host() || managed || current()?.reaches(it.device);
+                let reaches = it.is_host() || managed || current()?.reaches(it.device, it.context_id);
                 put(data.cast::<u32>(), if reaches { 3 } else { 0 })
             }
             17 => put(data.cast::<usize>(), it.pool.as_ref().map_or(0, handle)),

@@ -9,7 +9,7 @@ use cuda_abi::{
 };
 
 use crate::config::config;
-use crate::context::synchronize_all;
+use crate::context::CONTEXTS;
 use crate::device::device;
 use crate::guard::{Answer, exports, put};
 use crate::virtual_memory::{self as pages, GRANULARITY, check_supported};
@@ -81,7 +81,11 @@ exports! {
     fn cuMemUnmap(ptr: CUdeviceptr, size: usize) {
         check_supported()?;
         if config().unkind.free_waits {
-            synchronize_all();
+            // As a free waits for the contexts that reach the memory.
+            let users = pages::users(ptr, size as u64);
+            for context in CONTEXTS.all().into_iter().filter(|context| users.contains(&context.device.ordinal)) {
+                let _ = context.synchronize();
+            }
         }
         pages::unmap(ptr, size as u64)
     }

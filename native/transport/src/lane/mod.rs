@@ -2,7 +2,7 @@
 //!
 //! Within a machine (Unix socket) a lane is its socket: it breaks only when an end dies. Over a network it is *resumable*:
 //! bytes travel in frames, are kept until the other end has read them, and are sent again on a new connection, so nothing
-//! is lost and nothing arrives twice ([ADR 14](../../../docs/adr/0014-resumable-lanes.md)).
+//! is lost and nothing arrives twice ([ADR 18](../../../docs/adr/0018-resumable-lanes.md)).
 
 mod frame;
 mod link;

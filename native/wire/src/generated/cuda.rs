@@ -1137,6 +1137,9 @@ impl Reply for FarpoolGraphOutputReply {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FarpoolFence {
     pub number: u64,
+    pub context: u32,
+    pub kind: u32,
+    pub stream: u64,
 }
 
 impl<'a> Request<'a> for FarpoolFence {
@@ -1145,10 +1148,18 @@ impl<'a> Request<'a> for FarpoolFence {
 
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.number);
+        writer.put_u32(self.context);
+        writer.put_u32(self.kind);
+        writer.put_u64(self.stream);
     }
 
     fn decode(reader: &mut Reader<'a>) -> Self {
-        Self { number: reader.take_u64() }
+        Self {
+            number: reader.take_u64(),
+            context: reader.take_u32(),
+            kind: reader.take_u32(),
+            stream: reader.take_u64(),
+        }
     }
 }
 
@@ -1300,6 +1311,7 @@ impl Reply for FarpoolSecureReply {
 pub struct FarpoolGiveBack {
     pub address: u64,
     pub size: u64,
+    pub context: u32,
 }
 
 impl<'a> Request<'a> for FarpoolGiveBack {
@@ -1309,10 +1321,11 @@ impl<'a> Request<'a> for FarpoolGiveBack {
     fn encode(&self, writer: &mut Writer<'_>) {
         writer.put_u64(self.address);
         writer.put_u64(self.size);
+        writer.put_u32(self.context);
     }
 
     fn decode(reader: &mut Reader<'a>) -> Self {
-        Self { address: reader.take_u64(), size: reader.take_u64() }
+        Self { address: reader.take_u64(), size: reader.take_u64(), context: reader.take_u32() }
     }
 }
 

@@ -93,7 +93,7 @@ fn FarpoolGraphOutput_round_trips() {
 
 #[test]
 fn FarpoolFence_round_trips() {
-    check!(FarpoolFence, FarpoolFence::CALL, FarpoolFence { number: 1 }, open_end: 0);
+    check!(FarpoolFence, FarpoolFence::CALL, FarpoolFence { number: 1, context: 2, kind: 3, stream: 4 }, open_end: 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn FarpoolSecure_round_trips() {
 
 #[test]
 fn FarpoolGiveBack_round_trips() {
-    check!(FarpoolGiveBack, FarpoolGiveBack::CALL, FarpoolGiveBack { address: 1, size: 2 }, open_end: 0);
+    check!(FarpoolGiveBack, FarpoolGiveBack::CALL, FarpoolGiveBack { address: 1, size: 2, context: 3 }, open_end: 0);
 }
 
 #[test]

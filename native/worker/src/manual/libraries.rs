@@ -55,8 +55,7 @@ pub fn cuLibraryUnload(
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuLibraryUnload::CALL, request.library)?;
     worker.handles.remove(request.library);
-    let place = (worker.context, worker.current());
-    Ok(unload(worker, cuda::CuLibraryUnload::CALL, place, Unit::Library(CUlibrary(address(raw)))))
+    unload(worker, cuda::CuLibraryUnload::CALL, 0, Unit::Library(CUlibrary(address(raw))))
 }
 
 /// `cuLibraryGetKernel`

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 
 use cuda_abi as abi;
-use cuda_abi::{CUcontext, CUfunction, CUjit_option, CUmodule, CUresult};
+use cuda_abi::{CUfunction, CUjit_option, CUmodule, CUresult};
 use wire::cuda::{self, AttributeValue, OptionValue, ParameterInfo};
-use wire::handle::{Context, Handle};
 use wire::{CallId, Reply as _, Request, Writer};
 
 use super::{Answer, code_tables};
+use crate::frees::Freed;
 use crate::handles::HandleError;
-use crate::waits::{LaneKey, Then, Unit, Until};
+use crate::waits::{LaneKey, Then, Unit};
 use crate::worker::{Worker, address};
 
 /// `CUfunction_attribute` numbers end below this in CUDA 13.0.
@@ -92,32 +92,29 @@ pub fn cuModuleUnload(worker: &mut Worker, request: cuda::CuModuleUnload, _reply
     const CALL: CallId = cuda::CuModuleUnload::CALL;
     let raw = worker.handles.get(CALL, request.module)?;
     let index = worker.handles.context_of(request.module);
-    let context = worker.handles.get(CALL, Context::from_index(u64::from(index)))?;
     worker.handles.remove(request.module);
-    let place = (index, CUcontext(address(context)));
-    Ok(unload(worker, CALL, place, Unit::Module(CUmodule(address(raw)))))
+    unload(worker, CALL, index, Unit::Module(CUmodule(address(raw))))
 }
 
-/// Unloads code: at once when no GPU has work, else when what the context `place` does now is done. The driver waits
-/// for that, and the work may need the client.
-pub fn unload(worker: &mut Worker, call: CallId, place: (u32, CUcontext), unit: Unit) -> CUresult {
-    let (index, context) = place;
-    if worker.waits.has_frees() || !worker.is_all_idle() || worker.streams.has_work_beside(worker.context) {
-        worker.waits.push(
-            LaneKey::Context(index),
-            context,
-            Until::Context,
-            Then::Unload { unit, call, made_in: index },
-        );
-        return CUresult::SUCCESS;
+/// Unloads code: at once when no GPU has work, else when what the context with index `of`, or each if that is 0, does now is
+/// done. The driver waits for that, and the work may need the client.
+pub fn unload(worker: &mut Worker, call: CallId, of: u32, unit: Unit) -> Answer {
+    let index = if of == 0 { worker.context } else { of };
+    let is_idle = worker.is_all_idle() && !worker.streams.has_work_beside(worker.context);
+    if worker.waits.frees().any_in(index) || !is_idle {
+        let all = if of == 0 { worker.context_indices() } else { vec![of] };
+        let freed = Freed { context: index, device: worker.device_of(index).unwrap_or(0), bytes: None };
+        let (current, until) = worker.work_of(call, &all).map_err(HandleError::Wire)?;
+        worker.waits.push(LaneKey::Memory(index), current, until, Then::Unload { unit, call, freed });
+        return Ok(CUresult::SUCCESS);
     }
     // SAFETY: the unit is alive: it was behind a live handle just now.
-    unsafe {
+    Ok(unsafe {
         match unit {
             Unit::Module(module) => worker.driver.cuModuleUnload(module),
             Unit::Library(library) => worker.driver.cuLibraryUnload(library),
         }
-    }
+    })
 }
 
 /// `cuModuleGetFunction`

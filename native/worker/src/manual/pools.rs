@@ -7,12 +7,12 @@ use cuda_abi as abi;
 use cuda_abi::{CUmemAccessDesc, CUmemLocation, CUmemPoolProps, CUmemoryPool, CUresult};
 use wire::{CallId, Reply as _, Request, Writer, cuda, handle};
 
-use super::Answer;
 use super::launches::stream_of;
+use super::{Answer, memory_left};
 use crate::handles::HandleError;
 use crate::pools::Pool;
 use crate::waits::{LaneKey, Then, Until};
-use crate::worker::{Later, Worker};
+use crate::worker::Worker;
 
 /// Attributes from here on are 64 bits wide, those before are an `int`.
 const FIRST_WIDE: i32 = abi::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -153,9 +153,9 @@ pub fn cuMemAllocFromPoolAsync(
         worker.pools.trim(pool.device(), &worker.memory);
         answer = pool.allocate(&worker.memory, size, stream);
     }
-    if answer == Err(CUresult::OUT_OF_MEMORY) && (worker.waits.has_settling() || worker.waits.has_frees()) {
-        worker.later = Later::TryAgain;
-        return Ok(CUresult::SUCCESS);
+    if answer == Err(CUresult::OUT_OF_MEMORY) {
+        let left = memory_left(worker).map_or(0, |(free, _)| free);
+        worker.must_wait_for_memory(pool.device(), request.size, left);
     }
     match answer {
         Ok((address, bytes)) => {

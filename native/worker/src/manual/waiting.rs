@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
-use wire::handle::Handle;
+use wire::handle::{Context, Event, Handle};
 use wire::{CallId, Reader, Request, WireError, cuda};
 
 use super::launches::stream_of;
@@ -13,6 +13,13 @@ use crate::worker::{Later, Worker, address};
 
 /// Executes `call` if it is one that waits.
 pub fn wait(worker: &mut Worker, call: CallId, reader: &Reader<'_>) -> Option<Result<CUresult, WireError>> {
+    if worker.waits.has_fresh() {
+        for event in recorded_events(call, reader) {
+            if let Ok(raw) = worker.handles.get(call, event) {
+                worker.capture_waits(CUevent(address(raw)));
+            }
+        }
+    }
     let answer = match call {
         cuda::CuStreamSynchronize::CALL => {
             decode::<cuda::CuStreamSynchronize>(reader).and_then(|request| stream(worker, &request))
@@ -44,6 +51,21 @@ fn decode<Q: for<'a> Request<'a>>(reader: &Reader<'_>) -> Result<Q, HandleError>
     Ok(request)
 }
 
+/// The events that a record of `call` records, before it is executed.
+fn recorded_events(call: CallId, reader: &Reader<'_>) -> Vec<Event> {
+    let mut reader = reader.clone();
+    match call {
+        cuda::CuEventRecord::CALL => vec![cuda::CuEventRecord::decode(&mut reader).hEvent],
+        cuda::CuEventRecordWithFlags::CALL => vec![cuda::CuEventRecordWithFlags::decode(&mut reader).hEvent],
+        cuda::CuCtxRecordEvent::CALL => vec![cuda::CuCtxRecordEvent::decode(&mut reader).hEvent],
+        cuda::CuGraphLaunch::CALL => {
+            let events = cuda::CuGraphLaunch::decode(&mut reader).events;
+            events.iter().map(|event| Event(event.event)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn stream(worker: &mut Worker, request: &cuda::CuStreamSynchronize) -> Result<CUresult, HandleError> {
     let stream = stream_of(worker, cuda::CuStreamSynchronize::CALL, request.hStream)?;
     if worker.is_idle(stream) {
@@ -65,7 +87,10 @@ fn event(worker: &mut Worker, request: &cuda::CuEventSynchronize) -> Result<CUre
     if code != CUresult::NOT_READY {
         return Ok(code);
     }
-    Ok(later(worker, LaneKey::Event(event.0), Until::Event(event)))
+    // The thread need not have a context: the wait takes place in the event's.
+    let context = Context::from_index(u64::from(worker.handles.context_of(request.hEvent)));
+    let context = CUcontext(address(worker.handles.get(cuda::CuEventSynchronize::CALL, context)?));
+    Ok(later_in(worker, LaneKey::Event(event.0), context, Until::Event(event)))
 }
 
 fn other_context(worker: &mut Worker, request: &cuda::CuCtxSynchronizeV2) -> Result<CUresult, HandleError> {
@@ -80,7 +105,7 @@ fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
     if index == 0 {
         return CUresult::INVALID_CONTEXT;
     }
-    if index == worker.context && !worker.waits.has_frees() && worker.is_all_idle() {
+    if index == worker.context && !worker.waits.frees().any_in(index) && worker.is_all_idle() {
         // SAFETY: nothing is under way in the current context, so this only reports errors.
         return unsafe { worker.driver.cuCtxSynchronize() };
     }
@@ -91,8 +116,12 @@ fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
 }
 
 fn later(worker: &mut Worker, lane: LaneKey, until: Until) -> CUresult {
+    later_in(worker, lane, worker.current(), until)
+}
+
+fn later_in(worker: &mut Worker, lane: LaneKey, context: CUcontext, until: Until) -> CUresult {
     let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
-    worker.waits.push_soon(lane, worker.current(), until, Then::Reply(to));
+    worker.waits.push_soon(lane, context, until, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
 }
@@ -165,8 +194,8 @@ fn note_orphan(worker: &mut Worker, stream: CUstream) {
         let _ = worker.in_context(cuda::CuStreamDestroyV2::CALL, context, |worker| {
             if !worker.is_idle(stream) {
                 let until = worker.waits.mark(worker.current(), stream).map_or(Until::Context, Until::Own);
-                let then = Then::Orphan(worker.streams.orphaned());
-                worker.waits.push(LaneKey::Context(context), worker.current(), until, then);
+                let then = Then::Orphan(worker.streams.orphaned(context));
+                worker.waits.push(LaneKey::Orphans(context), worker.current(), until, then);
             }
             Ok(CUresult::SUCCESS)
         });

@@ -1,12 +1,15 @@
 //! Memory in the window of addresses, inside the session's limit, and access of contexts to each other's memory.
 
+use std::sync::Arc;
+
 use cuda_abi::{CUcontext, CUresult};
 use wire::handshake::Window;
 use wire::{Reply as _, Request as _, Writer, cuda};
 
-use super::{Answer, fence_context, memory_left};
+use super::{Answer, memory_left};
 use crate::handles::HandleError;
 use crate::snapshot;
+use crate::waits::Until;
 use crate::window::Wish;
 use crate::worker::{Later, Worker, address};
 
@@ -21,17 +24,21 @@ pub fn farpoolWindow(worker: &mut Worker, request: cuda::FarpoolWindow, reply: &
 
 /// Memory for addresses that the client chose.
 pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &mut Writer<'_>) -> Answer {
-    if worker.waits.has_frees() {
-        worker.later = Later::TryAgain;
-        return Ok(CUresult::SUCCESS);
-    }
     let device = match worker.current_device() {
         Ok(device) => device,
         Err(code) => return Ok(code),
     };
     let cuda::FarpoolSecure { address, needed, wanted, chunk } = request;
     let wish = Wish { address, needed, wanted, chunk };
-    let left = if wanted > needed { memory_left(worker).map_or(0, |(free, _)| free) } else { needed };
+    // How much is given ahead depends on what is free: what the same context has freed counts, unless a stream may wait for
+    // the program.
+    let is_unsettled = worker.waits.frees().any_in(worker.context) && !worker.callbacks.holds_streams();
+    if is_unsettled || worker.mapped.is_leaving(address, wanted) {
+        // Or the client has no other addresses.
+        worker.later = Later::TryAgain;
+        return Ok(CUresult::SUCCESS);
+    }
+    let left = memory_left(worker).map_or(0, |(free, _)| free);
     let possible = match worker.mapped.check(&wish, left) {
         Ok(possible) => possible,
         Err(code) => return Ok(code),
@@ -51,29 +58,36 @@ pub fn farpoolSecure(worker: &mut Worker, request: cuda::FarpoolSecure, reply: &
             break;
         }
     }
-    if code == CUresult::OUT_OF_MEMORY && worker.waits.has_settling() {
-        worker.later = Later::TryAgain;
-        return Ok(CUresult::SUCCESS);
+    if code == CUresult::OUT_OF_MEMORY {
+        let left = memory_left(worker).map_or(0, |(free, _)| free);
+        worker.must_wait_for_memory(device, needed, left);
     }
     cuda::FarpoolSecureReply { size: 0 }.encode(reply);
     Ok(code)
 }
 
 fn secure(worker: &mut Worker, wish: &Wish, size: u64, device: usize) -> CUresult {
+    // What cannot be is not begun: a driver that takes the beginning back may wait for the GPU.
+    if memory_left(worker).is_ok_and(|(free, _)| size > free) {
+        return CUresult::OUT_OF_MEMORY;
+    }
     if let Err(code) = worker.memory.reserve(device, size) {
         return code;
     }
-    match worker.mapped.map(wish, size, device, worker.context) {
+    let mapped = Arc::clone(&worker.mapped);
+    match mapped.map(wish, size, device, worker.context) {
         Ok(()) => CUresult::SUCCESS,
-        Err(code) => {
-            worker.memory.release(device, size);
+        Err((code, made)) => {
+            let made_bytes: u64 = made.iter().map(|chunk| chunk.size).sum();
+            worker.memory.release(device, size - made_bytes);
+            let place = (worker.context, CUcontext::NULL);
+            worker.waits.give_back(&mapped, made, place, Until::Now);
             code
         }
     }
 }
 
-/// Gives memory back when everything that was issued before is done, in all contexts. Whoever wants memory meanwhile waits
-/// for that.
+/// Gives memory back: at once, or when everything that was issued before in the context that the request names is done.
 pub fn farpoolGiveBack(
     worker: &mut Worker,
     request: cuda::FarpoolGiveBack,
@@ -82,19 +96,26 @@ pub fn farpoolGiveBack(
     let Some(chunks) = worker.mapped.take(request.address, request.size) else {
         return Ok(CUresult::INVALID_VALUE);
     };
-    if !worker.waits.has_frees() && worker.context_indices() == [worker.context] && worker.is_all_idle() {
-        return Ok(worker.mapped.give_back(&chunks));
-    }
-    let fence = worker.waits.give_back(&worker.mapped, chunks);
-    for context in worker.context_indices() {
+    let owner = chunks.first().map_or(0, |chunk| chunk.context);
+    if worker.context_indices() == [owner] && !worker.waits.frees().any_in(owner) {
+        let mut is_idle = false;
         worker
-            .in_context(cuda::FarpoolGiveBack::CALL, context, |worker| {
-                fence_context(worker, &fence, false);
+            .in_context(cuda::FarpoolGiveBack::CALL, owner, |worker| {
+                is_idle = worker.is_all_idle();
                 Ok(CUresult::SUCCESS)
             })
             .map_err(HandleError::Wire)?;
+        if is_idle {
+            return Ok(worker.mapped.give_back(&chunks));
+        }
     }
-    worker.waits.pass_in_lane(fence);
+    let (current, until) = if request.context == 0 {
+        (CUcontext::NULL, Until::Now)
+    } else {
+        worker.work_of(cuda::FarpoolGiveBack::CALL, &[request.context]).map_err(HandleError::Wire)?
+    };
+    let mapped = Arc::clone(&worker.mapped);
+    worker.waits.give_back(&mapped, chunks, (owner, current), until);
     Ok(CUresult::SUCCESS)
 }
 
@@ -108,7 +129,9 @@ pub fn cuCtxEnablePeerAccess(
     let peer = CUcontext(address(raw));
     // SAFETY: the peer is alive: it is behind a live handle; the driver checks the flags.
     let code = unsafe { worker.driver.cuCtxEnablePeerAccess(peer, request.flags) };
-    if !code.is_success() {
+    // A driver may remember the access to a context that was reset since, of whose memory this window knows nothing.
+    let is_known = worker.mapped.is_peer(request.peer.index(), worker.context);
+    if !code.is_success() && (code != CUresult::PEER_ACCESS_ALREADY_ENABLED || is_known) {
         return Ok(code);
     }
     let answer = worker

@@ -46,6 +46,8 @@ pub struct Table {
     pub granularity: u64,
     /// By first address.
     pub chunks: BTreeMap<u64, Chunk>,
+    /// Bytes by first address of what was taken out and is still mapped.
+    pub leaving: BTreeMap<u64, u64>,
     /// Contexts that reach the memory of a context, and their devices.
     pub peers: HashMap<u32, BTreeMap<u32, usize>>,
 }
@@ -54,8 +56,10 @@ impl Table {
     /// Takes everything of a context out.
     pub fn take_context(&mut self, context: u32) -> Vec<Chunk> {
         self.peers.remove(&context);
-        let gone = self.chunks.values().copied().filter(|chunk| chunk.context == context).collect();
+        let gone: Vec<Chunk> =
+            self.chunks.values().copied().filter(|chunk| chunk.context == context).collect();
         self.chunks.retain(|_, chunk| chunk.context != context);
+        self.leave(&gone);
         gone
     }
 
@@ -92,7 +96,19 @@ impl Table {
             return None;
         }
         self.chunks.retain(|at, _| *at < start || *at >= end);
+        self.leave(&found);
         Some(found)
+    }
+
+    /// Notes chunks that are mapped and go back.
+    pub fn leave(&mut self, chunks: &[Chunk]) {
+        self.leaving.extend(chunks.iter().map(|chunk| (chunk.start, chunk.size)));
+    }
+
+    /// Whether any of these addresses is still mapped though its chunk was taken out.
+    pub fn is_leaving(&self, start: u64, size: u64) -> bool {
+        let last = self.leaving.range(..start.saturating_add(size)).next_back();
+        last.is_some_and(|(at, bytes)| at + bytes > start)
     }
 
     /// Ranges without holes that belong to a context.
@@ -199,6 +215,7 @@ mod tests {
         assert_eq!(table.take(START, u64::MAX), None);
         assert_eq!(table.take(START, 2 * STEP).map(|chunks| chunks.len()), Some(2));
         assert_eq!(table.take(START, 2 * STEP), None, "twice");
+        assert!(table.is_leaving(START + STEP, STEP) && !table.is_leaving(START + 2 * STEP, STEP));
         assert_eq!(table.runs_of(2), [(START + 2 * STEP, STEP), (START + 4 * STEP, STEP)]);
     }
 }
