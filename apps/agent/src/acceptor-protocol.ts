@@ -22,7 +22,13 @@ export type Hello = z.output<typeof helloSchema>;
 
 export const statusSchema = z.object({
   sessions: z.array(
-    z.object({ id: sessionIdSchema, gpus: desiredSessionSchema.shape.gpus, workers: z.array(workerSchema) }),
+    z.object({
+      id: sessionIdSchema,
+      gpus: desiredSessionSchema.shape.gpus,
+      /** False for a session of an earlier acceptor: its workers live, and nobody is let in until it is opened again. */
+      isOpen: z.boolean().default(true),
+      workers: z.array(workerSchema),
+    }),
   ),
 });
 export type AcceptorStatus = z.output<typeof statusSchema>;

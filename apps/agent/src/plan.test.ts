@@ -11,8 +11,26 @@ const wanted = (name: string): DesiredSession => ({
 });
 
 test("what is wanted and missing is opened, what is held and unknown is closed, the rest is adopted", () => {
-  const plan = planSessions([wanted("new"), wanted("kept")], [id("kept"), id("old")]);
+  const plan = planSessions(
+    [wanted("new"), wanted("kept")],
+    [
+      { id: id("kept"), isOpen: true },
+      { id: id("old"), isOpen: true },
+    ],
+  );
   expect(plan.open.map((session) => session.id)).toEqual(["s-new"]);
+  expect(plan.close).toEqual(["s-old"]);
+});
+
+test("what an acceptor took over from one before it is opened again or closed", () => {
+  const plan = planSessions(
+    [wanted("kept")],
+    [
+      { id: id("kept"), isOpen: false },
+      { id: id("old"), isOpen: false },
+    ],
+  );
+  expect(plan.open.map((session) => session.id)).toEqual(["s-kept"]);
   expect(plan.close).toEqual(["s-old"]);
 });
 

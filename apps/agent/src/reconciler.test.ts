@@ -6,6 +6,7 @@ import {
   thumbprintSchema,
   type AgentReport,
   type DesiredState,
+  type SessionId,
 } from "@farpool/contract";
 import { generateSigningKey } from "@farpool/identity";
 import { waitFor } from "@farpool/testkit";
@@ -30,10 +31,10 @@ function desired(revision: number, revoked: DesiredState["trust"]["revoked"]): D
 }
 
 /** An acceptor that holds what it was told to open. */
-function acceptor() {
+function acceptor(pid = 1, left: readonly SessionId[] = []) {
   const opened: AcceptorSession[] = [];
   const link: AcceptorConnection = {
-    hello: { version: 1, pid: 1, port: 7445 },
+    hello: { version: 1, pid, port: 7445 },
     closed: new Promise(() => undefined),
     openSession(session) {
       opened.push(session);
@@ -42,9 +43,10 @@ function acceptor() {
     closeSession: () => Promise.resolve(),
     status: () =>
       Promise.resolve({
-        sessions: [...new Map(opened.map((session) => [session.id, session])).values()].map((session) => ({
-          id: session.id,
-          gpus: session.gpus,
+        sessions: [...new Set([...left, ...opened.map((session) => session.id)])].map((id) => ({
+          id,
+          gpus: desired(1, []).sessions[0]?.gpus ?? [],
+          isOpen: opened.some((session) => session.id === id),
           workers: [],
         })),
       }),
@@ -98,6 +100,22 @@ test("sessions that an agent finds open are told whom to trust now: its predeces
   second.reconciler.setAcceptor(link);
   await second.reported(2);
   expect(opened.map(({ trust }) => trust.revoked)).toEqual([[], [revokedClient]]);
+});
+
+test("a session that another acceptor process took over is opened there again", async () => {
+  const { reconciler, reports, reported } = start();
+  const first = acceptor();
+  reconciler.setAcceptor(first.link);
+  reconciler.setDesired(desired(1, []));
+  await reported(1);
+  const second = acceptor(2, [id]);
+  reconciler.setAcceptor(undefined);
+  reconciler.setAcceptor(second.link);
+  await waitFor("it is opened", () => (second.opened.length > 0 ? true : undefined));
+  reconciler.setDesired(desired(2, []));
+  await reported(2);
+  expect(second.opened.map((session) => session.id)).toEqual([id]);
+  expect(reports.every(({ openSessions }) => openSessions.includes(id))).toBe(true);
 });
 
 test("refusals are told with the next report that arrives, and once", async () => {

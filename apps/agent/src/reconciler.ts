@@ -66,13 +66,14 @@ export function createReconciler({ serverId, send, logger }: ReconcilerOptions):
     const link = acceptor;
     const status = await link.status();
     const held = status.sessions.map((session) => session.id);
-    const plan = planSessions(goal.sessions, held);
+    const plan = planSessions(goal.sessions, status.sessions);
     const withTrust = (session: DesiredSession): AcceptorSession => ({
       ...session,
       trust: { serverId, ...goal.trust },
     });
     const outcomes = await Promise.all(plan.open.map((session) => openSession(link, withTrust(session))));
-    const kept = goal.sessions.filter(({ id }) => held.includes(id) && !closing.has(id));
+    const isKept = ({ id }: DesiredSession): boolean => held.includes(id) && !closing.has(id);
+    const kept = goal.sessions.filter((session) => isKept(session) && !plan.open.includes(session));
     await spreadTrust(link, goal.trust, kept.map(withTrust));
     for (const id of plan.close) closeSession(link, id);
     const opened = outcomes.flatMap(({ id, failure }) => (failure === undefined ? [id] : []));

@@ -7,9 +7,11 @@
 //! answers to agents are buffered within a bound, and no lock is waited for. Every source of events has
 //! a token that is never used twice, so an event or a timer that comes too late finds nothing.
 //!
-//! Workers are meant to outlive the acceptor one day (an upgrade that programs do not notice), so they run
-//! in sessions of their own, write their logs by themselves, and get no `PR_SET_PDEATHSIG`.
+//! Workers outlive the acceptor (ADR 17): they run in sessions of their own, write their logs by themselves, get no
+//! `PR_SET_PDEATHSIG`, and wait in [`workers_folder`] for the next acceptor, which takes them over
+//! (`server/adoption.rs`).
 
+pub mod inherited;
 pub mod options;
 pub mod protocol;
 pub mod server;
@@ -18,9 +20,11 @@ pub mod worker_protocol;
 mod clock;
 mod control;
 mod listen;
+mod messages;
 mod pending;
 mod poll;
 mod refusal;
 mod route;
 mod session;
 mod spawn;
+mod workers_folder;

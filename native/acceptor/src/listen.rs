@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -21,6 +21,16 @@ pub(crate) enum Peer {
     UnixUnknown,
 }
 
+impl Peer {
+    /// Its address, where it has come over a network.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix { .. } | Peer::UnixUnknown => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Peer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -31,12 +41,12 @@ impl std::fmt::Display for Peer {
     }
 }
 
-/// A listening Unix socket, whose file is removed when it is dropped.
+/// A listening Unix socket. Its file is removed when it is dropped, unless somebody else holds the socket.
 pub(crate) struct UnixSocket {
     pub(crate) listener: UnixListener,
     pub(crate) path: PathBuf,
     /// (device, inode) of our socket file, so that a successor's file is not removed.
-    identity: (u64, u64),
+    identity: Option<(u64, u64)>,
 }
 
 impl UnixSocket {
@@ -53,8 +63,15 @@ impl UnixSocket {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .with_context(|| format!("cannot set the mode of {}", path.display()))?;
         let metadata = fs::symlink_metadata(path)?;
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = Some((metadata.dev(), metadata.ino()));
         Ok(UnixSocket { listener, path: path.to_owned(), identity })
+    }
+
+    /// A socket that listens at `path` already, and will when this process is gone.
+    pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> io::Result<UnixSocket> {
+        let listener = UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok(UnixSocket { listener, path: path.to_owned(), identity: None })
     }
 
     /// A connection that waits, if any.
@@ -72,8 +89,10 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        let ours = self.identity.is_some_and(|identity| {
+            fs::symlink_metadata(&self.path)
+                .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity)
+        });
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
         }
@@ -103,6 +122,13 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Ok(()) | Err(Errno::AGAIN) => bail!("{} is in use: another process answers on it", path.display()),
         Err(error) => Err(error).with_context(|| format!("cannot tell whether {} is in use", path.display())),
     }
+}
+
+/// The data port, which listens already.
+pub(crate) fn inherit_tcp(socket: OwnedFd) -> io::Result<TcpListener> {
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Listens on the data port.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use acceptor::inherited::Inherited;
 use acceptor::options::{Parsed, SANDBOX_VARIABLE, USAGE, parse};
 use acceptor::server::Server;
 use tracing_subscriber::EnvFilter;
@@ -29,8 +30,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    // First of all: it takes descriptors by their numbers.
+    let inherited = Inherited::take();
     start_log();
-    match Server::new(options).and_then(Server::run) {
+    match inherited.and_then(|inherited| Server::new(options, inherited)).and_then(Server::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

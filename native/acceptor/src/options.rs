@@ -20,9 +20,16 @@ usage: farpool-acceptor --control PATH --worker PATH --driver PATH [options]
   --worker-identity PATH     file with the certificate and key that workers use for TLS (PEM)
   --plain-tcp                let clients in over TCP without TLS: for tests, and networks where you trust everyone
   --workers-per-session N    workers a session can have at once (default 256)
+  --workers DIR              where an acceptor finds the workers of an earlier one (default: workers, beside the control
+                             socket)
+  --keep-workers             SIGTERM ends the acceptor only: the next one takes its workers over
+  --orphan-seconds N         how long a worker goes on without an acceptor (default 300)
   --worker-sandbox POLICY    strict: workers close a sandbox around themselves; off: they do not
                              (default: FARPOOL_WORKER_SANDBOX, else strict)
   --help, --version
+
+Listening sockets may be passed: by systemd, with FileDescriptorName= data-tcp, data-unix or control, or by another
+supervisor that sets FARPOOL_LISTEN_FDS to their names (NAME:NAME…, from descriptor 3 on).
 ";
 
 /// How the acceptor runs.
@@ -50,7 +57,16 @@ pub struct Options {
     pub is_plain_tcp_allowed: bool,
     /// Whether workers close a sandbox around themselves.
     pub worker_sandbox: SandboxPolicy,
+    /// Where workers wait for another acceptor.
+    pub workers: PathBuf,
+    /// Whether workers and sessions outlive SIGTERM.
+    pub keeps_workers: bool,
+    /// Seconds that a worker may be without an acceptor.
+    pub orphan_seconds: u64,
 }
+
+/// A day without an acceptor is no restart.
+const MOST_ORPHAN_SECONDS: u64 = 24 * 60 * 60;
 
 /// Whether workers close a sandbox around themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -113,6 +129,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
     let mut worker_identity = None;
     let mut is_plain_tcp_allowed = false;
     let mut worker_sandbox = SandboxPolicy::default();
+    let (mut workers, mut keeps_workers, mut orphan_seconds) = (None, false, 300);
     while let Some(argument) = arguments.next() {
         let (name, inline) = split(&argument);
         let mut value = || {
@@ -163,6 +180,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
                     .filter(|count| (1..=ledger::MAX_SLOTS).contains(count))
                     .ok_or_else(|| invalid(&given, "1 to 4096"))?;
             }
+            "--workers" => workers = Some(PathBuf::from(value()?)),
+            "--keep-workers" => keeps_workers = true,
+            "--orphan-seconds" => {
+                let given = value()?;
+                orphan_seconds = given
+                    .to_str()
+                    .and_then(|text| text.parse().ok())
+                    .filter(|seconds| (1..=MOST_ORPHAN_SECONDS).contains(seconds))
+                    .ok_or_else(|| invalid(&given, "1 to 86400"))?;
+            }
             "--worker-sandbox" => {
                 let given = value()?;
                 worker_sandbox = match given.to_str() {
@@ -174,8 +201,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Op
             _ => return Err(OptionsError::Unknown(name)),
         }
     }
+    let control: PathBuf = control.ok_or(OptionsError::Required("--control"))?;
     Ok(Parsed::Run(Box::new(Options {
-        control: control.ok_or(OptionsError::Required("--control"))?,
+        workers: workers.unwrap_or_else(|| control.with_file_name("workers")),
+        keeps_workers,
+        orphan_seconds,
+        control,
         worker: worker.ok_or(OptionsError::Required("--worker"))?,
         driver: driver.ok_or(OptionsError::Required("--driver"))?,
         listen,
@@ -228,6 +259,9 @@ mod tests {
                 worker_identity: None,
                 is_plain_tcp_allowed: false,
                 worker_sandbox: SandboxPolicy::Strict,
+                workers: "/workers".into(),
+                keeps_workers: false,
+                orphan_seconds: 300,
             }
         );
     }

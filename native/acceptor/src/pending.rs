@@ -32,6 +32,8 @@ enum Stage {
         bytes: [u8; PREFACE_BYTES],
         count: usize,
     },
+    /// It says where it is to go, but cannot yet for this reason.
+    Waiting(Route, ConnectionKind, Refusal),
     /// The refusal was written; whatever still arrives is thrown away.
     Refused,
 }
@@ -67,7 +69,27 @@ impl Pending {
             Stage::Beginning => self.begin(),
             Stage::Preface { .. } => self.read_preface(),
             Stage::Refused => self.discard(),
+            // Nothing is read meanwhile, so it has hung up.
+            Stage::Waiting(..) => Progress::Closed { preface_bytes: None },
         }
+    }
+
+    /// Waits until what is in the way has passed.
+    pub(crate) fn wait(&mut self, route: Route, kind: ConnectionKind, refusal: Refusal) {
+        self.stage = Stage::Waiting(route, kind, refusal);
+    }
+
+    /// What it waits for, if it waits.
+    pub(crate) fn waits(&self) -> Option<(&Route, ConnectionKind, &Refusal)> {
+        match &self.stage {
+            Stage::Waiting(route, kind, refusal) => Some((route, *kind, refusal)),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits and its token was found to be right: strangers' limits are not for it.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.waits().is_some_and(|(_, _, refusal)| matches!(refusal, Refusal::Beginning { .. }))
     }
 
     fn begin(&mut self) -> Progress {

@@ -1,5 +1,7 @@
 //! Why a connection is not accepted, and how its client is told.
 
+use std::net::IpAddr;
+
 use transport::Refusal as Words;
 
 use crate::route::RouteError;
@@ -24,6 +26,10 @@ pub(crate) enum Refusal {
     WrongToken { session: String },
     #[error("session {session:?} has {limit} client processes already, which is the most it can have")]
     Full { session: String, limit: u32 },
+    #[error("session {session:?} has {limit} client processes that have not begun yet; one more must wait")]
+    Beginning { session: String, limit: usize },
+    #[error("the server has just started and does not know session {session:?} yet")]
+    NotReady { session: String },
     #[error("session {session:?} has no worker for this process any more")]
     NoWorker { session: String },
     #[error("the worker of this process takes no connection at the moment ({reason})")]
@@ -38,6 +44,8 @@ pub(crate) enum Refusal {
     Late { seconds: u64 },
     #[error("too many connections wait for acceptance, the oldest was dropped")]
     Crowded,
+    #[error("more than {limit} connections of {address} wait for acceptance, the oldest was dropped")]
+    CrowdedAddress { address: IpAddr, limit: usize },
 }
 
 impl Refusal {
@@ -54,6 +62,9 @@ impl Refusal {
             Refusal::Spawn { .. }
             | Refusal::Late { .. }
             | Refusal::Crowded
+            | Refusal::CrowdedAddress { .. }
+            | Refusal::Beginning { .. }
+            | Refusal::NotReady { .. }
             | Refusal::Stopping
             | Refusal::Busy { .. } => CUDA_ERROR_SYSTEM_NOT_READY,
         }
@@ -66,10 +77,17 @@ impl Refusal {
             | Refusal::Ended { session, .. }
             | Refusal::WrongToken { session }
             | Refusal::Full { session, .. }
+            | Refusal::Beginning { session, .. }
+            | Refusal::NotReady { session }
             | Refusal::NoWorker { session }
             | Refusal::Closing { session, .. } => Some(session),
             _ => None,
         }
+    }
+
+    /// Whether a connection is worth keeping for a while: the reason may pass.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Refusal::NotReady { .. } | Refusal::Beginning { .. })
     }
 
     /// What the client is told.

@@ -14,10 +14,17 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::workers_folder::WorkerFiles;
+
 /// The worker's control socket, in the worker.
 const CONTROL_FD: RawFd = 3;
 /// The session's ledger, in the worker.
 const LEDGER_FD: RawFd = 4;
+
+/// The socket at which the next acceptor comes, in the worker.
+const SUCCESSION_FD: RawFd = 5;
+/// The file of the worker's account, in the worker.
+const ACCOUNT_FD: RawFd = 6;
 
 /// Variables that a worker gets when the acceptor has them.
 const KEPT_VARIABLES: [&str; 4] = ["PATH", "HOME", "LANG", "RUST_LOG"];
@@ -37,6 +44,8 @@ pub(crate) struct Start<'a> {
     /// The client's socket, and for TLS the server's identity, which travel with it.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
     pub(crate) ledger: BorrowedFd<'a>,
+    /// What the worker has in the folder of workers.
+    pub(crate) files: &'a WorkerFiles,
     /// Value of `CUDA_VISIBLE_DEVICES`.
     pub(crate) visible_devices: String,
 }
@@ -51,13 +60,13 @@ pub(crate) struct Spawned {
 }
 
 impl Spawner {
-    /// Remembers the acceptor's environment, and takes descriptors 3 and 4 out of circulation: `spawn`
+    /// Remembers the acceptor's environment, and takes descriptors 3 to 6 out of circulation: `spawn`
     /// overwrites them in the child, where one of them could otherwise be the standard library's pipe for
     /// a failed `exec`, or the source of the other.
     pub(crate) fn new(program: PathBuf, driver: &Path) -> io::Result<Spawner> {
         loop {
             let file = File::open("/dev/null")?;
-            if file.as_raw_fd() > LEDGER_FD {
+            if file.as_raw_fd() > ACCOUNT_FD {
                 break;
             }
             // Kept open for the life of the process, which is the point.
@@ -82,10 +91,16 @@ impl Spawner {
         command.stdin(Stdio::null());
         // Inherited, not piped through us: a worker must be able to log when the acceptor is gone.
         command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
-        let (theirs_raw, ledger_raw) = (theirs.as_raw_fd(), start.ledger.as_raw_fd());
+        let [succession, account] = start.files.as_fds().map(|descriptor| descriptor.as_raw_fd());
+        let inherited = [
+            (theirs.as_raw_fd(), CONTROL_FD),
+            (start.ledger.as_raw_fd(), LEDGER_FD),
+            (succession, SUCCESSION_FD),
+            (account, ACCOUNT_FD),
+        ];
         // SAFETY: the closure runs between fork and exec and makes async-signal-safe calls only; it
-        // allocates nothing. Both descriptors stay open until `spawn` returns, which is after the exec.
-        unsafe { command.pre_exec(move || prepare_child(theirs_raw, ledger_raw)) };
+        // allocates nothing. All descriptors stay open until `spawn` returns, which is after the exec.
+        unsafe { command.pre_exec(move || prepare_child(inherited)) };
         let mut child = command.spawn()?;
         // The child is not reaped yet, so its number still means it.
         let pid = Pid::from_child(&child);
@@ -108,23 +123,25 @@ fn is_kept(name: &std::ffi::OsStr) -> bool {
 }
 
 /// Runs in the child, before `exec`.
-fn prepare_child(control: RawFd, ledger: RawFd) -> io::Result<()> {
+fn prepare_child(inherited: [(RawFd, RawFd); 4]) -> io::Result<()> {
     // SAFETY: these calls take numbers only and are async-signal-safe. `dup2` clears close-on-exec on the
-    // copies. Overwriting 3 and 4 closes nothing of use: `Spawner::new` holds them.
+    // copies. Overwriting 3 to 6 closes nothing of use: `Spawner::new` holds them.
     unsafe {
         // A session of its own: a terminal's Ctrl-C or hang-up ends the acceptor's group, not programs.
         // PR_SET_PDEATHSIG is left alone on purpose, see the crate's text.
         if libc::setsid() == -1 {
             return Err(io::Error::last_os_error());
         }
-        if libc::dup2(control, CONTROL_FD) == -1 || libc::dup2(ledger, LEDGER_FD) == -1 {
-            return Err(io::Error::last_os_error());
+        for (ours, number) in inherited {
+            if libc::dup2(ours, number) == -1 {
+                return Err(io::Error::last_os_error());
+            }
         }
         // Everything of ours is close-on-exec; this is for what whoever started us left open. A kernel
         // before 5.11 does not know the call, and then those descriptors pass on, as they did to us.
         libc::syscall(
             libc::SYS_close_range,
-            libc::c_uint::from(5u8),
+            libc::c_uint::from(7u8),
             libc::c_uint::MAX,
             libc::CLOSE_RANGE_CLOEXEC,
         );

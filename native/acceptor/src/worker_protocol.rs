@@ -18,10 +18,10 @@ const MAX_REASON_CHARS: usize = 1024;
 const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// A worker, living or ended, as agents see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerView {
-    /// Process id on the server.
+    /// Process id on the server; 0 while an earlier acceptor's worker has not said it.
     pub pid: i32,
     /// The connection id, 32 hexadecimal digits.
     pub connection_id: String,
@@ -36,7 +36,8 @@ pub struct WorkerView {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// How it ended.
+    /// How it ended. Not known of a worker that an earlier acceptor had started, whose child it was, unless it has written
+    /// with which code it leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
     /// Its latest report.
@@ -45,7 +46,7 @@ pub struct WorkerView {
 }
 
 /// How a worker ended: `{"code": 0}` or `{"signal": 9}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Exit {
     /// It exited.
@@ -105,6 +106,56 @@ pub struct GpuReport {
     pub memory_used_bytes: u64,
 }
 
+/// What a worker says of itself, in a message and in its file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Account {
+    /// Its process id. In a message the kernel's word counts.
+    pub pid: Option<u32>,
+    /// Process id on the client, once it has shaken hands.
+    pub client_pid: Option<u32>,
+    /// The client's program.
+    pub program: Option<String>,
+    /// The layers of its sandbox.
+    pub sandbox: Option<Vec<String>>,
+    /// Its latest report.
+    pub report: Option<Report>,
+    /// The code with which it left by itself.
+    pub exit: Option<i32>,
+}
+
+impl Account {
+    /// Reads and bounds an account.
+    pub fn parse(line: &[u8]) -> Option<Account> {
+        let mut account: Account = serde_json::from_slice(line).ok()?;
+        account.bound();
+        Some(account)
+    }
+
+    fn bound(&mut self) {
+        if let Some(program) = &mut self.program {
+            cut(program, MAX_PROGRAM_CHARS);
+        }
+        if let Some(layers) = &mut self.sandbox {
+            bound_layers(layers);
+        }
+        if let Some(report) = &mut self.report {
+            report.bound();
+        }
+    }
+}
+
+fn cut(text: &mut String, most: usize) {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+    }
+}
+
+fn bound_layers(layers: &mut Vec<String>) {
+    layers.retain(|layer| is_layer(layer));
+    layers.truncate(MAX_LAYERS);
+}
+
 /// A message of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
@@ -122,6 +173,8 @@ pub enum WorkerMessage {
     },
     /// Numbers.
     Report(Report),
+    /// The first message to an acceptor that has not started the worker.
+    Adopted(Account),
     /// The worker has turned a connection away.
     Refused {
         /// Why.
@@ -136,20 +189,14 @@ impl WorkerMessage {
         let mut message = serde_json::from_slice(bytes)?;
         match &mut message {
             WorkerMessage::Started { program, sandbox, .. } => {
-                if let Some((end, _)) = program.char_indices().nth(MAX_PROGRAM_CHARS) {
-                    program.truncate(end);
-                }
+                cut(program, MAX_PROGRAM_CHARS);
                 if let Some(layers) = sandbox {
-                    layers.retain(|layer| is_layer(layer));
-                    layers.truncate(MAX_LAYERS);
+                    bound_layers(layers);
                 }
             }
             WorkerMessage::Report(report) => report.bound(),
-            WorkerMessage::Refused { reason } => {
-                if let Some((end, _)) = reason.char_indices().nth(MAX_REASON_CHARS) {
-                    reason.truncate(end);
-                }
-            }
+            WorkerMessage::Adopted(account) => account.bound(),
+            WorkerMessage::Refused { reason } => cut(reason, MAX_REASON_CHARS),
         }
         Ok(message)
     }
@@ -185,6 +232,8 @@ pub struct FirstMessage<'a> {
     pub grace_seconds: u64,
     /// What grants are checked with; null where none are asked for.
     pub trust: &'a Value,
+    /// Seconds that the worker may be without an acceptor.
+    pub orphan_seconds: u64,
 }
 
 /// A later message: another connection of the client's comes with it.

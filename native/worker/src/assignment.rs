@@ -37,12 +37,20 @@ pub struct Assignment {
     /// What grants are checked with; none are asked for without it.
     #[serde(default)]
     pub trust: Option<Trust>,
+    /// Seconds that this worker may be without an acceptor.
+    #[serde(default = "usual_orphan")]
+    pub orphan_seconds: u64,
 }
 
 impl Assignment {
     /// How long a client may be without a connection.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
+    }
+
+    /// How long this worker may be without an acceptor. It cannot be ended with its session meanwhile.
+    pub fn orphan_limit(&self) -> Duration {
+        Duration::from_secs(self.orphan_seconds)
     }
 }
 
@@ -85,6 +93,10 @@ pub enum ConnectionKind {
 
 fn usual_grace() -> u64 {
     120
+}
+
+fn usual_orphan() -> u64 {
+    300
 }
 
 /// One GPU of the session.

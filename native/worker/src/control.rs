@@ -1,15 +1,25 @@
 //! The control socket to the acceptor: the assignment comes in, reports go out.
+//!
+//! The acceptor may die or be replaced while programs run. A worker then goes on, and waits at a socket of its own for
+//! the next acceptor, which speaks the same protocol from there on (ADR 17).
 
-use std::io::{self, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::time::Duration;
+use std::os::fd::{AsFd as _, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags,
+};
 use serde::Serialize;
 
+use crate::account::Account;
 use crate::assignment::{Assignment, Passed};
 use crate::counters::{Counters, Report};
 use crate::memory::Memory;
@@ -18,15 +28,24 @@ use crate::memory::Memory;
 const CONTROL: RawFd = 3;
 /// Descriptor of the session's ledger, by agreement with the acceptor.
 const LEDGER: RawFd = 4;
-/// Bytes of the largest assignment: 64 GPUs need some 6 KiB.
-const ASSIGNMENT_BYTES: usize = 64 << 10;
+/// Descriptor of the socket at which the next acceptor comes, by agreement with the acceptor.
+const SUCCESSION: RawFd = 5;
+/// Descriptor of the file that holds this worker's account, by agreement with the acceptor.
+const ACCOUNT: RawFd = 6;
+/// Bytes of the largest message: 64 GPUs need some 6 KiB, and each client that is trusted no longer 46 bytes.
+const MESSAGE_BYTES: usize = 192 << 10;
 /// How often counts are reported while they change.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// The control socket.
+/// The control socket, whoever is at its other end.
 #[derive(Debug)]
 pub struct Control {
-    socket: OwnedFd,
+    /// None while there is no acceptor. Held while a new one is told everything, so that it misses nothing.
+    socket: Mutex<Option<Arc<OwnedFd>>>,
+    succession: OwnedFd,
+    /// For a new acceptor.
+    ledger: Arc<OwnedFd>,
+    account: Account,
 }
 
 #[derive(Serialize)]
@@ -46,75 +65,136 @@ struct Started<'a> {
     sandbox: &'a [String],
 }
 
-/// Takes the two descriptors that the acceptor left open, once.
+/// Takes the descriptors that the acceptor left open, once.
 ///
 /// Errors: when they are not open, that is, when somebody started the worker by hand.
-pub fn inherited() -> anyhow::Result<(Control, OwnedFd)> {
-    for descriptor in [CONTROL, LEDGER] {
+pub fn inherited() -> anyhow::Result<(Control, Arc<OwnedFd>)> {
+    for descriptor in [CONTROL, LEDGER, SUCCESSION, ACCOUNT] {
         // SAFETY: F_GETFD only asks about a number; it has no effect on any memory or descriptor.
         if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1 {
             bail!("descriptor {descriptor} is not open: `farpool-worker serve` is started by the acceptor");
         }
     }
-    // SAFETY: both are open (checked above), the acceptor passed them to this process alone, and nothing else
-    // here refers to them: this function runs once, first thing in `serve`.
-    let (socket, ledger) = unsafe { (OwnedFd::from_raw_fd(CONTROL), OwnedFd::from_raw_fd(LEDGER)) };
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::fcntl_setfd(&ledger, rustix::io::FdFlags::CLOEXEC)?;
-    Ok((Control { socket }, ledger))
+    // SAFETY: all are open (checked above), the acceptor passed them to this process alone, and nothing else here
+    // refers to them: this function runs once, first thing in `serve`.
+    let [socket, ledger, succession, account] =
+        [CONTROL, LEDGER, SUCCESSION, ACCOUNT].map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
+    for descriptor in [&socket, &ledger, &succession, &account] {
+        rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    let ledger = Arc::new(ledger);
+    let control = Control {
+        socket: Mutex::new(Some(Arc::new(socket))),
+        succession,
+        ledger: Arc::clone(&ledger),
+        account: Account::begin(File::from(account)),
+    };
+    Ok((control, ledger))
 }
 
 impl Control {
     /// Receives the assignment and the client's first connection.
     pub fn assignment(&self) -> anyhow::Result<(Assignment, Arrival)> {
-        let mut bytes = vec![0; ASSIGNMENT_BYTES];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::net::recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-        .context("receive the assignment")?;
-        let Some(client) = Arrival::of(&mut ancillary) else { bail!("the acceptor sent no client socket") };
-        let assignment = serde_json::from_slice(&bytes[..received.bytes]).context("read the assignment")?;
+        let socket = self.socket().clone().context("there is no acceptor")?;
+        let (message, client) = receive(&socket, RecvFlags::empty()).context("receive the assignment")?;
+        let Some(client) = client else { bail!("the acceptor sent no client socket") };
+        let assignment = serde_json::from_slice(&message).context("read the assignment")?;
         Ok((assignment, client))
     }
 
-    /// Receives another connection of the client, whenever it comes; `None` when the acceptor is gone.
-    pub fn next_connection(&self) -> Option<(Passed, Arrival)> {
+    /// Receives another connection of the client, whenever it comes and from whichever acceptor; `None` when there was
+    /// no acceptor for as long as `patience`.
+    pub fn next_connection(&self, patience: Duration) -> Option<(Passed, Arrival)> {
+        let mut alone_since = None;
         loop {
-            let mut bytes = [0; 1024];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let mut slices = [IoSliceMut::new(&mut bytes)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            match rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, flags) {
-                Ok(received) => {
-                    let message = &bytes[..received.bytes];
-                    match (Arrival::of(&mut ancillary), serde_json::from_slice(message)) {
-                        (Some(arrival), Ok(passed)) => return Some((passed, arrival)),
-                        (None, _) if received.bytes == 0 => return None,
-                        _ => tracing::warn!("the acceptor sent a message without a connection"),
-                    }
+            let socket = self.socket().clone();
+            let rest = match &socket {
+                Some(_) => {
+                    alone_since = None;
+                    None
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                None => Some(patience.checked_sub(alone_since.get_or_insert_with(Instant::now).elapsed())?),
+            };
+            let mut descriptors = vec![PollFd::new(&self.succession, PollFlags::IN)];
+            descriptors.extend(socket.as_ref().map(|socket| PollFd::new(&**socket, PollFlags::IN)));
+            let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
+            match poll(&mut descriptors, rest.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::warn!("the control socket cannot be read: {error}");
+                    tracing::error!("the control socket cannot be watched: {error}");
                     return None;
                 }
+            }
+            let is_ready = |place: usize| descriptors.get(place).is_some_and(|one| !one.revents().is_empty());
+            let (has_successor, has_message) = (is_ready(0), is_ready(1));
+            if has_message
+                && let Some(socket) = socket
+                && let Some(next) = self.next_of(&socket)
+            {
+                return Some(next);
+            }
+            if has_successor && let Err(error) = self.succeed() {
+                tracing::warn!("a new acceptor is not taken: {error:#}");
             }
         }
     }
 
-    /// The socket itself; it hangs up when the acceptor is gone.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    fn next_of(&self, socket: &Arc<OwnedFd>) -> Option<(Passed, Arrival)> {
+        match receive(socket, RecvFlags::DONTWAIT) {
+            Ok((message, arrival)) => match (arrival, serde_json::from_slice(&message)) {
+                (Some(arrival), Ok(passed)) => return Some((passed, arrival)),
+                (None, _) if message.is_empty() => self.lose(socket, "it has closed its end"),
+                _ => tracing::warn!("the acceptor sent a message without a connection"),
+            },
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => self.lose(socket, &error.to_string()),
+        }
+        None
+    }
+
+    fn lose(&self, lost: &Arc<OwnedFd>, reason: &str) {
+        let mut socket = self.socket();
+        if socket.as_ref().is_some_and(|present| Arc::ptr_eq(present, lost)) {
+            tracing::warn!("the acceptor is gone: {reason}");
+            *socket = None;
+        }
+    }
+
+    /// Takes a new acceptor, and tells it everything. The newest counts.
+    fn succeed(&self) -> anyhow::Result<()> {
+        let accepted = rustix::net::accept_with(&self.succession, SocketFlags::CLOEXEC);
+        let new = match accepted {
+            Ok(new) => new,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(()),
+            Err(error) => return Err(error).context("accept a connection"),
+        };
+        let peer = rustix::net::sockopt::socket_peercred(&new).context("ask who has connected")?;
+        if peer.uid != rustix::process::getuid() {
+            bail!("user {} is not this worker's", peer.uid.as_raw());
+        }
+        let mut socket = self.socket();
+        let message = self.account.message()?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let ledger = [self.ledger.as_fd()];
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&ledger)) {
+            bail!("no room for the ledger");
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        rustix::net::sendmsg(&new, &[IoSlice::new(&message)], &mut ancillary, flags)
+            .context("tell it who this is")?;
+        tracing::info!(pid = peer.pid.as_raw_nonzero().get(), "taken over by another acceptor");
+        *socket = Some(Arc::new(new));
+        Ok(())
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells who the client process is, and which layers of the sandbox hold.
     pub fn started(&self, client_pid: u32, program: &str, sandbox: &[String]) {
+        self.account.started(client_pid, program, sandbox);
         self.send(&Started { kind: "started", client_pid, program, sandbox });
     }
 
@@ -125,6 +205,13 @@ impl Control {
 
     /// Reports the counts.
     pub fn report(&self, report: &Report) {
+        self.account.report(report, None);
+        self.send(report);
+    }
+
+    /// Reports the counts for the last time, before this process exits with `code`.
+    pub fn report_last(&self, report: &Report, code: i32) {
+        self.account.report(report, Some(code));
         self.send(report);
     }
 
@@ -138,11 +225,25 @@ impl Control {
                 return;
             }
         };
-        match rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        let Some(socket) = self.socket().clone() else { return };
+        match rustix::net::send(&*socket, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(_) => {}
             Err(error) => tracing::debug!("the acceptor did not take a message: {error}"),
         }
     }
+}
+
+/// A message and what came with it.
+fn receive(socket: &OwnedFd, flags: RecvFlags) -> rustix::io::Result<(Vec<u8>, Option<Arrival>)> {
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let received =
+        rustix::net::recvmsg(socket, &mut slices, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)?;
+    let arrival = Arrival::of(&mut ancillary);
+    bytes.truncate(received.bytes);
+    Ok((bytes, arrival))
 }
 
 /// A connection that the acceptor has passed on.

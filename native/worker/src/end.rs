@@ -1,4 +1,5 @@
-//! How a worker ends: with its client, or when the acceptor says so, whatever the GPU is doing.
+//! How a worker ends: with its client, when the acceptor says so, or when there is no acceptor for too long, whatever the
+//! GPU is doing.
 //!
 //! The issuing thread may be waiting for a kernel that never ends, so another thread watches the client's lane
 //! and the TERM signal. The process leaves by `_exit`: the driver's destructors would wait for that kernel.
@@ -37,7 +38,7 @@ pub fn catch_term() -> io::Result<OwnedFd> {
 
 /// The last report, then the end of the process. Its death gives all GPU memory back.
 pub fn leave(control: &Control, counters: &Counters, memory: &Memory, code: i32) -> ! {
-    control.report(&counters.report(memory.per_gpu()));
+    control.report_last(&counters.report(memory.per_gpu()), code);
     // SAFETY: ends the process without running anything more of it.
     unsafe { libc::_exit(code) }
 }
@@ -52,17 +53,14 @@ pub fn watch(
 ) -> io::Result<()> {
     std::thread::Builder::new().name("end".into()).spawn(move || {
         loop {
-            let hanging = Some(control.descriptor());
-            let waited = match lane.wait_for_end(term.as_fd(), hanging, LOOK_EVERY) {
+            let waited = match lane.wait_for_end(term.as_fd(), None, LOOK_EVERY) {
                 Ok(waited) => waited,
                 Err(error) => {
                     tracing::error!("the client cannot be watched: {error}");
                     return;
                 }
             };
-            // Without an acceptor nobody could end this worker with its session, and its GPU would be given to another:
-            // it must not live on.
-            if waited.is_readable || waited.has_hung_up {
+            if waited.is_readable {
                 leave(&control, &counters, &memory, 0);
             }
             if let Some(closed) = waited.closed {

@@ -111,14 +111,21 @@ impl Lanes {
         Arc::new(Lanes { gate, control, bulk, arrivals, outbox, arriving, placing })
     }
 
-    /// Takes the client's further connections, on threads of their own, for as long as the acceptor passes some.
-    pub fn take_all(self: &Arc<Self>, control: Arc<Control>) -> anyhow::Result<()> {
+    /// Takes the client's further connections, on threads of their own, from whichever acceptor passes some. When there
+    /// was none for as long as `patience`, `orphaned` is called.
+    pub fn take_all(
+        self: &Arc<Self>,
+        control: Arc<Control>,
+        patience: Duration,
+        orphaned: impl FnOnce() + Send + 'static,
+    ) -> anyhow::Result<()> {
         let lanes = Arc::clone(self);
         let take = move || {
-            while let Some((passed, arrival)) = control.next_connection() {
+            while let Some((passed, arrival)) = control.next_connection(patience) {
                 lanes.gate.admission.renew(passed.trust);
                 lanes.take(passed.connection, arrival);
             }
+            orphaned();
         };
         std::thread::Builder::new()
             .name("lanes".into())

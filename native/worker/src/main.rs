@@ -2,6 +2,7 @@
 //!
 //! `serve` is what the acceptor starts for each connection; `inventory` prints what GPUs there are.
 
+mod account;
 mod admission;
 mod assignment;
 mod bulk;

@@ -57,7 +57,7 @@ pub fn run() -> anyhow::Result<()> {
     let place = Place { driver: driver.path(), simulated: driver.simulated().is_some() };
     let mut sandbox = Sandbox::close_files(assignment.sandbox, place);
     let counters = Arc::new(Counters::default());
-    let ledger = Ledger::open(&ledger).context("open the session's ledger")?;
+    let ledger = Ledger::open(&*ledger).context("open the session's ledger")?;
     let memory =
         Arc::new(Memory::new(&ledger, assignment.slot, assignment.gpus.clone(), Arc::clone(&counters))?);
     end::watch(Arc::clone(&lane), term, Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory))?;
@@ -83,7 +83,15 @@ pub fn run() -> anyhow::Result<()> {
     tracing::info!(layers = sandbox.layers().join(" "), "sandbox");
     let arrivals = Arc::new(Arrivals::new(Arc::clone(&wake), Arc::clone(&counters)));
     let lanes = Lanes::new(gate, Arc::clone(&lane), Arc::clone(&arrivals), Arc::clone(&outbox));
-    lanes.take_all(Arc::clone(&control))?;
+    let orphaned = {
+        let (control, counters, memory) = (Arc::clone(&control), Arc::clone(&counters), Arc::clone(&memory));
+        move || {
+            // Nobody could end this worker with its session, and its GPU would be given to another.
+            tracing::error!("there is no acceptor any more, and no other one came");
+            end::leave(&control, &counters, &memory, 1)
+        }
+    };
+    lanes.take_all(Arc::clone(&control), assignment.orphan_limit(), orphaned)?;
     let mut connection = Connection {
         lane,
         arrivals,

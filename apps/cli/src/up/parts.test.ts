@@ -19,6 +19,7 @@ function parts(isPlainTcp: boolean) {
     listen: "127.0.0.1",
     port: 7443,
     dataPort: 7445,
+    sockets: { descriptors: [20, 21, 22], names: "data-tcp:data-unix:control" },
     database: undefined,
     driver: "/driver",
     gpuIndexes: undefined,

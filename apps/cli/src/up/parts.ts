@@ -12,6 +12,7 @@ import {
   type PoolFolders,
 } from "@farpool/layout";
 import type { ManagerProcess } from "@farpool/manager";
+import type { KeptSockets } from "./kept-sockets.ts";
 import type { PartSpec } from "./supervisor.ts";
 
 export interface PoolSettings {
@@ -20,6 +21,8 @@ export interface PoolSettings {
   readonly listen: string;
   readonly port: number;
   readonly dataPort: number;
+  /** What the acceptor listens on. */
+  readonly sockets: Pick<KeptSockets, "descriptors" | "names">;
   readonly database: string | undefined;
   readonly driver: string;
   readonly gpuIndexes: readonly number[] | undefined;
@@ -79,7 +82,8 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
         ...["--worker-identity", workerIdentityFile(folders)],
         ...(settings.isPlainTcp ? ["--plain-tcp"] : []),
       ],
-      environment,
+      environment: { ...environment, FARPOOL_LISTEN_FDS: settings.sockets.names },
+      descriptors: settings.sockets.descriptors,
     },
     ours("agent", agent),
   ];

@@ -17,6 +17,8 @@ export interface PartSpec {
   readonly file: string;
   readonly arguments: readonly string[];
   readonly environment: NodeJS.ProcessEnv;
+  /** Open files that it gets, from descriptor 3 on. */
+  readonly descriptors?: readonly number[];
 }
 
 export interface Part {
@@ -76,12 +78,17 @@ export function supervise(spec: PartSpec, logFolder: string, observer: PartObser
   };
 }
 
-function start({ file, arguments: words, environment }: PartSpec, logFile: string): ChildProcess {
+function start(spec: PartSpec, logFile: string): ChildProcess {
+  const { file, arguments: words, environment, descriptors = [] } = spec;
   keepSmall(logFile);
   const log = openSync(logFile, "a", 0o600);
   try {
     // A process group of its own: Ctrl-C is for us, and we stop the parts in order.
-    return spawn(file, words, { env: environment, stdio: ["ignore", log, log], detached: true });
+    return spawn(file, words, {
+      env: environment,
+      stdio: ["ignore", log, log, ...descriptors],
+      detached: true,
+    });
   } finally {
     closeSync(log);
   }

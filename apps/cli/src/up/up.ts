@@ -16,6 +16,7 @@ import { say } from "../core/output.ts";
 import { startInBackground } from "./background.ts";
 import { down } from "./down.ts";
 import { chooseDriver } from "./driver.ts";
+import { keepSockets, type KeptSockets } from "./kept-sockets.ts";
 import { lastError } from "./last-error.ts";
 import { endLeftovers } from "./leftovers.ts";
 import { poolParts } from "./parts.ts";
@@ -82,7 +83,22 @@ interface Claimed {
 async function serve(options: UpOptions, { folders, installation, own, stop }: Claimed): Promise<number> {
   const listen = options.listen ?? "127.0.0.1";
   const port = await choosePort(listen, options.port ?? DEFAULT_MANAGER_PORT, "--port");
-  const dataPort = await choosePort(listen, options.dataPort ?? DEFAULT_DATA_PORT, "--data-port");
+  const sockets = keepSockets(listen, options.dataPort ?? DEFAULT_DATA_PORT, folders);
+  try {
+    return await serveOn(sockets, { listen, port }, options, { folders, installation, own, stop });
+  } finally {
+    sockets.close();
+  }
+}
+
+// oxlint-disable-next-line eslint/max-params -- what was made, where, how, and for whom
+async function serveOn(
+  sockets: KeptSockets,
+  { listen, port }: { readonly listen: string; readonly port: number },
+  options: UpOptions,
+  { folders, installation, own, stop }: Claimed,
+): Promise<number> {
+  const { dataPort } = sockets;
   const choice = await chooseDriver(options, installation);
   say(`offering ${choice.sentence}`);
   say(`driver   ${choice.driver}`);
@@ -108,6 +124,7 @@ async function serve(options: UpOptions, { folders, installation, own, stop }: C
       listen,
       port,
       dataPort,
+      sockets,
       database: options.database,
       driver: choice.driver,
       gpuIndexes: options.gpus,

@@ -102,10 +102,20 @@ impl Server {
         if let Some(session) = self.sessions.get(&id) {
             return match &session.closing {
                 Some(_) => Err(ControlError::new("closing", format!("session {id} is closing"))),
-                None if session.spec.is_same_as(&spec) => {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.spec.renew(spec);
+                None if session.opened.as_ref().is_some_and(|opened| opened.is_same_as(&spec)) => {
+                    if let Some(opened) =
+                        self.sessions.get_mut(&id).and_then(|session| session.opened.as_mut())
+                    {
+                        opened.renew(spec);
                     }
+                    Ok(())
+                }
+                None if session.opened.is_none() && session.gpus == spec.gpus => {
+                    tracing::info!(target: "audit", session = %id, "session opened again");
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.opened = Some(spec);
+                    }
+                    self.route_waiting(Some(&id));
                     Ok(())
                 }
                 None => {
@@ -118,7 +128,8 @@ impl Server {
         let session = Session::new(spec, self.options.workers_per_session)
             .map_err(|error| ControlError::new("internal", error.to_string()))?;
         tracing::info!(target: "audit", session = %id, gpus, "session opened");
-        self.sessions.insert(id, session);
+        self.sessions.insert(id.clone(), session);
+        self.route_waiting(Some(&id));
         Ok(())
     }
 
@@ -142,8 +153,11 @@ impl Server {
             .values()
             .map(|session| {
                 let living = session.workers.iter().filter_map(|token| self.workers.get(token));
-                let workers: Vec<_> = session.ended().chain(living.map(|worker| &worker.view)).collect();
-                json!({"id": session.spec.id, "gpus": session.spec.gpus, "workers": workers})
+                // Of a worker of an earlier acceptor that has not said who it is nothing can be told.
+                let living = living.map(|worker| &worker.view).filter(|view| view.pid != 0);
+                let workers: Vec<_> = session.ended().chain(living).collect();
+                let is_open = session.opened.is_some();
+                json!({"id": session.id, "gpus": session.gpus, "isOpen": is_open, "workers": workers})
             })
             .collect();
         json!({"sessions": sessions})

@@ -1,5 +1,6 @@
 //! The loop: every source of events, and what each event leads to.
 
+mod adoption;
 mod agents;
 mod connections;
 mod workers;
@@ -15,13 +16,15 @@ use rustix::process::{Resource, Rlimit, Signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::control::ControlClient;
-use crate::listen::{UnixSocket, bind_tcp};
+use crate::inherited::Inherited;
+use crate::listen::{UnixSocket, bind_tcp, inherit_tcp};
 use crate::options::Options;
 use crate::pending::Pending;
 use crate::poll::{EventFlags, Poller, Ready, Token};
 use crate::protocol::SessionId;
 use crate::session::{Session, Worker};
 use crate::spawn::Spawner;
+use crate::workers_folder::WorkersFolder;
 
 /// How long workers may take to end after TERM, before KILL.
 const TERM_GRACE: Duration = Duration::from_secs(1);
@@ -33,16 +36,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a token names.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    Signals,
+    Signals(Stop),
     Tcp,
     Unix,
     Control,
     Pending,
     Agent,
-    /// The worker's pidfd; its token is the worker's name.
-    WorkerEnd,
-    /// The worker's control socket.
+    /// The pidfd of the worker with this name.
+    WorkerEnd(Token),
+    /// The control socket of the worker with this name.
     WorkerMessages(Token),
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// SIGTERM: as the options say.
+    Usual,
+    /// SIGINT: the end of everything.
+    All,
 }
 
 /// What happens later. A timer whose object is gone by then does nothing.
@@ -50,8 +62,10 @@ enum Source {
 enum Timer {
     Preface(Token),
     Refused(Token),
+    Waited(Token),
     ReadAgain(Token),
     Kill(Token),
+    Settle,
     AcceptAgain,
     GiveUp,
 }
@@ -60,6 +74,8 @@ enum Timer {
 enum Phase {
     Serving,
     Stopping,
+    /// Workers go on without this acceptor.
+    Leaving,
     GaveUp,
 }
 
@@ -70,7 +86,10 @@ pub struct Server {
     spawner: Spawner,
     poller: Poller<Timer>,
     sources: HashMap<Token, Source>,
-    signals: UnixStream,
+    signals: [(Stop, UnixStream); 2],
+    folder: WorkersFolder,
+    /// False for as long as sessions may be unknown only because an earlier acceptor knew them.
+    is_settled: bool,
     tcp: Option<(Token, TcpListener)>,
     unix: Option<(Token, UnixSocket)>,
     control: Option<(Token, UnixSocket)>,
@@ -86,8 +105,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the sockets.
-    pub fn new(options: Options) -> anyhow::Result<Server> {
+    /// Takes over what an earlier acceptor has left, and opens the sockets, but for those that were `inherited`.
+    pub fn new(options: Options, inherited: Inherited) -> anyhow::Result<Server> {
         raise_descriptor_limit();
         let spawner =
             Spawner::new(options.worker.clone(), &options.driver).context("cannot open /dev/null")?;
@@ -100,37 +119,54 @@ impl Server {
             Ok(token)
         };
 
-        let (signals, sender) = UnixStream::pair()?;
-        signals.set_nonblocking(true)?;
-        for signal in [SIGTERM, SIGINT] {
-            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)
-                .context("cannot handle signals")?;
-        }
-        watch(&signals, Source::Signals)?;
+        let mut catch = |signal, stop| -> anyhow::Result<(Stop, UnixStream)> {
+            let (signals, sender) = UnixStream::pair()?;
+            signals.set_nonblocking(true)?;
+            signal_hook::low_level::pipe::register(signal, sender).context("cannot handle signals")?;
+            watch(&signals, Source::Signals(stop))?;
+            Ok((stop, signals))
+        };
+        let signals = [catch(SIGTERM, Stop::Usual)?, catch(SIGINT, Stop::All)?];
 
-        let control = UnixSocket::bind(&options.control, 0o600)?;
-        let unix =
-            options.unix.as_deref().map(|path| UnixSocket::bind(path, options.unix_mode)).transpose()?;
-        let tcp = bind_tcp(options.listen)?;
+        let control = match inherited.control {
+            Some(socket) => UnixSocket::inherit(socket, &options.control)?,
+            None => UnixSocket::bind(&options.control, 0o600)?,
+        };
+        let unix = match (inherited.unix, &options.unix) {
+            (Some(socket), Some(path)) => Some(UnixSocket::inherit(socket, path)?),
+            (Some(_), None) => {
+                anyhow::bail!("a socket data-unix was passed, but --unix does not say where it is")
+            }
+            (None, path) => {
+                path.as_deref().map(|path| UnixSocket::bind(path, options.unix_mode)).transpose()?
+            }
+        };
+        let tcp = match inherited.tcp {
+            Some(socket) => inherit_tcp(socket)?,
+            None => bind_tcp(options.listen)?,
+        };
+        let folder = WorkersFolder::open(&options.workers)?;
         let port = tcp.local_addr()?.port();
         let control = (watch(&control.listener, Source::Control)?, control);
         let unix = unix.map(|unix| anyhow::Ok((watch(&unix.listener, Source::Unix)?, unix))).transpose()?;
         let tcp = (watch(&tcp, Source::Tcp)?, tcp);
         tracing::info!(
             pid = std::process::id(),
-            address = %options.listen.ip(),
+            address = %tcp.1.local_addr()?.ip(),
             port,
             control = %options.control.display(),
             unix = options.unix.as_ref().map(|path| path.display().to_string()),
             "listening"
         );
-        Ok(Server {
+        let mut server = Server {
             options,
             driver,
             spawner,
             poller,
             sources,
             signals,
+            folder,
+            is_settled: true,
             tcp: Some(tcp),
             unix,
             control: Some(control),
@@ -141,7 +177,9 @@ impl Server {
             workers: HashMap::new(),
             ended: VecDeque::new(),
             phase: Phase::Serving,
-        })
+        };
+        server.adopt_all()?;
+        Ok(server)
     }
 
     /// Runs until SIGTERM or SIGINT, and until every worker has ended then.
@@ -156,9 +194,11 @@ impl Server {
             match self.phase {
                 Phase::Serving => {}
                 Phase::Stopping if self.workers.is_empty() => {
+                    self.folder.close();
                     tracing::info!("stopped");
                     return Ok(());
                 }
+                Phase::Leaving => return Ok(()),
                 Phase::Stopping => {}
                 Phase::GaveUp => anyhow::bail!("{} workers did not end, even killed", self.workers.len()),
             }
@@ -169,12 +209,12 @@ impl Server {
         // An earlier event of the same batch may have ended what this one is about.
         let Some(source) = self.sources.get(&ready.token).copied() else { return };
         match source {
-            Source::Signals => self.handle_signal(),
+            Source::Signals(stop) => self.handle_signal(stop),
             Source::Tcp | Source::Unix => self.accept_data(source),
             Source::Control => self.accept_agents(),
             Source::Pending => self.read_pending(ready.token),
             Source::Agent => self.handle_agent(ready),
-            Source::WorkerEnd => self.end_worker(ready.token),
+            Source::WorkerEnd(worker) => self.end_worker(worker),
             Source::WorkerMessages(worker) => self.read_worker(worker),
         }
     }
@@ -183,17 +223,32 @@ impl Server {
         match timer {
             Timer::Preface(token) => self.expire_preface(token),
             Timer::Refused(token) => self.drop_pending(token),
+            Timer::Waited(token) => self.expire_waiting(token),
             Timer::ReadAgain(token) => self.read_again(token),
+            Timer::Settle => self.settle(),
             Timer::Kill(worker) => self.signal_worker(worker, Signal::KILL),
             Timer::AcceptAgain => self.watch_listeners(EventFlags::IN),
             Timer::GiveUp => self.phase = Phase::GaveUp,
         }
     }
 
-    /// TERM or INT: closes everything; a second one does not wait for the grace period.
-    fn handle_signal(&mut self) {
+    /// TERM or INT: closes everything, unless it is TERM and the workers are to go on; a second one does not wait for the
+    /// grace period.
+    fn handle_signal(&mut self, stop: Stop) {
         let mut bytes = [0; 64];
-        let _ = rustix::io::read(&self.signals, &mut bytes[..]);
+        for (_, signals) in self.signals.iter().filter(|(other, _)| *other == stop) {
+            let _ = rustix::io::read(signals, &mut bytes[..]);
+        }
+        if self.phase == Phase::Serving && stop == Stop::Usual && self.options.keeps_workers {
+            tracing::info!(
+                sessions = self.sessions.len(),
+                workers = self.workers.len(),
+                "leaving; workers go on"
+            );
+            self.refuse_all_pending();
+            self.phase = Phase::Leaving;
+            return;
+        }
         if self.phase != Phase::Serving {
             let workers: Vec<Token> = self.workers.keys().copied().collect();
             workers.into_iter().for_each(|worker| self.signal_worker(worker, Signal::KILL));

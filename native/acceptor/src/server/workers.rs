@@ -8,7 +8,6 @@ use std::process::ExitStatus;
 
 use anyhow::Context;
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -16,12 +15,14 @@ use super::connections::hex;
 use super::{Server, Source, TERM_GRACE, Timer};
 use crate::clock;
 use crate::listen::Peer;
+use crate::messages::{Received, receive};
 use crate::poll::{EventFlags, Token};
 use crate::protocol::SessionId;
 use crate::refusal::Refusal;
 use crate::session::{Closing, Worker};
 use crate::spawn::{Spawned, Start, send_with_descriptors};
 use crate::worker_protocol::{ConnectionKind, Exit, FirstMessage, PassedMessage, WorkerMessage, WorkerView};
+use crate::workers_folder::{Note, file_id};
 
 /// Longest message of a worker; a report of 64 GPUs has 6 KiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -47,30 +48,53 @@ impl Server {
         slot: u32,
         arrival: &Arrival<'_>,
     ) -> anyhow::Result<()> {
-        let session = self.sessions.get(id).context("the session is gone")?;
+        let session = self.sessions.get_mut(id).context("the session is gone")?;
+        let ledger = session.ledger()?.context("the session's ledger is not there yet")?.try_clone()?;
+        let (slots, opened) = (session.slots(), session.opened.as_ref().context("the session is not open")?);
+        let started_at = clock::now();
         let connection_id = hex(&arrival.connection_id);
         let message = serde_json::to_vec(&FirstMessage {
             session_id: id.as_str(),
             connection_id: &connection_id,
             driver: &self.driver,
-            gpus: &session.spec.gpus,
+            gpus: &opened.gpus,
             slot,
             server_name: &self.options.server_name,
             connection: arrival.kind,
-            grace_seconds: session.spec.grace_seconds,
-            trust: &session.spec.trust,
+            grace_seconds: opened.grace_seconds,
+            trust: &opened.trust,
+            orphan_seconds: self.options.orphan_seconds,
             sandbox: self.options.worker_sandbox,
         })?;
-        let uuids: Vec<&str> = session.spec.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        let uuids: Vec<&str> = opened.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        let note = Note {
+            session_id: id.as_str().to_owned(),
+            gpus: opened.gpus.clone(),
+            slot,
+            slots,
+            ledger: file_id(&ledger)?,
+            started_at: started_at.clone(),
+            ended: None,
+        };
+        let visible_devices = uuids.join(",");
         let identity = self.identity_for(arrival.kind)?;
+        let files = self.folder.add(&connection_id, &note)?;
         let descriptors: Vec<BorrowedFd<'_>> =
             std::iter::once(arrival.client).chain(identity.as_ref().map(AsFd::as_fd)).collect();
         let spawned = self.spawner.spawn(&Start {
             message: &message,
             descriptors: &descriptors,
-            ledger: session.ledger_fd.as_fd(),
-            visible_devices: uuids.join(","),
-        })?;
+            ledger: ledger.as_fd(),
+            files: &files,
+            visible_devices,
+        });
+        let spawned = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                self.folder.remove(&connection_id);
+                return Err(error.into());
+            }
+        };
         let pid = i32::try_from(spawned.child.id())?;
         let view = WorkerView {
             pid,
@@ -78,12 +102,12 @@ impl Server {
             client_pid: None,
             program: None,
             sandbox: None,
-            started_at: clock::now(),
+            started_at,
             ended_at: None,
             exit: None,
             report: None,
         };
-        let started = self.adopt_worker(id, slot, spawned, view);
+        let started = self.keep_worker(id, slot, spawned, view);
         if started.is_ok() {
             tracing::info!(target: "audit", session = %id, pid, slot, peer = %arrival.peer, "worker started");
         }
@@ -117,7 +141,8 @@ impl Server {
         let busy = |reason: String| Refusal::Busy { reason };
         let worker = self.workers.get(&worker).ok_or_else(|| busy("it is ending".into()))?;
         let (_, control) = worker.control.as_ref().ok_or_else(|| busy("it is ending".into()))?;
-        let trust = self.sessions.get(&worker.session).map_or(&Value::Null, |session| &session.spec.trust);
+        let trust = self.sessions.get(&worker.session).and_then(|session| session.opened.as_ref());
+        let trust = trust.map_or(&Value::Null, |opened| &opened.trust);
         let message = serde_json::to_vec(&PassedMessage { connection, trust })
             .map_err(|error| busy(error.to_string()))?;
         let identity = self.identity_for(connection).map_err(|error| busy(error.to_string()))?;
@@ -129,20 +154,22 @@ impl Server {
         })
     }
 
-    fn adopt_worker(
+    fn keep_worker(
         &mut self,
         id: &SessionId,
         slot: u32,
         mut spawned: Spawned,
         view: WorkerView,
     ) -> anyhow::Result<()> {
-        let watched = self.watch(&spawned.pidfd, EventFlags::IN, Source::WorkerEnd);
-        let token = match watched {
-            Ok(token) => token,
+        let token = self.poller.token();
+        let watched = self.watch(&spawned.pidfd, EventFlags::IN, Source::WorkerEnd(token));
+        let pidfd = match watched {
+            Ok(pidfd) => (pidfd, spawned.pidfd),
             Err(error) => {
                 // A worker that is not watched would never be reaped.
                 let _ = spawned.child.kill();
                 let _ = spawned.child.wait();
+                self.folder.remove(&view.connection_id);
                 return Err(error).context("cannot watch the worker");
             }
         };
@@ -159,10 +186,12 @@ impl Server {
         let worker = Worker {
             session: id.clone(),
             slot,
-            child: spawned.child,
-            pidfd: spawned.pidfd,
+            child: Some(spawned.child),
+            pidfd: Some(pidfd),
             control,
             view,
+            ledger: None,
+            doom: None,
             has_sent_nonsense: false,
         };
         self.workers.insert(token, worker);
@@ -178,21 +207,31 @@ impl Server {
         for _ in 0..limit {
             let Some(worker) = self.workers.get_mut(&token) else { return };
             let Some((control_token, control)) = &worker.control else { return };
-            // `TRUNC` answers a message's real length, also where the buffer is shorter.
-            match rustix::net::recv(control, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            match receive(control, &mut buffer) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 // The end. An empty message looks the same, and has no meaning.
-                Ok((_, 0)) | Err(_) => {
+                Ok(Received { length: 0, .. }) | Err(_) => {
                     let control_token = *control_token;
                     if let Some((_, control)) = worker.control.take() {
                         self.forget(control_token, &control);
                     }
-                    return;
+                    return self.end_unknown(token);
                 }
-                Ok((received, length)) => {
-                    let whole = if length <= MAX_MESSAGE_BYTES { buffer.get(..received) } else { None };
-                    match whole.and_then(|bytes| WorkerMessage::parse(bytes).ok()) {
+                Ok(Received { length, sender, descriptor }) => {
+                    match buffer.get(..length).and_then(|bytes| WorkerMessage::parse(bytes).ok()) {
+                        Some(WorkerMessage::Adopted(account)) => {
+                            let session = worker.session.clone();
+                            let is_first = !std::mem::replace(&mut worker.has_sent_nonsense, true);
+                            match self.finish_adoption(token, account, sender, descriptor) {
+                                Ok(()) => self.forgive(token),
+                                Err(error) if is_first => {
+                                    let error = format!("{error:#}");
+                                    tracing::error!(%session, error, "a worker is not taken over");
+                                }
+                                Err(_) => {}
+                            }
+                        }
                         Some(message) => self.handle_message(token, message),
                         None if worker.has_sent_nonsense => {}
                         None => {
@@ -206,6 +245,12 @@ impl Server {
         }
     }
 
+    fn forgive(&mut self, token: Token) {
+        if let Some(worker) = self.workers.get_mut(&token) {
+            worker.has_sent_nonsense = false;
+        }
+    }
+
     fn handle_message(&mut self, token: Token, message: WorkerMessage) {
         let Some(worker) = self.workers.get_mut(&token) else { return };
         match message {
@@ -216,7 +261,7 @@ impl Server {
             }
             WorkerMessage::Report(mut report) => {
                 if let Some(session) = self.sessions.get(&worker.session) {
-                    report.restrict_to(&session.spec.gpus);
+                    report.restrict_to(&session.gpus);
                 }
                 worker.view.report = Some(report);
             }
@@ -227,10 +272,20 @@ impl Server {
                 worker.view.client_pid = Some(client_pid);
                 worker.view.program = Some(program);
                 worker.view.sandbox = sandbox;
-                let event =
-                    json!({"event": "workerStarted", "sessionId": worker.session, "worker": worker.view});
+                let id = worker.session.clone();
+                let event = json!({"event": "workerStarted", "sessionId": id, "worker": worker.view});
                 self.publish(&event);
+                self.route_waiting(Some(&id));
             }
+            // Taken by whoever reads the message, with what came along.
+            WorkerMessage::Adopted(_) => {}
+        }
+    }
+
+    /// A worker of an earlier acceptor closed its socket before it had said who it is: it has ended.
+    fn end_unknown(&mut self, token: Token) {
+        if self.workers.get(&token).is_some_and(|worker| worker.pidfd.is_none()) {
+            self.end_worker(token);
         }
     }
 
@@ -238,37 +293,54 @@ impl Server {
     pub(super) fn end_worker(&mut self, token: Token) {
         self.read_messages(token, LAST_MESSAGES);
         let Some(mut worker) = self.workers.remove(&token) else { return };
-        let exit = match worker.child.try_wait() {
-            Ok(Some(status)) => exit_of(status),
+        match worker.child.as_mut().map(std::process::Child::try_wait) {
+            Some(Ok(Some(status))) => {
+                worker.view.exit = Some(exit_of(status));
+                worker.view.ended_at = Some(clock::now());
+            }
             // Not dead after all; the pidfd will say so again.
-            Ok(None) => {
+            Some(Ok(None)) => {
                 self.workers.insert(token, worker);
                 return;
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!(pid = worker.view.pid, %error, "cannot reap a worker");
-                Exit::Code(-1)
+                worker.view.exit = Some(Exit::Code(-1));
+                worker.view.ended_at = Some(clock::now());
             }
-        };
-        self.forget(token, &worker.pidfd);
+            None => self.bury_adopted(&mut worker),
+        }
+        if let Some((pidfd_token, pidfd)) = worker.pidfd.take() {
+            self.forget(pidfd_token, &pidfd);
+        }
         if let Some((control_token, control)) = worker.control.take() {
             self.forget(control_token, &control);
         }
-        worker.view.ended_at = Some(clock::now());
-        worker.view.exit = Some(exit);
         let (id, pid) = (worker.session, worker.view.pid);
-        tracing::info!(target: "audit", session = %id, pid, ?exit, "worker ended");
+        // First: were this acceptor killed now, the next one would tell of it.
+        self.folder.end(&worker.view);
+        tracing::info!(target: "audit", session = %id, pid, exit = ?worker.view.exit, "worker ended");
         let event = json!({"event": "workerEnded", "sessionId": id, "worker": worker.view});
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.remove_worker(token, worker.slot, worker.view);
+        let session = self.sessions.get_mut(&id);
+        let forgotten = session.and_then(|session| session.remove_worker(token, worker.slot, worker.view));
+        if let Some(forgotten) = forgotten {
+            self.folder.remove(&forgotten.connection_id);
         }
-        self.publish(&event);
+        // Nobody was told of the start of a worker of which nothing is known.
+        if pid != 0 {
+            self.publish(&event);
+        }
         self.finish_close(&id);
+        self.route_waiting(Some(&id));
     }
 
     pub(super) fn signal_worker(&mut self, token: Token, signal: Signal) {
-        let Some(worker) = self.workers.get(&token) else { return };
-        match rustix::process::pidfd_send_signal(&worker.pidfd, signal) {
+        let Some(worker) = self.workers.get_mut(&token) else { return };
+        let Some((_, pidfd)) = &worker.pidfd else {
+            worker.doom = Some(signal);
+            return;
+        };
+        match rustix::process::pidfd_send_signal(pidfd, signal) {
             // Dead already, its pidfd is about to be read.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => tracing::error!(pid = worker.view.pid, %error, "cannot signal a worker"),
@@ -297,6 +369,7 @@ impl Server {
             return;
         }
         let Some(session) = self.sessions.remove(id) else { return };
+        session.ended().for_each(|view| self.folder.remove(&view.connection_id));
         tracing::info!(target: "audit", session = %id, "session closed");
         self.remember_end(id, session.closing.as_ref().map_or("", |closing| &closing.reason));
         let results = json!({"workers": session.ended().collect::<Vec<_>>()});

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use wire::preface::Preface;
+use wire::preface::Purpose;
 
-use crate::support::{Acceptor, Client, is_alive, preface, wait_for};
+use crate::support::{Acceptor, Client, hex, is_alive, preface, preface_of, wait_for};
 
 #[test]
 fn clients_over_tcp_and_unix_get_workers_of_their_own() {
@@ -15,16 +15,18 @@ fn clients_over_tcp_and_unix_get_workers_of_their_own() {
     let mut agent = acceptor.agent();
     agent.open("s1");
 
-    let mut first = Client::accepted(acceptor.tcp(), "s1");
+    let mine = preface("s1");
+    let mut first = Client::with(acceptor.tcp(), &mine);
     let mut second = Client::accepted(acceptor.unix(), "s1");
     let (one, two) = (first.ask("who"), second.ask("who"));
 
     assert_ne!(one["pid"], two["pid"]);
     assert_eq!(one["isLeader"], json!(true));
     let expected = json!({
-        "sessionId": "s1", "connectionId": "1c".repeat(16), "driver": "/driver/libcuda.so.1", "slot": 0,
+        "sessionId": "s1", "connectionId": hex(&mine.connection_id), "driver": "/driver/libcuda.so.1", "slot": 0,
         "gpus": [{"uuid": "GPU-1", "memoryLimitBytes": 1000}, {"uuid": "GPU-2", "memoryLimitBytes": null}],
-        "serverName": "test-server", "sandbox": "strict",
+        "serverName": "test-server", "sandbox": "strict", "connection": "tcp", "graceSeconds": 120,
+        "trust": null, "orphanSeconds": 300,
     });
     assert_eq!(one["first"], expected);
     assert_eq!(two["first"]["slot"], json!(1));
@@ -56,19 +58,20 @@ fn a_second_connection_of_a_process_goes_to_its_worker() {
     acceptor.agent().open("s1");
     let mut other = Client::accepted(acceptor.tcp(), "s1");
     other.ask("who");
-    let mine = Preface { connection_id: [7; 16], ..preface("s1") };
-    let mut stream = acceptor.tcp();
-    stream.write_all(&mine.encode()).unwrap();
-    let mut client = Client::of(stream);
+    let mut client = Client::with(acceptor.tcp(), &preface_of("s1", [7; 16], Purpose::default()));
     let pid = client.worker_pid();
 
     let mut lane = acceptor.unix();
-    lane.write_all(&Preface { is_bulk_lane: true, ..mine }.encode()).unwrap();
+    let purpose = Purpose { is_bulk_lane: true, ..Purpose::default() };
+    lane.write_all(&preface_of("s1", [7; 16], purpose).encode()).unwrap();
     let message = client.ask("lane");
 
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(lane), &mut line).unwrap();
-    assert_eq!((message, line.trim()), (json!({}), pid.to_string().as_str()));
+    assert_eq!(
+        (message, line.trim()),
+        (json!({"connection": "unix", "trust": null}), pid.to_string().as_str())
+    );
     assert_eq!(acceptor.agent().living().len(), 2, "no worker was started for it");
 }
 
@@ -101,7 +104,7 @@ fn a_worker_sees_only_the_environment_it_should() {
 }
 
 #[test]
-fn a_worker_inherits_five_descriptors_and_no_more() {
+fn a_worker_inherits_seven_descriptors_and_no_more() {
     // A worker that opens nothing by itself. The data socket waits inside descriptor 3.
     let acceptor = Acceptor::start_with_script("#!/bin/sh\nexec sleep 60\n", &[]);
     let mut agent = acceptor.agent();
@@ -115,20 +118,28 @@ fn a_worker_inherits_five_descriptors_and_no_more() {
         wait_for("the worker is sleep", || {
             std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
         });
-        let mut descriptors: Vec<(u32, String)> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-            .unwrap()
-            .map(|entry| {
-                let path = entry.unwrap().path();
-                let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-                (number, std::fs::read_link(path).unwrap().display().to_string())
-            })
-            .collect();
-        descriptors.sort_unstable();
+        let look = || {
+            let mut descriptors: Vec<(u32, String)> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+                .unwrap()
+                .filter_map(|entry| {
+                    let path = entry.ok()?.path();
+                    let number = path.file_name()?.to_str()?.parse().ok()?;
+                    Some((number, std::fs::read_link(path).ok()?.display().to_string()))
+                })
+                .collect();
+            descriptors.sort_unstable();
+            descriptors
+        };
+        // The loader opens libraries for a moment.
+        wait_for("it has started", || look().len() <= 7);
+        let descriptors = look();
         let numbers: Vec<u32> = descriptors.iter().map(|(number, _)| *number).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4], "{descriptors:?}");
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6], "{descriptors:?}");
         assert_eq!(descriptors[0].1, "/dev/null");
         assert!(descriptors[3].1.starts_with("socket:"), "{descriptors:?}");
         assert!(descriptors[4].1.contains("farpool-ledger"), "{descriptors:?}");
+        assert!(descriptors[5].1.starts_with("socket:"), "{descriptors:?}");
+        assert!(descriptors[6].1.ends_with(".account"), "{descriptors:?}");
     }
 }
 

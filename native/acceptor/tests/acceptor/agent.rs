@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{Acceptor, session_of, wait_for};
+use crate::support::{Acceptor, Client, hex, preface, session_of, wait_for};
 
 #[test]
 fn hello_tells_where_the_acceptor_listens() {
@@ -76,7 +76,8 @@ fn opening_is_idempotent_when_equal_and_an_error_when_not() {
 fn a_new_agent_adopts_what_an_earlier_one_left() {
     let acceptor = Acceptor::start(&[]);
     acceptor.agent().open("s1");
-    let mut client = acceptor.client("s1");
+    let mine = preface("s1");
+    let mut client = Client::with(acceptor.tcp(), &mine);
     client.ask("who");
 
     let mut agent = acceptor.agent();
@@ -84,11 +85,14 @@ fn a_new_agent_adopts_what_an_earlier_one_left() {
     let status = agent.ask(json!({"op": "status"}));
 
     let session = &status["sessions"][0];
-    assert_eq!((&session["id"], &session["gpus"]), (&json!("s1"), &session_of("s1")["gpus"]));
+    assert_eq!(
+        (&session["id"], &session["gpus"], &session["isOpen"]),
+        (&json!("s1"), &session_of("s1")["gpus"], &json!(true))
+    );
     let worker = &session["workers"][0];
     assert_eq!(worker["clientPid"], json!(4242));
     assert_eq!(worker["sandbox"], json!(["seccomp"]));
-    assert_eq!(worker["connectionId"], json!("1c".repeat(16)));
+    assert_eq!(worker["connectionId"], json!(hex(&mine.connection_id)));
     assert!(worker["startedAt"].as_str().unwrap().ends_with('Z'));
     assert!(client.ask("who").is_object());
     assert!(session.get("secret").is_none());

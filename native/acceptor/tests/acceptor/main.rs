@@ -5,5 +5,7 @@ mod accept;
 mod agent;
 mod ending;
 mod refuse;
+mod restart;
+mod routing;
 mod support;
 mod worker;

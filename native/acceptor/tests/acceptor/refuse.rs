@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-use wire::preface::Preface;
+use serde_json::json;
+use wire::preface::{Preface, Purpose};
 
-use crate::support::{Acceptor, is_alive, preface, read_refusal, signal, wait_for};
+use crate::support::{
+    Acceptor, Client, preface, preface_of, read_refusal, silent_preface, tcp_from, wait_for,
+};
 
 fn refusal_of(acceptor: &Acceptor, bytes: &[u8]) -> (i32, String) {
     let mut stream = acceptor.tcp();
@@ -24,7 +26,7 @@ fn every_refusal_names_its_reason_and_is_logged_with_the_peer() {
 
     stream.write_all(&preface("other").encode()).unwrap();
     let unknown = read_refusal(stream);
-    let wrong = refusal_of(&acceptor, &Preface { secret: [1; 32], ..preface("s1") }.encode());
+    let wrong = refusal_of(&acceptor, &Preface { token: [1; 32], ..preface("s1") }.encode());
     let mut other_version = preface("s1").encode();
     other_version[8] = 77;
     let version = refusal_of(&acceptor, &other_version);
@@ -32,15 +34,17 @@ fn every_refusal_names_its_reason_and_is_logged_with_the_peer() {
     let mut taken = acceptor.client("s1");
     taken.ask("who");
     let full = refusal_of(&acceptor, &preface("s1").encode());
-    let stray = Preface { connection_id: [9; 16], is_bulk_lane: true, ..preface("s1") };
-    let stray = refusal_of(&acceptor, &stray.encode());
+    let purpose = |is_bulk_lane, is_resumed| Purpose { is_bulk_lane, is_resumed, is_end: false };
+    let stray = refusal_of(&acceptor, &preface_of("s1", [9; 16], purpose(true, false)).encode());
+    let late = refusal_of(&acceptor, &preface_of("s1", [9; 16], purpose(false, true)).encode());
 
     assert_eq!((unknown.code, unknown.reason.contains("session \"other\" is not known")), (100, true));
-    assert_eq!(wrong, (100, "the secret is not that of session \"s1\"".into()));
+    assert_eq!(wrong, (100, "the token is not one of session \"s1\"".into()));
     assert_eq!(version, (803, "wire format 77 is not spoken here, 1 is".into()));
     assert_eq!(foreign, (803, "the connection does not begin with FARPOOL1".into()));
     assert_eq!((full.0, full.1.contains("has 1 client processes already")), (100, true));
-    assert_eq!((stray.0, stray.1.contains("has no worker for the process")), (46, true));
+    assert_eq!((stray.0, stray.1.contains("has no worker for this process")), (46, true));
+    assert_eq!(stray, late);
     let log = acceptor.log();
     let line = log.lines().find(|line| line.contains("other")).expect("the refusal is logged");
     assert!(line.contains(&peer.to_string()) && line.contains("audit"), "{line}");
@@ -75,7 +79,7 @@ fn a_refused_client_that_sent_more_than_its_preface_still_reads_why() {
         let mut sender = stream.try_clone().unwrap();
         let bytes = bytes.clone();
         let sending = std::thread::spawn(move || sender.write_all(&bytes).is_ok());
-        let mut head = [0; 24];
+        let mut head = [0; 8];
         stream.read_exact(&mut head).unwrap();
         drop(stream);
         let _ = sending.join();
@@ -102,14 +106,15 @@ fn half_a_preface_is_given_five_seconds_and_no_worker() {
 fn beyond_256_waiting_connections_the_oldest_goes() {
     let acceptor = Acceptor::start(&[]);
     acceptor.agent().open("s1");
-    let mut waiting: Vec<_> = (0..256).map(|_| acceptor.tcp()).collect();
+    let mut waiting: Vec<_> =
+        (0..=255).map(|place| tcp_from([127, 0, 0, 2 + place / 64], acceptor.port)).collect();
     let mut newest = acceptor.client("s1");
 
     assert!(newest.ask("who").is_object());
     let refused = read_refusal(waiting.remove(0));
     assert!(refused.reason.contains("the oldest was dropped"), "{}", refused.reason);
     // The next oldest still waits, and is served when it says who it is.
-    let mut second = crate::support::Client::accepted(waiting.remove(0), "s1");
+    let mut second = Client::accepted(waiting.remove(0), "s1");
     assert!(second.ask("who").is_object());
 }
 
@@ -136,26 +141,60 @@ fn a_worker_that_cannot_be_started_is_a_refusal() {
 }
 
 #[test]
-fn a_second_acceptor_is_refused_a_stale_socket_is_replaced() {
-    let mut acceptor = Acceptor::start(&[]);
-    let mut second = acceptor.start_again();
-    assert_eq!(second.wait().unwrap().code(), Some(1));
-    assert!(acceptor.log().contains("is in use"));
+fn of_one_address_128_connections_may_wait() {
+    let acceptor = Acceptor::start(&[]);
+    let mut agent = acceptor.agent();
+    agent.ask(json!({"op": "subscribe"}));
+    let mut mine: Vec<_> = (0..128).map(|_| tcp_from([127, 0, 0, 9], acceptor.port)).collect();
+    let other = tcp_from([127, 0, 0, 8], acceptor.port);
+    mine.push(tcp_from([127, 0, 0, 9], acceptor.port));
 
-    acceptor.agent().open("s1");
-    let mut client = acceptor.client("s1");
-    let orphan = client.worker_pid();
-    signal(acceptor.pid(), Signal::KILL);
-    acceptor.wait();
-    acceptor.restart();
+    let refused = read_refusal(mine.remove(0));
 
-    // The worker of the killed acceptor serves on until its client goes.
-    assert!(client.ask("who").is_object());
-    drop(client);
-    wait_for("the orphan ends", || !is_alive(orphan) || is_zombie(orphan));
+    let reason = "more than 128 connections of 127.0.0.9 wait for acceptance, the oldest was dropped";
+    assert_eq!((refused.code, refused.reason.as_str()), (802, reason));
+    let event = agent.event();
+    assert_eq!((&event["event"], &event["reason"]), (&json!("refused"), &json!(reason)));
+    assert!(event["peer"].as_str().unwrap().starts_with("127.0.0.9:"), "{event}");
+    agent.open("s1");
+    assert!(Client::accepted(other, "s1").ask("who").is_object());
+    assert!(Client::accepted(mine.remove(0), "s1").ask("who").is_object());
 }
 
-/// Nobody reaps orphans in a container without an init process.
-fn is_zombie(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+#[test]
+fn a_session_has_32_workers_whose_clients_say_nothing_and_others_wait_for_them() {
+    let acceptor = Acceptor::start(&["--workers-per-session", "33"]);
+    let mut agent = acceptor.agent();
+    agent.open("s1");
+    let silent: Vec<_> = (0..32).map(|_| Client::with(acceptor.unix(), &silent_preface())).collect();
+    wait_for("32 workers run", || agent.living().len() == 32);
+    let mut waiting = acceptor.client("s1");
+    let full = refusal_of(&acceptor, &preface("s1").encode());
+    assert_eq!((full.0, full.1.contains("has 33 client processes already")), (100, true), "{full:?}");
+    assert_eq!(agent.living().len(), 32, "it waits");
+    drop(silent);
+    assert!(waiting.ask("who").is_object());
+}
+
+#[test]
+fn a_refusal_is_told_to_the_agents_and_says_why_a_session_ended() {
+    let acceptor = Acceptor::start(&[]);
+    let mut agent = acceptor.agent();
+    agent.ask(json!({"op": "subscribe"}));
+    agent.open("s1");
+    assert_eq!(agent.close("s1")["workers"], json!([]));
+
+    let stream = acceptor.tcp();
+    let peer = stream.local_addr().unwrap().to_string();
+    let mut sender = stream.try_clone().unwrap();
+    sender.write_all(&preface("s1").encode()).unwrap();
+    let refused = read_refusal(stream);
+
+    let reason = "session \"s1\" has ended: the test says so";
+    assert_eq!((refused.code, refused.reason.as_str()), (46, reason));
+    let event = agent.event();
+    assert_eq!(event["event"], json!("refused"));
+    assert_eq!((&event["sessionId"], &event["reason"]), (&json!("s1"), &json!(reason)));
+    assert_eq!((&event["peer"], &event["connectionId"]), (&json!(peer), &json!(null)));
+    assert!(event["at"].as_str().unwrap().ends_with('Z'));
 }

@@ -1,9 +1,10 @@
 //! Starting an acceptor, and speaking to it as an agent and as a client.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,12 +13,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
-use wire::handshake::Refused;
-use wire::preface::Preface;
-use wire::record::HEADER_BYTES;
-use wire::{CallId, Header, Reader};
+use transport::{Refusal, encode_refusal, routing_token};
+use wire::preface::{Preface, Purpose};
 
-use crate::worker::VARIABLE;
+use crate::worker::{SILENT, VARIABLE};
 
 /// Long enough for a loaded machine; nothing here waits so long when it works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,40 +26,99 @@ pub struct Acceptor {
     child: Child,
     pub folder: PathBuf,
     pub port: u16,
+    options: Vec<String>,
+    /// Listening sockets of this process.
+    kept: Vec<OwnedFd>,
+}
+
+const PLAIN: &str = "--plain-tcp";
+/// Stands where the other one could: it is a default.
+const STRICT: &str = "--worker-sandbox=strict";
+
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("farpool-acceptor-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// This test binary, started again as a worker.
+fn test_worker() -> String {
+    let binary = std::env::current_exe().unwrap();
+    let arguments = "--exact worker::worker_process --nocapture --test-threads=1";
+    format!("#!/bin/sh\n{VARIABLE}=1 exec {} {arguments}\n", binary.display())
 }
 
 impl Acceptor {
     /// With the test worker.
     pub fn start(options: &[&str]) -> Acceptor {
-        let binary = std::env::current_exe().unwrap();
-        let arguments = "--exact worker::worker_process --nocapture --test-threads=1";
-        let script = format!("#!/bin/sh\n{VARIABLE}=1 exec {} {arguments}\n", binary.display());
-        Acceptor::start_with_script(&script, options)
+        Acceptor::start_with_script(&test_worker(), options)
+    }
+
+    /// One that lets nobody in over TCP without TLS.
+    pub fn start_strict(options: &[&str]) -> Acceptor {
+        Acceptor::start_in(new_folder(), &test_worker(), &[STRICT], options)
     }
 
     /// With a worker that is `script`.
     pub fn start_with_script(script: &str, options: &[&str]) -> Acceptor {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("farpool-acceptor-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        Acceptor::start_in(new_folder(), script, &[PLAIN], options)
+    }
+
+    fn start_in(folder: PathBuf, script: &str, first: &[&str], options: &[&str]) -> Acceptor {
         std::fs::write(folder.join("worker"), script).unwrap();
         std::fs::set_permissions(folder.join("worker"), PermissionsExt::from_mode(0o755)).unwrap();
-        let child = launch(&folder, options);
-        let mut acceptor = Acceptor { child, folder, port: 0 };
+        let options: Vec<String> = first.iter().chain(options).map(|word| (*word).to_owned()).collect();
+        let child = launch(&folder, &options, &[]);
+        let mut acceptor = Acceptor { child, folder, port: 0, options, kept: Vec::new() };
+        acceptor.wait_until_it_listens();
+        acceptor
+    }
+
+    /// With listening sockets that this process keeps.
+    pub fn start_on_kept_sockets() -> Acceptor {
+        let folder = new_folder();
+        let script = test_worker();
+        std::fs::write(folder.join("worker"), script).unwrap();
+        std::fs::set_permissions(folder.join("worker"), PermissionsExt::from_mode(0o755)).unwrap();
+        let kept: Vec<OwnedFd> = vec![
+            TcpListener::bind("127.0.0.1:0").unwrap().into(),
+            UnixListener::bind(folder.join("data")).unwrap().into(),
+            UnixListener::bind(folder.join("control")).unwrap().into(),
+        ];
+        let options = vec![PLAIN.to_owned()];
+        let child = launch(&folder, &options, &kept);
+        let mut acceptor = Acceptor { child, folder, port: 0, options, kept };
         acceptor.wait_until_it_listens();
         acceptor
     }
 
     /// Another acceptor on the same sockets.
     pub fn start_again(&self) -> Child {
-        launch(&self.folder, &[])
+        launch(&self.folder, &self.options, &[])
     }
 
     /// Starts a new process in place of the one that was killed.
     pub fn restart(&mut self) {
-        self.child = launch(&self.folder, &[]);
+        self.start_next();
         self.wait_until_it_listens();
+    }
+
+    /// The same without waiting for it.
+    pub fn start_next(&mut self) {
+        self.child = launch(&self.folder, &self.options, &self.kept);
+    }
+
+    /// Kills it, and starts a new process in its place.
+    pub fn replace(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    pub fn kill(&mut self) {
+        signal(self.pid(), Signal::KILL);
+        self.wait();
     }
 
     fn wait_until_it_listens(&mut self) {
@@ -126,16 +184,29 @@ impl Drop for Acceptor {
     }
 }
 
-fn launch(folder: &Path, options: &[&str]) -> Child {
+fn launch(folder: &Path, options: &[String], kept: &[OwnedFd]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let path = |name: &str| folder.join(name).into_os_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_farpool-acceptor"));
     // Whoever starts the acceptor may leave descriptors open; they must not reach workers.
-    // SAFETY: `dup2` may be called between fork and exec; nothing else uses number 50 here.
+    // High copies, as 3 to 5 may be in use here; `dup2` then clears close-on-exec.
+    let copies: Vec<OwnedFd> =
+        kept.iter().map(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 100).unwrap()).collect();
+    let numbers: Vec<i32> = copies.iter().map(AsRawFd::as_raw_fd).collect();
+    if !kept.is_empty() {
+        command.env("FARPOOL_LISTEN_FDS", "data-tcp:data-unix:control");
+    }
+    // SAFETY: `dup2` may be called between fork and exec; nothing else uses number 50 here, and what 3 to 5 are in the
+    // child is closed on exec anyway.
     unsafe {
-        command.pre_exec(|| match libc::dup2(2, 50) {
-            50 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
+        command.pre_exec(move || {
+            let passed = (3..).zip(&numbers).map(|(place, number)| (*number, place));
+            for (number, place) in passed.chain([(2, 50)]) {
+                if libc::dup2(number, place) != place {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
         });
     }
     command
@@ -224,8 +295,44 @@ pub fn session_of(id: &str) -> Value {
     })
 }
 
+/// Of a client process of its own.
 pub fn preface(session: &str) -> Preface {
-    Preface { session_id: session.into(), connection_id: [0x1c; 16], secret: SECRET, is_bulk_lane: false }
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let mut id = [0x1c; 16];
+    id[..4].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    preface_of(session, id, Purpose::default())
+}
+
+/// Of the client process `id`.
+pub fn preface_of(session: &str, id: [u8; 16], purpose: Purpose) -> Preface {
+    Preface { session_id: session.into(), connection_id: id, token: routing_token(&SECRET, &id), purpose }
+}
+
+/// Of a client process whose worker does not say that it has begun.
+pub fn silent_preface() -> Preface {
+    let Preface { session_id, mut connection_id, .. } = preface("s1");
+    connection_id[15] = SILENT;
+    preface_of(&session_id, connection_id, Purpose::default())
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// From another address of this machine.
+pub fn tcp_from(address: [u8; 4], port: u16) -> TcpStream {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((address, 0))).unwrap();
+    rustix::net::connect(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 /// A client that was accepted: lines to its worker and back.
@@ -234,8 +341,12 @@ pub struct Client<S: Read + Write> {
 }
 
 impl<S: Read + Write> Client<S> {
-    pub fn accepted(mut stream: S, session: &str) -> Client<S> {
-        stream.write_all(&preface(session).encode()).unwrap();
+    pub fn accepted(stream: S, session: &str) -> Client<S> {
+        Client::with(stream, &preface(session))
+    }
+
+    pub fn with(mut stream: S, preface: &Preface) -> Client<S> {
+        stream.write_all(&preface.encode()).unwrap();
         Client::of(stream)
     }
 
@@ -264,17 +375,14 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-/// Reads the one record of a refused connection, and its end.
-pub fn read_refusal(mut stream: impl Read) -> Refused {
+/// Reads the one frame of a refused connection, and its end.
+pub fn read_refusal(mut stream: impl Read) -> Refusal {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
-    let (head, payload) = bytes.split_first_chunk::<HEADER_BYTES>().expect("a record");
-    let header = Header::decode(head).unwrap();
-    assert_eq!((header.call, header.length as usize), (CallId::REFUSED, payload.len()));
-    let mut reader = Reader::new(payload);
-    let refused = Refused::decode(&mut reader);
-    reader.finish(CallId::REFUSED).unwrap();
-    refused
+    let (_, words) = bytes.split_first_chunk::<8>().expect("a frame");
+    let refusal = Refusal::decode(words).unwrap();
+    assert_eq!(bytes, encode_refusal(&refusal));
+    refusal
 }
 
 pub fn signal(pid: i32, signal: Signal) {

@@ -62,20 +62,20 @@ const DEADLY: [c_long; 36] = [
 ];
 
 /// Calls of programs that are not a driver.
-const FORBIDDEN: [c_long; 86] = [
+const FORBIDDEN: [c_long; 85] = [
     // Other programs.
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_fork,
     libc::SYS_vfork,
     // Connections of its own. Landlock does not know Unix sockets before its version 9, and those of the acceptor and
-    // of the manager trust whoever can open them.
+    // of the manager trust whoever can open them. `accept4` is not among them: it needs a socket that listens, and the
+    // only one is that at which the next acceptor comes.
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_listen,
     libc::SYS_accept,
-    libc::SYS_accept4,
     // Other processes.
     libc::SYS_tkill,
     libc::SYS_pidfd_open,

@@ -38,6 +38,28 @@ fn threads_start_and_have_names() {
 }
 
 #[test]
+fn another_acceptor_connects_to_a_socket_that_listens_already() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let name = format!("farpool-succession-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let mut acceptor = UnixStream::connect_addr(&address).unwrap();
+    acceptor.write_all(b"well").unwrap();
+
+    let outcome = in_sandbox(|| {
+        let accepted =
+            rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC).map(UnixStream::from);
+        let mut said = [0; 4];
+        accepted.unwrap().read_exact(&mut said).unwrap();
+        let is_forbidden = rustix::net::listen(&listener, 1) == Err(rustix::io::Errno::PERM);
+        format!("{} {is_forbidden}", String::from_utf8_lossy(&said))
+    });
+
+    assert_eq!(outcome.said, "well true");
+}
+
+#[test]
 fn memory_events_and_timers_work() {
     let outcome = in_sandbox(|| {
         // SAFETY: each call makes something new of its own; what is mapped is written within its length.
