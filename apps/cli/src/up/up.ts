@@ -28,6 +28,8 @@ export interface UpOptions {
   readonly listen: string | undefined;
   readonly port: number | undefined;
   readonly dataPort: number | undefined;
+  readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }> | undefined;
+  readonly graceSeconds: number | undefined;
   readonly state: string | undefined;
   readonly database: string | undefined;
   readonly driver: string | undefined;
@@ -108,6 +110,8 @@ async function serve(options: UpOptions, { folders, installation, own, stop }: C
       listen,
       port,
       dataPort,
+      advertise: options.advertise ?? [],
+      graceSeconds: options.graceSeconds,
       database: options.database,
       driver: choice.driver,
       gpuIndexes: options.gpus,
