@@ -42,6 +42,10 @@ function targetOf(candidate: Package, kind: string): string {
   return target.name;
 }
 
+function programsOf(candidate: Package): readonly string[] {
+  return candidate.targets.filter(({ kind }) => kind.includes("bin")).map(({ name }) => name);
+}
+
 // A lock file that no longer fits is mended while developing; in CI it is an error.
 const locked = process.env["CI"] === "true" ? ["--locked"] : [];
 
@@ -64,7 +68,7 @@ export async function buildServerPrograms(): Promise<void> {
     log: "cargo-build",
   });
   const release = join(cargoTarget, "release");
-  for (const program of [worker, acceptor, bench, stand].map((each) => targetOf(each, "bin"))) {
+  for (const program of [worker, acceptor, bench, stand].flatMap(programsOf)) {
     place(join(release, program), join(dist, "bin", program));
   }
   placeLibrary(join(release, libraryFile(targetOf(simgpu, "cdylib"))), library.simgpu);

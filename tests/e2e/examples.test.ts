@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Pool, example, runDirectly, startPool } from "./kit/pool.ts";
+import { programs } from "./kit/example-programs.ts";
 import { tcpPeers } from "./kit/processes.ts";
 import { type ProgramResult, waitFor } from "./kit/program.ts";
 
@@ -33,42 +34,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await pool.stop();
 });
-
-const programs = [
-  "vector-add",
-  "matrix-multiply",
-  "load-ptx",
-  "kernel-lookup",
-  "vector-add-shared",
-  "matrix-multiply-shared",
-  "async-copy",
-  "atomics",
-  "attributes",
-  "device-printf",
-  "dynamic-shared",
-  "event-polling",
-  "fragmentation",
-  "graph-capture",
-  "graph-host-memory",
-  "graph-nodes",
-  "half-precision",
-  "host-function",
-  "host-threads",
-  "large-allocations",
-  "launch-queue",
-  "memory-reuse",
-  "out-of-memory",
-  "per-thread-stream",
-  "query-certainty",
-  "rectangles",
-  "reduction",
-  "small-allocations",
-  "stream-allocation",
-  "stream-overlap",
-  "symbols",
-  "tensor-cores",
-  "two-gpu-relay",
-];
 
 interface Outcome {
   readonly status: string;

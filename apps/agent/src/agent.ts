@@ -29,6 +29,8 @@ export interface AgentOptions {
   readonly serverName: string;
   /** The host that clients reach the data port at; the port is the acceptor's own word. */
   readonly dataHost: string;
+  /** Told instead of `dataHost` and that port, if there are any: what forwards to them. */
+  readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }>;
   readonly acceptorSocket: string;
   /** Where certificate and key of the workers are. */
   readonly identityFile: string;
@@ -150,10 +152,12 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   }
 
   function endpoints({ hello }: AcceptorConnection): Endpoint[] {
-    const remote: Endpoint = { kind: options.transport, host: options.dataHost, port: hello.port };
+    const own = { host: options.dataHost, port: hello.port };
+    const addresses = options.advertise.length > 0 ? options.advertise : [own];
+    const remote = addresses.map(({ host, port }): Endpoint => ({ kind: options.transport, host, port }));
     return hello.unixPath === undefined || hello.unixPath === null
-      ? [remote]
-      : [{ kind: "unix", path: hello.unixPath }, remote];
+      ? remote
+      : [{ kind: "unix", path: hello.unixPath }, ...remote];
   }
 
   /** What this machine offers, where the acceptor wants it. */

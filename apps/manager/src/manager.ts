@@ -23,6 +23,8 @@ export interface ManagerOptions {
   readonly socketPath: string;
   readonly tcp: { readonly host: string; readonly port: number } | null;
   readonly tokenFile: string;
+  /** How long a client process may be without a connection, in every session. */
+  readonly graceMs: number;
   readonly logger: FastifyBaseLogger;
 }
 
@@ -48,8 +50,8 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   });
   requireAccess(app, readOrCreateToken(options.tokenFile), listeners.isTrusted);
   registerPoolRoutes(app, db, options.databaseKind);
-  registerSessionRoutes(app, { db, changes, holds, identity });
-  registerServerRoutes(app, db, changes);
+  registerSessionRoutes(app, { db, changes, holds, identity, graceMs: options.graceMs });
+  registerServerRoutes(app, { db, changes, graceMs: options.graceMs });
   registerIdentityRoutes(app, { db, identity });
   await app.ready();
   await listeners.open();

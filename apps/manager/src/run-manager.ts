@@ -13,6 +13,7 @@ export const managerProcessSchema = z.strictObject({
   socketPath: z.string(),
   tokenFile: z.string(),
   tcp: z.object({ host: z.string(), port: z.int() }).nullable(),
+  graceMs: z.int().min(0),
 });
 export type ManagerProcess = z.output<typeof managerProcessSchema>;
 
@@ -41,6 +42,7 @@ export async function runManager(options: ManagerProcess): Promise<number> {
       socketPath: options.socketPath,
       tcp: options.tcp,
       tokenFile: options.tokenFile,
+      graceMs: options.graceMs,
       logger,
     });
     const databaseGone = postgres?.exited.then(() => true) ?? new Promise<never>(() => undefined);

@@ -40,11 +40,12 @@ export async function startPool(
   gpus = 1,
   simulation: Readonly<Record<string, string>> = {},
   options: readonly string[] = [],
+  wantedDataPort?: number,
 ): Promise<Pool> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-e2e-"));
   // The embedded database runs as another user when the tests run as root.
   chmodSync(folder, 0o711);
-  const [managerPort, dataPort] = [await freePort(), await freePort()];
+  const [managerPort, dataPort] = [await freePort(), wantedDataPort ?? (await freePort())];
   const environment = {
     FARPOOL_STATE: folder,
     FARPOOL_RUNTIME: join(folder, "run"),
@@ -191,7 +192,7 @@ function logsOf(folder: string): string {
   }
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.on("error", reject);

@@ -1,6 +1,6 @@
-import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT } from "@farpool/contract";
-import { defineCommand, flag, value } from "../core/command.ts";
-import { indexList, wholeNumber } from "../core/parse-values.ts";
+import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, TIMES } from "@farpool/contract";
+import { defineCommand, flag, value, values } from "../core/command.ts";
+import { graceSeconds, hostAndPort, indexList, wholeNumber } from "../core/parse-values.ts";
 
 /** The simulated GPU names no more. */
 const MOST_SIMULATED = 16;
@@ -22,6 +22,16 @@ export const upCommand = defineCommand({
       "--data-port <port>",
       `port for data connections (default: ${DEFAULT_DATA_PORT}; 0: any)`,
       wholeNumber("--data-port", 0, 65_535),
+    ),
+    advertise: values(
+      "--advertise <host:port>",
+      "tell clients this address for data connections instead of --listen and --data-port; repeatable",
+      hostAndPort("--advertise"),
+    ),
+    graceSeconds: value(
+      "--grace <time>",
+      `how long a program may be without a connection (default: ${TIMES.graceMs / 1_000}s)`,
+      graceSeconds,
     ),
     state: stateOption,
     database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),

@@ -16,6 +16,8 @@ export interface ValueOption<T> {
   readonly parse: (text: string) => T;
   /** `--name [value]`: what a bare `--name` means, as text. */
   readonly bare?: string;
+  /** May be given several times: all values, in order. */
+  readonly isRepeatable?: boolean;
 }
 
 export type OptionSpec = FlagOption | ValueOption<unknown>;
@@ -51,6 +53,15 @@ export function flag(flags: string, description: string): FlagOption {
 
 export function value<T>(flags: string, description: string, parse: (text: string) => T): ValueOption<T> {
   return { kind: "value", flags, description, parse };
+}
+
+/** An option that may be given several times. */
+export function values<T>(
+  flags: string,
+  description: string,
+  parse: (text: string) => T,
+): ValueOption<readonly T[]> {
+  return { kind: "value", flags, description, parse: (text) => [parse(text)], isRepeatable: true };
 }
 
 /** Ties the types of a command's options to the function that runs it. */

@@ -1,6 +1,9 @@
 import { FarpoolError, parseDurationMs, sessionNameSchema } from "@farpool/contract";
 
 const LONGEST_WAIT_MS = 365 * 86_400_000;
+/** Below it a connection is given up that a busy network only delays. */
+const SHORTEST_GRACE_MS = 1_000;
+const LONGEST_GRACE_MS = 86_400_000;
 
 export function waitMs(text: string): number {
   const ms = parseDurationMs(text, "--wait");
@@ -8,6 +11,28 @@ export function waitMs(text: string): number {
   throw new FarpoolError("FARPOOL_USAGE", `--wait takes 365 days at most, not '${text}'`, {
     hint: "without --wait a session waits as long as it takes",
   });
+}
+
+export function graceSeconds(text: string): number {
+  const ms = parseDurationMs(text, "--grace");
+  if (ms >= SHORTEST_GRACE_MS && ms <= LONGEST_GRACE_MS) return Math.ceil(ms / 1_000);
+  throw new FarpoolError("FARPOOL_USAGE", `--grace takes from 1 s to 24 hours, not '${text}'`, {
+    hint: "a client that is without a connection for so long loses its work",
+  });
+}
+
+/** `HOST:PORT`, an IPv6 address in brackets. */
+export function hostAndPort(
+  name: string,
+): (text: string) => { readonly host: string; readonly port: number } {
+  return (text) => {
+    const match = /^(?:\[([\da-fA-F:.]+)\]|([\w.-]+)):(\d{1,5})$/.exec(text);
+    const [host, port] = [match?.[1] ?? match?.[2], Number(match?.[3])];
+    if (host !== undefined && port >= 1 && port <= 65_535) return { host, port };
+    throw new FarpoolError("FARPOOL_USAGE", `${name} takes HOST:PORT, not '${text}'`, {
+      hint: `${name} gpu-01.example.org:7445, or [2001:db8::1]:7445`,
+    });
+  };
 }
 
 export function sessionName(text: string): string {

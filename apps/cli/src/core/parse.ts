@@ -59,7 +59,10 @@ function build(spec: CommandSpec, onExit: (code: number) => void): Command {
 function buildOption(option: OptionSpec): Option {
   const built = new Option(option.flags, option.description);
   if (option.kind === "value") {
-    built.argParser(option.parse);
+    const { parse } = option;
+    if (option.isRepeatable === true) {
+      built.argParser((text, before: readonly unknown[] = []) => before.concat(parse(text)));
+    } else built.argParser(parse);
     if (option.bare !== undefined) built.preset(option.bare);
   }
   return built;

@@ -20,6 +20,8 @@ function parts(isPlainTcp: boolean) {
     port: 7443,
     dataPort: 7445,
     sockets: { descriptors: [20, 21, 22], names: "data-tcp:data-unix:control" },
+    advertise: [{ host: "gpu-01.example.org", port: 9445 }],
+    graceSeconds: 3,
     database: undefined,
     driver: "/driver",
     gpuIndexes: undefined,
@@ -27,7 +29,8 @@ function parts(isPlainTcp: boolean) {
   };
   const all = poolParts(settings);
   const agent: unknown = JSON.parse(all.find(({ name }) => name === "agent")?.arguments.at(-1) ?? "");
-  return { agent, acceptor: all.find(({ name }) => name === "acceptor")?.arguments ?? [] };
+  const manager: unknown = JSON.parse(all.find(({ name }) => name === "manager")?.arguments.at(-1) ?? "");
+  return { agent, manager, acceptor: all.find(({ name }) => name === "acceptor")?.arguments ?? [] };
 }
 
 test("data connections are TLS unless plain TCP is asked for; the workers have an identity either way", () => {
@@ -38,4 +41,10 @@ test("data connections are TLS unless plain TCP is asked for; the workers have a
   const plain = parts(true);
   expect(plain.agent).toMatchObject({ transport: "tcp", identityFile: "/state/worker-identity.pem" });
   expect(plain.acceptor.join(" ")).toContain("--worker-identity /state/worker-identity.pem --plain-tcp");
+});
+
+test("the agent is told what to advertise, and the manager how long the time of grace is", () => {
+  const { agent, manager } = parts(false);
+  expect(agent).toMatchObject({ advertise: [{ host: "gpu-01.example.org", port: 9445 }] });
+  expect(manager).toMatchObject({ graceMs: 3_000 });
 });

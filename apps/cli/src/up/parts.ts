@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { AgentProcess } from "@farpool/agent";
+import { TIMES } from "@farpool/contract";
 import {
   acceptorControlSocket,
   dataSocket,
@@ -23,6 +24,9 @@ export interface PoolSettings {
   readonly dataPort: number;
   /** What the acceptor listens on. */
   readonly sockets: Pick<KeptSockets, "descriptors" | "names">;
+  /** Addresses of data connections as clients see them, where these are others than the server's own. */
+  readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }>;
+  readonly graceSeconds: number | undefined;
   readonly database: string | undefined;
   readonly driver: string;
   readonly gpuIndexes: readonly number[] | undefined;
@@ -41,6 +45,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     socketPath: managerSocket(folders),
     tokenFile: tokenFile(folders),
     tcp: { host: listen, port },
+    graceMs: settings.graceSeconds === undefined ? TIMES.graceMs : settings.graceSeconds * 1_000,
   };
   const agent: AgentProcess = {
     manager: `unix:${managerSocket(folders)}`,
@@ -48,6 +53,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     serverIdFile: join(folders.state, "server-id"),
     serverName: hostname(),
     dataHost: reachableHost(listen),
+    advertise: [...settings.advertise],
     acceptorSocket: acceptorControlSocket(folders),
     identityFile: workerIdentityFile(folders),
     transport: settings.isPlainTcp ? "tcp" : "tls",

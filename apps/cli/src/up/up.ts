@@ -29,6 +29,8 @@ export interface UpOptions {
   readonly listen: string | undefined;
   readonly port: number | undefined;
   readonly dataPort: number | undefined;
+  readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }> | undefined;
+  readonly graceSeconds: number | undefined;
   readonly state: string | undefined;
   readonly database: string | undefined;
   readonly driver: string | undefined;
@@ -125,6 +127,8 @@ async function serveOn(
       port,
       dataPort,
       sockets,
+      advertise: options.advertise ?? [],
+      graceSeconds: options.graceSeconds,
       database: options.database,
       driver: choice.driver,
       gpuIndexes: options.gpus,

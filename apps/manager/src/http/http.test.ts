@@ -2,7 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { ERRORS, ROUTES } from "@farpool/contract";
+import { ERRORS, ROUTES, TIMES } from "@farpool/contract";
 import { startTestServer, temporaryFolder, type TestServer } from "@farpool/testkit";
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -23,6 +23,7 @@ beforeAll(async () => {
     socketPath,
     tcp: { host: "127.0.0.1", port },
     tokenFile,
+    graceMs: TIMES.graceMs,
     logger: pino({ level: "silent" }),
   });
 });

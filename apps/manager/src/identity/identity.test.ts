@@ -1,7 +1,7 @@
 import { generateKeyPairSync, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { createClient } from "@farpool/client-api";
-import type { Session, SessionRequest } from "@farpool/contract";
+import { TIMES, type Session, type SessionRequest } from "@farpool/contract";
 import { generateSigningKey } from "@farpool/identity";
 import { readClaims } from "@farpool/identity/grants";
 import { startTestServer, temporaryFolder, type TestServer } from "@farpool/testkit";
@@ -138,6 +138,7 @@ test("servers that hold nothing of a revoked client are told of it too, by any m
     socketPath,
     tcp: null,
     tokenFile: join(folder.path, "token"),
+    graceMs: TIMES.graceMs,
     logger: pino({ level: "silent" }),
   });
   const client = createClient({ kind: "unix", path: socketPath });

@@ -1,10 +1,10 @@
-import { FarpoolError, TIMES, type DesiredState, type ServerId } from "@farpool/contract";
+import { FarpoolError, type DesiredState, type ServerId } from "@farpool/contract";
 import type { Database } from "../database/connect.ts";
 import { readRevoked } from "../identity/clients.ts";
 import { readManagerKeys } from "../identity/pool-identity.ts";
 
 /** The sessions a server has to hold. One snapshot, so revision and set belong together. */
-export async function readDesired(db: Database, serverId: ServerId): Promise<DesiredState> {
+export async function readDesired(db: Database, serverId: ServerId, graceMs: number): Promise<DesiredState> {
   return db
     .transaction()
     .setIsolationLevel("repeatable read")
@@ -30,7 +30,7 @@ export async function readDesired(db: Database, serverId: ServerId): Promise<Des
           id: row.id,
           secret: row.secret,
           gpus: [],
-          graceSeconds: TIMES.graceMs / 1_000,
+          graceSeconds: graceMs / 1_000,
         };
         sessions.set(row.id, session);
         session.gpus.push({ uuid: row.gpu_uuid, memoryLimitBytes: row.memory_limit_bytes });

@@ -9,7 +9,13 @@ import { acceptReport } from "./report.ts";
 
 const OK = { ok: true } as const;
 
-export function registerServerRoutes(app: FastifyInstance, db: Database, changes: Changes): void {
+interface ServerParts {
+  readonly db: Database;
+  readonly changes: Changes;
+  readonly graceMs: number;
+}
+
+export function registerServerRoutes(app: FastifyInstance, { db, changes, graceMs }: ServerParts): void {
   serve(app, "listServers", async () => ({ servers: await listServers(db) }));
   serve(app, "listGpus", async () => ({ gpus: await listGpus(db) }));
   serve(app, "registerAgent", async ({ body }) => {
@@ -26,7 +32,7 @@ export function registerServerRoutes(app: FastifyInstance, db: Database, changes
       topic: `server/${params.serverId}`,
       timeoutMs: query.timeoutMs,
       signal,
-      read: () => readDesired(db, params.serverId),
+      read: () => readDesired(db, params.serverId, graceMs),
       isNew: (desired) => desired.revision > query.revision,
     }),
   );

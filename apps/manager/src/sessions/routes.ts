@@ -2,7 +2,6 @@ import {
   FarpoolError,
   HOLD_PATH,
   sessionIdSchema,
-  TIMES,
   type SessionConnection,
   type SessionId,
 } from "@farpool/contract";
@@ -23,11 +22,12 @@ interface SessionParts {
   readonly changes: Changes;
   readonly holds: Holds;
   readonly identity: PoolIdentity;
+  readonly graceMs: number;
 }
 
 export function registerSessionRoutes(
   app: FastifyInstance,
-  { db, changes, holds, identity }: SessionParts,
+  { db, changes, holds, identity, graceMs }: SessionParts,
 ): void {
   serve(app, "createSession", ({ body }) => createSession(db, body));
   serve(app, "listSessions", async ({ query }) => ({ sessions: await listSessions(db, query.ended) }));
@@ -42,7 +42,7 @@ export function registerSessionRoutes(
       isNew: (session) => session.revision > query.revision,
     }),
   );
-  serve(app, "connectSession", ({ params }) => readConnection(db, identity, params.sessionId));
+  serve(app, "connectSession", ({ params }) => readConnection({ db, identity, graceMs }, params.sessionId));
   serve(app, "heartbeatSession", async ({ params }) => ({ state: await renewLease(db, params.sessionId) }));
   serve(app, "endSession", ({ params, body }) => endSession(db, params.sessionId, body));
 
@@ -65,8 +65,7 @@ export function registerSessionRoutes(
 }
 
 async function readConnection(
-  db: Database,
-  identity: PoolIdentity,
+  { db, identity, graceMs }: Pick<SessionParts, "db" | "identity" | "graceMs">,
   id: SessionId,
 ): Promise<SessionConnection> {
   const row = await db
@@ -87,7 +86,7 @@ async function readConnection(
     secret: row.secret,
     endpoints: row.endpoints,
     serverId: row.server_id,
-    graceSeconds: TIMES.graceMs / 1_000,
+    graceSeconds: graceMs / 1_000,
     authorities: [...identity.authorities],
     grant: await grantSession(db, identity, id),
   };

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
   serverIdSchema,
+  TIMES,
   type AgentReport,
   type ServerId,
   type Session,
@@ -39,6 +40,7 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
       socketPath,
       tcp: null,
       tokenFile: join(folder.path, "token"),
+      graceMs: TIMES.graceMs,
       logger: pino({ level: "silent" }),
     });
   let manager = await start();

@@ -13,7 +13,7 @@ use super::link::Link;
 use super::opening::Refusal;
 use super::receiving::Receiving;
 use super::sending::Sending;
-use super::silence::{Advice, DEAD_AFTER, Silence};
+use super::silence::{Advice, Silence};
 use super::{Attempt, Dial};
 
 /// `CUDA_ERROR_SYSTEM_NOT_READY`: a refusal that may not be the last word.
@@ -142,7 +142,7 @@ impl Resumable {
                 ended: None,
                 broken: None,
                 is_dialing: false,
-                silence: Silence::new(Instant::now()),
+                silence: Silence::new(Instant::now(), grace),
             }),
             changed: Condvar::new(),
             version: AtomicU64::new(1),
@@ -198,6 +198,11 @@ impl Resumable {
 
     /// The connection `link` does not work any more. Another one that took its place is left alone.
     pub(super) fn broken(&self, link: &Arc<Link>, error: &io::Error) {
+        self.broken_for(link, error, Duration::ZERO);
+    }
+
+    /// It has not worked for a while.
+    fn broken_for(&self, link: &Arc<Link>, error: &io::Error, time: Duration) {
         let state = lock(&self.state);
         if state.link.as_ref().is_some_and(|present| Arc::ptr_eq(present, link)) {
             link.socket().shutdown();
@@ -207,7 +212,8 @@ impl Resumable {
             };
             self.change(state, |state| {
                 state.link = None;
-                state.broken = Some((Instant::now(), reason));
+                let now = Instant::now();
+                state.broken = Some((now.checked_sub(time).unwrap_or(now), reason));
             });
         }
     }
@@ -342,7 +348,7 @@ impl Resumable {
             state.peer_received = peer_received;
             state.broken = None;
             state.is_dialing = false;
-            state.silence = Silence::new(Instant::now());
+            state.silence = Silence::new(Instant::now(), self.grace);
         });
     }
 
@@ -374,6 +380,7 @@ impl Resumable {
         };
         let heard = self.has_heard.swap(false, Ordering::AcqRel);
         let advice = state.silence.look(Instant::now(), heard);
+        let silent = state.silence.length();
         drop(state);
         match advice {
             Advice::Wait => {}
@@ -382,8 +389,9 @@ impl Resumable {
                 self.send_words_now();
             }
             Advice::GiveUp => {
-                let reason = format!("it has been silent for {} s", DEAD_AFTER.as_secs());
-                self.broken(&link, &io::Error::new(io::ErrorKind::TimedOut, reason));
+                let reason = format!("it was silent for {:.1} s", silent.as_secs_f64());
+                let error = io::Error::new(io::ErrorKind::TimedOut, reason);
+                self.broken_for(&link, &error, silent);
             }
         }
     }

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Silence after which the other end is asked for a word.
+/// Silence after which the other end is asked for a word, and a part of the time of grace that it takes at most.
 const PROBE_AFTER: Duration = Duration::from_secs(2);
+const PROBE_PART: u32 = 4;
 
-/// Silence after which the connection is given up and made anew.
-pub const DEAD_AFTER: Duration = Duration::from_secs(10);
+/// Silence after which the connection is given up and made anew, and a part of the time of grace that it takes at most: the
+/// rest is for connecting anew.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+const DEAD_PART: u32 = 2;
 
 /// A gap between two looks that is longer than this means that this process itself was stopped.
 const LONGEST_GAP: Duration = Duration::from_secs(3);
@@ -28,12 +31,25 @@ pub struct Silence {
     looked: Instant,
     silent: Duration,
     probed: bool,
+    probe_after: Duration,
+    dead_after: Duration,
 }
 
 impl Silence {
-    /// Begins now.
-    pub fn new(now: Instant) -> Silence {
-        Silence { looked: now, silent: Duration::ZERO, probed: false }
+    /// Begins now, on a lane whose ends wait for each other for `grace`.
+    pub fn new(now: Instant, grace: Duration) -> Silence {
+        Silence {
+            looked: now,
+            silent: Duration::ZERO,
+            probed: false,
+            probe_after: PROBE_AFTER.min(grace / PROBE_PART),
+            dead_after: DEAD_AFTER.min(grace / DEAD_PART),
+        }
+    }
+
+    /// How long the other end has said nothing, as far as this process sat through it.
+    pub fn length(&self) -> Duration {
+        self.silent
     }
 
     /// A look at `now`; `heard` tells whether anything came since the last one.
@@ -52,10 +68,10 @@ impl Silence {
             return Advice::Wait;
         }
         self.silent += gap;
-        if self.silent >= DEAD_AFTER && self.probed {
+        if self.silent >= self.dead_after && self.probed {
             return Advice::GiveUp;
         }
-        if self.silent >= PROBE_AFTER && !self.probed {
+        if self.silent >= self.probe_after && !self.probed {
             self.probed = true;
             return Advice::Probe;
         }
@@ -68,8 +84,12 @@ mod tests {
     use super::*;
 
     fn advice(looks: &[(u64, bool)]) -> Vec<Advice> {
+        advice_within(Duration::from_secs(120), looks)
+    }
+
+    fn advice_within(grace: Duration, looks: &[(u64, bool)]) -> Vec<Advice> {
         let start = Instant::now();
-        let mut silence = Silence::new(start);
+        let mut silence = Silence::new(start, grace);
         looks
             .iter()
             .map(|(second, heard)| silence.look(start + Duration::from_secs(*second), *heard))
@@ -84,6 +104,12 @@ mod tests {
         assert_eq!(given[1], Advice::Probe);
         assert_eq!(given[9], Advice::GiveUp);
         assert!(!given[..9].contains(&Advice::GiveUp));
+    }
+
+    #[test]
+    fn a_short_time_of_grace_is_not_over_before_the_line_is_given_up() {
+        let given = advice_within(Duration::from_secs(3), &[(1, false), (2, false)]);
+        assert_eq!(given, [Advice::Probe, Advice::GiveUp]);
     }
 
     #[test]

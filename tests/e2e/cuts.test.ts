@@ -1,0 +1,168 @@
+import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CuttingProxy, RandomCutsOptions } from "@farpool/testkit";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { programs } from "./kit/example-programs.ts";
+import { example, runDirectly } from "./kit/pool.ts";
+import { type ProxiedPool, startProxiedPool } from "./kit/proxied-pool.ts";
+import { waitFor } from "./kit/program.ts";
+
+/** Another one is another sequence of cuts. What fails names it. */
+const SEED = Number(process.env["FARPOOL_CUTS_SEED"] ?? 20_261_130);
+
+/** A silent line is given up after half of it. */
+const GRACE = "10s";
+
+/** Programs run at the same time, each in a pool of its own: silence is mostly waiting. */
+const GROUPS = 5;
+
+/** out-of-memory fills the GPU: a small one is sooner full. */
+const simulation = { FARPOOL_SIMGPU_MEMORY: "512MiB" };
+
+/** Both ends, or the client's, see these at once. */
+const FAST = ["reset", "reset-client", "finish", "finish-client", "blackhole"] as const;
+/** The client sees nothing and has to find out. */
+const SLOW = ["silence", "reset-target", "finish-target"] as const;
+
+const ONE_LANE = 50;
+const BOTH_LANES = 44;
+const ATTACHES = 8;
+
+interface Run {
+  readonly status: string;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Outcome {
+  readonly cuts: number;
+  readonly runs: readonly Run[];
+}
+
+const started: ProxiedPool[] = [];
+const outcomes = new Map<string, Promise<Outcome>>();
+
+beforeAll(() => {
+  const groups = Array.from({ length: GROUPS }, (_, group) =>
+    programs.filter((_, index) => index % GROUPS === group),
+  );
+  for (const names of groups) {
+    let before: Promise<unknown> = startProxiedPool({
+      grace: GRACE,
+      simulation,
+      addresses: names.length + 1,
+    }).then((pool) => started.push(pool) && pool);
+    const starting = before as Promise<ProxiedPool>;
+    for (const [place, name] of names.entries()) {
+      const outcome = before.catch(() => undefined).then(async () => underCuts(name, await starting, place));
+      outcome.catch(() => undefined);
+      outcomes.set(name, outcome);
+      before = outcome;
+    }
+  }
+});
+afterAll(async () => {
+  for (const pool of started) await pool.stop();
+});
+
+it.each(programs)("%s says the same under a hundred cuts", { timeout: 400_000 }, async (name) => {
+  const outcome = await outcomes.get(name);
+  const direct = await runDirectly([example(name)], 1, simulation);
+
+  const expected = { status: "0", stdout: direct.stdout, stderr: "" };
+  for (const [number, run] of (outcome?.runs ?? []).entries()) {
+    expect(run, `run ${number}, FARPOOL_CUTS_SEED=${SEED}`).toEqual(expected);
+  }
+  expect(outcome?.cuts).toBeGreaterThanOrEqual(100);
+});
+
+/** Runs a program again and again until all cuts have happened. Its address changes once meanwhile. */
+async function underCuts(name: string, proxied: ProxiedPool, place: number): Promise<Outcome> {
+  const { pool, proxies } = proxied;
+  const [first, second] = [proxies[place], proxies[place + 1]];
+  if (first === undefined || second === undefined) throw new Error(`no address for ${name}`);
+  const folder = mkdtempSync(join(pool.folder, "cuts-"));
+  const script = `n=0
+  while [ ! -e stop ]; do
+    timeout 100 "$1" > $n.stdout 2> $n.stderr
+    echo $? > $n.status
+    n=$((n + 1))
+    # Memory is free again when the worker has ended, a moment after its program; some programs count it.
+    sleep 0.3
+  done`;
+  const words = ["run", "-n", "1", "--", "sh", "-c", script, "sh", example(name)];
+  const { environment } = proxied;
+  const ended = pool.farpool(words, { environment, folder });
+  const runs = (): number => readdirSync(folder).filter((file) => file.endsWith(".status")).length;
+  let cuts = 0;
+  try {
+    const seed = SEED + programs.indexOf(name) * 1_000;
+    await waitFor(`a first run of ${name}`, () => runs() > 0 || undefined, 100_000);
+    const everyBytes = Math.max(1_500, Math.floor(bytesThrough(first) / 25));
+    const random = (proxy: CuttingProxy, options: Pick<RandomCutsOptions, "seed" | "count" | "hits">) =>
+      until(proxy, { ...options, kinds: FAST, everyBytes, blackholeMs: [5, 100] });
+    cuts += await random(first, { seed, count: ONE_LANE, hits: "one" });
+    for (let attach = 0; attach < ATTACHES; attach += 1) {
+      const kind = (["reset", "finish"] as const)[attach % 2] ?? "reset";
+      const cut = first.cutAttach({ bytes: 1 + ((seed + attach * 397) % 3_000), kind });
+      // Whoever is connected is not attaching.
+      if (attach % 4 === 0) first.cut("reset");
+      await within(`cut ${attach} of an attach`, cut);
+      cuts += 1;
+    }
+    for (const kind of SLOW) {
+      const lane = await waitFor("a connection that is in use", () =>
+        first.connections.findLast(({ isOpen, forwardedBytes }) => isOpen && forwardedBytes.down > 6_000),
+      );
+      cuts += first.cut(kind, { lane: lane.lane });
+      const connections = first.connections.length;
+      await waitFor("another one", () => first.connections.length > connections || undefined, 60_000);
+    }
+    await first.move();
+    cuts += 1;
+    const bytesPerSecond = Math.max(400_000, everyBytes * 25);
+    second.shape({ bytesPerSecond, delayMs: 1, bufferBytes: 16_384 });
+    cuts += await random(second, { seed: seed + 1, count: BOTH_LANES, hits: "all" });
+    second.shape();
+  } finally {
+    writeFileSync(join(folder, "stop"), "");
+    await within(`the end of ${name}`, ended);
+  }
+  const read = (file: string): string => readFileSync(join(folder, file), "utf8");
+  const results = Array.from({ length: runs() }, (_, number) => ({
+    status: read(`${number}.status`).trim(),
+    stdout: read(`${number}.stdout`),
+    stderr: existsSync(join(folder, `${number}.stderr`)) ? read(`${number}.stderr`) : "",
+  }));
+  return { cuts, runs: results };
+}
+
+async function until(proxy: CuttingProxy, options: RandomCutsOptions): Promise<number> {
+  const cuts = proxy.randomCuts(options);
+  try {
+    await within(`${options.count} cuts with the seed ${options.seed}`, cuts.over);
+  } finally {
+    cuts.stop();
+  }
+  return cuts.happened.length;
+}
+
+async function within<T>(what: string, work: Promise<T>, ms = 120_000): Promise<T> {
+  const timer = new AbortController();
+  const late = sleep(ms, undefined, { signal: timer.signal }).then(
+    () => {
+      throw new Error(`after ${ms / 1000} s there was still not: ${what}`);
+    },
+    () => new Promise<never>(() => undefined),
+  );
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    timer.abort();
+  }
+}
+
+function bytesThrough({ connections }: CuttingProxy): number {
+  return connections.reduce((sum, { forwardedBytes }) => sum + forwardedBytes.up + forwardedBytes.down, 0);
+}
