@@ -1,7 +1,7 @@
 //! Waiting for the GPU without holding up the issuing thread.
 //!
 //! Whatever must wait for a stream becomes a [`Wait`]: an event behind the work, and what to do when it is reached.
-//! Waits of one stream are handled in order by one thread (a *lane*), which starts when there is something to wait
+//! Waits of one stream are handled in order by one thread (a *waiter*), which starts when there is something to wait
 //! for and ends when there was nothing for a while. The issuing thread itself looks after new waits for as long as it
 //! has nothing to issue and does not sleep ([`Waits::look_after`]): what ends soon costs no thread switch.
 //!
@@ -29,18 +29,18 @@ use crate::streams::StreamState;
 use crate::wake::Wake;
 use crate::window::{Chunk, Mapped};
 
-/// How long a lane without work lives on.
+/// How long a waiter without work lives on.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Lanes from which on dead ones are looked for.
-const MANY_LANES: usize = 32;
+const MANY_WAITERS: usize = 32;
 
 /// Events for waiting: no timing, and the waiting thread sleeps (`CU_EVENT_BLOCKING_SYNC | DISABLE_TIMING`).
 const EVENT_FLAGS: u32 = 1 | 2;
 
-/// What a lane is for.
+/// What a waiter is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LaneKey {
+pub enum WaiterKey {
     /// A stream of a context.
     Stream(u32, usize),
     /// An event of the client's.
@@ -166,7 +166,7 @@ pub struct Download {
     buffer: Mutex<Option<Buffer>>,
 }
 
-/// An event of the client's that lanes wait for.
+/// An event of the client's that waiters wait for.
 #[derive(Debug, Default)]
 struct Watched {
     count: u32,
@@ -188,7 +188,7 @@ impl Wait {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct Waiter {
     queue: Mutex<LaneQueue>,
     arrived: Condvar,
 }
@@ -203,7 +203,7 @@ struct LaneQueue {
 #[derive(Debug)]
 struct Fresh {
     since: Instant,
-    key: LaneKey,
+    key: WaiterKey,
     wait: Wait,
 }
 
@@ -211,7 +211,7 @@ struct Fresh {
 #[derive(Debug)]
 pub struct Waits {
     shared: Arc<Shared>,
-    lanes: HashMap<LaneKey, Arc<Lane>>,
+    waiters: HashMap<WaiterKey, Arc<Waiter>>,
     fresh: Vec<Fresh>,
     /// Those that were looked after long enough, for events of the client's.
     expired: Vec<Fresh>,
@@ -232,7 +232,7 @@ struct Shared {
     frees: Frees,
     /// Frees of pools' memory among them, by device.
     settling: Mutex<HashMap<usize, usize>>,
-    /// Events of the client's that lanes wait for.
+    /// Events of the client's that waiters wait for.
     watched: Mutex<HashMap<usize, Watched>>,
     /// Held by whoever tells the client what is finished.
     telling: Mutex<()>,
@@ -284,7 +284,7 @@ impl Waits {
             events: Mutex::default(),
             helpers: Mutex::default(),
         };
-        Waits { shared: Arc::new(shared), lanes: HashMap::new(), fresh: Vec::new(), expired: Vec::new() }
+        Waits { shared: Arc::new(shared), waiters: HashMap::new(), fresh: Vec::new(), expired: Vec::new() }
     }
 
     /// Puts an event behind what `stream` of the current context `context` has so far.
@@ -309,7 +309,7 @@ impl Waits {
     }
 
     /// Takes something to wait for that may be over soon: the issuing thread looks after it for a while.
-    pub fn push_soon(&mut self, key: LaneKey, context: CUcontext, until: Until, then: Then) {
+    pub fn push_soon(&mut self, key: WaiterKey, context: CUcontext, until: Until, then: Then) {
         self.fresh.push(Fresh { since: Instant::now(), key, wait: Wait { context, until, then } });
     }
 
@@ -319,7 +319,7 @@ impl Waits {
     }
 
     /// Ends the waits that are over; `context` answers for a whole context, by its index. What is older than
-    /// `patience` goes to its lane. Answers whether any was over.
+    /// `patience` goes to its waiter. Answers whether any was over.
     pub fn look_after(&mut self, patience: Duration, context: impl Fn(u32) -> CUresult) -> bool {
         let (mut index, mut any) = (0, false);
         while index < self.fresh.len() {
@@ -340,7 +340,7 @@ impl Waits {
                         }
                     }
                 }
-                (Until::Context, LaneKey::Context(index)) if !self.frees().any_in(index) => context(index),
+                (Until::Context, WaiterKey::Context(index)) if !self.frees().any_in(index) => context(index),
                 (Until::Context | Until::All(_), _) => CUresult::NOT_READY,
                 (Until::Now, _) => CUresult::SUCCESS,
             };
@@ -367,7 +367,7 @@ impl Waits {
         self.expired.iter().map(|fresh| fresh.wait.context).collect()
     }
 
-    /// Hands waits for events of the client's to their lanes that were looked after long enough, in the current context
+    /// Hands waits for events of the client's to their waiters that were looked after long enough, in the current context
     /// `context`. There they would see what the client records meanwhile: CUDA waits for what an event stands for when it is
     /// asked to.
     pub fn capture_expired(&mut self, context: CUcontext) {
@@ -427,7 +427,7 @@ impl Waits {
         }
     }
 
-    /// Before an event is destroyed: whether a lane waits for it, and destroys it afterwards.
+    /// Before an event is destroyed: whether a waiter waits for it, and destroys it afterwards.
     pub fn destroys_later(&mut self, event: CUevent) -> bool {
         self.fresh.retain(|fresh| !matches!(fresh.wait.until, Until::Watched(other) if other == event));
         match lock(&self.shared.watched).get_mut(&event.0) {
@@ -439,11 +439,11 @@ impl Waits {
         }
     }
 
-    /// Hands something to wait for to its lane.
-    pub fn push(&mut self, key: LaneKey, context: CUcontext, until: Until, then: Then) {
+    /// Hands something to wait for to its waiter.
+    pub fn push(&mut self, key: WaiterKey, context: CUcontext, until: Until, then: Then) {
         // Lanes whose thread has ended are forgotten, now and then.
-        if self.lanes.len() > MANY_LANES {
-            self.lanes.retain(|_, lane| lock(&lane.queue).running);
+        if self.waiters.len() > MANY_WAITERS {
+            self.waiters.retain(|_, waiter| lock(&waiter.queue).running);
         }
         {
             let mut open = lock(&self.shared.open);
@@ -463,24 +463,24 @@ impl Waits {
             }
             _ => {}
         }
-        let lane = Arc::clone(self.lanes.entry(key).or_default());
-        let mut queue = lock(&lane.queue);
+        let waiter = Arc::clone(self.waiters.entry(key).or_default());
+        let mut queue = lock(&waiter.queue);
         queue.waits.push_back(Wait { context, until, then });
         if queue.running {
-            lane.arrived.notify_one();
+            waiter.arrived.notify_one();
             return;
         }
         queue.running = true;
         drop(queue);
         let shared = Arc::clone(&self.shared);
         let spawned = std::thread::Builder::new().name("wait".into()).spawn({
-            let lane = Arc::clone(&lane);
-            move || shared.run(&lane)
+            let waiter = Arc::clone(&waiter);
+            move || shared.run(&waiter)
         });
         if let Err(error) = spawned {
             // Without a thread the wait happens here: slower for the others, but nothing is lost.
             tracing::warn!("no thread for waiting could be started: {error}");
-            self.shared.run(&lane);
+            self.shared.run(&waiter);
         }
     }
 
@@ -520,7 +520,7 @@ impl Waits {
     }
 
     /// Gives memory of the window back that belonged to the context with index `context`, when `until` is over; the current
-    /// one is `current`. A lane does it: a driver that unmaps may wait for the GPU.
+    /// one is `current`. A waiter does it: a driver that unmaps may wait for the GPU.
     pub fn give_back(
         &mut self,
         mapped: &Arc<Mapped>,
@@ -532,7 +532,7 @@ impl Waits {
         let bytes = chunks.iter().map(|chunk| chunk.size).sum();
         let freed = Freed { context, device, bytes: Some(bytes) };
         let mapped = Arc::clone(mapped);
-        self.push(LaneKey::Window(context), current, until, Then::GiveBack { mapped, chunks, freed });
+        self.push(WaiterKey::Window(context), current, until, Then::GiveBack { mapped, chunks, freed });
     }
 
     /// Everything that `fence` waits for has been handed over.
@@ -577,17 +577,17 @@ impl Downloads {
 }
 
 impl Shared {
-    fn run(&self, lane: &Lane) {
-        let mut queue = lock(&lane.queue);
+    fn run(&self, waiter: &Waiter) {
+        let mut queue = lock(&waiter.queue);
         loop {
             if let Some(wait) = queue.waits.pop_front() {
                 drop(queue);
                 self.finish(wait);
-                queue = lock(&lane.queue);
+                queue = lock(&waiter.queue);
                 continue;
             }
             let (guard, timeout) =
-                lane.arrived.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+                waiter.arrived.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
             queue = guard;
             if timeout.timed_out() && queue.waits.is_empty() {
                 queue.running = false;

@@ -28,7 +28,7 @@ use crate::pools::Pools;
 use crate::progress::Progress;
 use crate::staging::{Buffer, Owner, Staging};
 use crate::streams::{StreamState, Streams};
-use crate::waits::{LaneKey, Then, Until, Waits};
+use crate::waits::{Then, Until, WaiterKey, Waits};
 use crate::wake::Wake;
 use crate::window::Mapped;
 
@@ -244,7 +244,7 @@ impl Worker {
         }
         match self.waits.mark(self.current, state.stream) {
             Ok(event) => self.waits.push(
-                LaneKey::Stream(state.context, state.stream.0),
+                WaiterKey::Stream(state.context, state.stream.0),
                 self.current,
                 Until::Own(event),
                 Then::Marker(Arc::clone(state), state.issued()),
@@ -338,7 +338,7 @@ impl Worker {
         {
             // Somebody must wake the issuing thread when the stream's oldest upload is done.
             self.waits.push(
-                LaneKey::Stream(self.context, stream.0),
+                WaiterKey::Stream(self.context, stream.0),
                 upload.driver_context,
                 Until::Own(upload.event),
                 Then::Recycle(upload.buffer),
@@ -385,7 +385,7 @@ impl Worker {
         self.forget_current();
     }
 
-    /// Whether the client's context `index` can be destroyed without a wait. If not, a lane waits for its work: the
+    /// Whether the client's context `index` can be destroyed without a wait. If not, a waiter waits for its work: the
     /// work may need the client (host functions, bytes that it still has to send), so this thread must go on.
     fn context_is_quiet(&mut self, index: u32, context: CUcontext) -> bool {
         let is_quiet = match self.ending.get(&index) {
@@ -393,7 +393,7 @@ impl Worker {
             None if self.streams.has_work(index) => {
                 let unfinished = Arc::new(AtomicU32::new(1));
                 self.ending.insert(index, Arc::clone(&unfinished));
-                self.waits.push(LaneKey::Context(index), context, Until::Context, Then::Orphan(unfinished));
+                self.waits.push(WaiterKey::Context(index), context, Until::Context, Then::Orphan(unfinished));
                 false
             }
             None => true,

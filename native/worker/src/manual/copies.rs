@@ -11,7 +11,7 @@ use super::Answer;
 use super::launches::stream_of;
 use crate::callbacks::{Callbacks, host_function};
 use crate::outbox::ReplyTo;
-use crate::waits::{LaneKey, Then, Until};
+use crate::waits::{Then, Until, WaiterKey};
 use crate::worker::{Later, Worker, address};
 
 /// Bytes that one reply may carry; clients cut larger copies.
@@ -187,8 +187,8 @@ fn download(
     match worker.waits.mark(worker.current(), stream) {
         Ok(event) => {
             let download = worker.waits.download(worker.current(), event, to, length, buffer);
-            let lane = LaneKey::Stream(worker.context, stream.0);
-            worker.waits.push_soon(lane, worker.current(), Until::Own(event), Then::Download(download));
+            let waiter = WaiterKey::Stream(worker.context, stream.0);
+            worker.waits.push_soon(waiter, worker.current(), Until::Own(event), Then::Download(download));
             worker.later = Later::Answered;
             CUresult::SUCCESS
         }

@@ -16,7 +16,7 @@ use super::copies::UNSENT_LIMIT;
 use super::launches::{PLAIN_ATTRIBUTES, Packed, attribute, resolve_function, stream_of};
 use crate::graphs::{self, Builder, Exec, Part, Slot, slot_function};
 use crate::handles::HandleError;
-use crate::waits::{LaneKey, Then, Until};
+use crate::waits::{Then, Until, WaiterKey};
 use crate::worker::{Later, Worker, address};
 
 /// Numbers of `kind` on the wire.
@@ -301,7 +301,7 @@ pub fn cuGraphExecDestroy(
     let code = destroy(worker, &exec);
     if !exec.slots.is_empty() {
         let then = Then::Drop(exec.slots);
-        worker.waits.push(LaneKey::Context(worker.context), worker.current(), Until::Context, then);
+        worker.waits.push(WaiterKey::Context(worker.context), worker.current(), Until::Context, then);
     }
     Ok(code)
 }
@@ -324,7 +324,7 @@ fn code(result: Result<(), CUresult>) -> CUresult {
 fn answer_when_done(worker: &mut Worker, stream: CUstream, owed: Vec<Arc<graphs::Owed>>) {
     match worker.waits.mark(worker.current(), stream) {
         Ok(event) => worker.waits.push(
-            LaneKey::Stream(worker.context, stream.0),
+            WaiterKey::Stream(worker.context, stream.0),
             worker.current(),
             Until::Own(event),
             Then::Answer(owed),

@@ -11,7 +11,7 @@ use super::Answer;
 use crate::callbacks::{Callbacks, host_function};
 use crate::counters::Counters;
 use crate::handles::HandleError;
-use crate::waits::{LaneKey, Then, Until};
+use crate::waits::{Then, Until, WaiterKey};
 use crate::worker::{Worker, address};
 
 /// Markers of the `extra` argument of `cuLaunchKernel`.
@@ -242,18 +242,18 @@ pub fn farpoolWatch(worker: &mut Worker, request: cuda::FarpoolWatch, _reply: &m
     let state = Arc::clone(worker.stream_state(request.stream, stream));
     // Whatever was told before is told again: the client does not know it.
     worker.streams.wanted(&state, request.number);
-    let lane = LaneKey::Stream(state.context, stream.0);
+    let waiter = WaiterKey::Stream(state.context, stream.0);
     let known = state.events().iter().find(|recorded| recorded.number == request.number).copied();
     match known {
         Some(recorded) => {
-            let lane = LaneKey::Event(recorded.event.0);
+            let waiter = WaiterKey::Event(recorded.event.0);
             let then = Then::Tell(Arc::clone(&state), recorded.number);
-            worker.waits.push_soon(lane, worker.current(), Until::Watched(recorded.event), then);
+            worker.waits.push_soon(waiter, worker.current(), Until::Watched(recorded.event), then);
         }
         None => match worker.waits.mark(worker.current(), stream) {
             Ok(event) => {
                 let then = Then::Tell(Arc::clone(&state), state.issued());
-                worker.waits.push_soon(lane, worker.current(), Until::Own(event), then);
+                worker.waits.push_soon(waiter, worker.current(), Until::Own(event), then);
             }
             Err(code) => return Ok(code),
         },

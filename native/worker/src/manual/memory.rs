@@ -9,7 +9,7 @@ use wire::{CallId, Reply as _, Request as _, Writer, cuda};
 use super::Answer;
 use super::launches::stream_of;
 use crate::handles::HandleError;
-use crate::waits::{Fence, LaneKey, Then, Until};
+use crate::waits::{Fence, Then, Until, WaiterKey};
 use crate::worker::{Later, Worker};
 
 /// `cuMemAlloc_v2`
@@ -43,7 +43,7 @@ pub fn cuMemFree_v2(worker: &mut Worker, request: cuda::CuMemFreeV2, _reply: &mu
     if !is_idle {
         let (current, until) = worker.work_of(CALL, &[freed.context]).map_err(HandleError::Wire)?;
         let then = Then::Free { address, call: CALL, freed };
-        worker.waits.push(LaneKey::Memory(freed.context), current, until, then);
+        worker.waits.push(WaiterKey::Memory(freed.context), current, until, then);
         return Ok(CUresult::SUCCESS);
     }
     // SAFETY: the address is one that this worker allocated and that was not freed since.
@@ -127,8 +127,8 @@ fn fence_stream(worker: &mut Worker, fence: &Arc<Fence>, stream: CUstream) {
 fn fence_context(worker: &mut Worker, fence: &Arc<Fence>, with_frees: bool) {
     let (context, current) = (worker.context, worker.current());
     if with_frees && worker.waits.frees().any_in(context) {
-        for lane in [LaneKey::Memory(context), LaneKey::Window(context)] {
-            worker.waits.push(lane, current, Until::Now, Then::Fence(fence.hold()));
+        for waiter in [WaiterKey::Memory(context), WaiterKey::Window(context)] {
+            worker.waits.push(waiter, current, Until::Now, Then::Fence(fence.hold()));
         }
     }
     if worker.is_all_idle() {
@@ -140,7 +140,7 @@ fn fence_context(worker: &mut Worker, fence: &Arc<Fence>, with_frees: bool) {
     if worker.streams.has_orphans(context) {
         // Behind those that wait for them.
         let then = Then::Fence(fence.hold());
-        worker.waits.push(LaneKey::Orphans(context), current, Until::Now, then);
+        worker.waits.push(WaiterKey::Orphans(context), current, Until::Now, then);
     }
 }
 
@@ -150,9 +150,9 @@ fn wait_for_stream(worker: &mut Worker, fence: &Arc<Fence>, stream: CUstream) {
     let then = Then::Fence(fence.hold());
     match worker.waits.mark(current, stream) {
         Ok(event) => {
-            worker.waits.push_soon(LaneKey::Stream(context, stream.0), current, Until::Own(event), then);
+            worker.waits.push_soon(WaiterKey::Stream(context, stream.0), current, Until::Own(event), then);
         }
-        Err(_) => worker.waits.push(LaneKey::Context(context), current, Until::Context, then),
+        Err(_) => worker.waits.push(WaiterKey::Context(context), current, Until::Context, then),
     }
 }
 

@@ -11,7 +11,7 @@ use wire::{CallId, Reply as _, Request, Writer};
 use super::{Answer, code_tables};
 use crate::frees::Freed;
 use crate::handles::HandleError;
-use crate::waits::{LaneKey, Then, Unit};
+use crate::waits::{Then, Unit, WaiterKey};
 use crate::worker::{Worker, address};
 
 /// `CUfunction_attribute` numbers end below this in CUDA 13.0.
@@ -105,7 +105,7 @@ pub fn unload(worker: &mut Worker, call: CallId, of: u32, unit: Unit) -> Answer 
         let all = if of == 0 { worker.context_indices() } else { vec![of] };
         let freed = Freed { context: index, device: worker.device_of(index).unwrap_or(0), bytes: None };
         let (current, until) = worker.work_of(call, &all).map_err(HandleError::Wire)?;
-        worker.waits.push(LaneKey::Memory(index), current, until, Then::Unload { unit, call, freed });
+        worker.waits.push(WaiterKey::Memory(index), current, until, Then::Unload { unit, call, freed });
         return Ok(CUresult::SUCCESS);
     }
     // SAFETY: the unit is alive: it was behind a live handle just now.

@@ -11,7 +11,7 @@ use super::launches::stream_of;
 use super::{Answer, memory_left};
 use crate::handles::HandleError;
 use crate::pools::Pool;
-use crate::waits::{LaneKey, Then, Until};
+use crate::waits::{Then, Until, WaiterKey};
 use crate::worker::Worker;
 
 /// Attributes from here on are 64 bits wide, those before are an `int`.
@@ -182,7 +182,7 @@ pub fn cuMemFreeAsync(worker: &mut Worker, request: cuda::CuMemFreeAsync, _reply
     }
     match worker.waits.mark(worker.current(), stream) {
         Ok(event) => worker.waits.push(
-            LaneKey::Stream(worker.context, stream.0),
+            WaiterKey::Stream(worker.context, stream.0),
             worker.current(),
             Until::Own(event),
             Then::Settle(allocation),

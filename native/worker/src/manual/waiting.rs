@@ -1,4 +1,4 @@
-//! Calls that wait for the GPU. What is finished already is answered at once; the rest is handed to a lane.
+//! Calls that wait for the GPU. What is finished already is answered at once; the rest is handed to a waiter.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use wire::{CallId, Reader, Request, WireError, cuda};
 
 use super::launches::stream_of;
 use crate::handles::HandleError;
-use crate::waits::{LaneKey, Then, Until};
+use crate::waits::{Then, Until, WaiterKey};
 use crate::worker::{Later, Worker, address};
 
 /// Executes `call` if it is one that waits.
@@ -72,9 +72,9 @@ fn stream(worker: &mut Worker, request: &cuda::CuStreamSynchronize) -> Result<CU
         // SAFETY: the stream is alive. Nothing is under way, so this only reports errors.
         return Ok(unsafe { worker.driver.cuStreamSynchronize(stream) });
     }
-    let lane = LaneKey::Stream(worker.context, stream.0);
+    let waiter = WaiterKey::Stream(worker.context, stream.0);
     Ok(match worker.waits.mark(worker.current(), stream) {
-        Ok(event) => later(worker, lane, Until::Own(event)),
+        Ok(event) => later(worker, waiter, Until::Own(event)),
         Err(code) => code,
     })
 }
@@ -90,7 +90,7 @@ fn event(worker: &mut Worker, request: &cuda::CuEventSynchronize) -> Result<CUre
     // The thread need not have a context: the wait takes place in the event's.
     let context = Context::from_index(u64::from(worker.handles.context_of(request.hEvent)));
     let context = CUcontext(address(worker.handles.get(cuda::CuEventSynchronize::CALL, context)?));
-    Ok(later_in(worker, LaneKey::Event(event.0), context, Until::Event(event)))
+    Ok(later_in(worker, WaiterKey::Event(event.0), context, Until::Event(event)))
 }
 
 fn other_context(worker: &mut Worker, request: &cuda::CuCtxSynchronizeV2) -> Result<CUresult, HandleError> {
@@ -110,18 +110,18 @@ fn context(worker: &mut Worker, index: u32, context: CUcontext) -> CUresult {
         return unsafe { worker.driver.cuCtxSynchronize() };
     }
     let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
-    worker.waits.push_soon(LaneKey::Context(index), context, Until::Context, Then::Reply(to));
+    worker.waits.push_soon(WaiterKey::Context(index), context, Until::Context, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
 }
 
-fn later(worker: &mut Worker, lane: LaneKey, until: Until) -> CUresult {
-    later_in(worker, lane, worker.current(), until)
+fn later(worker: &mut Worker, waiter: WaiterKey, until: Until) -> CUresult {
+    later_in(worker, waiter, worker.current(), until)
 }
 
-fn later_in(worker: &mut Worker, lane: LaneKey, context: CUcontext, until: Until) -> CUresult {
+fn later_in(worker: &mut Worker, waiter: WaiterKey, context: CUcontext, until: Until) -> CUresult {
     let Some(to) = worker.reply_to else { return CUresult::INVALID_VALUE };
-    worker.waits.push_soon(lane, context, until, Then::Reply(to));
+    worker.waits.push_soon(waiter, context, until, Then::Reply(to));
     worker.later = Later::Answered;
     CUresult::SUCCESS
 }
@@ -195,7 +195,7 @@ fn note_orphan(worker: &mut Worker, stream: CUstream) {
             if !worker.is_idle(stream) {
                 let until = worker.waits.mark(worker.current(), stream).map_or(Until::Context, Until::Own);
                 let then = Then::Orphan(worker.streams.orphaned(context));
-                worker.waits.push(LaneKey::Orphans(context), worker.current(), until, then);
+                worker.waits.push(WaiterKey::Orphans(context), worker.current(), until, then);
             }
             Ok(CUresult::SUCCESS)
         });
