@@ -72,7 +72,10 @@ async function expectGood(run: RunningProgram, session: SessionDetail): Promise<
   });
   expect(processes).toHaveLength(PROCESSES + 1);
   for (const one of processes) {
-    expect(one).toMatchObject({ program: expect.stringMatching(/busy|vector-add/), clientPid: expect.any(Number) });
+    expect(one).toMatchObject({
+      program: expect.stringMatching(/busy|vector-add/),
+      clientPid: expect.any(Number),
+    });
     expect(one.report?.kernelLaunches).toBeGreaterThan(0);
   }
   const busy = processes.filter(({ program }) => program?.includes("busy"));
@@ -104,8 +107,10 @@ describe.each(["tcp", "unix"])("programs over %s do not notice", (transport) => 
     const run = startPrograms(transport);
     await run.until("process 1\n");
     const session = await pool.sessionOf(run);
+    const before = serviceProcess("acceptor");
     for (let time = 0; time < 4; time += 1) await kill(["acceptor"]);
 
+    expect(serviceProcess("acceptor")).not.toBe(before);
     await expectGood(run, session);
     await pool.expectNothingHeld();
   });
@@ -119,7 +124,7 @@ describe("a session whose acceptor is killed", () => {
     await kill(["acceptor"]);
     run.child.kill("SIGTERM");
 
-    await run.ended;
+    expect((await run.ended).status).toBe(128 + 15);
     await pool.expectNothingHeld();
   });
 
@@ -131,7 +136,7 @@ describe("a session whose acceptor is killed", () => {
     process.kill(acceptor, "SIGKILL");
     process.kill(run.pid, "SIGKILL");
 
-    await run.ended;
+    expect((await run.ended).status).toBe(128 + 9);
     await pool.expectNothingHeld();
   });
 });

@@ -20,6 +20,10 @@ use crate::state::Line;
 /// Pause before a first connection is tried again that broke before the worker had let it in.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often that is done over a Unix socket, where no network breaks anything: an acceptor that was killed had the
+/// connection in hand, or the worker does not start.
+const MOST_BROKEN_LOCALLY: u32 = 4;
+
 /// Bytes of the token that fit into a server name.
 const NAMED_TOKEN_BYTES: usize = 16;
 
@@ -152,6 +156,7 @@ impl Way {
     /// The first connection of a lane. One that breaks before the worker has let it in is tried again.
     fn first(&self, endpoint: &Endpoint, line: Line, time: Duration) -> io::Result<Link> {
         let deadline = Instant::now() + time;
+        let mut broken = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match self.connect(endpoint, line, None, left) {
@@ -162,7 +167,9 @@ impl Way {
                 error.kind(),
                 io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe
             );
-            if !has_broken || left <= PAUSE || matches!(endpoint, Endpoint::Unix(_)) {
+            broken += 1;
+            let is_enough = matches!(endpoint, Endpoint::Unix(_)) && broken > MOST_BROKEN_LOCALLY;
+            if !has_broken || left <= PAUSE || is_enough {
                 return Err(error);
             }
             std::thread::sleep(PAUSE);

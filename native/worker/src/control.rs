@@ -285,3 +285,88 @@ pub fn report_regularly(
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+    use super::*;
+
+    fn seqpacket() -> OwnedFd {
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap()
+    }
+
+    fn send(socket: &OwnedFd, message: &str, with: &UnixStream) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [with.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let slices = [IoSlice::new(message.as_bytes())];
+        rustix::net::sendmsg(socket, &slices, &mut ancillary, SendFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn a_new_acceptor_is_told_everything_and_without_any_the_worker_is_an_orphan() {
+        let folder = std::env::temp_dir().join(format!("farpool-control-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (first, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        let (succession, address) = (seqpacket(), SocketAddrUnix::new(folder.join("socket")).unwrap());
+        rustix::net::bind(&succession, &address).unwrap();
+        rustix::net::listen(&succession, 4).unwrap();
+        let control = Arc::new(Control {
+            socket: Mutex::new(Some(Arc::new(theirs))),
+            succession,
+            ledger: Arc::new(File::create(folder.join("ledger")).unwrap().into()),
+            account: Account::begin(File::create(folder.join("account")).unwrap()),
+        });
+        let next = {
+            let control = Arc::clone(&control);
+            move |patience| {
+                std::thread::spawn({
+                    let control = Arc::clone(&control);
+                    move || control.next_connection(patience)
+                })
+            }
+        };
+        control.started(7, "train", &["seccomp".to_owned()]);
+        drop(first);
+
+        // While nobody listens it counts on.
+        control.report(&Counters::default().report(Vec::new()));
+        let waiting = next(Duration::from_secs(60));
+        let second = seqpacket();
+        rustix::net::connect(&second, &address).unwrap();
+        let (message, came) = receive(&second, RecvFlags::empty()).unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&message).unwrap();
+        assert_eq!(
+            (&said["type"], &said["clientPid"], &said["program"]),
+            (&"adopted".into(), &7.into(), &"train".into())
+        );
+        assert_eq!((&said["report"]["calls"], &said["exit"]), (&0.into(), &serde_json::Value::Null));
+        let ledger = rustix::fs::fstat(&came.unwrap().client).unwrap().st_ino;
+        assert_eq!(ledger, rustix::fs::stat(folder.join("ledger")).unwrap().st_ino);
+
+        // The newest counts; the one before is not heard any more.
+        let third = seqpacket();
+        rustix::net::connect(&third, &address).unwrap();
+        receive(&third, RecvFlags::empty()).unwrap();
+        let (_client, socket) = UnixStream::pair().unwrap();
+        send(&third, "{\"connection\":\"tcp\"}", &socket);
+        let (passed, _) = waiting.join().unwrap().expect("a connection");
+        assert_eq!(passed.connection, crate::assignment::ConnectionKind::Tcp);
+        assert_eq!(receive(&second, RecvFlags::empty()).unwrap().0, b"", "it was let go");
+
+        drop(third);
+        assert!(next(Duration::from_millis(50)).join().unwrap().is_none());
+        control.report_last(&Counters::default().report(Vec::new()), 3);
+        let account = std::fs::read_to_string(folder.join("account")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(account.lines().next().unwrap()).unwrap();
+        assert_eq!((&line["exit"], &line["pid"]), (&3.into(), &std::process::id().into()));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { rmSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 
@@ -154,13 +154,27 @@ const control = createServer((socket) => {
   });
 });
 
-for (const path of [values.control, values.unix]) if (path !== undefined) rmSync(path, { force: true });
+/** Where a socket listens already, by the name that `farpool up` gives it. */
+function kept(name: string): { readonly fd: number } | undefined {
+  const place = (process.env["FARPOOL_LISTEN_FDS"] ?? "").split(":").indexOf(name);
+  return place === -1 ? undefined : { fd: 3 + place };
+}
+
+function listenUnix(server: Server, name: string, path: string | undefined): void {
+  const socket = kept(name);
+  if (socket !== undefined) server.listen(socket);
+  else if (path !== undefined) {
+    rmSync(path, { force: true });
+    server.listen(path);
+  }
+}
+
 const [host = "127.0.0.1", wanted = "0"] = (values.listen ?? "").split(":");
 const data = createServer(serveData);
-data.listen(Number(wanted), host, () => {
+data.listen(kept("data-tcp") ?? { port: Number(wanted), host }, () => {
   const address = data.address();
   port = typeof address === "object" && address !== null ? address.port : 0;
-  if (values.unix !== undefined) createServer(serveData).listen(values.unix);
-  control.listen(values.control);
+  listenUnix(createServer(serveData), "data-unix", values.unix);
+  listenUnix(control, "control", values.control);
 });
 process.once("SIGTERM", () => process.exit(0));
