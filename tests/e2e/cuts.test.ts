@@ -1,12 +1,12 @@
 import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { CuttingProxy, RandomCutsOptions } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { programs } from "./kit/example-programs.ts";
 import { example, runDirectly } from "./kit/pool.ts";
 import { type ProxiedPool, startProxiedPool } from "./kit/proxied-pool.ts";
 import { waitFor } from "./kit/program.ts";
+import { within } from "./kit/within.ts";
 
 /** Another one is another sequence of cuts. What fails names it. */
 const SEED = Number(process.env["FARPOOL_CUTS_SEED"] ?? 20_261_130);
@@ -24,6 +24,9 @@ const simulation = { FARPOOL_SIMGPU_MEMORY: "512MiB" };
 const FAST = ["reset", "reset-client", "finish", "finish-client", "blackhole"] as const;
 /** The client sees nothing and has to find out. */
 const SLOW = ["silence", "reset-target", "finish-target"] as const;
+
+/** For one step of a program's cuts. */
+const PATIENCE_MS = 120_000;
 
 const ONE_LANE = 50;
 const BOTH_LANES = 44;
@@ -108,7 +111,7 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
       const cut = first.cutAttach({ bytes: 1 + ((seed + attach * 397) % 3_000), kind });
       // Whoever is connected is not attaching.
       if (attach % 4 === 0) first.cut("reset");
-      await within(`cut ${attach} of an attach`, cut);
+      await within(`cut ${attach} of an attach`, cut, PATIENCE_MS);
       cuts += 1;
     }
     for (const kind of SLOW) {
@@ -127,7 +130,7 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
     second.shape();
   } finally {
     writeFileSync(join(folder, "stop"), "");
-    await within(`the end of ${name}`, ended);
+    await within(`the end of ${name}`, ended, PATIENCE_MS);
   }
   const read = (file: string): string => readFileSync(join(folder, file), "utf8");
   const results = Array.from({ length: runs() }, (_, number) => ({
@@ -141,26 +144,11 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
 async function until(proxy: CuttingProxy, options: RandomCutsOptions): Promise<number> {
   const cuts = proxy.randomCuts(options);
   try {
-    await within(`${options.count} cuts with the seed ${options.seed}`, cuts.over);
+    await within(`${options.count} cuts with the seed ${options.seed}`, cuts.over, PATIENCE_MS);
   } finally {
     cuts.stop();
   }
   return cuts.happened.length;
-}
-
-async function within<T>(what: string, work: Promise<T>, ms = 120_000): Promise<T> {
-  const timer = new AbortController();
-  const late = sleep(ms, undefined, { signal: timer.signal }).then(
-    () => {
-      throw new Error(`after ${ms / 1000} s there was still not: ${what}`);
-    },
-    () => new Promise<never>(() => undefined),
-  );
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    timer.abort();
-  }
 }
 
 function bytesThrough({ connections }: CuttingProxy): number {
