@@ -47,8 +47,9 @@ const started: ProxiedPool[] = [];
 const outcomes = new Map<string, Promise<Outcome>>();
 
 beforeAll(() => {
+  const only = process.env["FARPOOL_CUTS_PROGRAMS"]?.split(",") ?? programs;
   const groups = Array.from({ length: GROUPS }, (_, group) =>
-    programs.filter((_, index) => index % GROUPS === group),
+    programs.filter((name) => only.includes(name)).filter((_, index) => index % GROUPS === group),
   );
   for (const names of groups) {
     let before: Promise<unknown> = startProxiedPool({
@@ -99,13 +100,17 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
   const ended = pool.farpool(words, { environment, folder });
   const runs = (): number => readdirSync(folder).filter((file) => file.endsWith(".status")).length;
   let cuts = 0;
+  const t0 = performance.now();
+  const log = (what: string) => process.env["CUTS_LOG"] && console.error(`${name} ${((performance.now() - t0) / 1000).toFixed(1)} ${what} runs ${runs()} cuts ${cuts}`);
   try {
     const seed = SEED + programs.indexOf(name) * 1_000;
     await waitFor(`a first run of ${name}`, () => runs() > 0 || undefined, 100_000);
+    log(`first run; bytes ${bytesThrough(first)}`);
     const everyBytes = Math.max(1_500, Math.floor(bytesThrough(first) / 25));
     const random = (proxy: CuttingProxy, options: Pick<RandomCutsOptions, "seed" | "count" | "hits">) =>
       until(proxy, { ...options, kinds: FAST, everyBytes, blackholeMs: [5, 100] });
     cuts += await random(first, { seed, count: ONE_LANE, hits: "one" });
+    log("one lane");
     for (let attach = 0; attach < ATTACHES; attach += 1) {
       const kind = (["reset", "finish"] as const)[attach % 2] ?? "reset";
       const cut = first.cutAttach({ bytes: 1 + ((seed + attach * 397) % 3_000), kind });
@@ -115,6 +120,7 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
       cuts += 1;
     }
     for (const kind of SLOW) {
+      log("slow " + kind);
       const lane = await waitFor("a connection that is in use", () =>
         first.connections.findLast(({ isOpen, forwardedBytes }) => isOpen && forwardedBytes.down > 6_000),
       );
@@ -122,12 +128,14 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
       const connections = first.connections.length;
       await waitFor("another one", () => first.connections.length > connections || undefined, 60_000);
     }
+    log("move");
     await first.move();
     cuts += 1;
     const bytesPerSecond = Math.max(400_000, everyBytes * 25);
     second.shape({ bytesPerSecond, delayMs: 1, bufferBytes: 16_384 });
     cuts += await random(second, { seed: seed + 1, count: BOTH_LANES, hits: "all" });
     second.shape();
+    log("done");
   } finally {
     writeFileSync(join(folder, "stop"), "");
     await within(`the end of ${name}`, ended, PATIENCE_MS);

@@ -28,7 +28,8 @@ interface Outage {
 /** A program that computes whenever it is told to; it has done so once. */
 async function startOutage(): Promise<Outage> {
   const run = proxied.pool.start(["run", "-n", "1", "--", example("lifetimes"), "outage"], {
-    environment: proxied.environment,
+    // Its sentences are for a person at a terminal, or for whoever asks.
+    environment: { ...proxied.environment, FARPOOL_LOG: "stderr" },
     keepInput: true,
   });
   await run.until("round 1\n");
