@@ -101,7 +101,11 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
   const runs = (): number => readdirSync(folder).filter((file) => file.endsWith(".status")).length;
   let cuts = 0;
   const t0 = performance.now();
-  const log = (what: string) => process.env["CUTS_LOG"] && console.error(`${name} ${((performance.now() - t0) / 1000).toFixed(1)} ${what} runs ${runs()} cuts ${cuts}`);
+  const log = (what: string) =>
+    process.env["CUTS_LOG"] &&
+    console.error(
+      `${name} ${((performance.now() - t0) / 1000).toFixed(1)} ${what} runs ${runs()} cuts ${cuts}`,
+    );
   try {
     const seed = SEED + programs.indexOf(name) * 1_000;
     await waitFor(`a first run of ${name}`, () => runs() > 0 || undefined, 100_000);
