@@ -1,12 +1,12 @@
 import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { CuttingProxy, RandomCutsOptions } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { programs } from "./kit/example-programs.ts";
 import { example, runDirectly } from "./kit/pool.ts";
 import { type ProxiedPool, startProxiedPool } from "./kit/proxied-pool.ts";
 import { waitFor } from "./kit/program.ts";
+import { within } from "./kit/within.ts";
 
 /** Another one is another sequence of cuts. What fails names it. */
 const SEED = Number(process.env["FARPOOL_CUTS_SEED"] ?? 20_261_130);
@@ -24,6 +24,9 @@ const simulation = { FARPOOL_SIMGPU_MEMORY: "512MiB" };
 const FAST = ["reset", "reset-client", "finish", "finish-client", "blackhole"] as const;
 /** The client sees nothing and has to find out. */
 const SLOW = ["silence", "reset-target", "finish-target"] as const;
+
+/** For one step of a program's cuts. */
+const PATIENCE_MS = 120_000;
 
 const ONE_LANE = 50;
 const BOTH_LANES = 44;
@@ -44,8 +47,9 @@ const started: ProxiedPool[] = [];
 const outcomes = new Map<string, Promise<Outcome>>();
 
 beforeAll(() => {
+  const only = process.env["FARPOOL_CUTS_PROGRAMS"]?.split(",") ?? programs;
   const groups = Array.from({ length: GROUPS }, (_, group) =>
-    programs.filter((_, index) => index % GROUPS === group),
+    programs.filter((name) => only.includes(name)).filter((_, index) => index % GROUPS === group),
   );
   for (const names of groups) {
     let before: Promise<unknown> = startProxiedPool({
@@ -96,22 +100,31 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
   const ended = pool.farpool(words, { environment, folder });
   const runs = (): number => readdirSync(folder).filter((file) => file.endsWith(".status")).length;
   let cuts = 0;
+  const t0 = performance.now();
+  const log = (what: string) =>
+    process.env["CUTS_LOG"] &&
+    console.error(
+      `${name} ${((performance.now() - t0) / 1000).toFixed(1)} ${what} runs ${runs()} cuts ${cuts}`,
+    );
   try {
     const seed = SEED + programs.indexOf(name) * 1_000;
     await waitFor(`a first run of ${name}`, () => runs() > 0 || undefined, 100_000);
+    log(`first run; bytes ${bytesThrough(first)}`);
     const everyBytes = Math.max(1_500, Math.floor(bytesThrough(first) / 25));
     const random = (proxy: CuttingProxy, options: Pick<RandomCutsOptions, "seed" | "count" | "hits">) =>
       until(proxy, { ...options, kinds: FAST, everyBytes, blackholeMs: [5, 100] });
     cuts += await random(first, { seed, count: ONE_LANE, hits: "one" });
+    log("one lane");
     for (let attach = 0; attach < ATTACHES; attach += 1) {
       const kind = (["reset", "finish"] as const)[attach % 2] ?? "reset";
       const cut = first.cutAttach({ bytes: 1 + ((seed + attach * 397) % 3_000), kind });
       // Whoever is connected is not attaching.
       if (attach % 4 === 0) first.cut("reset");
-      await within(`cut ${attach} of an attach`, cut);
+      await within(`cut ${attach} of an attach`, cut, PATIENCE_MS);
       cuts += 1;
     }
     for (const kind of SLOW) {
+      log("slow " + kind);
       const lane = await waitFor("a connection that is in use", () =>
         first.connections.findLast(({ isOpen, forwardedBytes }) => isOpen && forwardedBytes.down > 6_000),
       );
@@ -119,15 +132,17 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
       const connections = first.connections.length;
       await waitFor("another one", () => first.connections.length > connections || undefined, 60_000);
     }
+    log("move");
     await first.move();
     cuts += 1;
     const bytesPerSecond = Math.max(400_000, everyBytes * 25);
     second.shape({ bytesPerSecond, delayMs: 1, bufferBytes: 16_384 });
     cuts += await random(second, { seed: seed + 1, count: BOTH_LANES, hits: "all" });
     second.shape();
+    log("done");
   } finally {
     writeFileSync(join(folder, "stop"), "");
-    await within(`the end of ${name}`, ended);
+    await within(`the end of ${name}`, ended, PATIENCE_MS);
   }
   const read = (file: string): string => readFileSync(join(folder, file), "utf8");
   const results = Array.from({ length: runs() }, (_, number) => ({
@@ -141,26 +156,11 @@ async function underCuts(name: string, proxied: ProxiedPool, place: number): Pro
 async function until(proxy: CuttingProxy, options: RandomCutsOptions): Promise<number> {
   const cuts = proxy.randomCuts(options);
   try {
-    await within(`${options.count} cuts with the seed ${options.seed}`, cuts.over);
+    await within(`${options.count} cuts with the seed ${options.seed}`, cuts.over, PATIENCE_MS);
   } finally {
     cuts.stop();
   }
   return cuts.happened.length;
-}
-
-async function within<T>(what: string, work: Promise<T>, ms = 120_000): Promise<T> {
-  const timer = new AbortController();
-  const late = sleep(ms, undefined, { signal: timer.signal }).then(
-    () => {
-      throw new Error(`after ${ms / 1000} s there was still not: ${what}`);
-    },
-    () => new Promise<never>(() => undefined),
-  );
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    timer.abort();
-  }
 }
 
 function bytesThrough({ connections }: CuttingProxy): number {

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Pool, example, startPool } from "./kit/pool.ts";
-import { processTree, processesMentioning } from "./kit/processes.ts";
+import { isAlive, processTree, processesMentioning } from "./kit/processes.ts";
 import { type RunningProgram, waitFor } from "./kit/program.ts";
+import { within } from "./kit/within.ts";
 
 let pool: Pool;
 beforeAll(async () => {
@@ -105,6 +106,119 @@ describe("kill -9 of", () => {
     await pool.expectNothingHeld();
   });
 });
+
+describe.each(["tcp", "unix"])("over %s", (transport) => {
+  const environment = { FARPOOL_TRANSPORT: transport };
+
+  it("kill -9 of a client process whose child holds its socket: worker and memory go", async () => {
+    const run = pool.start(["run", "-n", "1", "--", example("lifetimes"), "fork"], { environment });
+    await run.until("child ");
+    const client = numberAfter("holding", run.stdout());
+    const child = numberAfter("child", run.stdout());
+    const worker = await workerOf(run, client);
+    await waitFor("its memory in use", async () =>
+      (await smiMemoryUsed()) >= HELD_BYTES ? true : undefined,
+    );
+
+    const killed = performance.now();
+    process.kill(client, "SIGKILL");
+    await waitFor("the end of its worker", () => (isAlive(worker) ? undefined : true));
+    const workerMs = performance.now() - killed;
+    await waitFor("its memory free", async () =>
+      (await pool.gpu()).memoryUsedBytes === 0 ? true : undefined,
+    );
+    const memoryMs = performance.now() - killed;
+    console.log(
+      `${transport}: worker gone ${workerMs.toFixed(0)} ms after the kill, seen free ${memoryMs.toFixed(0)} ms after`,
+    );
+
+    expect(isAlive(child)).toBe(true);
+    process.kill(child, "SIGKILL");
+    await within("the end of farpool run", run.ended);
+    await pool.expectNothingHeld();
+  });
+
+  it("kill -9 of `farpool run`: program, worker and memory go", async () => {
+    const run = pool.start(["run", "-n", "1", "--", example("lifetimes"), "fork"], { environment });
+    await run.until("child ");
+    const [client, child] = [numberAfter("holding", run.stdout()), numberAfter("child", run.stdout())];
+    const worker = await workerOf(run, client);
+    process.kill(run.pid, "SIGKILL");
+
+    await waitFor("the end of all", () => ([client, worker].some(isAlive) ? undefined : true));
+    if (isAlive(child)) process.kill(child, "SIGKILL");
+    await pool.expectNothingHeld();
+  });
+
+  it("kill -9 of a worker: its program gets the sticky error, others of the session go on", async () => {
+    const script = `"$1" 1000000 & "$1" 150; status=$?; wait; exit $status`;
+    const words = ["run", "-n", "1", "--", "sh", "-c", script, "sh", example("busy")];
+    const run = pool.start(words, { environment });
+    await run.until("round 2\n");
+    const processes = await processesOf(run, 2);
+    const endless = processTree(run.pid).find(({ command }) => command.endsWith(" 1000000"))?.pid;
+    const victim = processes.find(({ clientPid }) => clientPid === endless);
+    if (victim === undefined)
+      throw new Error(`no worker for process ${endless}: ${JSON.stringify(processes)}`);
+    process.kill(victim.workerPid, "SIGKILL");
+
+    const result = await within("the end of both programs", run.ended);
+    expect(result.stderr).toContain("cudaErrorDevicesUnavailable");
+    expect(result.stdout).toContain("round 150\nPASSED\n");
+    expect(result.status).toBe(0);
+    await pool.expectNothingHeld();
+  });
+
+  it("exec in a client process: the old connection's worker ends, the new program runs", async () => {
+    const words = ["run", "-n", "1", "--", example("lifetimes"), "exec", example("busy"), "1000000"];
+    const run = pool.start(words, { environment, keepInput: true });
+    await run.until("holding ");
+    const client = numberAfter("holding", run.stdout());
+    const before = await workerOf(run, client);
+    run.child.stdin?.write("\n");
+    await run.until("round 2\n");
+
+    await waitFor("the end of the first worker", () => (isAlive(before) ? undefined : true));
+    const after = await workerOf(run, client);
+    expect(isAlive(after)).toBe(true);
+    process.kill(client, "SIGKILL");
+    await within("the end of farpool run", run.ended);
+    await pool.expectNothingHeld();
+  });
+});
+
+/** What `lifetimes` holds of the GPU. */
+const HELD_BYTES = 64 * 2 ** 20;
+
+interface WorkerProcess {
+  readonly clientPid: number;
+  readonly workerPid: number;
+}
+
+/** The living processes of the session that a `farpool run` holds, when there are that many. */
+async function processesOf(run: RunningProgram, count: number): Promise<readonly WorkerProcess[]> {
+  const session = await pool.sessionOf(run);
+  return waitFor(`${count} processes of session ${session.id}`, async () => {
+    const shown = await pool.client.call("showSession", { params: { sessionId: session.id } });
+    const found = shown.processes.flatMap(({ clientPid, workerPid }) =>
+      clientPid === null || !isAlive(workerPid) ? [] : [{ clientPid, workerPid }],
+    );
+    return found.length >= count ? found : undefined;
+  });
+}
+
+async function workerOf(run: RunningProgram, client: number): Promise<number> {
+  return waitFor(`a worker for process ${client}`, async () => {
+    const all = await processesOf(run, 1);
+    return all.findLast(({ clientPid }) => clientPid === client)?.workerPid;
+  });
+}
+
+function numberAfter(word: string, output: string): number {
+  const found = new RegExp(`${word} (\\d+)`).exec(output)?.[1];
+  if (found === undefined) throw new Error(`'${word} NUMBER' is not in the output:\n${output}`);
+  return Number(found);
+}
 
 /** The process of this pool with a role; `up` restarts it when it has died. */
 function serviceProcess(role: string): number {

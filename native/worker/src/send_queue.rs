@@ -121,7 +121,7 @@ impl SendQueue {
             return;
         }
         if !self.is_eager {
-            if !state.parts.is_empty() || !state.buffer.is_empty() {
+            if !state.parts.is_empty() || !state.buffer.is_empty() || self.lane.has_backlog() {
                 state.is_sending = true;
                 self.left_over.notify_one();
             }

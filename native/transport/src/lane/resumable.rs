@@ -181,6 +181,11 @@ impl Resumable {
         Ok(Present::Other(Arc::clone(link), state.peer_received))
     }
 
+    /// Whether `cached` may be out of date.
+    pub(super) fn has_changed(&self, cached: &Cached) -> bool {
+        cached.version != self.version.load(Ordering::Acquire)
+    }
+
     /// The present connection, if there is one.
     pub(super) fn link(&self) -> Option<Arc<Link>> {
         lock(&self.state).link.clone()
@@ -350,6 +355,14 @@ impl Resumable {
             state.is_dialing = false;
             state.silence = Silence::new(Instant::now(), self.grace);
         });
+        // What the old connection lost nobody else may be about to send: both ends may be waiting for each other.
+        self.has_backlog.store(true, Ordering::SeqCst);
+        self.send_words_now();
+        if let Role::Worker(tell) = &self.role
+            && self.has_backlog()
+        {
+            tell();
+        }
     }
 
     /// A client connects anew: gives the old connection up, and answers how far its stream was read.
@@ -378,6 +391,11 @@ impl Resumable {
             let _ = self.wait_for_link(LOOK_EVERY);
             return;
         };
+        if self.has_backlog() {
+            drop(state);
+            self.send_words_now();
+            state = lock(&self.state);
+        }
         let heard = self.has_heard.swap(false, Ordering::AcqRel);
         let advice = state.silence.look(Instant::now(), heard);
         let silent = state.silence.length();

@@ -59,7 +59,9 @@ impl Resumable {
                 }
             }
         }
-        self.write(&mut sending, Mode::Wait)
+        let written = self.write(&mut sending, Mode::Wait);
+        self.let_go(sending);
+        written
     }
 
     /// Takes over what there is room for, and writes what the connection takes at once. Answers how much was taken;
@@ -80,13 +82,17 @@ impl Resumable {
                 break;
             }
         }
-        self.write(&mut sending, Mode::Now)?;
-        Ok(taken)
+        let written = self.write(&mut sending, Mode::Now);
+        self.let_go(sending);
+        written.map(|()| taken)
     }
 
     /// Writes everything that was taken over.
     pub fn flush(&self) -> io::Result<()> {
-        self.write(&mut lock(&self.sending), Mode::Wait)
+        let mut sending = lock(&self.sending);
+        let written = self.write(&mut sending, Mode::Wait);
+        self.let_go(sending);
+        written
     }
 
     /// Whether anything is to be written.
@@ -96,9 +102,27 @@ impl Resumable {
 
     /// Sends the words that are due, unless another thread is sending, which then sends these, too.
     pub(super) fn send_words_now(&self) {
-        if let Ok(mut sending) = self.sending.try_lock() {
+        while let Ok(mut sending) = self.sending.try_lock() {
             // A connection that breaks is met by whoever uses it next.
-            let _ = self.write(&mut sending, Mode::Now);
+            if self.write(&mut sending, Mode::Now).is_err() || !self.has_words() {
+                return;
+            }
+        }
+    }
+
+    /// Whether words are due that could leave: they became so while this thread was about to stop sending.
+    fn has_words(&self) -> bool {
+        let is_due = self.acknowledgement_due.load(Ordering::Acquire) > 0
+            || self.ping_due.load(Ordering::Acquire)
+            || self.pong_due.load(Ordering::Acquire);
+        is_due && !self.has_backlog()
+    }
+
+    /// Lets go of the sending half. Who wanted to send words meanwhile has left them to this thread.
+    fn let_go(&self, sending: MutexGuard<'_, Sending>) {
+        drop(sending);
+        if self.has_words() {
+            self.send_words_now();
         }
     }
 
@@ -187,7 +211,11 @@ impl Resumable {
                 }
             };
             if sending.is_written() && !self.encode(sending, &link)? {
-                self.has_backlog.store(false, Ordering::Release);
+                self.has_backlog.store(false, Ordering::SeqCst);
+                if self.has_changed(&sending.cached) {
+                    // Whoever brought another connection could not send on it, as this thread was sending.
+                    continue;
+                }
                 return Ok(());
             }
             let (first, second) = sending.replay.unwritten(sending.frame_left);

@@ -206,6 +206,34 @@ fn no_byte_is_lost_or_doubled_by_cuts_under_tls() {
     survives_cuts(&Secrecy::tls(), 60_000_000, 60);
 }
 
+/// Both ends only wait for each other: nothing but the new connection itself makes anybody send again.
+#[test]
+fn what_a_cut_swallowed_is_sent_again_without_a_further_word() {
+    const ROUNDS: u64 = 40;
+    let pair = pair(&Secrecy::tls(), GRACE);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 1_000];
+            for _ in 0..ROUNDS {
+                pair.worker.receive_exact(&mut buffer).expect("a question");
+                pair.cut(false);
+                pair.worker.send_now(&buffer).expect("an answer");
+            }
+        });
+        for round in 0..ROUNDS {
+            let question = pattern(round, 1_000);
+            pair.client.send_all(&[&question]).expect("sent");
+            pair.cut(true);
+            let mut answer = [0; 1_000];
+            pair.client.receive_exact(&mut answer).expect("an answer");
+            assert!(answer[..] == question[..], "round {round}");
+        }
+    });
+    // A probe, which mended it before, takes two seconds each time.
+    assert!(started.elapsed() < Duration::from_secs(ROUNDS), "{:?}", started.elapsed());
+}
+
 #[test]
 fn a_close_in_order_is_an_end_and_not_a_cut() {
     let pair = pair(&Secrecy::tls(), GRACE);
