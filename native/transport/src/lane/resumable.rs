@@ -344,6 +344,8 @@ impl Resumable {
             state.is_dialing = false;
             state.silence = Silence::new(Instant::now());
         });
+        // What the old connection lost goes out at once: the other end may wait for nothing else.
+        self.send_words_now();
     }
 
     /// A client connects anew: gives the old connection up, and answers how far its stream was read.

@@ -223,12 +223,14 @@ pub struct DriverOptions {
 }
 
 impl DriverOptions {
-    /// The options of a request.
+    /// The options of a request. Each log has one buffer: of several wishes for it the first counts.
     pub fn new(options: &[OptionValue]) -> DriverOptions {
         let mut all = DriverOptions { numbers: Vec::new(), values: Vec::new(), info: None, error: None };
         for option in options {
             let size = usize::try_from(option.value.min(LOG_LIMIT)).unwrap_or(0);
             match option.option {
+                abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES if all.info.is_some() => {}
+                abi::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES if all.error.is_some() => {}
                 abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES => {
                     let mut buffer = vec![0; size];
                     all.log(abi::CU_JIT_INFO_LOG_BUFFER, abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &mut buffer);
@@ -313,5 +315,21 @@ mod tests {
         wrapper.resize(24, 1);
         assert!(leads_elsewhere(&wrapper), "a pointer of the client's");
         assert!(!leads_elsewhere(b".version 7.0") && !leads_elsewhere(b"hello") && !leads_elsewhere(b""));
+    }
+
+    /// Found on the way: the driver was given the first buffer after the second one had taken its place.
+    #[test]
+    fn a_log_that_is_wished_for_twice_has_one_buffer() {
+        let wish = |option, value| OptionValue { option, value };
+        let info = abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES;
+        let error = abi::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES;
+        let mut options =
+            DriverOptions::new(&[wish(info, 64), wish(error, 32), wish(info, 1 << 19), wish(error, 0)]);
+        assert_eq!((options.count(), options.values.len()), (4, 4));
+        let buffers = [options.info.as_mut(), options.error.as_mut()].map(|buffer| {
+            let buffer = buffer.expect("a buffer");
+            (buffer.as_mut_ptr().cast::<c_void>(), buffer.len())
+        });
+        assert_eq!(buffers, [(options.values[0], 64), (options.values[2], 32)]);
     }
 }
