@@ -11,6 +11,7 @@ import { emitLibrary } from "./library.ts";
 import { emitProcAddress } from "./proc-address.ts";
 import { emitShim } from "./shim.ts";
 import { emitWire } from "./wire.ts";
+import { emitWireCalls } from "./wire-calls.ts";
 import { emitWireTests } from "./wire-tests.ts";
 import { emitTouched, emitWorker, emitWorkerModule } from "./worker.ts";
 
@@ -22,6 +23,7 @@ export function emitAll(schema: Schema, root: string): readonly Output[] {
     emitProcAddress(schema),
     emitWire(schema),
     emitWireTests(schema),
+    emitWireCalls(schema),
     emitDriver(schema),
     emitShim(schema),
     emitWorker(schema),

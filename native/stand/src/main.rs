@@ -7,6 +7,7 @@ mod broker;
 mod command;
 mod keeper;
 mod options;
+mod recorder;
 mod server;
 
 use std::process::ExitCode;
@@ -43,7 +44,10 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<u8> {
     let mut server = server::Server::start(options)?;
-    let session = server.open_session()?;
+    let mut session = server.open_session()?;
+    if let Some(prefix) = &options.record {
+        session.endpoint = recorder::start(server.folder(), prefix)?;
+    }
     let broker = broker::serve(server.folder(), session)?;
     let status = command::run(&options.command, &broker, server.programs())?;
     server.close_session()?;

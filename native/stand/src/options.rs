@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 
 pub const USAGE: &str = "\
-usage: farpool-stand --driver PATH [--gpus N] [--memory BYTES] [--transport tcp|unix] [--log FILE] -- COMMAND…
+usage: farpool-stand --driver PATH [--gpus N] [--memory BYTES] [--transport tcp|unix] [--log FILE]
+                     [--record PREFIX] -- COMMAND…
 
 --driver     the libcuda.so.1 that workers load
 --gpus       how many of its GPUs the session has (1)
 --memory     bytes of each GPU that the session may use (all)
 --transport  how programs reach their workers (unix)
---log        where the acceptor and the workers log (nowhere)";
+--log        where the acceptor and the workers log (nowhere)
+--record     begin of the names of files for what the programs send: seeds for fuzzers (none; needs unix)";
 
 /// What to run, and on what.
 pub struct Options {
@@ -20,6 +22,7 @@ pub struct Options {
     pub memory: Option<u64>,
     pub transport: Transport,
     pub log: Option<PathBuf>,
+    pub record: Option<PathBuf>,
     pub command: Vec<String>,
 }
 
@@ -38,6 +41,7 @@ impl Options {
             memory: None,
             transport: Transport::Unix,
             log: None,
+            record: None,
             command: Vec::new(),
         };
         while let Some(argument) = arguments.next() {
@@ -47,6 +51,7 @@ impl Options {
                 "--gpus" => options.gpus = value()?.parse().context("--gpus takes a number")?,
                 "--memory" => options.memory = Some(value()?.parse().context("--memory takes bytes")?),
                 "--log" => options.log = Some(value()?.into()),
+                "--record" => options.record = Some(value()?.into()),
                 "--transport" => {
                     options.transport = match value()?.as_str() {
                         "tcp" => Transport::Tcp,
@@ -61,6 +66,8 @@ impl Options {
         options.command = arguments.collect();
         options.driver = driver.context("--driver is required")?.into();
         ensure!(!options.command.is_empty(), "a command is required after `--`");
+        let is_recordable = options.record.is_none() || options.transport == Transport::Unix;
+        ensure!(is_recordable, "--record needs --transport unix, whose records travel as they are");
         Ok(options)
     }
 }

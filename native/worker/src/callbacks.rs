@@ -23,10 +23,19 @@ use crate::waits::Downloads;
 #[derive(Debug)]
 pub struct Callbacks {
     reached: Sender<Reached>,
-    done: Mutex<HashMap<u64, Vec<u8>>>,
+    asked: Mutex<HashMap<u64, Asked>>,
     arrived: Condvar,
     /// Callbacks that streams will get to, or wait for.
     holds: AtomicUsize,
+}
+
+/// What the client was asked for and has not done, or has done and nobody has seen.
+#[derive(Debug, Default)]
+struct Asked {
+    /// How many wait.
+    waiting: usize,
+    /// What it answered to some of them.
+    answers: Vec<Vec<u8>>,
 }
 
 /// What a stream has got to.
@@ -72,7 +81,12 @@ impl Callbacks {
                 outbox.flush();
             }
         })?;
-        Ok(Callbacks { reached, done: Mutex::default(), arrived: Condvar::new(), holds: AtomicUsize::new(0) })
+        Ok(Callbacks {
+            reached,
+            asked: Mutex::default(),
+            arrived: Condvar::new(),
+            holds: AtomicUsize::new(0),
+        })
     }
 
     /// Whether streams will get to callbacks, or wait for them.
@@ -80,14 +94,18 @@ impl Callbacks {
         self.holds.load(Ordering::Acquire) > 0
     }
 
-    fn done(&self) -> MutexGuard<'_, HashMap<u64, Vec<u8>>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, HashMap<u64, Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client has done what callback `token` asked for.
+    /// The client has done what callback `token` asked for. An answer that nobody waits for is dropped: it is only kept for
+    /// those who do.
     pub fn finished(&self, token: u64, data: &[u8]) {
-        self.done().insert(token, data.to_vec());
-        self.arrived.notify_all();
+        let mut all = self.asked();
+        if let Some(asked) = all.get_mut(&token).filter(|asked| asked.answers.len() < asked.waiting) {
+            asked.answers.push(data.to_vec());
+            self.arrived.notify_all();
+        }
     }
 
     /// What the driver is given for [`host_function`]; it must be called exactly once.
@@ -116,15 +134,22 @@ impl Callbacks {
 
     /// Has the client do what callback `token` asks for, and waits until it is done: what it answered.
     pub fn perform(&self, token: u64) -> Vec<u8> {
+        self.asked().entry(token).or_default().waiting += 1;
         if self.reached.send(Reached::Callback(token)).is_err() {
             return Vec::new();
         }
-        let mut done = self.done();
+        let mut all = self.asked();
         loop {
-            if let Some(data) = done.remove(&token) {
+            if let Some(asked) = all.get_mut(&token)
+                && let Some(data) = asked.answers.pop()
+            {
+                asked.waiting -= 1;
+                if asked.waiting == 0 {
+                    all.remove(&token);
+                }
                 return data;
             }
-            done = self.arrived.wait(done).unwrap_or_else(PoisonError::into_inner);
+            all = self.arrived.wait(all).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

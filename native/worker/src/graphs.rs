@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cuda_abi::{CUgraph, CUgraphExec, CUgraphNode, CUresult};
@@ -19,7 +20,7 @@ use crate::outbox::{Outbox, ReplyTo};
 /// `CU_MEMHOSTALLOC_PORTABLE`
 const PORTABLE: u32 = 1;
 
-/// Bytes of pinned memory that the slots of one graph may take.
+/// Bytes of pinned memory that the slots of all graphs may take.
 const SLOTS_LIMIT: u64 = 4 << 30;
 
 /// Bytes that may be on their way to launches that have not come.
@@ -60,7 +61,24 @@ pub struct Slot {
     callbacks: Arc<Callbacks>,
     memory: *mut u8,
     size: usize,
+    pinned: Pinned,
     launches: Mutex<VecDeque<Vec<Part>>>,
+}
+
+/// Bytes of pinned memory that slots have, all together.
+#[derive(Debug, Clone, Default)]
+pub struct Pinned(Arc<AtomicU64>);
+
+impl Pinned {
+    /// Takes `size` bytes more; `None` beyond the limit.
+    fn take(&self, size: u64) -> Option<()> {
+        let more = |taken: u64| taken.checked_add(size).filter(|taken| *taken <= SLOTS_LIMIT);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
+    }
+
+    fn give(&self, size: u64) {
+        self.0.fetch_sub(size, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: the memory is plain bytes; the order of the graph's nodes decides who uses them.
@@ -131,6 +149,7 @@ impl Drop for Slot {
             // SAFETY: the memory is this slot's, and no launch is left that uses it.
             let _ = unsafe { self.driver.cuMemFreeHost(self.memory.cast()) };
         }
+        self.pinned.give(self.size as u64);
     }
 }
 
@@ -188,6 +207,8 @@ pub struct Graphs {
     execs: HashMap<u64, Exec>,
     pending: HashMap<u64, Packet>,
     pending_bytes: usize,
+    /// What the slots of all graphs have.
+    pub pinned: Pinned,
 }
 
 impl Graphs {
@@ -231,8 +252,13 @@ impl Graphs {
     ///
     /// Errors: `OUT_OF_MEMORY` when too much waits for launches that do not come.
     pub fn bring(&mut self, launch: u64, slot: u32, part: Part) -> Result<(), CUresult> {
-        let bytes = if let Part::Bytes(_, data) = &part { data.len() } else { 0 };
-        if self.pending_bytes + bytes > PENDING_LIMIT {
+        let bytes = match &part {
+            Part::Bytes(_, data) => data.len(),
+            // It becomes an answer of this size.
+            Part::Send(_, size, _) => usize::try_from(*size).unwrap_or(usize::MAX),
+            Part::Pull(..) | Part::Call(_) => 0,
+        };
+        if self.pending_bytes.saturating_add(bytes) > PENDING_LIMIT {
             return Err(CUresult::OUT_OF_MEMORY);
         }
         self.pending_bytes += bytes;
@@ -264,27 +290,61 @@ pub fn owed(to: ReplyTo) -> Arc<Owed> {
 pub fn slots(
     driver: &Arc<Driver>,
     callbacks: &Arc<Callbacks>,
+    pinned: &Pinned,
     sizes: impl Iterator<Item = u64>,
 ) -> Result<Vec<Arc<Slot>>, CUresult> {
     let mut all = Vec::new();
-    let mut sum = 0u64;
     for size in sizes {
-        sum = sum.saturating_add(size);
-        let Some(size) = usize::try_from(size).ok().filter(|_| sum <= SLOTS_LIMIT) else {
-            return Err(CUresult::OUT_OF_MEMORY);
-        };
-        let mut memory = std::ptr::null_mut();
-        if size > 0 {
-            // SAFETY: `memory` is a valid place.
-            unsafe { driver.cuMemHostAlloc(&raw mut memory, size, PORTABLE) }.into_result()?;
-        }
-        all.push(Arc::new(Slot {
+        let bytes = usize::try_from(size).map_err(|_| CUresult::OUT_OF_MEMORY)?;
+        pinned.take(size).ok_or(CUresult::OUT_OF_MEMORY)?;
+        // From here on it is the slot that gives back what was taken.
+        let mut slot = Slot {
             driver: Arc::clone(driver),
             callbacks: Arc::clone(callbacks),
-            memory: memory.cast(),
-            size,
+            memory: std::ptr::null_mut(),
+            size: bytes,
+            pinned: pinned.clone(),
             launches: Mutex::default(),
-        }));
+        };
+        let mut memory = std::ptr::null_mut();
+        if bytes > 0 {
+            // SAFETY: `memory` is a valid place.
+            unsafe { driver.cuMemHostAlloc(&raw mut memory, bytes, PORTABLE) }.into_result()?;
+            slot.memory = memory.cast();
+        }
+        all.push(Arc::new(slot));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found on the way: each graph had the limit for itself, and a client may have any number of graphs.
+    #[test]
+    fn the_slots_of_all_graphs_have_one_limit() {
+        let pinned = Pinned::default();
+        let other = pinned.clone();
+        assert_eq!(pinned.take(SLOTS_LIMIT - 1), Some(()));
+        assert_eq!((other.take(2), other.take(u64::MAX)), (None, None));
+        assert_eq!(other.take(1), Some(()));
+        pinned.give(SLOTS_LIMIT - 1);
+        assert_eq!(other.take(2), Some(()));
+    }
+
+    /// Found on the way: answers that launches will give were not counted, and could be of any size.
+    #[test]
+    fn answers_that_launches_will_give_count_as_what_comes_with_them() {
+        let mut graphs = Graphs::default();
+        let send = |size| {
+            let to = ReplyTo { call: wire::CallId(20), sequence: 1, is_detached: false };
+            Part::Send(0, size, owed(to))
+        };
+        assert_eq!(graphs.bring(1, 0, send(u64::MAX)), Err(CUresult::OUT_OF_MEMORY));
+        assert_eq!(graphs.bring(1, 0, send(PENDING_LIMIT as u64)), Ok(()));
+        assert_eq!(graphs.bring(2, 0, send(1)), Err(CUresult::OUT_OF_MEMORY));
+        assert_eq!(graphs.take_packet(1).owed.len(), 1);
+        assert_eq!(graphs.bring(2, 0, send(1)), Ok(()));
+    }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use cuda_abi::CUresult;
 use ledger::Ledger;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -39,6 +39,10 @@ const PATIENCE: Duration = Duration::from_micros(50);
 
 /// Replies are sent when this many bytes have gathered, or when no further request is waiting.
 const SEND_FROM: usize = 256 << 10;
+
+/// Bytes that may wait for a client that does not read. Copies stop far below; only who asks and asks and never hears the
+/// answers gets here.
+const UNREAD_LIMIT: usize = 1 << 30;
 
 /// Serves the one client that the acceptor handed over, until it closes.
 pub fn run() -> anyhow::Result<()> {
@@ -150,8 +154,14 @@ impl Connection {
         loop {
             let started = Instant::now();
             while let Some((header, payload)) = inbox.next()? {
-                if self.admit(&header, payload)? && self.outbox.waiting() >= SEND_FROM {
-                    self.outbox.flush();
+                if self.admit(&header, payload)? {
+                    match self.outbox.waiting() {
+                        ..SEND_FROM => {}
+                        SEND_FROM..UNREAD_LIMIT => self.outbox.flush(),
+                        waiting => bail!(
+                            "the client does not take its answers: {waiting} bytes wait, {UNREAD_LIMIT} may"
+                        ),
+                    }
                 }
                 if self.has_ended {
                     return Ok(());

@@ -21,6 +21,10 @@ const DIRECT_FROM: usize = 16 << 10;
 /// Bytes that are read before the other end is told.
 const ACKNOWLEDGE_EVERY: u64 = 1 << 20;
 
+/// Bytes that are read ahead of whoever wants them, to find the words between them: an honest end has no more on its way,
+/// as it keeps what is not acknowledged.
+const MOST_READY: usize = super::replay::LAST_LIMIT;
+
 /// What has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Receiving {
@@ -45,6 +49,11 @@ impl Receiving {
     /// How far the other end's stream has arrived.
     pub(super) fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Whether so much has arrived and was not read that the rest must wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.ready.len() >= MOST_READY
     }
 
     /// A new connection begins.
@@ -150,7 +159,9 @@ impl Resumable {
         receiving: &mut MutexGuard<'_, Receiving>,
         buffer: &mut [u8],
     ) -> io::Result<()> {
-        while matches!(self.look_at_link(receiving, buffer)?, Look::Bytes(_) | Look::Words) {}
+        while !receiving.is_full()
+            && matches!(self.look_at_link(receiving, buffer)?, Look::Bytes(_) | Look::Words)
+        {}
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::frame::FrameError;
 const FIRST_LIMIT: usize = 16 << 20;
 
 /// Bytes that are kept at most: twice what is under way on a link of 10 Gbit/s and 100 ms.
-const LAST_LIMIT: usize = 256 << 20;
+pub const LAST_LIMIT: usize = 256 << 20;
 
 /// The stream's bytes from the first that is not acknowledged.
 #[derive(Debug)]

@@ -158,15 +158,17 @@ impl Resumable {
             }
             self.check_limit(started)?;
             // Where nobody reads the other direction, this thread does: acknowledgements come there.
+            let mut is_full = false;
             if let Ok(mut receiving) = self.receiving.try_lock() {
                 let _ = self.pull(&mut receiving, &mut []);
+                is_full = receiving.is_full();
             }
             let seen = self.acknowledged.load(Ordering::Acquire);
             if seen > sending.replay.start() {
                 continue;
             }
             match self.link() {
-                Some(link) if self.receiving.try_lock().is_ok() => {
+                Some(link) if !is_full && self.receiving.try_lock().is_ok() => {
                     link.socket().wait_until_ready(true, false, ROOM_LOOK);
                 }
                 _ => self.sleep(ROOM_LOOK, || self.acknowledged.load(Ordering::Acquire) == seen),

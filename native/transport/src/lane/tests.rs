@@ -336,3 +336,57 @@ fn a_refusal_reaches_the_client_in_clear_and_sealed() {
         }
     }
 }
+
+/// A worker's lane in clear, and its client's socket.
+fn worker_of_a_bare_client() -> (Lane, std::os::unix::net::UnixStream) {
+    let (client, link) = bare_connection();
+    (Lane::worker(link, GRACE, Box::new(|| {})), client)
+}
+
+fn bare_connection() -> (std::os::unix::net::UnixStream, Link) {
+    let (client, served) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    client.set_read_timeout(Some(TIME)).expect("a limit");
+    (client, Link::plain(Socket::from_descriptor(served.into())))
+}
+
+/// Found by fuzzing: it was sent with the next word that somebody had, so a client that waited for an answer asked for a
+/// sign of life first, two seconds later.
+#[test]
+fn what_a_broken_connection_lost_is_sent_again_at_once() {
+    use std::io::Read as _;
+    let (lane, client) = worker_of_a_bare_client();
+    lane.send_all(&[b"answer"]).expect("sent");
+    drop(client);
+    assert_eq!(lane.detach(), Some(0));
+    let (mut client, link) = bare_connection();
+    lane.attach(link, 0);
+    let mut frame = [0; frame::HEAD_BYTES + 6];
+    client.read_exact(&mut frame).expect("it is sent again");
+    assert_eq!(frame[frame::HEAD_BYTES..], *b"answer");
+}
+
+/// Found on the way: while a worker waited for room for its answers it read whatever its client sent, without end.
+#[test]
+fn a_client_that_sends_and_never_acknowledges_is_held_back() {
+    use std::io::Write as _;
+    let (lane, mut client) = worker_of_a_bare_client();
+    client.set_write_timeout(Some(Duration::from_millis(500))).expect("a limit");
+    let lane = Arc::new(lane);
+    let sender = {
+        let lane = Arc::clone(&lane);
+        std::thread::spawn(move || lane.send_all(&[&vec![1; 17 << 20]]))
+    };
+    let reader = {
+        let mut client = client.try_clone().expect("the same socket");
+        std::thread::spawn(move || io::copy(&mut client, &mut io::sink()))
+    };
+    let mut frame = Vec::new();
+    frame::put_words(&mut frame, frame::Kind::Data, &vec![7; frame::MOST_DATA]);
+    let most = replay::LAST_LIMIT / frame::MOST_DATA + 16;
+    let taken = (0..most).take_while(|_| client.write_all(&frame).is_ok()).count();
+    assert!(taken < most, "{taken} MiB were taken from a client that acknowledges nothing");
+    lane.shutdown();
+    assert!(sender.join().expect("the sender").is_err());
+    drop(client);
+    reader.join().expect("the reader").expect("its end");
+}

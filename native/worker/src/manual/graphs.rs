@@ -9,6 +9,7 @@ use cuda_abi::{
 };
 use wire::cuda::{self, LaunchAttribute};
 use wire::handle::{Context, Event, GraphExec, Handle, Kernel};
+use wire::record::MAX_PAYLOAD;
 use wire::{CallId, Request, Writer};
 
 use super::Answer;
@@ -66,7 +67,9 @@ pub fn farpoolGraphBegin(
     // SAFETY: `graph` is a valid place.
     let code = unsafe { worker.driver.cuGraphCreate(&raw mut graph, 0) };
     let sizes = request.slots.iter().map(|slot| slot.size);
-    let slots = code.into_result().and_then(|()| graphs::slots(&worker.driver, &worker.callbacks, sizes));
+    let slots = code
+        .into_result()
+        .and_then(|()| graphs::slots(&worker.driver, &worker.callbacks, &worker.graphs.pinned, sizes));
     // The instantiation behind the nodes answers what fails before it.
     let failed = slots.as_ref().err().copied();
     let builder = Builder { graph, nodes: Vec::new(), slots: slots.unwrap_or_default(), failed };
@@ -227,6 +230,10 @@ pub fn farpoolGraphOutput(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let Some(to) = worker.reply_to else { return Ok(CUresult::INVALID_VALUE) };
+    // Clients cut larger copies.
+    if request.size > u64::from(MAX_PAYLOAD / 2) {
+        return Ok(CUresult::INVALID_VALUE);
+    }
     let part = Part::Send(request.offset, request.size, graphs::owed(to));
     if let Err(code) = worker.graphs.bring(request.launch, request.slot, part) {
         return Ok(code);

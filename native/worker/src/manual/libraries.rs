@@ -23,7 +23,14 @@ pub fn cuLibraryLoadData(
 ) -> Answer {
     type Load<'a> = cuda::CuLibraryLoadData<'a>;
     worker.handles.check_free(Load::CALL, request.library).map_err(HandleError::Wire)?;
-    let image = worker.modules.image(request.blob, request.image);
+    let image = match worker.modules.image(request.blob, request.image) {
+        Ok(image) => image,
+        Err(code) => {
+            worker.handles.put(request.library, Err(code));
+            cuda::CuLibraryLoadDataReply::default().encode(reply);
+            return Ok(code);
+        }
+    };
     let mut options = DriverOptions::new(&request.options);
     let mut library = CUlibrary::NULL;
     // SAFETY: the image stays through the call and is NUL-terminated; the options are arrays of equal length

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 
 use cuda_abi as abi;
-use cuda_abi::{CUfunction, CUjit_option, CUmodule, CUresult};
+use cuda_abi::fatbin::{Image, ImageError, WRAPPER_MAGIC};
+use cuda_abi::{CUcontext, CUfunction, CUjit_option, CUmodule, CUresult};
 use wire::cuda::{self, AttributeValue, OptionValue, ParameterInfo};
 use wire::{CallId, Reply as _, Request, Writer};
 
@@ -32,7 +33,9 @@ pub struct Modules {
 
 impl Modules {
     /// The image of a load: the one inside the request, or the one that was uploaded before.
-    pub fn image(&mut self, blob: u64, inline: &[u8]) -> Vec<u8> {
+    ///
+    /// Errors: `INVALID_IMAGE` for one that says it is longer than it is, or elsewhere: the driver would believe it.
+    pub fn image(&mut self, blob: u64, inline: &[u8]) -> Result<Vec<u8>, CUresult> {
         let mut image = if blob == 0 {
             inline.to_vec()
         } else {
@@ -40,10 +43,19 @@ impl Modules {
             self.staged_bytes -= staged.len();
             staged
         };
+        if leads_elsewhere(&image) {
+            return Err(CUresult::INVALID_IMAGE);
+        }
         // PTX text must end with NUL; other images do not mind.
         image.push(0);
-        image
+        Ok(image)
     }
+}
+
+/// Whether whoever takes `image` for what it says it is would read what is not its own.
+fn leads_elsewhere(image: &[u8]) -> bool {
+    let is_wrapper = image.first_chunk::<4>().is_some_and(|word| u32::from_le_bytes(*word) == WRAPPER_MAGIC);
+    is_wrapper || matches!(Image::within(image), Err(ImageError::Truncated { .. }))
 }
 
 /// A piece of an image.
@@ -65,7 +77,14 @@ pub fn cuModuleLoadDataEx(
 ) -> Answer {
     type Load<'a> = cuda::CuModuleLoadDataEx<'a>;
     worker.handles.check_free(Load::CALL, request.module).map_err(HandleError::Wire)?;
-    let image = worker.modules.image(request.blob, request.image);
+    let image = match worker.modules.image(request.blob, request.image) {
+        Ok(image) => image,
+        Err(code) => {
+            worker.handles.put(request.module, Err(code));
+            cuda::CuModuleLoadDataExReply::default().encode(reply);
+            return Ok(code);
+        }
+    };
     let mut options = DriverOptions::new(&request.options);
     let mut module = CUmodule::NULL;
     // SAFETY: the image stays through the call and is NUL-terminated; the options are arrays of equal length
@@ -201,12 +220,14 @@ pub struct DriverOptions {
 }
 
 impl DriverOptions {
-    /// The options of a request.
+    /// The options of a request. Each log has one buffer: of several wishes for it the first counts.
     pub fn new(options: &[OptionValue]) -> DriverOptions {
         let mut all = DriverOptions { numbers: Vec::new(), values: Vec::new(), info: None, error: None };
         for option in options {
             let size = usize::try_from(option.value.min(LOG_LIMIT)).unwrap_or(0);
             match option.option {
+                abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES if all.info.is_some() => {}
+                abi::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES if all.error.is_some() => {}
                 abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES => {
                     let mut buffer = vec![0; size];
                     all.log(abi::CU_JIT_INFO_LOG_BUFFER, abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, &mut buffer);
@@ -263,5 +284,49 @@ impl DriverOptions {
             self.numbers.push(number);
             self.values.push(std::ptr::without_provenance_mut(address(value)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: the driver has read behind the end of the image, and where a wrapper points.
+    #[test]
+    fn an_image_that_leads_elsewhere_is_refused() {
+        let mut fatbin = cuda_abi::fatbin::HEADER_MAGIC.to_le_bytes().to_vec();
+        fatbin.extend_from_slice(&[1, 0, 16, 0]);
+        fatbin.extend_from_slice(&100u64.to_le_bytes());
+        assert!(leads_elsewhere(&fatbin), "100 bytes are missing");
+        fatbin.extend_from_slice(&[0; 100]);
+        assert!(!leads_elsewhere(&fatbin));
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        assert!(leads_elsewhere(&elf), "the header is not all there");
+        elf.resize(64, 0);
+        assert!(!leads_elsewhere(&elf));
+        // e_shoff, e_shentsize and e_shnum: a table of sections far behind the end.
+        elf[40..48].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        (elf[58], elf[60]) = (64, 8);
+        assert!(leads_elsewhere(&elf), "its sections are elsewhere");
+        let mut wrapper = WRAPPER_MAGIC.to_le_bytes().to_vec();
+        wrapper.resize(24, 1);
+        assert!(leads_elsewhere(&wrapper), "a pointer of the client's");
+        assert!(!leads_elsewhere(b".version 7.0") && !leads_elsewhere(b"hello") && !leads_elsewhere(b""));
+    }
+
+    /// Found on the way: the driver was given the first buffer after the second one had taken its place.
+    #[test]
+    fn a_log_that_is_wished_for_twice_has_one_buffer() {
+        let wish = |option, value| OptionValue { option, value };
+        let info = abi::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES;
+        let error = abi::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES;
+        let mut options =
+            DriverOptions::new(&[wish(info, 64), wish(error, 32), wish(info, 1 << 19), wish(error, 0)]);
+        assert_eq!((options.count(), options.values.len()), (4, 4));
+        let buffers = [options.info.as_mut(), options.error.as_mut()].map(|buffer| {
+            let buffer = buffer.expect("a buffer");
+            (buffer.as_mut_ptr().cast::<c_void>(), buffer.len())
+        });
+        assert_eq!(buffers, [(options.values[0], 64), (options.values[2], 32)]);
     }
 }
