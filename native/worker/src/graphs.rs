@@ -338,7 +338,7 @@ mod tests {
     fn answers_that_launches_will_give_count_as_what_comes_with_them() {
         let mut graphs = Graphs::default();
         let send = |size| {
-            let to = ReplyTo { call: wire::CallId(20), sequence: 1, is_detached: false };
+            let to = ReplyTo { call: wire::CallId(20), sequence: 1, context: 0, is_detached: false };
             Part::Send(0, size, owed(to))
         };
         assert_eq!(graphs.bring(1, 0, send(u64::MAX)), Err(CUresult::OUT_OF_MEMORY));

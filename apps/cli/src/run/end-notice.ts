@@ -8,9 +8,9 @@ const MAGIC = "FARPOOL1";
 const WIRE_FORMAT = 1;
 const PREFACE_BYTES = 96;
 const FLAG_END = 4;
-// native/transport/src/lane/frame.rs.
-const FRAME_HEAD_BYTES = 8;
-const FRAME_REFUSED = 8;
+// native/transport/src/lane/packet.rs.
+const PACKET_HEAD_BYTES = 8;
+const PACKET_REFUSED = 8;
 const CUDA_ERROR_SYSTEM_NOT_READY = 802;
 
 const ANSWER_TIMEOUT_MS = 5_000;
@@ -118,16 +118,16 @@ function ask(endpoint: Endpoint, preface: Buffer, signal: AbortSignal | undefine
   });
 }
 
-/** The byte 1, or the one frame of a refusal; undefined while it is not complete. */
+/** The byte 1, or the one packet of a refusal; undefined while it is not complete. */
 function parseAnswer(received: Buffer): Answer | undefined {
   if (received[0] === 1) return { kind: "told" };
-  if (received.length < FRAME_HEAD_BYTES) return undefined;
+  if (received.length < PACKET_HEAD_BYTES) return undefined;
   const length = received.readUInt32LE(4);
-  if (received.readUInt32LE(0) !== FRAME_REFUSED || length < 4 || length > MAX_ANSWER_BYTES) {
+  if (received.readUInt32LE(0) !== PACKET_REFUSED || length < 4 || length > MAX_ANSWER_BYTES) {
     return { kind: "refused", reason: "what answers does not speak Farpool's protocol" };
   }
-  if (received.length < FRAME_HEAD_BYTES + length) return undefined;
-  const words = received.subarray(FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + length);
+  if (received.length < PACKET_HEAD_BYTES + length) return undefined;
+  const words = received.subarray(PACKET_HEAD_BYTES, PACKET_HEAD_BYTES + length);
   const kind = words.readInt32LE(0) === CUDA_ERROR_SYSTEM_NOT_READY ? "later" : "refused";
   return { kind, reason: words.subarray(4).toString("utf8") };
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fuzzing::{Random, Recording, damage};
 use transport::{Lane, Link, Socket};
 
-use crate::frame::{Found, FrameError, Head, Kind, MOST_DATA, Parser, put_words};
+use crate::packet::{Found, Head, Kind, MOST_DATA, PacketError, Parser, put_words};
 use crate::{bytes_of, meter};
 
 /// How long a lane's worker waits for its client.
@@ -198,15 +198,15 @@ impl Client {
                 0..=2 => {
                     let most = if random.once_in(30) { MOST_DATA } else { 40 << 10 };
                     let bytes = bytes_at(self.sent, 1 + random.below(most));
-                    let mut frame = Head { kind: Kind::Data, length: bytes.len() }.encode().to_vec();
-                    frame.extend_from_slice(&bytes);
+                    let mut packet = Head { kind: Kind::Data, length: bytes.len() }.encode().to_vec();
+                    packet.extend_from_slice(&bytes);
                     self.sent += bytes.len() as u64;
                     if random.once_in(6) {
                         // The connection breaks in the middle.
-                        self.write(&frame[..random.below(frame.len())]);
+                        self.write(&packet[..random.below(packet.len())]);
                         self.resume(self.heard)?;
                     } else {
-                        self.write(&frame);
+                        self.write(&packet);
                     }
                 }
                 3 => self.say(Kind::Acknowledge, &self.heard.to_le_bytes()),
@@ -274,9 +274,9 @@ impl Client {
     }
 
     fn say(&mut self, kind: Kind, words: &[u8]) {
-        let mut frame = Vec::new();
-        put_words(&mut frame, kind, words);
-        self.write(&frame);
+        let mut packet = Vec::new();
+        put_words(&mut packet, kind, words);
+        self.write(&packet);
     }
 
     /// Writes as far as the worker takes it; reads meanwhile, as the worker may be sending, too.
@@ -310,7 +310,7 @@ impl Client {
                 }
                 Found::Data(bytes) => Err(Nonsense(format!("{} other bytes at {heard}", bytes.len()))),
                 Found::Words(Kind::Acknowledge | Kind::Ping | Kind::Pong | Kind::Close, _) => Ok(()),
-                Found::Words(kind, _) => Err(Nonsense(format!("a {kind:?} frame"))),
+                Found::Words(kind, _) => Err(Nonsense(format!("a {kind:?} packet"))),
             });
             if let Err(Nonsense(why)) = taken
                 && !self.seen.is_hostile.load(Ordering::Acquire)
@@ -343,15 +343,15 @@ impl Client {
     /// Sends and sends, and reads nothing, while nobody in the worker reads either.
     fn flood(&mut self) -> Result<(), String> {
         self.seen.is_hostile.store(true, Ordering::Release);
-        let mut frame = Vec::new();
-        put_words(&mut frame, Kind::Data, &vec![7; MOST_DATA]);
+        let mut packet = Vec::new();
+        put_words(&mut packet, Kind::Data, &vec![7; MOST_DATA]);
         let (mut left, mut at, mut since) = (800, 0, Instant::now());
         while left > 0 && since.elapsed() < Duration::from_secs(1) {
-            match self.stream.write(&frame[at..]) {
+            match self.stream.write(&packet[at..]) {
                 Ok(count) => {
                     at += count;
                     since = Instant::now();
-                    if at == frame.len() {
+                    if at == packet.len() {
                         (left, at) = (left - 1, 0);
                     }
                 }
@@ -373,8 +373,8 @@ impl Client {
 /// What the worker must not say.
 struct Nonsense(String);
 
-impl From<FrameError> for Nonsense {
-    fn from(error: FrameError) -> Self {
+impl From<PacketError> for Nonsense {
+    fn from(error: PacketError) -> Self {
         Nonsense(error.to_string())
     }
 }

@@ -1,27 +1,27 @@
 //! Damages what travels below records, and looks whether a lane's end holds:
 //! `cargo run --release -p transport --example fuzz -- --minutes N [--corpus DIR] [--seed N]`.
 //!
-//! - `frames`: frames, first words, what is kept to be sent again, and TLS records, each by itself;
+//! - `packets`: packets, first words, what is kept to be sent again, and TLS records, each by itself;
 //! - `lane`: a worker's end of a resumable lane on real sockets, whose client says whatever it likes;
 //! - `calls`: the session's sums, beside a simple model of each.
 //!
 //! A panic ends the run; so do a case that hangs, memory beyond a bound, and bytes that are not those that were sent.
 
 mod calls;
-mod frames;
 mod lane;
 mod meter;
+mod packets;
 
 // What is to be tried is not public: it is compiled once more, here.
-#[path = "../../src/lane/frame.rs"]
-#[allow(dead_code, reason = "the lane needs more of it")]
-mod frame;
 #[path = "../../src/tls/identity.rs"]
 #[allow(dead_code, reason = "TLS needs more of it")]
 mod identity;
 #[path = "../../src/lane/opening.rs"]
 #[allow(dead_code, reason = "the lane needs more of it")]
 mod opening;
+#[path = "../../src/lane/packet.rs"]
+#[allow(dead_code, reason = "the lane needs more of it")]
+mod packet;
 #[path = "../../src/tls/record.rs"]
 #[allow(dead_code, reason = "TLS needs more of it")]
 mod record;
@@ -65,7 +65,7 @@ fn run() -> Result<String, String> {
     while Instant::now() < until {
         // A lane takes as long as some hundreds of the others.
         for _ in 0..512 {
-            one(&cases, &mut random, |random| frames::one(&recordings, random))?;
+            one(&cases, &mut random, |random| packets::one(&recordings, random))?;
             one(&cases, &mut random, calls::one)?;
         }
         counts[0] += 512;
@@ -75,9 +75,9 @@ fn run() -> Result<String, String> {
             counts[2] += 1;
         }
     }
-    let [frames, calls, lanes] = counts;
+    let [packets, calls, lanes] = counts;
     Ok(format!(
-        "{frames} damaged frames and TLS records, {calls} sessions, {lanes} lanes with a hostile client"
+        "{packets} damaged packets and TLS records, {calls} sessions, {lanes} lanes with a hostile client"
     ))
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::frame::{HEAD_BYTES, Head, Kind, MOST_WORDS, put_words};
 use super::opening::{Opening, Refusal};
+use super::packet::{HEAD_BYTES, Head, Kind, MOST_WORDS, put_words};
 use crate::socket::Socket;
 use crate::tls::{Keys, Opened, Opener, RECORD_HEAD_BYTES, Sealer, TlsError};
 
@@ -99,31 +99,31 @@ impl Link {
     }
 
     fn send_words(&self, kind: Kind, words: &[u8]) -> io::Result<()> {
-        let mut frame = Vec::with_capacity(HEAD_BYTES + words.len());
-        put_words(&mut frame, kind, words);
+        let mut packet = Vec::with_capacity(HEAD_BYTES + words.len());
+        put_words(&mut packet, kind, words);
         let mut sealer = self.sealer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(sealer) = sealer.as_mut() else { return self.socket.send_all(&[&frame]) };
+        let Some(sealer) = sealer.as_mut() else { return self.socket.send_all(&[&packet]) };
         let mut record = Vec::new();
-        for piece in frame.chunks(crate::tls::MOST_PLAINTEXT) {
+        for piece in packet.chunks(crate::tls::MOST_PLAINTEXT) {
             sealer.seal(&[piece], &mut record)?;
         }
         self.socket.send_all(&[&record])
     }
 
-    /// One frame and not one byte more.
+    /// One packet and not one byte more.
     fn receive_words(&self) -> io::Result<(Kind, Vec<u8>)> {
         let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(opener) = opener.as_mut() else { return receive_words_in_clear(&self.socket, &[]) };
-        let mut frame = Vec::new();
+        let mut packet = Vec::new();
         loop {
-            frame.extend_from_slice(&receive_record(&self.socket, opener)?);
-            let Some(head) = frame.first_chunk::<HEAD_BYTES>() else { continue };
+            packet.extend_from_slice(&receive_record(&self.socket, opener)?);
+            let Some(head) = packet.first_chunk::<HEAD_BYTES>() else { continue };
             let head = checked(Head::decode(*head))?;
-            if head.length > MOST_WORDS || frame.len() > HEAD_BYTES + head.length {
+            if head.length > MOST_WORDS || packet.len() > HEAD_BYTES + head.length {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            if frame.len() == HEAD_BYTES + head.length {
-                return Ok((head.kind, frame.split_off(HEAD_BYTES)));
+            if packet.len() == HEAD_BYTES + head.length {
+                return Ok((head.kind, packet.split_off(HEAD_BYTES)));
             }
         }
     }
@@ -144,7 +144,7 @@ fn receive_record(socket: &Socket, opener: &mut Opener) -> io::Result<Vec<u8>> {
     }
 }
 
-/// One frame in clear, whose first bytes were `begun`.
+/// One packet in clear, whose first bytes were `begun`.
 fn receive_words_in_clear(socket: &Socket, begun: &[u8]) -> io::Result<(Kind, Vec<u8>)> {
     let mut head = [0; HEAD_BYTES];
     head[..begun.len()].copy_from_slice(begun);
@@ -168,9 +168,9 @@ pub(crate) fn refusal_in_clear(socket: &Socket, begun: &[u8]) -> Option<io::Erro
 
 /// A whole refusal in clear.
 pub fn encode_refusal(refusal: &Refusal) -> Vec<u8> {
-    let mut frame = Vec::new();
-    put_words(&mut frame, Kind::Refused, &refusal.encode());
-    frame
+    let mut packet = Vec::new();
+    put_words(&mut packet, Kind::Refused, &refusal.encode());
+    packet
 }
 
 fn refused(words: &[u8]) -> io::Error {
@@ -180,6 +180,6 @@ fn refused(words: &[u8]) -> io::Error {
     }
 }
 
-fn checked<T>(result: Result<T, super::frame::FrameError>) -> io::Result<T> {
+fn checked<T>(result: Result<T, super::packet::PacketError>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

@@ -1,12 +1,12 @@
 //! One direction-pair of bytes between a client process and its worker, which may outlive the connection that carries it.
 //!
 //! Within a machine (Unix socket) a lane is its socket: it breaks only when an end dies. Over a network it is *resumable*:
-//! bytes travel in frames, are kept until the other end has read them, and are sent again on a new connection, so nothing
+//! bytes travel in packets, are kept until the other end has read them, and are sent again on a new connection, so nothing
 //! is lost and nothing arrives twice ([ADR 18](../../../docs/adr/0018-resumable-lanes.md)).
 
-mod frame;
 mod link;
 mod opening;
+mod packet;
 mod receiving;
 mod replay;
 mod resumable;

@@ -1,6 +1,6 @@
 //! The first words on a connection: which lane it is, how far its streams were read, and by what right.
 
-use super::frame::MOST_WORDS;
+use super::packet::MOST_WORDS;
 
 /// What a client says first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

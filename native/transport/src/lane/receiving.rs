@@ -7,8 +7,8 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::frame::{Found, FrameError, Kind, Parser};
 use super::link::Link;
+use super::packet::{Found, Kind, PacketError, Parser};
 use super::resumable::{Cached, LOOK_EVERY, Present, Resumable, lock};
 use crate::tls::{Opened, Opener};
 
@@ -275,7 +275,7 @@ impl Resumable {
         Ok(if filled > 0 { Look::Bytes(filled) } else { Look::Words })
     }
 
-    fn take(&self, found: Found<'_>, taken: &mut Taken<'_>) -> Result<(), FrameError> {
+    fn take(&self, found: Found<'_>, taken: &mut Taken<'_>) -> Result<(), PacketError> {
         match found {
             Found::Data(bytes) => taken.data(bytes),
             Found::Words(Kind::Acknowledge, words) => {
@@ -289,7 +289,7 @@ impl Resumable {
             }
             Found::Words(Kind::Pong, _) => {}
             Found::Words(Kind::Close, _) => *taken.is_closed = true,
-            Found::Words(kind, _) => return Err(FrameError::Misplaced(kind)),
+            Found::Words(kind, _) => return Err(PacketError::Misplaced(kind)),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::frame::FrameError;
+use super::packet::PacketError;
 
 /// Bytes that are kept at first.
 const FIRST_LIMIT: usize = 16 << 20;
@@ -76,9 +76,9 @@ impl Replay {
     }
 
     /// The other end has read everything before `offset`. An older word than the last one changes nothing.
-    pub fn acknowledge(&mut self, offset: u64) -> Result<(), FrameError> {
+    pub fn acknowledge(&mut self, offset: u64) -> Result<(), PacketError> {
         if offset > self.written {
-            return Err(FrameError::Offset { given: offset, from: self.start, to: self.written });
+            return Err(PacketError::Offset { given: offset, from: self.start, to: self.written });
         }
         let count = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
         self.bytes.drain(..count);
@@ -87,9 +87,9 @@ impl Replay {
     }
 
     /// A new connection begins; the other end has read everything before `offset` and nothing behind.
-    pub fn rewind(&mut self, offset: u64) -> Result<(), FrameError> {
+    pub fn rewind(&mut self, offset: u64) -> Result<(), PacketError> {
         if offset < self.start || offset > self.end() {
-            return Err(FrameError::Offset { given: offset, from: self.start, to: self.end() });
+            return Err(PacketError::Offset { given: offset, from: self.start, to: self.end() });
         }
         self.written = offset;
         self.acknowledge(offset)

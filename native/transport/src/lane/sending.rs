@@ -6,8 +6,8 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::frame::{Head, Kind, MOST_DATA, put_words};
 use super::link::Link;
+use super::packet::{Head, Kind, MOST_DATA, put_words};
 use super::replay::Replay;
 use super::resumable::{Cached, LOOK_EVERY, Present, Resumable, lock};
 use crate::tls::{MOST_PLAINTEXT, Sealer};
@@ -27,8 +27,8 @@ pub(super) struct Sending {
     /// Bytes for the present connection that it did not take, from `unsent_from` on.
     unsent: Vec<u8>,
     unsent_from: usize,
-    /// Bytes of the stream that belong to a frame whose head is written.
-    frame_left: usize,
+    /// Bytes of the stream that belong to a packet whose head is written.
+    packet_left: usize,
     /// When the last full ring was seen, and where the stream was acknowledged then: for the speed of the link.
     measured: Option<(Instant, u64)>,
 }
@@ -129,9 +129,9 @@ impl Resumable {
     /// Says that nothing follows.
     pub(super) fn send_close(&self, sending: &mut MutexGuard<'_, Sending>) {
         if self.write(sending, Mode::Now).is_ok() && !self.has_backlog() {
-            let mut frame = Vec::new();
-            put_words(&mut frame, Kind::Close, &[]);
-            if sending.put_frame(&frame).is_ok() {
+            let mut packet = Vec::new();
+            put_words(&mut packet, Kind::Close, &[]);
+            if sending.put_packet(&packet).is_ok() {
                 let _ = self.write(sending, Mode::Now);
             }
         }
@@ -220,7 +220,7 @@ impl Resumable {
                 }
                 return Ok(());
             }
-            let (first, second) = sending.replay.unwritten(sending.frame_left);
+            let (first, second) = sending.replay.unwritten(sending.packet_left);
             let unsent = &sending.unsent[sending.unsent_from..];
             let parts = [IoSlice::new(unsent), IoSlice::new(first), IoSlice::new(second)];
             match link.socket().send_some(&parts) {
@@ -256,51 +256,51 @@ impl Resumable {
             put_words(&mut words, Kind::Pong, &[]);
         }
         if !words.is_empty() {
-            sending.put_frame(&words)?;
+            sending.put_packet(&words)?;
         }
         if sending.sealer.as_ref().is_some_and(Sealer::is_worn) {
             self.broken(link, &io::Error::other("its keys are worn"));
             return Ok(true);
         }
-        sending.begin_frame()?;
+        sending.begin_packet()?;
         Ok(!sending.is_written())
     }
 }
 
 impl Sending {
     /// A new connection begins.
-    fn begin(&mut self, link: &Arc<Link>, peer_received: u64) -> Result<(), super::frame::FrameError> {
+    fn begin(&mut self, link: &Arc<Link>, peer_received: u64) -> Result<(), super::packet::PacketError> {
         self.unsent.clear();
         self.unsent_from = 0;
-        self.frame_left = 0;
+        self.packet_left = 0;
         self.sealer = link.take_sealer();
         self.replay.rewind(peer_received)
     }
 
     /// Whether everything that was begun is written.
     fn is_written(&self) -> bool {
-        self.unsent_from == self.unsent.len() && self.frame_left == 0
+        self.unsent_from == self.unsent.len() && self.packet_left == 0
     }
 
-    /// Adds whole frames that are no data.
-    fn put_frame(&mut self, frames: &[u8]) -> io::Result<()> {
+    /// Adds whole packets that are no data.
+    fn put_packet(&mut self, packets: &[u8]) -> io::Result<()> {
         match &mut self.sealer {
-            Some(sealer) => sealer.seal(&[frames], &mut self.unsent),
+            Some(sealer) => sealer.seal(&[packets], &mut self.unsent),
             None => {
-                self.unsent.extend_from_slice(frames);
+                self.unsent.extend_from_slice(packets);
                 Ok(())
             }
         }
     }
 
-    /// Begins a frame with the next bytes of the stream, if there are any: sealed, or only its head.
-    fn begin_frame(&mut self) -> io::Result<()> {
+    /// Begins a packet with the next bytes of the stream, if there are any: sealed, or only its head.
+    fn begin_packet(&mut self) -> io::Result<()> {
         let Some(sealer) = &mut self.sealer else {
             let (first, second) = self.replay.unwritten(MOST_DATA);
             let length = first.len() + second.len();
             if length > 0 {
                 self.unsent.extend_from_slice(&Head { kind: Kind::Data, length }.encode());
-                self.frame_left = length;
+                self.packet_left = length;
             }
             return Ok(());
         };
@@ -331,7 +331,7 @@ impl Sending {
         let unsent = self.unsent.len() - self.unsent_from;
         self.unsent_from += count.min(unsent);
         let data = count - count.min(unsent);
-        self.frame_left -= data;
+        self.packet_left -= data;
         self.replay.advance(data);
     }
 

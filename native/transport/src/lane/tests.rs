@@ -360,9 +360,9 @@ fn what_a_broken_connection_lost_is_sent_again_at_once() {
     assert_eq!(lane.detach(), Some(0));
     let (mut client, link) = bare_connection();
     lane.attach(link, 0);
-    let mut frame = [0; frame::HEAD_BYTES + 6];
-    client.read_exact(&mut frame).expect("it is sent again");
-    assert_eq!(frame[frame::HEAD_BYTES..], *b"answer");
+    let mut packet = [0; packet::HEAD_BYTES + 6];
+    client.read_exact(&mut packet).expect("it is sent again");
+    assert_eq!(packet[packet::HEAD_BYTES..], *b"answer");
 }
 
 /// Found on the way: while a worker waited for room for its answers it read whatever its client sent, without end.
@@ -380,10 +380,10 @@ fn a_client_that_sends_and_never_acknowledges_is_held_back() {
         let mut client = client.try_clone().expect("the same socket");
         std::thread::spawn(move || io::copy(&mut client, &mut io::sink()))
     };
-    let mut frame = Vec::new();
-    frame::put_words(&mut frame, frame::Kind::Data, &vec![7; frame::MOST_DATA]);
-    let most = replay::LAST_LIMIT / frame::MOST_DATA + 16;
-    let taken = (0..most).take_while(|_| client.write_all(&frame).is_ok()).count();
+    let mut packet = Vec::new();
+    packet::put_words(&mut packet, packet::Kind::Data, &vec![7; packet::MOST_DATA]);
+    let most = replay::LAST_LIMIT / packet::MOST_DATA + 16;
+    let taken = (0..most).take_while(|_| client.write_all(&packet).is_ok()).count();
     assert!(taken < most, "{taken} MiB were taken from a client that acknowledges nothing");
     lane.shutdown();
     assert!(sender.join().expect("the sender").is_err());

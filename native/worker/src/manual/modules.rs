@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char, c_void};
 
 use cuda_abi as abi;
 use cuda_abi::fatbin::{Image, ImageError, WRAPPER_MAGIC};
-use cuda_abi::{CUcontext, CUfunction, CUjit_option, CUmodule, CUresult};
+use cuda_abi::{CUfunction, CUjit_option, CUmodule, CUresult};
 use wire::cuda::{self, AttributeValue, OptionValue, ParameterInfo};
 use wire::{CallId, Reply as _, Request, Writer};
 

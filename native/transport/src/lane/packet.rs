@@ -1,15 +1,15 @@
-//! What travels on a resumable lane: frames of data, and the few words that the two ends have for each other.
+//! What travels on a resumable lane: packets of data, and the few words that the two ends have for each other.
 
-/// Bytes of a frame's head.
+/// Bytes of a packet's head.
 pub const HEAD_BYTES: usize = 8;
 
-/// Data of one frame at most.
+/// Data of one packet at most.
 pub const MOST_DATA: usize = 1 << 20;
 
-/// Bytes of the longest frame that is no data: an opening with a grant.
+/// Bytes of the longest packet that is no data: an opening with a grant.
 pub const MOST_WORDS: usize = 20 << 10;
 
-/// What a frame is.
+/// What a packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -23,15 +23,15 @@ pub enum Kind {
     Pong = 4,
     /// The stream ends here, and nothing is to be resumed.
     Close = 5,
-    /// First frame of a client: [`super::Opening`].
+    /// First packet of a client: [`super::Opening`].
     Open = 6,
-    /// First frame of a worker: how far the client's stream has been read (u64).
+    /// First packet of a worker: how far the client's stream has been read (u64).
     Opened = 7,
-    /// Only frame of a worker that refuses: [`super::Refusal`].
+    /// Only packet of a worker that refuses: [`super::Refusal`].
     Refused = 8,
 }
 
-/// The head of a frame.
+/// The head of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// What it is.
@@ -40,15 +40,15 @@ pub struct Head {
     pub length: usize,
 }
 
-/// A frame that no honest peer sends.
+/// A packet that no honest peer sends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum FrameError {
+pub enum PacketError {
     /// The first byte names no kind, or the next three are not zero.
-    #[error("a frame begins with {0:02x?}, expected a kind from 1 to 8 and three zeros")]
+    #[error("a packet begins with {0:02x?}, expected a kind from 1 to 8 and three zeros")]
     Kind([u8; 4]),
     /// More bytes than the kind has.
-    #[error("a {kind:?} frame has {length} bytes, expected {expected}")]
+    #[error("a {kind:?} packet has {length} bytes, expected {expected}")]
     Length {
         /// The kind.
         kind: Kind,
@@ -57,8 +57,8 @@ pub enum FrameError {
         /// What is allowed.
         expected: &'static str,
     },
-    /// A frame at the wrong place.
-    #[error("a {0:?} frame came where there must be none")]
+    /// A packet at the wrong place.
+    #[error("a {0:?} packet came where there must be none")]
     Misplaced(Kind),
     /// The other end has read what was never sent, or forgot what it had read.
     #[error("the other end has read {given} bytes, expected {from} to {to}")]
@@ -82,7 +82,7 @@ impl Head {
     }
 
     /// Reads and checks the 8 bytes.
-    pub fn decode(bytes: [u8; HEAD_BYTES]) -> Result<Head, FrameError> {
+    pub fn decode(bytes: [u8; HEAD_BYTES]) -> Result<Head, PacketError> {
         let [kind, zeros @ .., a, b, c, d] = bytes;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         let kind = match (kind, zeros) {
@@ -94,7 +94,7 @@ impl Head {
             (6, [0, 0, 0]) => Kind::Open,
             (7, [0, 0, 0]) => Kind::Opened,
             (8, [0, 0, 0]) => Kind::Refused,
-            _ => return Err(FrameError::Kind([bytes[0], bytes[1], bytes[2], bytes[3]])),
+            _ => return Err(PacketError::Kind([bytes[0], bytes[1], bytes[2], bytes[3]])),
         };
         let (allowed, expected) = match kind {
             Kind::Data => (1..=MOST_DATA, "1 to 1048576"),
@@ -103,13 +103,13 @@ impl Head {
             Kind::Open | Kind::Refused => (0..=MOST_WORDS, "at most 20480"),
         };
         if !allowed.contains(&length) {
-            return Err(FrameError::Length { kind, length, expected });
+            return Err(PacketError::Length { kind, length, expected });
         }
         Ok(Head { kind, length })
     }
 }
 
-/// Appends a frame that is no data.
+/// Appends a packet that is no data.
 pub fn put_words(buffer: &mut Vec<u8>, kind: Kind, words: &[u8]) {
     buffer.extend_from_slice(&Head { kind, length: words.len() }.encode());
     buffer.extend_from_slice(words);
@@ -120,22 +120,22 @@ pub fn put_words(buffer: &mut Vec<u8>, kind: Kind, words: &[u8]) {
 pub enum Found<'a> {
     /// Bytes of the stream.
     Data(&'a [u8]),
-    /// A whole frame that is no data.
+    /// A whole packet that is no data.
     Words(Kind, &'a [u8]),
 }
 
-/// Takes frames from bytes that arrive in any pieces.
+/// Takes packets from bytes that arrive in any pieces.
 #[derive(Debug, Default)]
 pub struct Parser {
     head: [u8; HEAD_BYTES],
     head_filled: usize,
-    /// The frame under way, and what is missing of it.
+    /// The packet under way, and what is missing of it.
     under_way: Option<(Kind, usize)>,
     words: Vec<u8>,
 }
 
 impl Parser {
-    /// Bytes of data that are missing of the frame under way.
+    /// Bytes of data that are missing of the packet under way.
     pub fn data_left(&self) -> usize {
         match self.under_way {
             Some((Kind::Data, left)) => left,
@@ -154,7 +154,7 @@ impl Parser {
     }
 
     /// Hands what is in `bytes` to `found`, piece by piece.
-    pub fn push<E: From<FrameError>>(
+    pub fn push<E: From<PacketError>>(
         &mut self,
         mut bytes: &[u8],
         mut found: impl FnMut(Found<'_>) -> Result<(), E>,
@@ -202,11 +202,11 @@ impl Parser {
 mod tests {
     use super::*;
 
-    fn frames(bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<(Kind, Vec<u8>)>), FrameError> {
+    fn packets(bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<(Kind, Vec<u8>)>), PacketError> {
         let mut parser = Parser::default();
         let (mut data, mut words) = (Vec::new(), Vec::new());
         for part in bytes.chunks(piece) {
-            parser.push::<FrameError>(part, |found| {
+            parser.push::<PacketError>(part, |found| {
                 match found {
                     Found::Data(bytes) => data.extend_from_slice(bytes),
                     Found::Words(kind, bytes) => words.push((kind, bytes.to_vec())),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_out_as_they_went_in_however_the_bytes_arrive() {
+    fn packets_come_out_as_they_went_in_however_the_bytes_arrive() {
         let mut sent = Vec::new();
         put_words(&mut sent, Kind::Ping, &[]);
         put_words(&mut sent, Kind::Data, b"hello ");
@@ -226,7 +226,7 @@ mod tests {
         put_words(&mut sent, Kind::Data, b"world");
         put_words(&mut sent, Kind::Close, &[]);
         for piece in [1, 3, 8, 9, sent.len()] {
-            let (data, words) = frames(&sent, piece).expect("well-formed");
+            let (data, words) = packets(&sent, piece).expect("well-formed");
             assert_eq!(data, b"hello world");
             let expected = [
                 (Kind::Ping, vec![]),
@@ -259,20 +259,20 @@ mod tests {
     fn data_that_went_another_way_is_not_expected_again() {
         let mut parser = Parser::default();
         let head = Head { kind: Kind::Data, length: 100 }.encode();
-        parser.push::<FrameError>(&head, |_| Ok(())).expect("a head");
+        parser.push::<PacketError>(&head, |_| Ok(())).expect("a head");
         assert_eq!(parser.data_left(), 100);
         parser.skip_data(100);
         let mut next = Vec::new();
         put_words(&mut next, Kind::Data, b"x");
         let mut data = Vec::new();
         parser
-            .push::<FrameError>(&next, |found| {
+            .push::<PacketError>(&next, |found| {
                 if let Found::Data(bytes) = found {
                     data.extend_from_slice(bytes);
                 }
                 Ok(())
             })
-            .expect("a frame");
+            .expect("a packet");
         assert_eq!(data, b"x");
     }
 }

@@ -1,12 +1,12 @@
-//! Frames, first words, what is kept to be sent again, and TLS records.
+//! Packets, first words, what is kept to be sent again, and TLS records.
 
 use fuzzing::{Random, Recording, damage};
 use rustls::ConnectionTrafficSecrets;
 use rustls::crypto::cipher::{AeadKey, Iv};
 
 use crate::bytes_of;
-use crate::frame::{Found, FrameError, HEAD_BYTES, Head, Kind, MOST_DATA, MOST_WORDS, Parser, put_words};
 use crate::opening::{Opening, Refusal};
+use crate::packet::{Found, HEAD_BYTES, Head, Kind, MOST_DATA, MOST_WORDS, PacketError, Parser, put_words};
 use crate::record::{MOST_PLAINTEXT, Opened, Opener, Sealer};
 use crate::replay::Replay;
 
@@ -20,12 +20,12 @@ pub fn one(recordings: &[Recording], random: &mut Random) -> Result<(), String> 
         1 | 2 => sealed(recordings, random),
         3 | 4 => replay(random),
         5 => heads(random),
-        _ => frames(recordings, random),
+        _ => packets(recordings, random),
     }
 }
 
-/// Damaged frames come out the same in whatever pieces they arrive, and no frame is longer than one may be.
-fn frames(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
+/// Damaged packets come out the same in whatever pieces they arrive, and no packet is longer than one may be.
+fn packets(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
     let mut bytes = Vec::new();
     for _ in 0..=random.below(6) {
         let kinds =
@@ -57,7 +57,7 @@ fn frames(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
         while !rest.is_empty() && parsed.error.is_none() {
             let (now, later) = rest.split_at(piece(&mut random).clamp(1, rest.len()));
             rest = later;
-            let taken = parser.push::<FrameError>(now, |found| {
+            let taken = parser.push::<PacketError>(now, |found| {
                 match found {
                     Found::Data(bytes) => parsed.data.extend_from_slice(bytes),
                     Found::Words(kind, words) => parsed.words.push((kind, words.to_vec())),
@@ -66,7 +66,7 @@ fn frames(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
             });
             parsed.error = taken.err();
             if parser.data_left() > MOST_DATA {
-                return Err(format!("a frame has {} bytes left", parser.data_left()));
+                return Err(format!("a packet has {} bytes left", parser.data_left()));
             }
         }
         if parsed.words.iter().any(|(_, words)| words.len() > MOST_WORDS) {
@@ -80,7 +80,7 @@ fn frames(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
 struct Parsed {
     data: Vec<u8>,
     words: Vec<(Kind, Vec<u8>)>,
-    error: Option<FrameError>,
+    error: Option<PacketError>,
 }
 
 fn heads(random: &mut Random) -> Result<(), String> {
