@@ -147,6 +147,7 @@ describe.each(["tcp", "unix"])("over %s", (transport) => {
 
     const { clientPid, workerPid } = process_;
     await waitFor("the end of both", () => ([clientPid, workerPid].some(isAlive) ? undefined : true));
+    expect(processTree(run.pid)).toEqual([]);
     await pool.expectNothingHeld();
   });
 
