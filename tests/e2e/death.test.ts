@@ -139,14 +139,15 @@ describe.each(["tcp", "unix"])("over %s", (transport) => {
   });
 
   it("kill -9 of `farpool run`: program, worker and memory go", async () => {
-    const run = pool.start(["run", "-n", "1", "--", example("lifetimes"), "fork"], { environment });
-    await run.until("child ");
-    const [client, child] = [numberAfter("holding", run.stdout()), numberAfter("child", run.stdout())];
-    const worker = await workerOf(run, client);
+    const run = pool.start(["run", "-n", "1", "--", example("busy"), "1000000", "64"], { environment });
+    await run.until("round 2\n");
+    const [process_] = await processesOf(run, 1);
+    if (process_ === undefined) throw new Error("the session has no process");
     process.kill(run.pid, "SIGKILL");
 
-    await waitFor("the end of all", () => ([client, worker].some(isAlive) ? undefined : true));
-    if (isAlive(child)) process.kill(child, "SIGKILL");
+    const { clientPid, workerPid } = process_;
+    await waitFor("the end of both", () => ([clientPid, workerPid].some(isAlive) ? undefined : true));
+    expect(processTree(run.pid)).toEqual([]);
     await pool.expectNothingHeld();
   });
 

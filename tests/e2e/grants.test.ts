@@ -59,18 +59,24 @@ function environmentOf(pid: number): Readonly<Record<string, string>> {
   );
 }
 
-async function expectAudited(reason: RegExp, connection: string, inPool = pool): Promise<void> {
-  await waitFor(`${reason} about ${connection} in the audit`, async () => {
+/** That a connection was refused for this reason; `subject` is its id, or its session's. */
+async function expectAudited(reason: RegExp, subject: string, inPool = pool): Promise<void> {
+  await waitFor(`${reason} about ${subject} in the audit`, async () => {
     const { status, stdout } = await inPool.farpool(["admin", "audit", "--json", "--last", "500"]);
     expect(status).toBe(0);
     const { entries } = JSON.parse(stdout) as {
-      entries: readonly { kind: string; reason: string; connectionId: string | null }[];
+      entries: readonly {
+        kind: string;
+        reason: string;
+        connectionId: string | null;
+        sessionId: string | null;
+      }[];
     };
-    return entries.some(
-      (entry) => entry.kind === "refused" && entry.connectionId === connection && reason.test(entry.reason),
-    )
-      ? true
-      : undefined;
+    const isIt = (entry: (typeof entries)[number]): boolean =>
+      entry.kind === "refused" &&
+      [entry.connectionId, entry.sessionId].includes(subject) &&
+      reason.test(entry.reason);
+    return entries.some(isIt) ? true : undefined;
   });
 }
 
@@ -275,7 +281,8 @@ describe("a client that was revoked", () => {
       expect(refused.stderr).toMatch(/revoked/);
       const audit = await own.farpool(["admin", "audit", "--json"]);
       expect(audit.stdout).toContain("client-revoked");
-      await expectAudited(/session|revoked/, lineOf(admission, "connection"), own);
+      // Its session has ended with it: the acceptor looks no further.
+      await expectAudited(/session|revoked/, lineOf(admission, "session"), own);
     } finally {
       await own.stop();
     }

@@ -22,7 +22,7 @@ function startHostilePool(name: string, more: Readonly<Record<string, string>> =
       FARPOOL_SIMGPU_HOSTILE_SECRET: secret,
       ...more,
     },
-    ["--driver", example("hostile-driver.so")],
+    { words: ["--driver", example("hostile-driver.so")] },
   );
 }
 

@@ -153,7 +153,8 @@ impl Way {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The first connection of a lane. One that breaks before the worker has let it in is tried again.
+    /// The first connection of a lane. One that breaks before the worker has let it in is tried again, as is one that the
+    /// server is not ready for.
     fn first(&self, endpoint: &Endpoint, line: Line, time: Duration) -> io::Result<Link> {
         let deadline = Instant::now() + time;
         let mut broken = 0;
@@ -163,13 +164,16 @@ impl Way {
                 Ok((link, _)) => return Ok(link),
                 Err(error) => error,
             };
+            // An acceptor that is crowded, or before which these first words were late, says so.
+            let is_early =
+                refusal(&error).is_some_and(|refusal| refusal.code == CUresult::SYSTEM_NOT_READY.0);
             let has_broken = matches!(
                 error.kind(),
                 io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe
             );
-            broken += 1;
+            broken += u32::from(has_broken);
             let is_enough = matches!(endpoint, Endpoint::Unix(_)) && broken > MOST_BROKEN_LOCALLY;
-            if !has_broken || left <= PAUSE || is_enough {
+            if !(has_broken || is_early) || left <= PAUSE || is_enough {
                 return Err(error);
             }
             std::thread::sleep(PAUSE);

@@ -39,13 +39,12 @@ export interface Pool {
 export async function startPool(
   gpus = 1,
   simulation: Readonly<Record<string, string>> = {},
-  options: readonly string[] = [],
-  wantedDataPort?: number,
+  more: { readonly words?: readonly string[]; readonly dataPort?: number } = {},
 ): Promise<Pool> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-e2e-"));
   // The embedded database runs as another user when the tests run as root.
   chmodSync(folder, 0o711);
-  const [managerPort, dataPort] = [await freePort(), wantedDataPort ?? (await freePort())];
+  const [managerPort, dataPort] = [await freePort(), more.dataPort ?? (await freePort())];
   const environment = {
     FARPOOL_STATE: folder,
     FARPOOL_RUNTIME: join(folder, "run"),
@@ -58,7 +57,7 @@ export async function startPool(
       : { FARPOOL_COVERAGE: process.env["FARPOOL_COVERAGE"] }),
   };
   const ports = ["--port", String(managerPort), "--data-port", String(dataPort)];
-  const words = ["up", "--simulated", String(gpus), ...ports, ...options];
+  const words = ["up", "--simulated", String(gpus), ...ports, ...(more.words ?? [])];
   const up = start([farpool, ...words], { environment });
   const client = createClient({ kind: "unix", path: join(folder, "run", "manager.sock") });
 

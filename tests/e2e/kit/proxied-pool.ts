@@ -28,8 +28,8 @@ export async function startProxiedPool(options: {
   };
   const words = proxies.flatMap((proxy) => ["--advertise", `${proxy.host}:${proxy.port}`]);
   try {
-    const all = ["--grace", options.grace, ...words];
-    const pool = await startPool(options.gpus ?? 1, options.simulation, all, port);
+    const more = { words: ["--grace", options.grace, ...words], dataPort: port };
+    const pool = await startPool(options.gpus ?? 1, options.simulation, more);
     return {
       pool,
       proxies,

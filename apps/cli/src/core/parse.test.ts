@@ -37,6 +37,14 @@ test.each([
     ["run", "--summary", "/nonexistent/x", "--", "true"],
     "--summary cannot be written to '/nonexistent/x' (ENOENT) | name a file in a folder that exists and that you may write to",
   ],
+  [
+    ["up", "--advertise", "a:1", "--advertise", "nowhere"],
+    "--advertise takes HOST:PORT, not 'nowhere' | --advertise gpu-01.example.org:7445, or [2001:db8::1]:7445",
+  ],
+  [
+    ["up", "--grace", "0.5s"],
+    "--grace takes from 1 s to 24 hours, not '0.5s' | a client that is without a connection for so long loses its work",
+  ],
 ])("%j", async (words, says) => {
   expect(await refusal(words)).toBe(says);
 });

@@ -61,7 +61,7 @@ function buildOption(option: OptionSpec): Option {
   if (option.kind === "value") {
     const { parse } = option;
     if (option.isRepeatable === true) {
-      built.argParser((text, before: readonly unknown[] = []) => before.concat(parse(text)));
+      built.argParser((text, before: readonly unknown[] | undefined) => (before ?? []).concat(parse(text)));
     } else built.argParser(parse);
     if (option.bare !== undefined) built.preset(option.bare);
   }
