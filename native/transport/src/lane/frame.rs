@@ -202,7 +202,9 @@ impl Parser {
 mod tests {
     use super::*;
 
-    fn frames(bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<(Kind, Vec<u8>)>), FrameError> {
+    type Words = Vec<(Kind, Vec<u8>)>;
+
+    fn frames(bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Words), FrameError> {
         let mut parser = Parser::default();
         let (mut data, mut words) = (Vec::new(), Vec::new());
         for part in bytes.chunks(piece) {
