@@ -169,3 +169,31 @@ pub unsafe extern "C" fn host_function(hold: *mut c_void) {
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target, count) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found on the way: what a client said of callbacks that nobody had asked for was kept for ever.
+    #[test]
+    fn answers_that_nobody_waits_for_are_dropped() {
+        let (reached, arrivals) = std::sync::mpsc::channel();
+        let callbacks = Callbacks {
+            reached,
+            asked: Mutex::default(),
+            arrived: Condvar::new(),
+            holds: AtomicUsize::new(0),
+        };
+        callbacks.finished(7, b"unasked");
+        assert!(callbacks.asked().is_empty());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| callbacks.perform(7));
+            assert!(matches!(arrivals.recv(), Ok(Reached::Callback(7))));
+            callbacks.finished(8, b"of another");
+            callbacks.finished(7, b"asked");
+            callbacks.finished(7, b"again");
+            assert_eq!(waiting.join().expect("the waiting thread"), b"asked");
+        });
+        assert!(callbacks.asked().is_empty());
+    }
+}

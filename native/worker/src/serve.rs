@@ -120,6 +120,18 @@ pub fn run() -> anyhow::Result<()> {
     end::leave(&control, &counters, &memory, code)
 }
 
+/// Whether answers must leave before the next record is looked at, `waiting` bytes of which have gathered.
+///
+/// Errors: the client takes none.
+fn must_send(waiting: usize) -> anyhow::Result<bool> {
+    if waiting >= UNREAD_LIMIT {
+        bail!(
+            "the client does not take its answers: {waiting} bytes wait, expected less than {UNREAD_LIMIT}"
+        );
+    }
+    Ok(waiting >= SEND_FROM)
+}
+
 /// Tells the client why there is no GPU for it.
 fn cannot_serve(lane: &Lane, error: anyhow::Error) -> anyhow::Result<()> {
     let reason = format!("the GPU server cannot use its driver: {error:#}");
@@ -154,14 +166,8 @@ impl Connection {
         loop {
             let started = Instant::now();
             while let Some((header, payload)) = inbox.next()? {
-                if self.admit(&header, payload)? {
-                    match self.outbox.waiting() {
-                        ..SEND_FROM => {}
-                        SEND_FROM..UNREAD_LIMIT => self.outbox.flush(),
-                        waiting => bail!(
-                            "the client does not take its answers: {waiting} bytes wait, {UNREAD_LIMIT} may"
-                        ),
-                    }
+                if self.admit(&header, payload)? && must_send(self.outbox.waiting())? {
+                    self.outbox.flush();
                 }
                 if self.has_ended {
                     return Ok(());
@@ -455,4 +461,17 @@ fn is_query(call: CallId) -> bool {
 /// Launches note their stream themselves, being by far the most frequent records.
 fn is_launch(call: CallId) -> bool {
     call == <wire::cuda::CuLaunchKernel<'_>>::CALL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found on the way: answers were kept without bounds for a client that asks and asks and never reads.
+    #[test]
+    fn a_client_that_never_hears_its_answers_is_given_up() {
+        assert!(matches!(must_send(SEND_FROM - 1), Ok(false)));
+        assert!(matches!(must_send(UNREAD_LIMIT - 1), Ok(true)));
+        assert!(must_send(UNREAD_LIMIT).is_err());
+    }
 }

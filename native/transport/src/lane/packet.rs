@@ -202,7 +202,9 @@ impl Parser {
 mod tests {
     use super::*;
 
-    fn packets(bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<(Kind, Vec<u8>)>), PacketError> {
+    type Words = Vec<(Kind, Vec<u8>)>;
+
+    fn packets(bytes: &[u8], piece: usize) -> Result<(Vec<u8>, Words), PacketError> {
         let mut parser = Parser::default();
         let (mut data, mut words) = (Vec::new(), Vec::new());
         for part in bytes.chunks(piece) {
