@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use transport::Lane;
 
 use crate::control::Control;
@@ -64,7 +65,10 @@ pub fn watch(
                 leave(&control, &counters, &memory, 0);
             }
             if let Some(closed) = waited.closed {
-                std::thread::sleep(LAST_WORDS);
+                // Whoever knows that the client is dead says so, and then there are no last words.
+                if wait_readable(&term, LAST_WORDS) {
+                    leave(&control, &counters, &memory, 0);
+                }
                 if !lane.is_resumable() {
                     leave(&control, &counters, &memory, 0);
                 }
@@ -76,4 +80,11 @@ pub fn watch(
         }
     })?;
     Ok(())
+}
+
+/// Waits until `descriptor` can be read, `time` at most; answers whether it can.
+fn wait_readable(descriptor: &OwnedFd, time: Duration) -> bool {
+    let mut descriptors = [PollFd::new(descriptor, PollFlags::IN)];
+    let waited = Timespec::try_from(time).map(|time| poll(&mut descriptors, Some(&time)));
+    matches!(waited, Ok(Ok(count)) if count > 0)
 }
