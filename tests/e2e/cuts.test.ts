@@ -12,15 +12,18 @@ import { within } from "./kit/within.ts";
 /** Another one is another sequence of cuts. What fails names it. */
 const SEED = Number(process.env["FARPOOL_CUTS_SEED"] ?? 20_261_130);
 
-/** To look at some alone. */
-const wanted = process.env["FARPOOL_CUTS_PROGRAMS"]?.split(",");
-const chosen = wanted === undefined ? programs : programs.filter((name) => wanted.includes(name));
+/** All of them take a quarter of an hour. These move much and little, wait, call back, and use both lanes. */
+const USUAL = "vector-add,async-copy,host-function,launch-queue,large-allocations,stream-overlap";
+
+/** `all`, or some by name. */
+const wanted = process.env["FARPOOL_CUTS_PROGRAMS"] ?? USUAL;
+const chosen = wanted === "all" ? programs : programs.filter((name) => wanted.split(",").includes(name));
 
 /** A silent line is given up after half of it. */
-const GRACE = "10s";
+const GRACE = "5s";
 
 /** Programs run at the same time, each in a pool of its own: silence is mostly waiting. */
-const GROUPS = 5;
+const GROUPS = 6;
 
 /** out-of-memory fills the GPU: a small one is sooner full. */
 const simulation = { FARPOOL_SIMGPU_MEMORY: "512MiB" };
