@@ -478,6 +478,11 @@ impl Worker {
         made.map(|(index, _)| *index)
     }
 
+    /// Whether the client's context `index` is the primary one of its device.
+    pub fn is_primary(&self, index: u32) -> bool {
+        self.contexts.get(&index).is_some_and(|context| context.primary)
+    }
+
     /// Device of the context that the call under way belongs to.
     pub fn current_device(&self) -> Result<usize, CUresult> {
         self.contexts.get(&self.context).map(|context| context.device).ok_or(CUresult::INVALID_CONTEXT)

@@ -22,8 +22,8 @@ const DIRECT_FROM: usize = 16 << 10;
 const ACKNOWLEDGE_EVERY: u64 = 1 << 20;
 
 /// Bytes that are read ahead of whoever wants them, to find the words between them: an honest end has no more on its way,
-/// as it keeps what is not acknowledged.
-const MOST_READY: usize = super::replay::LAST_LIMIT;
+/// as it keeps what is not acknowledged. With what one look brings it still fits into memory of that size.
+const MOST_READY: usize = super::replay::LAST_LIMIT - RECEIVE_BYTES;
 
 /// What has arrived.
 #[derive(Debug, Default)]
