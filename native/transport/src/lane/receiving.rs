@@ -317,6 +317,12 @@ impl Taken<'_> {
         let (now, later) = bytes.split_at(bytes.len().min(room));
         self.buffer[self.filled..self.filled + now.len()].copy_from_slice(now);
         self.filled += now.len();
+        let needed = self.ready.len() + later.len();
+        if needed > self.ready.capacity() {
+            // Doubled as usual, but not beyond what it may have to hold.
+            let capacity = (2 * self.ready.capacity()).min(MOST_READY + RECEIVE_BYTES).max(needed);
+            self.ready.reserve_exact(capacity - self.ready.len());
+        }
         self.ready.extend(later);
     }
 }
