@@ -75,6 +75,24 @@ impl fmt::Display for Case {
 }
 
 impl Case {
+    /// Records that were written by hand.
+    pub fn of_attack(name: &str, control: Vec<u8>, records: u64) -> Case {
+        // An opening: its head, its format, and neither flags, nor an offset, a round trip or a grant.
+        let mut opening = vec![0; 28];
+        (opening[0], opening[4], opening[8]) = (6, 20, 1);
+        Case {
+            name: name.to_owned(),
+            done: Vec::new(),
+            opening,
+            control,
+            bulk: None,
+            records,
+            reads: true,
+            executes: true,
+            lingers_ms: 300,
+        }
+    }
+
     /// Another one.
     pub fn new(seeds: &Seeds, random: &mut Random) -> Case {
         let (recording, numbers) = random.pick(&seeds.recordings);

@@ -3,17 +3,19 @@
 use std::fs::File;
 use std::io::{IoSlice, Read, Seek as _, SeekFrom};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ledger::Ledger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
 };
 use serde_json::json;
 use wire::Header;
@@ -113,11 +115,11 @@ impl Programs {
     }
 }
 
-/// Numbers 3 and 4 are the worker's; nothing of this process may have them.
+/// Numbers 3 to 6 are the worker's; nothing of this process may have them.
 fn keep_low_descriptors() -> std::io::Result<()> {
     loop {
         let file = File::open("/dev/null")?;
-        if file.as_raw_fd() > 4 {
+        if file.as_raw_fd() > 6 {
             return Ok(());
         }
         let _ = file.into_raw_fd();
@@ -151,7 +153,8 @@ fn attempt(programs: &Programs, case: &Case) -> anyhow::Result<Ended> {
     send(&control, assignment.to_string().as_bytes(), served.as_fd())?;
     drop(served);
     let mut log = File::from(rustix::fs::memfd_create("log", MemfdFlags::CLOEXEC)?);
-    let mut child = start(programs, case, &theirs, &descriptor, &log)?;
+    let (succession, account) = (successor()?, rustix::fs::memfd_create("account", MemfdFlags::CLOEXEC)?);
+    let mut child = start(programs, case, [&theirs, &descriptor, &succession, &account], &log)?;
     drop(theirs);
     let mut watch = Watch { pid: child.id(), memory: 0 };
 
@@ -180,13 +183,19 @@ fn attempt(programs: &Programs, case: &Case) -> anyhow::Result<Ended> {
     Ok(Ended { status, log, memory: watch.memory, records_sent: case.records, records_received, nonsense })
 }
 
-fn start(
-    programs: &Programs,
-    case: &Case,
-    control: &OwnedFd,
-    ledger: &OwnedFd,
-    log: &File,
-) -> anyhow::Result<Child> {
+/// The socket at which a next acceptor would come. Workers that know of none leave it and the account alone.
+fn successor() -> anyhow::Result<OwnedFd> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("farpool-fuzz-{}-{number}", std::process::id());
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    rustix::net::listen(&socket, 1)?;
+    Ok(socket)
+}
+
+fn start(programs: &Programs, case: &Case, inherited: [&OwnedFd; 4], log: &File) -> anyhow::Result<Child> {
     let mut command = Command::new(&programs.worker);
     command
         .arg("serve")
@@ -202,15 +211,17 @@ fn start(
     if !case.executes {
         command.env("FARPOOL_SIMGPU_NULL", "1");
     }
-    let (control, ledger): (RawFd, RawFd) = (control.as_raw_fd(), ledger.as_raw_fd());
+    let inherited = inherited.map(AsRawFd::as_raw_fd);
     let place = move || {
-        // SAFETY: `dup2` takes numbers and is async-signal-safe. Nothing of this process has the numbers 3 and 4.
-        if unsafe { libc::dup2(control, 3) } == -1 || unsafe { libc::dup2(ledger, 4) } == -1 {
-            return Err(std::io::Error::last_os_error());
+        for (ours, number) in inherited.into_iter().zip(3..) {
+            // SAFETY: `dup2` takes numbers and is async-signal-safe. Nothing of this process has the numbers 3 to 6.
+            if unsafe { libc::dup2(ours, number) } == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
         }
         Ok(())
     };
-    // SAFETY: the closure allocates nothing and only calls `dup2`; both descriptors are open until after the exec.
+    // SAFETY: the closure allocates nothing and only calls `dup2`; all descriptors are open until after the exec.
     unsafe { command.pre_exec(place) };
     Ok(command.spawn()?)
 }
