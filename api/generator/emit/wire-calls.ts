@@ -10,7 +10,14 @@ export function emitWireCalls(schema: Schema): RustFile {
     doc: "Every call that travels. The macro `call` says what is tried with one.",
     allow: [...VENDOR_NAMES],
   });
-  file.print("use wire::cuda::*;", "", "use super::Call;", "", "/// All of them.", "pub const CALLS: &[Call] = &[");
+  file.print(
+    "use wire::cuda::*;",
+    "",
+    "use super::Call;",
+    "",
+    "/// All of them.",
+    "pub const CALLS: &[Call] = &[",
+  );
   for (const shape of shapesOf(schema)) {
     file.print(`    call!(${shape.name}${borrows(shape.request) ? "<'_>" : ""}),`);
   }
