@@ -447,6 +447,13 @@ impl Worker {
             *of != index
         });
         self.waits.context_gone(context);
+        // Other contexts may have named them, too.
+        for (_, raw) in self.handles.of_context::<handle::Event>(index) {
+            self.streams.forget_event(CUevent(address(raw)));
+        }
+        for (stream, raw) in self.handles.of_context::<Stream>(index) {
+            self.streams.forget(stream.raw(), CUstream(address(raw)));
+        }
         self.streams.forget_context(index);
     }
 

@@ -102,6 +102,16 @@ pub fn all() -> Vec<Case> {
             .destroy(1)
             .retain(2)
             .work(),
+        Script::new("a stream that is watched from another context than its own, which ends")
+            .create(1)
+            .create(2)
+            .inside(2)
+            .ask(&cuda::CuStreamCreate { phStream: Stream::from_index(7), Flags: 1 })
+            .inside(1)
+            .ask(&cuda::FarpoolWatch { stream: Stream::from_index(7), number: 1 << 40 })
+            .destroy(2)
+            .work()
+            .work(),
         Script::new("a wrapper with a pointer").retain(1).inside(1).load(&wrapper, Vec::new()),
         Script::new("a fatbin that says it is longer").retain(1).inside(1).load(&fatbin, Vec::new()),
         Script::new("an ELF file whose sections are elsewhere").retain(1).inside(1).load(&elf, Vec::new()),
