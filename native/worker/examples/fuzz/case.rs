@@ -36,6 +36,8 @@ pub struct Case {
     pub executes: bool,
     /// Milliseconds between the last byte and the end of the client.
     pub lingers_ms: u64,
+    /// Bytes of memory that the worker may use.
+    pub most_memory: u64,
 }
 
 impl Seeds {
@@ -90,6 +92,7 @@ impl Case {
             reads: true,
             executes: true,
             lingers_ms: 300,
+            most_memory: 256 << 20,
         }
     }
 
@@ -127,6 +130,8 @@ impl Case {
             reads: !random.once_in(10),
             executes: random.once_in(6),
             lingers_ms: [0, 10, 30, 100, 300][random.below(5)],
+            // What it may lend to a client's data, and as much again.
+            most_memory: 1 << 30,
         }
     }
 }

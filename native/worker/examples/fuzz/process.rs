@@ -29,8 +29,8 @@ const TO_READ: Duration = Duration::from_secs(3);
 /// How long a worker may live after its client has closed.
 const TO_END: Duration = Duration::from_secs(10);
 
-/// Memory that a worker may use: what it may lend to a client's data, and as much again.
-const MOST_MEMORY: u64 = 1 << 30;
+/// Memory with which a worker is killed at once.
+const MEMORY_TO_KILL: u64 = 2 << 30;
 
 /// Bytes of each GPU.
 const GPU_MEMORY: u64 = 192 << 20;
@@ -52,6 +52,8 @@ pub struct Ended {
     pub log: String,
     /// Most memory that it had, in bytes.
     memory: u64,
+    /// How much it may have had.
+    most_memory: u64,
     /// Records that left.
     pub records_sent: u64,
     /// Records that came.
@@ -75,7 +77,7 @@ impl Ended {
                 }
             }
         }
-        if self.memory > MOST_MEMORY {
+        if self.memory > self.most_memory {
             return Some(format!("the worker had {} MiB of memory", self.memory >> 20));
         }
         self.nonsense.clone()
@@ -152,14 +154,15 @@ fn attempt(programs: &Programs, case: &Case) -> anyhow::Result<Ended> {
     });
     send(&control, assignment.to_string().as_bytes(), served.as_fd())?;
     drop(served);
+    // Before the worker is there, which does not wait long for its client's first words.
+    let control_bytes = [case.opening.as_slice(), &case.control].concat();
     let mut log = File::from(rustix::fs::memfd_create("log", MemfdFlags::CLOEXEC)?);
     let (succession, account) = (successor()?, rustix::fs::memfd_create("account", MemfdFlags::CLOEXEC)?);
     let mut child = start(programs, case, [&theirs, &descriptor, &succession, &account], &log)?;
     drop(theirs);
     let mut watch = Watch { pid: child.id(), memory: 0 };
 
-    let mut lanes =
-        vec![Conversation::new(client, [case.opening.as_slice(), &case.control].concat(), case.reads)];
+    let mut lanes = vec![Conversation::new(client, control_bytes, case.reads)];
     if let Some(bulk) = &case.bulk {
         let (client, served) = stream()?;
         send(&control, br#"{"connection":"unix","trust":null}"#, served.as_fd())?;
@@ -180,7 +183,15 @@ fn attempt(programs: &Programs, case: &Case) -> anyhow::Result<Ended> {
     log.seek(SeekFrom::Start(0))?;
     log.take(1 << 20).read_to_end(&mut text)?;
     let log = String::from_utf8_lossy(&text).into_owned();
-    Ok(Ended { status, log, memory: watch.memory, records_sent: case.records, records_received, nonsense })
+    Ok(Ended {
+        status,
+        log,
+        memory: watch.memory,
+        most_memory: case.most_memory,
+        records_sent: case.records,
+        records_received,
+        nonsense,
+    })
 }
 
 /// The socket at which a next acceptor would come. Workers that know of none leave it and the account alone.
@@ -344,7 +355,7 @@ fn converse(lanes: &mut [Conversation], watch: &mut Watch, case: &Case) -> anyho
     loop {
         lanes.iter_mut().for_each(Conversation::go_on);
         watch.look();
-        if lanes[0].is_over || watch.memory > MOST_MEMORY {
+        if lanes[0].is_over || watch.memory > case.most_memory {
             return Ok(());
         }
         // A worker that is not there yet would only see the end.
@@ -375,7 +386,7 @@ fn end(child: &mut Child, watch: &mut Watch) -> anyhow::Result<Option<ExitStatus
             return Ok(Some(status));
         }
         let is_late = started.elapsed() >= TO_END;
-        if is_late || watch.memory > 2 * MOST_MEMORY {
+        if is_late || watch.memory > MEMORY_TO_KILL {
             child.kill()?;
             let status = child.wait()?;
             return Ok((!is_late).then_some(status));
