@@ -93,6 +93,15 @@ impl Handles {
         self.entries.get(&handle.raw()).map_or(0, |entry| entry.context)
     }
 
+    /// The handles of one kind that go with the context `index`, and the driver's objects behind them.
+    pub fn of_context<H: Handle>(&self, index: u32) -> Vec<(H, u64)> {
+        let found = self.entries.iter().filter_map(|(handle, entry)| match entry.state {
+            State::Object(raw) if entry.context == index => Some((H::from_raw(*handle), raw)),
+            _ => None,
+        });
+        found.filter(|(handle, _)| handle.has_kind()).collect()
+    }
+
     /// Like [`Handles::put`] for an object that goes with `whole`.
     pub fn put_part<H: Handle, W: Handle>(&mut self, handle: H, whole: W, created: Result<u64, CUresult>) {
         self.put(handle, created);
@@ -186,6 +195,8 @@ mod tests {
         handles.put(Event::from_index(6), Err(CUresult::OUT_OF_MEMORY));
         handles.enter_context(7);
         handles.put(Stream::from_index(8), Ok(8));
+        assert_eq!(handles.of_context(1), [(Stream::from_index(5), 5)]);
+        assert_eq!(handles.of_context::<Event>(1), [], "it was never made");
         handles.forget_context(1);
         let mut left: Vec<u64> = handles.entries.keys().copied().collect();
         left.sort_unstable();

@@ -21,6 +21,7 @@ pub struct Pool {
     driver: Arc<Driver>,
     raw: CUmemoryPool,
     device: usize,
+    is_default: bool,
     account: Mutex<Account>,
 }
 
@@ -41,10 +42,21 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Notes a new pool.
-    pub fn insert(&mut self, handle: MemoryPool, driver: &Arc<Driver>, raw: CUmemoryPool, device: usize) {
-        let pool = Pool { driver: Arc::clone(driver), raw, device, account: Mutex::default() };
+    /// Notes a new pool on a device, or its default one.
+    pub fn insert(
+        &mut self,
+        handle: MemoryPool,
+        driver: &Arc<Driver>,
+        raw: CUmemoryPool,
+        (device, is_default): (usize, bool),
+    ) {
+        let pool = Pool { driver: Arc::clone(driver), raw, device, is_default, account: Mutex::default() };
         self.alive.insert(handle.raw(), Arc::new(pool));
+    }
+
+    /// Whether the driver's pool `raw` has a handle.
+    pub fn knows(&self, raw: CUmemoryPool) -> bool {
+        self.alive.values().any(|pool| pool.raw == raw)
     }
 
     /// The pool behind a handle.
@@ -83,6 +95,11 @@ impl Pool {
     /// The device that it is on.
     pub fn device(&self) -> usize {
         self.device
+    }
+
+    /// Whether it is its device's default pool, which nobody can destroy.
+    pub fn is_default(&self) -> bool {
+        self.is_default
     }
 
     /// Allocates in the order of `stream`: the address, and the bytes to give to [`Pool::settle`] once it is freed.

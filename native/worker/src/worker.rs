@@ -468,6 +468,13 @@ impl Worker {
             *of != index
         });
         self.waits.context_gone(context);
+        // Other contexts may have named them, too.
+        for (_, raw) in self.handles.of_context::<handle::Event>(index) {
+            self.streams.forget_event(CUevent(address(raw)));
+        }
+        for (stream, raw) in self.handles.of_context::<Stream>(index) {
+            self.streams.forget(stream.raw(), CUstream(address(raw)));
+        }
         self.streams.forget_context(index);
     }
 
@@ -537,6 +544,11 @@ impl Worker {
     pub fn primary_context(&self, device: usize) -> Option<u32> {
         let made = self.contexts.iter().find(|(_, context)| context.primary && context.device == device);
         made.map(|(index, _)| *index)
+    }
+
+    /// Whether the client's context `index` is the primary one of its device.
+    pub fn is_primary(&self, index: u32) -> bool {
+        self.contexts.get(&index).is_some_and(|context| context.primary)
     }
 
     /// Device of the context that the call under way belongs to.

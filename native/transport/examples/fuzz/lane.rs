@@ -22,7 +22,8 @@ const TO_END: Duration = Duration::from_secs(10);
 /// Memory of a lane: what is kept for a client that acknowledges nothing, and what has arrived and was not read.
 const MOST_MEMORY: usize = 64 << 20;
 
-/// The same where the client sends without end while the worker only sends.
+/// The same where the client sends without end while the worker only sends: 256 MiB, and as much
+/// again while they grow.
 const MOST_MEMORY_FLOODED: usize = 640 << 20;
 
 /// What the worker's threads have seen.

@@ -22,8 +22,8 @@ const DIRECT_FROM: usize = 16 << 10;
 const ACKNOWLEDGE_EVERY: u64 = 1 << 20;
 
 /// Bytes that are read ahead of whoever wants them, to find the words between them: an honest end has no more on its way,
-/// as it keeps what is not acknowledged.
-const MOST_READY: usize = super::replay::LAST_LIMIT;
+/// as it keeps what is not acknowledged. With what one look brings it still fits into memory of that size.
+const MOST_READY: usize = super::replay::LAST_LIMIT - RECEIVE_BYTES;
 
 /// What has arrived.
 #[derive(Debug, Default)]
@@ -317,6 +317,12 @@ impl Taken<'_> {
         let (now, later) = bytes.split_at(bytes.len().min(room));
         self.buffer[self.filled..self.filled + now.len()].copy_from_slice(now);
         self.filled += now.len();
+        let needed = self.ready.len() + later.len();
+        if needed > self.ready.capacity() {
+            // Doubled as usual, but not beyond what it may have to hold.
+            let capacity = (2 * self.ready.capacity()).min(MOST_READY + RECEIVE_BYTES).max(needed);
+            self.ready.reserve_exact(capacity - self.ready.len());
+        }
         self.ready.extend(later);
     }
 }

@@ -36,6 +36,8 @@ pub struct Case {
     pub executes: bool,
     /// Milliseconds between the last byte and the end of the client.
     pub lingers_ms: u64,
+    /// Bytes of memory that the worker may use.
+    pub most_memory: u64,
 }
 
 impl Seeds {
@@ -75,6 +77,25 @@ impl fmt::Display for Case {
 }
 
 impl Case {
+    /// Records that were written by hand.
+    pub fn of_attack(name: &str, control: Vec<u8>, records: u64) -> Case {
+        // An opening: its head, its format, and neither flags, nor an offset, a round trip or a grant.
+        let mut opening = vec![0; 28];
+        (opening[0], opening[4], opening[8]) = (6, 20, 1);
+        Case {
+            name: name.to_owned(),
+            done: Vec::new(),
+            opening,
+            control,
+            bulk: None,
+            records,
+            reads: true,
+            executes: true,
+            lingers_ms: 300,
+            most_memory: 256 << 20,
+        }
+    }
+
     /// Another one.
     pub fn new(seeds: &Seeds, random: &mut Random) -> Case {
         let (recording, numbers) = random.pick(&seeds.recordings);
@@ -109,6 +130,8 @@ impl Case {
             reads: !random.once_in(10),
             executes: random.once_in(6),
             lingers_ms: [0, 10, 30, 100, 300][random.below(5)],
+            // What it may lend to a client's data, and as much again.
+            most_memory: 1 << 30,
         }
     }
 }

@@ -2,9 +2,10 @@
 //! `cargo run --release -p worker --example fuzz -- --programs DIR --minutes N [--corpus DIR] [--seed N] [--jobs N] [--case N]`.
 //!
 //! `--programs` is where the build puts them (`dist`). Each case has a worker of its own, started as the acceptor starts it.
-//! It may refuse what it is sent, answer with CUDA errors, or end; it must not die of a signal or panic, must end soon after
+//! First come the attacks that once succeeded. A worker may refuse what it is sent, answer with CUDA errors, or end; it must not die of a signal or panic, must end soon after
 //! its client has closed, and must stay within a bound of memory. `--case N` repeats one case and shows the worker's log.
 
+mod attack;
 mod case;
 mod process;
 
@@ -60,6 +61,15 @@ fn run() -> Result<String, String> {
         let ended = process::run(&programs, &case)?;
         println!("{case}\n{}\n{ended:?}", ended.log);
         return ended.finding().map_or(Ok("no finding".into()), Err);
+    }
+    for case in attack::all() {
+        let ended = process::run(&programs, &case)?;
+        if let Some(why) = ended.finding() {
+            return Err(format!("{case}\n{}\n{why}", ended.log));
+        }
+        if !ended.log.contains("sandbox layers") {
+            return Err(format!("{case}\n{}\nthe worker does not serve", ended.log));
+        }
     }
     let (tally, next, until) = (Tally::default(), AtomicU64::new(0), options.deadline());
     std::thread::scope(|scope| {

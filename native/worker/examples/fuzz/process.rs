@@ -3,17 +3,19 @@
 use std::fs::File;
 use std::io::{IoSlice, Read, Seek as _, SeekFrom};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ledger::Ledger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
 };
 use serde_json::json;
 use wire::Header;
@@ -27,8 +29,8 @@ const TO_READ: Duration = Duration::from_secs(3);
 /// How long a worker may live after its client has closed.
 const TO_END: Duration = Duration::from_secs(10);
 
-/// Memory that a worker may use: what it may lend to a client's data, and as much again.
-const MOST_MEMORY: u64 = 1 << 30;
+/// Memory with which a worker is killed at once.
+const MEMORY_TO_KILL: u64 = 2 << 30;
 
 /// Bytes of each GPU.
 const GPU_MEMORY: u64 = 192 << 20;
@@ -50,6 +52,8 @@ pub struct Ended {
     pub log: String,
     /// Most memory that it had, in bytes.
     memory: u64,
+    /// How much it may have had.
+    most_memory: u64,
     /// Records that left.
     pub records_sent: u64,
     /// Records that came.
@@ -73,7 +77,7 @@ impl Ended {
                 }
             }
         }
-        if self.memory > MOST_MEMORY {
+        if self.memory > self.most_memory {
             return Some(format!("the worker had {} MiB of memory", self.memory >> 20));
         }
         self.nonsense.clone()
@@ -113,11 +117,11 @@ impl Programs {
     }
 }
 
-/// Numbers 3 and 4 are the worker's; nothing of this process may have them.
+/// Numbers 3 to 6 are the worker's; nothing of this process may have them.
 fn keep_low_descriptors() -> std::io::Result<()> {
     loop {
         let file = File::open("/dev/null")?;
-        if file.as_raw_fd() > 4 {
+        if file.as_raw_fd() > 6 {
             return Ok(());
         }
         let _ = file.into_raw_fd();
@@ -150,13 +154,15 @@ fn attempt(programs: &Programs, case: &Case) -> anyhow::Result<Ended> {
     });
     send(&control, assignment.to_string().as_bytes(), served.as_fd())?;
     drop(served);
+    // Before the worker is there, which does not wait long for its client's first words.
+    let control_bytes = [case.opening.as_slice(), &case.control].concat();
     let mut log = File::from(rustix::fs::memfd_create("log", MemfdFlags::CLOEXEC)?);
-    let mut child = start(programs, case, &theirs, &descriptor, &log)?;
+    let (succession, account) = (successor()?, rustix::fs::memfd_create("account", MemfdFlags::CLOEXEC)?);
+    let mut child = start(programs, case, [&theirs, &descriptor, &succession, &account], &log)?;
     drop(theirs);
     let mut watch = Watch { pid: child.id(), memory: 0 };
 
-    let mut lanes =
-        vec![Conversation::new(client, [case.opening.as_slice(), &case.control].concat(), case.reads)];
+    let mut lanes = vec![Conversation::new(client, control_bytes, case.reads)];
     if let Some(bulk) = &case.bulk {
         let (client, served) = stream()?;
         send(&control, br#"{"connection":"unix","trust":null}"#, served.as_fd())?;
@@ -177,16 +183,30 @@ fn attempt(programs: &Programs, case: &Case) -> anyhow::Result<Ended> {
     log.seek(SeekFrom::Start(0))?;
     log.take(1 << 20).read_to_end(&mut text)?;
     let log = String::from_utf8_lossy(&text).into_owned();
-    Ok(Ended { status, log, memory: watch.memory, records_sent: case.records, records_received, nonsense })
+    Ok(Ended {
+        status,
+        log,
+        memory: watch.memory,
+        most_memory: case.most_memory,
+        records_sent: case.records,
+        records_received,
+        nonsense,
+    })
 }
 
-fn start(
-    programs: &Programs,
-    case: &Case,
-    control: &OwnedFd,
-    ledger: &OwnedFd,
-    log: &File,
-) -> anyhow::Result<Child> {
+/// The socket at which a next acceptor would come. Workers that know of none leave it and the account alone.
+fn successor() -> anyhow::Result<OwnedFd> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("farpool-fuzz-{}-{number}", std::process::id());
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    rustix::net::listen(&socket, 1)?;
+    Ok(socket)
+}
+
+fn start(programs: &Programs, case: &Case, inherited: [&OwnedFd; 4], log: &File) -> anyhow::Result<Child> {
     let mut command = Command::new(&programs.worker);
     command
         .arg("serve")
@@ -202,15 +222,17 @@ fn start(
     if !case.executes {
         command.env("FARPOOL_SIMGPU_NULL", "1");
     }
-    let (control, ledger): (RawFd, RawFd) = (control.as_raw_fd(), ledger.as_raw_fd());
+    let inherited = inherited.map(AsRawFd::as_raw_fd);
     let place = move || {
-        // SAFETY: `dup2` takes numbers and is async-signal-safe. Nothing of this process has the numbers 3 and 4.
-        if unsafe { libc::dup2(control, 3) } == -1 || unsafe { libc::dup2(ledger, 4) } == -1 {
-            return Err(std::io::Error::last_os_error());
+        for (ours, number) in inherited.into_iter().zip(3..) {
+            // SAFETY: `dup2` takes numbers and is async-signal-safe. Nothing of this process has the numbers 3 to 6.
+            if unsafe { libc::dup2(ours, number) } == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
         }
         Ok(())
     };
-    // SAFETY: the closure allocates nothing and only calls `dup2`; both descriptors are open until after the exec.
+    // SAFETY: the closure allocates nothing and only calls `dup2`; all descriptors are open until after the exec.
     unsafe { command.pre_exec(place) };
     Ok(command.spawn()?)
 }
@@ -333,7 +355,7 @@ fn converse(lanes: &mut [Conversation], watch: &mut Watch, case: &Case) -> anyho
     loop {
         lanes.iter_mut().for_each(Conversation::go_on);
         watch.look();
-        if lanes[0].is_over || watch.memory > MOST_MEMORY {
+        if lanes[0].is_over || watch.memory > case.most_memory {
             return Ok(());
         }
         // A worker that is not there yet would only see the end.
@@ -364,7 +386,7 @@ fn end(child: &mut Child, watch: &mut Watch) -> anyhow::Result<Option<ExitStatus
             return Ok(Some(status));
         }
         let is_late = started.elapsed() >= TO_END;
-        if is_late || watch.memory > 2 * MOST_MEMORY {
+        if is_late || watch.memory > MEMORY_TO_KILL {
             child.kill()?;
             let status = child.wait()?;
             return Ok((!is_late).then_some(status));

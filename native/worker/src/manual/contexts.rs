@@ -3,7 +3,7 @@
 use cuda_abi::{CUcontext, CUresult};
 use driver::Driver;
 use wire::handle::{Context, Handle};
-use wire::{Request, Writer, cuda};
+use wire::{Request, WireError, Writer, cuda};
 
 use super::Answer;
 use crate::handles::HandleError;
@@ -75,6 +75,10 @@ pub fn cuCtxDestroy_v2(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let raw = worker.handles.get(cuda::CuCtxDestroyV2::CALL, request.context)?;
+    if worker.is_primary(request.context.index()) {
+        // The driver would refuse, and what the context holds must go on counting.
+        return Ok(CUresult::INVALID_CONTEXT);
+    }
     let context = CUcontext(address(raw));
     let destroy = move |driver: &Driver| {
         // SAFETY: the context is alive: it is behind a live handle, which is removed afterwards.
@@ -100,8 +104,26 @@ fn make(
         worker.later = Later::TryAgain;
         return Ok(CUresult::SUCCESS);
     }
+    if !is_well_formed(context) {
+        return Err(HandleError::Wire(WireError::UnknownHandle {
+            call,
+            kind: Context::KIND.cuda_name(),
+            id: context.raw(),
+        }));
+    }
     worker.handles.check_free(call, context).map_err(HandleError::Wire)?;
     let Ok(ordinal) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
+    if call == cuda::CuDevicePrimaryCtxRetain::CALL
+        && let Some(index) = worker.primary_context(ordinal)
+    {
+        if worker.is_ending(index) {
+            worker.later = Later::TryAgain;
+            return Ok(CUresult::SUCCESS);
+        }
+        // Clients count by themselves: a second name for it would outlive it.
+        let id = Context::from_index(u64::from(index)).raw();
+        return Err(HandleError::Wire(WireError::HandleTaken { call, kind: Context::KIND.cuda_name(), id }));
+    }
     let mut raw = CUcontext::NULL;
     let before = worker.footprint.on(&worker.driver, device);
     let code = create(worker, &raw mut raw);
@@ -134,6 +156,11 @@ fn make(
     }
 }
 
+/// Whether the index, by which records name a context and memory is filed, says all of the handle, and is that of a context.
+fn is_well_formed(context: Context) -> bool {
+    context.index() != 0 && Context::from_index(u64::from(context.index())) == context
+}
+
 fn end_primary(
     worker: &mut Worker,
     device: i32,
@@ -149,4 +176,18 @@ fn end_primary(
     worker.handles.remove(Context::from_index(u64::from(index)));
     worker.context_gone(index);
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found on the way: two contexts with one index shared an account, and the end of the one emptied it for both.
+    #[test]
+    fn a_context_has_an_index_of_its_own() {
+        let index = |index| is_well_formed(Context::from_index(index));
+        assert!(index(1) && index(u64::from(u32::MAX)));
+        assert!(!index(0), "records name no context with it");
+        assert!(!index(1 << 32 | 1), "records cannot tell it from 1");
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cuda_abi as abi;
 use cuda_abi::{CUmemAccessDesc, CUmemLocation, CUmemPoolProps, CUmemoryPool, CUresult};
-use wire::{CallId, Reply as _, Request, Writer, cuda, handle};
+use wire::handle::Handle as _;
+use wire::{CallId, Reply as _, Request, WireError, Writer, cuda, handle};
 
 use super::launches::stream_of;
 use super::{Answer, memory_left};
@@ -26,7 +27,12 @@ pub fn farpoolDefaultPool(
     let mut raw = CUmemoryPool::NULL;
     // SAFETY: `raw` is a valid place; the driver checks the device.
     let code = unsafe { worker.driver.cuDeviceGetDefaultMemPool(&raw mut raw, request.device) };
-    made(worker, cuda::FarpoolDefaultPool::CALL, request.pool, request.device, raw, code)
+    if code.is_success() && worker.pools.knows(raw) {
+        // A second account of what it holds would be wrong.
+        let (call, kind) = (cuda::FarpoolDefaultPool::CALL, handle::MemoryPool::KIND.cuda_name());
+        return Err(HandleError::Wire(WireError::HandleTaken { call, kind, id: request.pool.raw() }));
+    }
+    made(worker, cuda::FarpoolDefaultPool::CALL, request.pool, (request.device, true), raw, code)
 }
 
 /// `cuMemPoolCreate`
@@ -48,21 +54,21 @@ pub fn cuMemPoolCreate(
     let mut raw = CUmemoryPool::NULL;
     // SAFETY: both are valid places; the driver checks what they hold.
     let code = unsafe { worker.driver.cuMemPoolCreate(&raw mut raw, &raw const properties) };
-    made(worker, cuda::CuMemPoolCreate::CALL, request.pool, request.device, raw, code)
+    made(worker, cuda::CuMemPoolCreate::CALL, request.pool, (request.device, false), raw, code)
 }
 
 fn made(
     worker: &mut Worker,
     call: CallId,
     pool: handle::MemoryPool,
-    device: i32,
+    (device, is_default): (i32, bool),
     raw: CUmemoryPool,
     code: CUresult,
 ) -> Answer {
     worker.handles.check_free(call, pool).map_err(HandleError::Wire)?;
     let Ok(device) = usize::try_from(device) else { return Ok(CUresult::INVALID_DEVICE) };
     if code.is_success() {
-        worker.pools.insert(pool, &worker.driver, raw, device);
+        worker.pools.insert(pool, &worker.driver, raw, (device, is_default));
     }
     worker.handles.put(pool, code.into_result().map(|()| raw.0 as u64));
     Ok(code)
@@ -75,6 +81,10 @@ pub fn cuMemPoolDestroy(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     let pool = pool(worker, cuda::CuMemPoolDestroy::CALL, request.pool)?;
+    if pool.is_default() {
+        // The driver would refuse, and what the pool holds must go on counting.
+        return Ok(CUresult::INVALID_VALUE);
+    }
     // From here on nobody asks the driver about it.
     worker.pools.destroyed(request.pool, &worker.memory);
     worker.handles.remove(request.pool);
