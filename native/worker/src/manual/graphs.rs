@@ -1,5 +1,6 @@
 //! Executable graphs: made from what the client sends, changed, launched.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 
 use cuda_abi::{
@@ -452,11 +453,7 @@ fn describe(
                 return Err(wrong());
             }
             let place = slot.memory().wrapping_byte_add(address(offset));
-            if is_upload {
-                (copy.srcMemoryType, copy.srcHost, copy.srcDevice) = (CU_MEMORYTYPE_HOST, place, 0);
-            } else {
-                (copy.dstMemoryType, copy.dstHost, copy.dstDevice) = (CU_MEMORYTYPE_HOST, place, 0);
-            }
+            put_host_side(&mut copy, is_upload, place);
             Node::Copy(copy, context(it.context)?)
         }
         kind::FILL => {
@@ -478,6 +475,21 @@ fn describe(
         kind::RECORD => Node::Record(event(it.target)?),
         _ => return Err(wrong()),
     })
+}
+
+/// Has one side of a copy be the bytes at `place`, which hold the box without padding: whatever the client says of that
+/// side would lead elsewhere in this process.
+fn put_host_side(copy: &mut CUDA_MEMCPY3D, is_source: bool, place: *mut c_void) {
+    let (pitch, height) = (copy.WidthInBytes, copy.Height);
+    if is_source {
+        (copy.srcMemoryType, copy.srcHost, copy.srcDevice) = (CU_MEMORYTYPE_HOST, place, 0);
+        (copy.srcXInBytes, copy.srcY, copy.srcZ) = (0, 0, 0);
+        (copy.srcPitch, copy.srcHeight) = (pitch, height);
+    } else {
+        (copy.dstMemoryType, copy.dstHost, copy.dstDevice) = (CU_MEMORYTYPE_HOST, place, 0);
+        (copy.dstXInBytes, copy.dstY, copy.dstZ) = (0, 0, 0);
+        (copy.dstPitch, copy.dstHeight) = (pitch, height);
+    }
 }
 
 /// A copy between two places of device memory: address, pitch, height, x, y, z of both, and the box.
@@ -509,5 +521,26 @@ fn copy(numbers: &[u64; 16]) -> CUDA_MEMCPY3D {
         WidthInBytes: number(12),
         Height: number(13),
         Depth: number(14),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: a node's copy went to 4 MiB behind its slot's memory.
+    #[test]
+    fn the_host_side_of_a_graphs_copy_stays_inside_its_slot() {
+        let place = std::ptr::without_provenance_mut(0x1000);
+        let numbers = [7; 16];
+        let mut upload = copy(&numbers);
+        put_host_side(&mut upload, true, place);
+        let source = (upload.srcXInBytes, upload.srcY, upload.srcZ, upload.srcPitch, upload.srcHeight);
+        assert_eq!((source, upload.srcHost, upload.dstXInBytes), ((0, 0, 0, 7, 7), place.cast_const(), 7));
+        let mut download = copy(&numbers);
+        put_host_side(&mut download, false, place);
+        let target =
+            (download.dstXInBytes, download.dstY, download.dstZ, download.dstPitch, download.dstHeight);
+        assert_eq!((target, download.dstHost, download.srcXInBytes), ((0, 0, 0, 7, 7), place, 7));
     }
 }
