@@ -23,7 +23,7 @@ describe("up", () => {
     const { servers } = await pool.client.call("listServers", {});
 
     const hosts = servers.flatMap(({ endpoints }) =>
-      endpoints.flatMap((each) => (each.kind === "tcp" ? [each.host] : [])),
+      endpoints.flatMap((each) => (each.kind === "unix" ? [] : [each.host])),
     );
     expect(hosts.length).toBeGreaterThan(0);
     expect(hosts.filter((host) => host !== "127.0.0.1" && host !== "localhost" && host !== "::1")).toEqual(

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often that is done over a Unix socket, where no network breaks anything: an acceptor that was killed had the
 /// connection in hand, or the worker does not start.
-const MOST_BROKEN_LOCALLY: u32 = 4;
+const MOST_BROKEN_LOCALLY: u32 = 25;
 
 /// Bytes of the token that fit into a server name.
 const NAMED_TOKEN_BYTES: usize = 16;
