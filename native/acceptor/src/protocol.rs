@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::route::from_hex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use wire::preface::SESSION_ID_BYTES;
@@ -52,16 +53,7 @@ pub struct Secret([u8; 32]);
 impl Secret {
     pub(crate) fn parse(text: &str) -> Result<Secret, ControlError> {
         let invalid = || ControlError::invalid("a secret is 64 hexadecimal digits".to_owned());
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return Err(invalid());
-        }
-        let mut secret = [0; 32];
-        for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
-            *byte = high.ok_or_else(invalid)? << 4 | low.ok_or_else(invalid)?;
-        }
-        Ok(Secret(secret))
+        from_hex(text).map(Secret).ok_or_else(invalid)
     }
 
     /// Its bytes, for tokens.
@@ -72,15 +64,6 @@ impl Secret {
     /// Whether `given` is this secret.
     pub fn matches(&self, given: &[u8; 32]) -> bool {
         subtle::ConstantTimeEq::ct_eq(&self.0[..], &given[..]).into()
-    }
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
     }
 }
 

@@ -11,6 +11,6 @@ mod random;
 mod recording;
 
 pub use damage::{damage, damage_payload};
-pub use options::Options;
+pub use options::{Options, end};
 pub use random::Random;
 pub use recording::{Record, Recording, corpus};

@@ -1,6 +1,7 @@
 //! The command line, the same for all fuzzers.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// `--minutes N --seed N --corpus DIR`.
@@ -49,5 +50,19 @@ impl Options {
     /// When to stop.
     pub fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_secs_f64(self.minutes * 60.0)
+    }
+}
+
+/// Says how a run has ended; its status is the program's.
+pub fn end(outcome: Result<String, String>) -> ExitCode {
+    match outcome {
+        Ok(sentence) => {
+            println!("{sentence}");
+            ExitCode::SUCCESS
+        }
+        Err(sentence) => {
+            eprintln!("fuzz: {sentence}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -54,7 +54,7 @@ pub fn watch(
 ) -> io::Result<()> {
     std::thread::Builder::new().name("end".into()).spawn(move || {
         loop {
-            let waited = match lane.wait_for_end(term.as_fd(), None, LOOK_EVERY) {
+            let waited = match lane.wait_for_end(term.as_fd(), LOOK_EVERY) {
                 Ok(waited) => waited,
                 Err(error) => {
                     tracing::error!("the client cannot be watched: {error}");

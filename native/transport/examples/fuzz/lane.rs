@@ -158,8 +158,7 @@ fn end(lane: &Arc<Lane>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let Ok((never, _kept)) = UnixStream::pair() else { return };
         loop {
-            let Ok(waited) =
-                lane.wait_for_end(std::os::fd::AsFd::as_fd(&never), None, Duration::from_millis(10))
+            let Ok(waited) = lane.wait_for_end(std::os::fd::AsFd::as_fd(&never), Duration::from_millis(10))
             else {
                 return;
             };

@@ -9,6 +9,7 @@
 
 mod calls;
 mod lane;
+#[path = "../../../wire/examples/fuzz/meter.rs"]
 mod meter;
 mod packets;
 
@@ -42,16 +43,7 @@ use fuzzing::{Options, Random, Recording};
 const LONGEST_CASE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(sentence) => {
-            println!("{sentence}");
-            ExitCode::SUCCESS
-        }
-        Err(sentence) => {
-            eprintln!("fuzz: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    fuzzing::end(run())
 }
 
 fn run() -> Result<String, String> {

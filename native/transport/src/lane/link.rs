@@ -7,10 +7,7 @@ use std::time::Duration;
 use super::opening::{Opening, Refusal};
 use super::packet::{HEAD_BYTES, Head, Kind, MOST_WORDS, put_words};
 use crate::socket::Socket;
-use crate::tls::{Keys, Opened, Opener, RECORD_HEAD_BYTES, Sealer, TlsError};
-
-/// Bytes of a record in which words travel at most.
-const MOST_RECORD: usize = (1 << 14) + 256;
+use crate::tls::{Keys, Opened, Opener, RECORD_HEAD_BYTES, Sealer, receive_body};
 
 /// A connected socket, and what its bytes are sealed with.
 #[derive(Debug)]
@@ -132,12 +129,7 @@ impl Link {
 fn receive_record(socket: &Socket, opener: &mut Opener) -> io::Result<Vec<u8>> {
     let mut record = vec![0; RECORD_HEAD_BYTES];
     socket.receive_exact(&mut record)?;
-    let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
-    if length > MOST_RECORD {
-        return Err(TlsError::Record.into());
-    }
-    record.resize(RECORD_HEAD_BYTES + length, 0);
-    socket.receive_exact(&mut record[RECORD_HEAD_BYTES..])?;
+    receive_body(socket, &mut record)?;
     match opener.open(&mut record)? {
         Opened::Data(bytes, _) => Ok(bytes.to_vec()),
         Opened::End | Opened::Partial => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -50,10 +50,8 @@ pub struct Closed(Option<Arc<Link>>);
 pub struct Waited {
     /// The present connection, if its other end closed.
     pub closed: Option<Closed>,
-    /// Whether the first descriptor can be read.
+    /// Whether the other descriptor can be read.
     pub is_readable: bool,
-    /// Whether the second one has hung up.
-    pub has_hung_up: bool,
 }
 
 /// A lane; see the module's text.
@@ -188,14 +186,8 @@ impl Lane {
         Ok(descriptors.get(1).is_some_and(|descriptor| !descriptor.revents().is_empty()))
     }
 
-    /// Waits until the other end of the present connection closed, `readable` can be read, `hanging` hangs up, or `time` is
-    /// over.
-    pub fn wait_for_end(
-        &self,
-        readable: BorrowedFd<'_>,
-        hanging: Option<BorrowedFd<'_>>,
-        time: Duration,
-    ) -> io::Result<Waited> {
+    /// Waits until the other end of the present connection closed, `readable` can be read, or `time` is over.
+    pub fn wait_for_end(&self, readable: BorrowedFd<'_>, time: Duration) -> io::Result<Waited> {
         let link = match &self.0 {
             Kind::Bare(_) => None,
             Kind::Resumable(lane) => lane.link(),
@@ -205,8 +197,6 @@ impl Lane {
             Kind::Resumable(_) => link.as_ref().map(|link| link.socket().as_fd()),
         };
         let mut descriptors = vec![PollFd::from_borrowed_fd(readable, PollFlags::IN)];
-        descriptors.extend(hanging.map(|hanging| PollFd::from_borrowed_fd(hanging, PollFlags::RDHUP)));
-        let before = descriptors.len();
         descriptors
             .extend(descriptor.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)));
         let time = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -215,10 +205,9 @@ impl Lane {
             Err(error) => return Err(error.into()),
         }
         let is_ready = |place: usize| descriptors.get(place).is_some_and(|one| !one.revents().is_empty());
-        let (is_readable, has_hung_up) = (is_ready(0), hanging.is_some() && is_ready(1));
-        let is_closed = is_ready(before);
+        let (is_readable, is_closed) = (is_ready(0), is_ready(1));
         drop(descriptors);
-        Ok(Waited { closed: is_closed.then_some(Closed(link)), is_readable, has_hung_up })
+        Ok(Waited { closed: is_closed.then_some(Closed(link)), is_readable })
     }
 
     /// Gives a connection up whose other end closed, unless another one took its place. What it brought should have been

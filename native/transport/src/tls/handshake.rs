@@ -10,8 +10,8 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_sig
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, ConnectionCommon, DigitallySignedStruct, DistinguishedName, Error,
+    RootCertStore, ServerConfig, ServerConnection, SideData, SignatureScheme, SupportedProtocolVersion,
 };
 
 use super::{ClientKey, IdentityError, Keys, Opener, RECORD_HEAD_BYTES, Sealer, TlsError, WorkerIdentity};
@@ -21,7 +21,7 @@ use crate::socket::Socket;
 /// The only version that is spoken.
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// Bytes of a handshake record at most.
+/// Bytes of a record at most, its head not counted.
 const MOST_RECORD: usize = (1 << 14) + 256;
 
 /// AES-128 first: the fastest with the processor's instructions, and strong enough.
@@ -100,22 +100,7 @@ impl ServerTls {
 pub fn client_handshake(socket: &Socket, tls: &ClientTls, name: &str) -> io::Result<Keys> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     let mut connection = ClientConnection::new(Arc::clone(&tls.config), name).map_err(failed)?;
-    loop {
-        let mut out = Vec::new();
-        while connection.wants_write() {
-            connection.write_tls(&mut out)?;
-        }
-        socket.send_all(&[&out])?;
-        if !connection.is_handshaking() {
-            break;
-        }
-        let record = receive_record(socket, true)?;
-        feed(|bytes| connection.read_tls(bytes), &record)?;
-        if let Err(error) = connection.process_new_packets() {
-            alert(socket, |out| connection.write_tls(out));
-            return Err(failed(error));
-        }
-    }
+    shake_hands(socket, &mut connection, true)?;
     let secrets = connection.dangerous_extract_secrets().map_err(failed)?;
     Ok(Keys { sealer: Sealer::new(secrets.tx)?, opener: Opener::new(secrets.rx)? })
 }
@@ -123,6 +108,19 @@ pub fn client_handshake(socket: &Socket, tls: &ClientTls, name: &str) -> io::Res
 /// Shakes hands as a worker. Answers the keys, and the client's public key as SubjectPublicKeyInfo (DER).
 pub fn server_handshake(socket: &Socket, tls: &ServerTls) -> io::Result<(Keys, Vec<u8>)> {
     let mut connection = ServerConnection::new(Arc::clone(&tls.config)).map_err(failed)?;
+    shake_hands(socket, &mut connection, false)?;
+    let peer = connection.peer_certificates().and_then(<[_]>::first).map(|key| key.as_ref().to_vec());
+    let peer = peer.ok_or_else(|| TlsError::Handshake("the client showed no key".into()))?;
+    let secrets = connection.dangerous_extract_secrets().map_err(failed)?;
+    Ok((Keys { sealer: Sealer::new(secrets.tx)?, opener: Opener::new(secrets.rx)? }, peer))
+}
+
+/// Sends and receives records until both ends know the keys.
+fn shake_hands<D: SideData>(
+    socket: &Socket,
+    connection: &mut ConnectionCommon<D>,
+    may_be_refused: bool,
+) -> io::Result<()> {
     loop {
         let mut out = Vec::new();
         while connection.wants_write() {
@@ -130,19 +128,15 @@ pub fn server_handshake(socket: &Socket, tls: &ServerTls) -> io::Result<(Keys, V
         }
         socket.send_all(&[&out])?;
         if !connection.is_handshaking() {
-            break;
+            return Ok(());
         }
-        let record = receive_record(socket, false)?;
+        let record = receive_record(socket, may_be_refused)?;
         feed(|bytes| connection.read_tls(bytes), &record)?;
         if let Err(error) = connection.process_new_packets() {
             alert(socket, |out| connection.write_tls(out));
             return Err(failed(error));
         }
     }
-    let peer = connection.peer_certificates().and_then(<[_]>::first).map(|key| key.as_ref().to_vec());
-    let peer = peer.ok_or_else(|| TlsError::Handshake("the client showed no key".into()))?;
-    let secrets = connection.dangerous_extract_secrets().map_err(failed)?;
-    Ok((Keys { sealer: Sealer::new(secrets.tx)?, opener: Opener::new(secrets.rx)? }, peer))
 }
 
 fn failed(error: Error) -> io::Error {
@@ -177,13 +171,18 @@ fn receive_record(socket: &Socket, may_be_refused: bool) -> io::Result<Vec<u8>> 
         }
         return Err(TlsError::Record.into());
     }
+    receive_body(socket, &mut record)?;
+    Ok(record)
+}
+
+/// The rest of a record of which the head is there.
+pub(crate) fn receive_body(socket: &Socket, record: &mut Vec<u8>) -> io::Result<()> {
     let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
     if length > MOST_RECORD {
         return Err(TlsError::Record.into());
     }
     record.resize(RECORD_HEAD_BYTES + length, 0);
-    socket.receive_exact(&mut record[RECORD_HEAD_BYTES..])?;
-    Ok(record)
+    socket.receive_exact(&mut record[RECORD_HEAD_BYTES..])
 }
 
 /// Accepts the certificate of one server, whatever name the connection was routed by.

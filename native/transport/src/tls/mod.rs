@@ -6,6 +6,7 @@ mod hello;
 mod identity;
 mod record;
 
+pub(crate) use handshake::receive_body;
 pub use handshake::{ClientTls, ServerTls, client_handshake, server_handshake};
 pub use hello::server_name;
 pub use identity::{ClientKey, IdentityError, SPKI_BYTES, TlsError, WorkerIdentity};

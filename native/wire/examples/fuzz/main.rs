@@ -22,16 +22,7 @@ use call::{Call, OTHERS, Outcome};
 use calls::CALLS;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(sentence) => {
-            println!("{sentence}");
-            ExitCode::SUCCESS
-        }
-        Err(sentence) => {
-            eprintln!("fuzz: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    fuzzing::end(run())
 }
 
 /// What the seeds consist of.

@@ -25,16 +25,7 @@ use process::{Ended, Programs};
 const MOST_FINDINGS: usize = 40;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(sentence) => {
-            println!("{sentence}");
-            ExitCode::SUCCESS
-        }
-        Err(sentence) => {
-            eprintln!("fuzz: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    fuzzing::end(run())
 }
 
 /// What all jobs share.
