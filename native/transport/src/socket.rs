@@ -230,29 +230,9 @@ impl Socket {
         }
     }
 
-    /// Waits until something may have arrived, `time` at most.
-    pub fn wait_for_arrival(&self, time: Duration) {
-        /// With an emulated delay readiness says nothing, and somebody has to look.
-        const LOOK: Duration = Duration::from_millis(1);
-        if self.delay.is_some() {
-            std::thread::sleep(time.min(LOOK));
-            return;
-        }
-        let mut descriptors = [PollFd::new(&self.descriptor, PollFlags::IN)];
-        // Whoever reads finds out what went wrong.
-        let _ = Timespec::try_from(time).map(|time| poll(&mut descriptors, Some(&time)));
-    }
-
     /// Fills the whole buffer; an end before that is an error of kind `UnexpectedEof`.
-    pub fn receive_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let count = self.receive(buffer)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            buffer = &mut buffer[count..];
-        }
-        Ok(())
+    pub fn receive_exact(&self, buffer: &mut [u8]) -> io::Result<()> {
+        fill(buffer, |rest| self.receive(rest))
     }
 
     /// From now on a send that makes no progress for `time` is an error.
@@ -278,6 +258,21 @@ impl Socket {
         }
         let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Both);
     }
+}
+
+/// Has `receive` fill the whole buffer, piece by piece; an end before that is an error of kind `UnexpectedEof`.
+pub(crate) fn fill(
+    mut buffer: &mut [u8],
+    mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>,
+) -> io::Result<()> {
+    while !buffer.is_empty() {
+        let count = receive(buffer)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[count..];
+    }
+    Ok(())
 }
 
 impl AsFd for Socket {

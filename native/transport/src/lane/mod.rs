@@ -23,7 +23,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::resumable::{Resumable, Role};
-use crate::socket::Socket;
+use crate::socket::{Socket, fill};
 
 pub(crate) use self::link::refusal_in_clear;
 pub use self::link::{Link, encode_refusal};
@@ -140,15 +140,8 @@ impl Lane {
     }
 
     /// Fills the whole buffer; an end before that is an error of kind `UnexpectedEof`.
-    pub fn receive_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let count = self.receive(buffer)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            buffer = &mut buffer[count..];
-        }
-        Ok(())
+    pub fn receive_exact(&self, buffer: &mut [u8]) -> io::Result<()> {
+        fill(buffer, |rest| self.receive(rest))
     }
 
     /// Waits until something may have arrived, `time` at most.
