@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ManagerClient, createClient } from "@farpool/client-api";
 import type { Gpu } from "@farpool/contract";
+import { freePort } from "../free-port.ts";
 import { tail } from "../process.ts";
 import { SetupFailed } from "../progress.ts";
 import { farpool, logs, root } from "../repository.ts";
@@ -87,16 +87,4 @@ async function end(child: ChildProcess): Promise<void> {
   const timer = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
   await ended;
   clearTimeout(timer);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = typeof address === "object" ? address?.port : undefined;
-      server.close(() => (port === undefined ? reject(new Error("no free port")) : resolve(port)));
-    });
-  });
 }

@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// connection in hand, or the worker does not start.
 const MOST_BROKEN_LOCALLY: u32 = 25;
 
+/// How long one attempt to open the bulk lane may take: there is a connection that works.
+const BULK_ATTEMPT: Duration = Duration::from_secs(5);
+
 /// Bytes of the token that fit into a server name.
 const NAMED_TOKEN_BYTES: usize = 16;
 
@@ -93,9 +96,13 @@ pub fn open(
                 let (way, rest) = (Arc::clone(&way), endpoint);
                 let open_bulk = move || {
                     // The first grant may be old by now.
-                    way.renew()?;
-                    let link = way.first(&rest, Line::Bulk, time)?;
-                    Ok(self::lane(&way, &rest, Line::Bulk, link, grace))
+                    let opened =
+                        way.renew().and_then(|()| way.first(&rest, Line::Bulk, time.min(BULK_ATTEMPT)));
+                    match opened {
+                        Ok(link) => Ok(Some(self::lane(&way, &rest, Line::Bulk, link, grace))),
+                        Err(error) if is_final(&error, &rest) => Err(error),
+                        Err(_) => Ok(None),
+                    }
                 };
                 let opener = Opener { connect: Box::new(open_bulk) };
                 lane.limit_receiving(Some(time));
@@ -132,6 +139,13 @@ pub fn silent(time: Duration) -> String {
          hint: FARPOOL_CONNECT_TIMEOUT=60s waits longer",
         time.as_secs_f64()
     )
+}
+
+/// Whether another try would end as this one.
+fn is_final(error: &io::Error, endpoint: &Endpoint) -> bool {
+    let is_refused = refusal(error).is_some_and(|refusal| refusal.code != CUresult::SYSTEM_NOT_READY.0);
+    let has_no_descriptor = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    is_refused || has_no_descriptor || matches!(endpoint, Endpoint::Unix(_))
 }
 
 fn refusal(error: &io::Error) -> Option<&Refusal> {

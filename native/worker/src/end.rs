@@ -19,8 +19,8 @@ use crate::memory::Memory;
 /// How long records that a client sent before it closed may still be executed: its last words are among them.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// How often the lane is looked at that has no connection.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the lane is looked at that has no connection, and whether the client asks for a sign of life.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Blocks TERM for this thread and all that it starts from here on; it is read from the descriptor instead.
 /// Called before any other thread exists.
@@ -74,6 +74,8 @@ pub fn watch(
                 }
                 lane.give_up(&closed);
             }
+            // The issuing thread may be with the driver for long, and must not be taken for dead.
+            lane.listen();
             if lane.is_over() {
                 leave(&control, &counters, &memory, 0);
             }

@@ -179,8 +179,9 @@ impl Connection {
             self.outbox.flush();
             self.wait_for_something()?;
             let count = match self.receive(&mut inbox) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
+                Ok(Some(0)) => return Ok(()),
+                Ok(Some(count)) => count,
+                Ok(None) => continue,
                 Err(error) if is_gone(&error) => {
                     tracing::info!("the client is gone: {error}");
                     return Ok(());
@@ -191,12 +192,17 @@ impl Connection {
         }
     }
 
-    /// Receives what the client has sent. Before it sleeps it looks for a while, and after the waits of this worker.
-    fn receive(&mut self, inbox: &mut Inbox) -> std::io::Result<usize> {
+    /// Receives what the client has sent. Before it sleeps it looks for a while, and after the waits of this worker. While
+    /// records are parked it does not sleep: what had arrived may have been only words of the lane's, and then it answers
+    /// `None`, so that the GPU is waited for, too.
+    fn receive(&mut self, inbox: &mut Inbox) -> std::io::Result<Option<usize>> {
         let started = Instant::now();
         loop {
             if let Some(count) = inbox.receive(|room| self.lane.try_receive(room))? {
-                return Ok(count);
+                return Ok(Some(count));
+            }
+            if !self.parked.is_empty() {
+                return Ok(None);
             }
             if self.worker.waits.has_fresh() {
                 self.worker.look_after_waits(PATIENCE);
@@ -207,7 +213,7 @@ impl Connection {
             // Others who could run must: looking is only cheap when nobody else wants the processor.
             std::thread::yield_now();
         }
-        inbox.receive(|room| self.lane.receive(room))
+        inbox.receive(|room| self.lane.receive(room)).map(Some)
     }
 
     /// Tries parked records again whenever the GPU has gone on; returns when there is something to receive.

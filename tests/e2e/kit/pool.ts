@@ -1,10 +1,10 @@
 import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type ManagerClient, createClient } from "@farpool/client-api";
 import type { Gpu, SessionDetail } from "@farpool/contract";
+import { freePort } from "../../../scripts/free-port.ts";
 import { examples, farpool, library } from "../../../scripts/repository.ts";
 import { isAlive, processTree, processesMentioning } from "./processes.ts";
 import {
@@ -189,19 +189,4 @@ function logsOf(folder: string): string {
   } catch {
     return "(no logs)";
   }
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() =>
-        address === null || typeof address === "string"
-          ? reject(new Error("no port"))
-          : resolve(address.port),
-      );
-    });
-  });
 }

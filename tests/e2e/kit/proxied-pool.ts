@@ -1,6 +1,7 @@
 import { type CuttingProxy, startCuttingProxy } from "@farpool/testkit";
 import { setBufferSizes } from "@farpool/os";
-import { type Pool, freePort, startPool } from "./pool.ts";
+import { freePort } from "../../../scripts/free-port.ts";
+import { type Pool, startPool } from "./pool.ts";
 
 /** A pool whose data connections over TCP all go through proxies, which cut them. */
 export interface ProxiedPool {

@@ -26,8 +26,8 @@ use super::{Connection, Loss, ReplyRecord, lock, wait};
 
 /// How the second connection of this process is opened.
 pub struct Opener {
-    /// Connects to the worker that the first connection leads to.
-    pub connect: Box<dyn Fn() -> io::Result<Lane> + Send + Sync + UnwindSafe + RefUnwindSafe>,
+    /// Connects to the worker that the first connection leads to; `None` when that is worth another try.
+    pub connect: Box<dyn Fn() -> io::Result<Option<Lane>> + Send + Sync + UnwindSafe + RefUnwindSafe>,
 }
 
 /// The lane; see the module's text.
@@ -64,13 +64,6 @@ impl Bulk {
             stream: Mutex::default(),
             landed: AtomicU64::new(0),
             barrier: AtomicU64::new(0),
-        }
-    }
-
-    fn open(&self) {
-        let Some(opener) = &self.opener else { return };
-        if let Ok(lane) = (opener.connect)() {
-            self.lane.get_or_init(|| lane);
         }
     }
 
@@ -139,7 +132,27 @@ impl Connection {
         }
         let Some(connection) = self.this.upgrade() else { return };
         // Without a thread or a descriptor everything goes the ordinary way.
-        let _ = crate::thread::spawn("farpool-bulk", move || connection.bulk.open());
+        let _ = crate::thread::spawn("farpool-bulk", move || connection.open_lane());
+    }
+
+    /// Opens the lane. A line that broke or fell silent meanwhile may have taken only the worker's word with it, and the
+    /// worker uses the lane: so this goes on until it is there.
+    fn open_lane(&self) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let Some(opener) = &self.bulk.opener else { return };
+        while self.lost.get().is_none() {
+            match (opener.connect)() {
+                Ok(Some(lane)) => {
+                    let lane = self.bulk.lane.get_or_init(|| lane);
+                    if self.lost.get().is_some() {
+                        lane.shutdown();
+                    }
+                    return;
+                }
+                Ok(None) => std::thread::sleep(PAUSE),
+                Err(_) => return,
+            }
+        }
     }
 
     /// Sends a record whose data take the lane. When this returns, `data` may be reused.

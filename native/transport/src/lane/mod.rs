@@ -242,6 +242,14 @@ impl Lane {
         }
     }
 
+    /// Takes what has arrived at a worker's end, unless another thread receives, and answers the client's question whether
+    /// this end still lives. Called about every half second.
+    pub fn listen(&self) {
+        if let Kind::Resumable(lane) = &self.0 {
+            lane.listen();
+        }
+    }
+
     /// From now on a send that makes no progress for `time` is an error.
     pub fn limit_sending(&self, time: Duration) {
         match &self.0 {

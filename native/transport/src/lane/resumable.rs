@@ -414,6 +414,18 @@ impl Resumable {
         }
     }
 
+    /// Takes what has arrived at a worker's end, for whoever receives next, who is told.
+    pub fn listen(&self) {
+        let Role::Worker(tell) = &self.role else { return };
+        let Ok(mut receiving) = self.receiving.try_lock() else { return };
+        // The error is met by whoever uses the lane next.
+        let _ = self.pull(&mut receiving, &mut []);
+        drop(receiving);
+        if self.has_ready.load(Ordering::Acquire) {
+            tell();
+        }
+    }
+
     /// Tells those who wait for room that the other end has read on.
     pub(super) fn notify(&self) {
         // Under the lock, so that nobody misses it between a look and a sleep.

@@ -268,6 +268,23 @@ fn a_lane_that_stays_broken_ends_at_both_ends_after_the_time_of_grace() {
 }
 
 #[test]
+fn a_worker_that_is_busy_is_not_taken_for_dead() {
+    let grace = Duration::from_secs(2);
+    let pair = pair(&Secrecy::tls(), grace);
+    pair.client.send_all(&[b"for later"]).expect("sent");
+    // Longer than the silence after which a connection is given up. Nobody receives meanwhile.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(100));
+        pair.client.look();
+        pair.worker.listen();
+    }
+    assert_eq!(pair.connections.load(Ordering::SeqCst), 1);
+    let mut bytes = [0; 9];
+    pair.worker.receive_exact(&mut bytes).expect("what was sent");
+    assert_eq!(&bytes, b"for later");
+}
+
+#[test]
 fn what_is_sent_without_waiting_arrives_after_a_cut() {
     let pair = pair(&Secrecy::tls(), GRACE);
     let total = 40_000_000;
