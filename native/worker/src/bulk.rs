@@ -23,6 +23,10 @@ pub const ROOM: usize = 256;
 /// Bytes that may have arrived without being asked for; beyond that the client is held back.
 const LIMIT: usize = 1 << 30;
 
+/// Pieces of plain memory that are kept, and how long they are at most: as the data of most records.
+const MOST_SPARE: usize = 8;
+const SPARE_BYTES: usize = (4 << 20) + ROOM;
+
 /// How long a frame waits for its record's buffer: the record left first, but on another connection.
 const RECORD_IS_COMING: Duration = Duration::from_millis(1);
 
@@ -31,16 +35,15 @@ const RECORD_IS_COMING: Duration = Duration::from_millis(1);
 pub enum Data {
     /// In a pinned buffer, from which the GPU can copy; the number of data bytes.
     Pinned(Buffer, usize),
-    /// In plain memory.
-    Plain(Vec<u8>),
+    /// In plain memory, which may be longer; the number of data bytes.
+    Plain(Vec<u8>, usize),
 }
 
 impl Data {
     /// Bytes of data.
     pub fn length(&self) -> usize {
         match self {
-            Data::Pinned(_, length) => *length,
-            Data::Plain(bytes) => bytes.len() - ROOM,
+            Data::Pinned(_, length) | Data::Plain(_, length) => *length,
         }
     }
 
@@ -49,7 +52,7 @@ impl Data {
         let (start, end) = (ROOM.checked_sub(front.len())?, ROOM + self.length());
         let whole = match self {
             Data::Pinned(buffer, _) => buffer.bytes_mut(end),
-            Data::Plain(bytes) => bytes.as_mut_slice(),
+            Data::Plain(bytes, _) => &mut bytes[..end],
         };
         whole.get_mut(start..ROOM)?.copy_from_slice(front);
         whole.get(start..end)
@@ -59,7 +62,7 @@ impl Data {
         let end = ROOM + self.length();
         match self {
             Data::Pinned(buffer, _) => &mut buffer.bytes_mut(end)[ROOM..],
-            Data::Plain(bytes) => &mut bytes[ROOM..],
+            Data::Plain(bytes, _) => &mut bytes[ROOM..end],
         }
     }
 }
@@ -82,6 +85,15 @@ struct State {
     arrived: HashMap<u64, Data>,
     /// Bytes in `arrived`.
     bytes: usize,
+    /// Plain memory that was used before: new memory costs a write of zeros.
+    spare: Vec<Vec<u8>>,
+}
+
+impl State {
+    fn plain(&mut self, size: usize) -> Vec<u8> {
+        let fitting = self.spare.iter().position(|bytes| bytes.len() >= size);
+        fitting.map_or_else(|| vec![0; size], |place| self.spare.swap_remove(place))
+    }
 }
 
 impl Arrivals {
@@ -135,6 +147,14 @@ impl Arrivals {
         let mut state = self.state();
         state.bytes += data.length();
         state.arrived.insert(sequence, data);
+    }
+
+    /// Keeps plain memory for other data.
+    pub fn recycle(&self, bytes: Vec<u8>) {
+        let mut state = self.state();
+        if state.spare.len() < MOST_SPARE && bytes.len() <= SPARE_BYTES {
+            state.spare.push(bytes);
+        }
     }
 
     /// Starts the reader thread. A lane that breaks ends the connection: records would wait for their data for ever.
@@ -200,7 +220,7 @@ impl Arrivals {
                 }
                 Data::Pinned(buffer, length)
             }
-            None => Data::Plain(vec![0; ROOM + length]),
+            None => Data::Plain(state.plain(ROOM + length), length),
         })
     }
 }

@@ -364,12 +364,11 @@ impl Connection {
             self.arrivals.put_back(header.sequence, data);
             return Ok(false);
         }
-        if let Data::Pinned(buffer, _) = data {
-            match reader {
-                // What is wrong with it, the copy itself has answered.
-                Some(stream) => drop(self.worker.keep_until_read(buffer, stream)),
-                None => self.worker.staging.give(buffer),
-            }
+        match (data, reader) {
+            // What is wrong with it, the copy itself has answered.
+            (Data::Pinned(buffer, _), Some(stream)) => drop(self.worker.keep_until_read(buffer, stream)),
+            (Data::Pinned(buffer, _), None) => self.worker.staging.give(buffer),
+            (Data::Plain(bytes, _), _) => self.arrivals.recycle(bytes),
         }
         Ok(true)
     }

@@ -10,12 +10,22 @@ const FIRST_LIMIT: usize = 16 << 20;
 /// Bytes that are kept at most: twice what is under way on a link of 10 Gbit/s and 100 ms.
 pub const LAST_LIMIT: usize = 256 << 20;
 
+/// Memory comes in pieces of this size.
+const CHUNK: usize = 256 << 10;
+
+/// Pieces without use that are kept. The last one that became free is used first: it is still in the processor's cache.
+const MOST_SPARE: usize = 16;
+
 /// The stream's bytes from the first that is not acknowledged.
 #[derive(Debug)]
 pub struct Replay {
-    bytes: VecDeque<u8>,
-    /// Place of the first byte in the stream.
+    chunks: VecDeque<Box<[u8]>>,
+    spare: Vec<Box<[u8]>>,
+    /// Place in the stream of the first byte of the first chunk.
+    base: u64,
+    /// Place of the first byte that is kept.
     start: u64,
+    end: u64,
     /// Place of the first byte that was not given to the present connection.
     written: u64,
     limit: usize,
@@ -23,19 +33,39 @@ pub struct Replay {
 
 impl Default for Replay {
     fn default() -> Self {
-        Replay { bytes: VecDeque::new(), start: 0, written: 0, limit: FIRST_LIMIT }
+        Replay {
+            chunks: VecDeque::new(),
+            spare: Vec::new(),
+            base: 0,
+            start: 0,
+            end: 0,
+            written: 0,
+            limit: FIRST_LIMIT,
+        }
     }
 }
 
 impl Replay {
     /// Bytes that there is room for.
     pub fn room(&self) -> usize {
-        self.limit - self.bytes.len().min(self.limit)
+        self.limit - distance(self.start, self.end).min(self.limit)
     }
 
     /// Adds bytes to the stream; there must be room.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let used = distance(self.base, self.end);
+            if used == self.chunks.len() * CHUNK {
+                let chunk = self.spare.pop().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+                self.chunks.push_back(chunk);
+            }
+            let at = used % CHUNK;
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - at));
+            let last = &mut self.chunks[used / CHUNK];
+            last[at..at + now.len()].copy_from_slice(now);
+            self.end += now.len() as u64;
+            bytes = later;
+        }
     }
 
     /// Where what is kept begins.
@@ -43,36 +73,27 @@ impl Replay {
         self.start
     }
 
-    /// Where the stream ends.
-    pub fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-
-    /// What was not given to the present connection, `most` bytes of it at most, in two pieces.
+    /// What was not given to the present connection, `most` bytes of it at most and no more than a chunk has, in two
+    /// pieces.
     pub fn unwritten(&self, most: usize) -> (&[u8], &[u8]) {
-        // Within the memory of this process.
-        let skip = usize::try_from(self.written - self.start).unwrap_or(usize::MAX);
-        let (first, second) = self.bytes.as_slices();
-        let (first, second) = if skip < first.len() {
-            (&first[skip..], second)
-        } else {
-            (&second[(skip - first.len()).min(second.len())..], &[][..])
+        let length = distance(self.written, self.end).min(most).min(CHUNK);
+        let skip = distance(self.base, self.written);
+        let (chunk, at) = (skip / CHUNK, skip % CHUNK);
+        let piece = |chunk: usize, from: usize, to: usize| {
+            self.chunks.get(chunk).and_then(|bytes| bytes.get(from..to)).unwrap_or(&[])
         };
-        if first.len() >= most {
-            (&first[..most], &[])
-        } else {
-            (first, &second[..second.len().min(most - first.len())])
-        }
+        let first = length.min(CHUNK - at);
+        (piece(chunk, at, at + first), piece(chunk + 1, 0, length - first))
     }
 
     /// Bytes that were not given to the present connection.
     pub fn backlog(&self) -> u64 {
-        self.end() - self.written
+        self.end - self.written
     }
 
     /// The next `count` bytes were given to the present connection.
     pub fn advance(&mut self, count: usize) {
-        self.written = (self.written + count as u64).min(self.end());
+        self.written = (self.written + count as u64).min(self.end);
     }
 
     /// The other end has read everything before `offset`. An older word than the last one changes nothing.
@@ -80,16 +101,24 @@ impl Replay {
         if offset > self.written {
             return Err(PacketError::Offset { given: offset, from: self.start, to: self.written });
         }
-        let count = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        self.bytes.drain(..count);
-        self.start += count as u64;
+        self.start = self.start.max(offset);
+        while distance(self.base, self.start) >= CHUNK {
+            self.base += CHUNK as u64;
+            let chunk = self.chunks.pop_front();
+            self.spare.extend(chunk.filter(|_| self.spare.len() < MOST_SPARE));
+        }
+        if self.start == self.end {
+            self.base = self.start;
+            let rest = self.chunks.drain(..).take(MOST_SPARE - self.spare.len());
+            self.spare.extend(rest);
+        }
         Ok(())
     }
 
     /// A new connection begins; the other end has read everything before `offset` and nothing behind.
     pub fn rewind(&mut self, offset: u64) -> Result<(), PacketError> {
-        if offset < self.start || offset > self.end() {
-            return Err(PacketError::Offset { given: offset, from: self.start, to: self.end() });
+        if offset < self.start || offset > self.end {
+            return Err(PacketError::Offset { given: offset, from: self.start, to: self.end });
         }
         self.written = offset;
         self.acknowledge(offset)
@@ -104,6 +133,11 @@ impl Replay {
         self.limit = (2 * self.limit).min(LAST_LIMIT);
         true
     }
+}
+
+/// How many bytes lie between two places of the stream whose bytes are in the memory of this process.
+fn distance(from: u64, to: u64) -> usize {
+    usize::try_from(to - from).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -125,7 +159,7 @@ mod tests {
         replay.rewind(3).expect("resumed");
         assert_eq!(unwritten(&replay, 100), b"def");
         assert_eq!(unwritten(&replay, 2), b"de");
-        assert_eq!((replay.backlog(), replay.end()), (3, 6));
+        assert_eq!((replay.backlog(), replay.end), (3, 6));
     }
 
     #[test]
@@ -158,9 +192,37 @@ mod tests {
             let count = expected.len().min(step % 31);
             assert_eq!(unwritten(&replay, count), expected.drain(..count).collect::<Vec<u8>>());
             replay.advance(count);
-            let read = replay.end() - replay.backlog();
+            let read = replay.end - replay.backlog();
             replay.acknowledge(read.saturating_sub(5).max(replay.start)).expect("read");
         }
+    }
+
+    #[test]
+    fn pieces_longer_than_the_memory_they_come_in_stay_in_order() {
+        let mut replay = Replay::default();
+        let bytes: Vec<u8> =
+            (0..3 * CHUNK + 5).map(|place| u8::try_from(place % 251).expect("small")).collect();
+        let mut seen = Vec::new();
+        for (round, piece) in bytes.chunks(CHUNK - 7).enumerate() {
+            replay.push(piece);
+            while replay.backlog() > 0 {
+                let piece = unwritten(&replay, CHUNK / 2 + round);
+                replay.advance(piece.len());
+                seen.extend(piece);
+            }
+            let read = replay.end.saturating_sub(CHUNK as u64 / 3 * round as u64);
+            replay.acknowledge(read.max(replay.start())).expect("read");
+        }
+        assert_eq!(seen, bytes);
+        let last = replay.start();
+        replay.rewind(last).expect("resumed");
+        let mut again = Vec::new();
+        while replay.backlog() > 0 {
+            let piece = unwritten(&replay, usize::MAX);
+            replay.advance(piece.len());
+            again.extend(piece);
+        }
+        assert_eq!(again, bytes[usize::try_from(last).expect("small")..]);
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl Resumable {
                     piece = later;
                     if sending.replay.backlog() >= GATHER as u64 {
                         self.write(&mut sending, Mode::Wait)?;
+                        self.collect_acknowledgements();
                     }
                 }
             }
@@ -141,6 +142,14 @@ impl Resumable {
         let offset = self.acknowledged.load(Ordering::Acquire);
         // Not behind what was given to the connection: checked when it came.
         sending.replay.acknowledge(offset).map_err(|error| self.fail(error.to_string()))
+    }
+
+    /// Looks for acknowledgements where nobody else reads: what is kept then stays little enough for the processor's cache.
+    fn collect_acknowledgements(&self) {
+        if let Ok(mut receiving) = self.receiving.try_lock() {
+            // A connection that breaks is met by the next write.
+            let _ = self.pull(&mut receiving, &mut []);
+        }
     }
 
     /// Waits until more may be kept; answers how much.
