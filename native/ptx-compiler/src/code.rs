@@ -61,12 +61,30 @@ fn exchanges(code: &Code, plan: &Plan) -> HashMap<usize, Exchange> {
     code.insts.iter().enumerate().filter_map(exchange).collect()
 }
 
-fn machine() -> Result<OwnedTargetIsa, CompileError> {
+/// How much is done for code that runs fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Registers are given out in one pass: compiled in half the time, and slower where a loop needs most of them.
+    Quick,
+    /// Registers are given out with the whole function in view.
+    Thorough,
+}
+
+fn machine(effort: Effort) -> Result<OwnedTargetIsa, CompileError> {
     let refuse = |reason: &dyn std::fmt::Display| CompileError::Machine(reason.to_string());
     let mut flags = settings::builder();
     // The optimiser would move arithmetic behind all loads of a block, and then has no registers for what they load. What
     // else it does the emitter does itself.
-    for (name, value) in [("opt_level", "none"), ("enable_verifier", verifier()), ("is_pic", "false")] {
+    let registers = match effort {
+        Effort::Quick => "single_pass",
+        Effort::Thorough => "backtracking",
+    };
+    for (name, value) in [
+        ("opt_level", "none"),
+        ("regalloc_algorithm", registers),
+        ("enable_verifier", verifier()),
+        ("is_pic", "false"),
+    ] {
         flags.set(name, value).map_err(|error| refuse(&error))?;
     }
     cranelift_native::builder()
@@ -90,13 +108,13 @@ impl Compiled {
         lanes: usize,
         sites: usize,
         parameter_bytes: u64,
-        unlimited: bool,
+        (unlimited, effort): (bool, Effort),
     ) -> Result<Self, CompileError> {
         let refuse = |reason: String| CompileError::Function { function: function.name.clone(), reason };
         // A code generator that meets what it cannot do may panic. Nothing of it is used afterwards.
         let work = || {
             let plan = Plan { unlimited, ..Plan::new(code, lanes) };
-            Self::compile(code, plan, sites, parameter_bytes)
+            Self::compile(code, plan, effort, sites, parameter_bytes)
         };
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(result) => result.map_err(refuse),
@@ -108,8 +126,14 @@ impl Compiled {
         }
     }
 
-    fn compile(code: &Code, plan: Plan, sites: usize, parameter_bytes: u64) -> Result<Self, String> {
-        let isa = machine().map_err(|error| error.to_string())?;
+    fn compile(
+        code: &Code,
+        plan: Plan,
+        effort: Effort,
+        sites: usize,
+        parameter_bytes: u64,
+    ) -> Result<Self, String> {
+        let isa = machine(effort).map_err(|error| error.to_string())?;
         let target = isa.frontend_config();
         let mut module = JITModule::new(JITBuilder::with_isa(isa, default_libcall_names()));
         let mut context = module.make_context();

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use ptx::engine::{Code, Engine, GroupRoutine, Meaning, Routine, Target};
 use ptx::{Device, Fault, Function, LaunchConfig, LaunchStats, Module};
 
-use crate::code::Compiled;
+use crate::code::{Compiled, Effort};
 use crate::error::CompileError;
 use crate::flow::{Step, step};
+use crate::tiers::Tiers;
 
 /// Turns of single threads that are interpreted before their code is compiled. A turn is at most 4,096 instructions;
 /// so many take about as long as compiling a hundred.
@@ -29,9 +31,10 @@ const LANES: [usize; 3] = [16, 8, 4];
 /// A kernel of a module, compiled as far as launches needed it.
 pub struct Kernel {
     name: String,
-    eager: bool,
+    /// Whatever runs is compiled at once, with so much effort.
+    eager: Option<Effort>,
     single: OnceLock<Option<Compiled>>,
-    groups: [OnceLock<Option<Compiled>>; 3],
+    groups: [Tiers; 3],
     functions: OnceLock<Functions>,
     /// Turns of single threads so far.
     turns: AtomicU64,
@@ -60,9 +63,9 @@ impl Kernel {
     pub fn new(function: &Function) -> Self {
         Self {
             name: function.name.clone(),
-            eager: false,
+            eager: None,
             single: OnceLock::new(),
-            groups: [const { OnceLock::new() }; 3],
+            groups: Default::default(),
             functions: OnceLock::new(),
             turns: AtomicU64::new(0),
             work: AtomicU64::new(0),
@@ -70,10 +73,10 @@ impl Kernel {
         }
     }
 
-    /// Has everything compiled that runs at all, however little it runs.
+    /// Has everything compiled that runs at all, however little it runs, with so much effort.
     #[must_use]
-    pub fn eagerly(mut self) -> Self {
-        self.eager = true;
+    pub fn eagerly(mut self, effort: Effort) -> Self {
+        self.eager = Some(effort);
         self
     }
 
@@ -106,22 +109,21 @@ impl Kernel {
         let threads = config.grid.iter().chain(&config.block).map(|&side| u64::from(side)).product::<u64>();
         let work = threads.saturating_mul(code.insts.len() as u64);
         let work = self.work.fetch_add(work.min(1 << 40), Ordering::Relaxed).saturating_add(work);
-        let mut group = None;
-        if let Some(index) = LANES.iter().position(|&lanes| fits(config.block, lanes)) {
-            let compile = || self.compile(function, LANES[index], 0, parameters);
-            group = match self.groups[index].get() {
-                Some(known) => known.as_ref(),
-                None if self.eager || work >= WORTH_GROUPS => {
-                    self.groups[index].get_or_init(compile).as_ref()
-                }
-                None => None,
-            };
-        }
-        let group = group.filter(|group| self.eager || !group.is_given_up());
+        let index = LANES.iter().position(|&lanes| fits(config.block, lanes));
+        let tiers = index.map(|index| (&self.groups[index], LANES[index]));
+        let group = tiers.and_then(|(tiers, lanes)| {
+            let compile = |effort| self.compile(function, (lanes, effort), 0, parameters);
+            match self.eager {
+                Some(effort) => tiers.with(effort, compile),
+                None => tiers.best(work >= WORTH_GROUPS, compile).filter(|group| !group.is_given_up()),
+            }
+        });
         let before = group.map_or(0, Compiled::partings);
         let run = Run { kernel: self, module, function, functions, group, parameters };
+        let started = Instant::now();
         let stats = ptx::engine::launch(module, function, config, device, &run)?;
-        if let Some(group) = group {
+        if let (Some(group), Some((tiers, _))) = (group, tiers) {
+            tiers.note(started.elapsed());
             let partings = group.partings().wrapping_sub(before);
             if partings > MANY_PARTINGS && stats.instructions / partings < WORTH_PARTING {
                 group.give_up();
@@ -130,11 +132,23 @@ impl Kernel {
         Ok(stats)
     }
 
-    fn compile(&self, function: &Function, lanes: usize, sites: usize, parameters: u64) -> Option<Compiled> {
+    fn compile(
+        &self,
+        function: &Function,
+        (lanes, effort): (usize, Effort),
+        sites: usize,
+        parameters: u64,
+    ) -> Option<Compiled> {
         let code = ptx::engine::code(function);
-        let compiled = Compiled::new(function, code, lanes, sites, parameters, self.eager);
+        let how = (self.eager.is_some(), effort);
+        let compiled = Compiled::new(function, code, lanes, sites, parameters, how);
         let refuse = |error| self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(error);
         compiled.map_err(refuse).ok()
+    }
+
+    /// Code for single threads comes late, and is short.
+    fn single_lane(&self) -> (usize, Effort) {
+        (1, self.eager.unwrap_or(Effort::Thorough))
     }
 
     /// Code for single threads, once enough of them have had turns.
@@ -147,7 +161,7 @@ impl Kernel {
             return known.as_ref();
         }
         let turns = self.turns.fetch_add(1, Ordering::Relaxed);
-        if self.eager || turns >= PATIENCE { code.get_or_init(compile).as_ref() } else { None }
+        if self.eager.is_some() || turns >= PATIENCE { code.get_or_init(compile).as_ref() } else { None }
     }
 }
 
@@ -237,19 +251,23 @@ impl Engine for Run<'_> {
         let kernel = self.kernel;
         let compiled = match function {
             None => {
-                if !kernel.eager && !self.functions.worth {
+                if kernel.eager.is_none() && !self.functions.worth {
                     return None;
                 }
                 let first = sites(ptx::engine::code(self.function));
-                kernel.patiently(&kernel.single, || kernel.compile(self.function, 1, first, self.parameters))
+                kernel.patiently(&kernel.single, || {
+                    kernel.compile(self.function, kernel.single_lane(), first, self.parameters)
+                })
             }
             Some(index) => {
                 let called = self.functions.compiled.get(&index)?;
                 let function = &ptx::engine::functions(self.module)[index];
-                if !kernel.eager && !called.worth {
+                if kernel.eager.is_none() && !called.worth {
                     return None;
                 }
-                kernel.patiently(&called.code, || kernel.compile(function, 1, called.sites, 0))
+                kernel.patiently(&called.code, || {
+                    kernel.compile(function, kernel.single_lane(), called.sites, 0)
+                })
             }
         };
         compiled.map(|compiled| compiled as &dyn Routine)

@@ -26,6 +26,8 @@ mod engine;
 mod error;
 mod flow;
 mod plan;
+mod tiers;
 
+pub use code::Effort;
 pub use engine::Kernel;
 pub use error::CompileError;

@@ -12,14 +12,17 @@ mod generator;
 
 use generator::Generator;
 use ptx::{Fault, LaunchConfig, LaunchStats, Module};
+use ptx_compiler::Effort;
 use ptx_testing::Host;
 
 type Launch<'a> = &'a dyn Fn(&LaunchConfig<'_>, &Host) -> Result<LaunchStats, Fault>;
 
 const GRID: u32 = 3;
 
+type Outcome = (Result<(), ptx::FaultKind>, Vec<u32>);
+
 /// The memory after a launch.
-fn outcome(block: [u32; 3], launch: Launch<'_>) -> (Result<(), ptx::FaultKind>, Vec<u32>) {
+fn outcome(block: [u32; 3], launch: Launch<'_>) -> Outcome {
     let host = Host::new(ptx::launch);
     let threads = (GRID * block.iter().product::<u32>()) as usize;
     let input: Vec<u8> = (0..1024u32)
@@ -61,20 +64,25 @@ fn compare(seed: u64) {
     assert!(function.unsupported.is_none(), "{:?}", function.unsupported);
     let block = generator.block();
     let expected = outcome(block, &|config, host| ptx::launch(&module, function, config, host));
-    let kernel = ptx_compiler::Kernel::new(function).eagerly();
-    let found = outcome(block, &|config, host| kernel.launch(&module, function, config, host));
-    let refusals = kernel.take_refusals();
-    assert!(refusals.is_empty(), "seed {seed}: {refusals:?}\n{text}");
-    if expected == found {
-        return;
+    for effort in [Effort::Quick, Effort::Thorough] {
+        let kernel = ptx_compiler::Kernel::new(function).eagerly(effort);
+        let found = outcome(block, &|config, host| kernel.launch(&module, function, config, host));
+        let refusals = kernel.take_refusals();
+        assert!(refusals.is_empty(), "seed {seed}: {refusals:?}\n{text}");
+        if expected != found {
+            differ(&format!("seed {seed}, block {block:?}, {effort:?}"), &expected, &found, &text);
+        }
     }
+}
+
+fn differ(what: &str, expected: &Outcome, found: &Outcome, text: &str) -> ! {
     let at = expected.1.iter().zip(&found.1).position(|(expected, found)| expected != found);
     let thread = at.map(|at| (at * 4 / generator::OUTPUT_BYTES, at * 4 % generator::OUTPUT_BYTES));
     let row = at.map_or(0, |at| at * 4 / generator::OUTPUT_BYTES * generator::OUTPUT_BYTES / 4);
     let rows = [&expected.1, &found.1].map(|words| words.get(row..row + 36).map(|row| format!("{row:x?}")));
     let values = at.map(|at| (format!("{:#x}", expected.1[at]), format!("{:#x}", found.1[at])));
     panic!(
-        "seed {seed}, block {block:?}: {:?} and {:?}; thread and byte {thread:?}: expected and found {values:?}, {rows:#?}\n{text}",
+        "{what}: {:?} and {:?}; thread and byte {thread:?}: expected and found {values:?}, {rows:#?}\n{text}",
         expected.0, found.0
     );
 }

@@ -12,6 +12,8 @@
 mod kit;
 
 use kit::launch;
+
+const EFFORT: ptx_compiler::Effort = ptx_compiler::Effort::Quick;
 use ptx::FaultKind;
 use ptx_testing::{Host, kernel};
 

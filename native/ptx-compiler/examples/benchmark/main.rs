@@ -17,7 +17,7 @@ mod programs;
 
 use host::Host;
 use ptx::{Fault, Function, LaunchConfig, LaunchStats, Module};
-use ptx_compiler::Kernel;
+use ptx_compiler::{Effort, Kernel};
 
 /// Rows and columns of the matrices.
 const SIZE: u32 = 256;
@@ -120,7 +120,8 @@ struct Shape {
 }
 
 fn products() {
-    let program = Program::new(&programs::product(), |function| Kernel::new(function).eagerly());
+    let program =
+        Program::new(&programs::product(), |function| Kernel::new(function).eagerly(Effort::Thorough));
     let host = Host::default();
     let values = |factor: usize, modulus: usize| -> Vec<u8> {
         (0..(SIZE * SIZE) as usize)
@@ -160,7 +161,8 @@ fn products() {
 
 fn shapes() {
     for (name, body) in programs::SHAPES {
-        let program = Program::new(&programs::shape(body), |function| Kernel::new(function).eagerly());
+        let program =
+            Program::new(&programs::shape(body), |function| Kernel::new(function).eagerly(Effort::Thorough));
         let host = Host::default();
         let params = host.buffer(16384 + 4 * 8192).to_le_bytes();
         let shape = Shape { grid: [64, 1, 1], block: [128, 1, 1] };
@@ -170,9 +172,16 @@ fn shapes() {
 }
 
 fn compile_times() {
+    for effort in [Effort::Quick, Effort::Thorough] {
+        compile_times_with(effort);
+    }
+}
+
+/// A kernel is compiled quickly when it is first worth it, and thoroughly when its launches took long.
+fn compile_times_with(effort: Effort) {
     for (name, text) in [("product", programs::product()), ("polynomial", programs::polynomial())] {
         let compile = || {
-            let program = Program::new(&text, |function| Kernel::new(function).eagerly());
+            let program = Program::new(&text, |function| Kernel::new(function).eagerly(effort));
             let (host, shape) = (Host::default(), Shape { grid: [1; 3], block: [16, 1, 1] });
             // The launch compiles, and ends soon: the parameters are zeros.
             seconds(|| drop(program.launch_once(Engine::Compiler, shape, &[0; 64], &host)))
@@ -180,7 +189,10 @@ fn compile_times() {
         let [time] = medians([&mut { compile }]);
         let count = ptx::engine::code(Program::new(&text, Kernel::new).function()).insts.len();
         let time = time * 1e3 * 100.0 / count as f64;
-        println!("compile {name}: {time:.2} ms per 100 instructions, of the goal of 5 ms {:.2}", time / 5.0);
+        println!(
+            "compile {name}, {effort:?}: {time:.2} ms per 100 instructions, of the goal of 5 ms {:.2}",
+            time / 5.0
+        );
     }
 }
 
@@ -197,6 +209,10 @@ fn empty_launches() {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--profile-compiling") {
+        // For a profiler: nothing but compiling.
+        return (0..20).for_each(|_| compile_times());
+    }
     products();
     shapes();
     compile_times();

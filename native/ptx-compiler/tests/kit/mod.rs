@@ -9,7 +9,7 @@ pub fn launch(
     config: &LaunchConfig<'_>,
     device: &dyn Device,
 ) -> Result<LaunchStats, Fault> {
-    let kernel = ptx_compiler::Kernel::new(function).eagerly();
+    let kernel = ptx_compiler::Kernel::new(function).eagerly(crate::EFFORT);
     let result = kernel.launch(module, function, config, device);
     let refusals = kernel.take_refusals();
     assert!(refusals.is_empty(), "{refusals:?}");
