@@ -82,6 +82,8 @@ export const revocationSchema = z.object({
 export const auditKinds = [
   "client-seen",
   "client-revoked",
+  "policy-changed",
+  "policy-refused",
   "session-started",
   "session-ended",
   "refused",
