@@ -84,6 +84,7 @@ export const auditKinds = [
   "client-revoked",
   "policy-changed",
   "policy-refused",
+  "session-extended",
   "session-started",
   "session-ended",
   "refused",

@@ -47,7 +47,11 @@ export function formatFieldValue(field: PolicyFieldName, value: FieldValue<Polic
     case "maxDurationMs":
     case "waitMs":
       return formatDuration(value);
-    default:
+    case "gpus":
+    case "sessions":
+    case "priority":
+    case "servers":
+    case "serviceOnly":
       return String(value);
   }
 }

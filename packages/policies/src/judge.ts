@@ -33,6 +33,12 @@ export interface Lifetimes {
 /** How much is held where each counted limit is counted. */
 export type Holdings = Readonly<Record<"gpus" | "memoryMib" | "sessions", Holding>>;
 
+/** What holds for somebody, and what clients are called in sentences. */
+export interface Rules {
+  readonly policy: EffectivePolicy;
+  readonly names?: ClientNames;
+}
+
 interface Refusal {
   readonly field: PolicyFieldName;
   readonly asked: string;
@@ -40,11 +46,7 @@ interface Refusal {
 }
 
 /** The sentence names policy, value asked, value allowed, origin and who can change it. */
-export function refuse(
-  policy: EffectivePolicy,
-  { field, asked, allowed }: Refusal,
-  names?: ClientNames,
-): FarpoolError {
+export function refuse({ policy, names }: Rules, { field, asked, allowed }: Refusal): FarpoolError {
   const resolved = policy[field];
   const value = allowed ?? formatFieldValue(field, resolved.value);
   return new FarpoolError(
@@ -57,14 +59,10 @@ export function refuse(
 }
 
 /** Throws what a policy forbids; answers the times that hold for the session. */
-export function judge(
-  policy: EffectivePolicy,
-  asked: Asked,
-  holdings: Holdings,
-  names?: ClientNames,
-): Lifetimes {
+export function judge(rules: Rules, asked: Asked, holdings: Holdings): Lifetimes {
+  const { policy } = rules;
   const no = (field: PolicyFieldName, text: string): never => {
-    throw refuse(policy, { field, asked: text }, names);
+    throw refuse(rules, { field, asked: text });
   };
   if (policy.serviceOnly.value && asked.purpose !== "service")
     no("serviceOnly", `a session that is not the client's service (${asked.purpose})`);
@@ -81,21 +79,20 @@ export function judge(
   }
   if (priority.value !== null && asked.priority > priority.value) no("priority", String(asked.priority));
   return {
-    waitMs: limitTime(policy, "waitMs", asked.waitMs, names),
-    idleTimeoutMs: limitTime(policy, "idleTimeoutMs", asked.idleTimeoutMs, names),
-    maxDurationMs: limitTime(policy, "maxDurationMs", asked.maxDurationMs, names),
+    waitMs: limitTime(rules, "waitMs", asked.waitMs),
+    idleTimeoutMs: limitTime(rules, "idleTimeoutMs", asked.idleTimeoutMs),
+    maxDurationMs: limitTime(rules, "maxDurationMs", asked.maxDurationMs),
   };
 }
 
 /** Who names no time gets the policy's; who names a longer one is refused, so nobody is surprised later. */
 export function limitTime(
-  policy: EffectivePolicy,
+  rules: Rules,
   field: "waitMs" | "idleTimeoutMs" | "maxDurationMs",
   asked: number | null,
-  names?: ClientNames,
 ): number | null {
-  const allowed = policy[field].value;
+  const allowed = rules.policy[field].value;
   if (asked === null || allowed === null) return asked ?? allowed;
-  if (asked > allowed) throw refuse(policy, { field, asked: formatFieldValue(field, asked) }, names);
+  if (asked > allowed) throw refuse(rules, { field, asked: formatFieldValue(field, asked) });
   return asked;
 }

@@ -139,8 +139,8 @@ test("in every combination of hard and soft, no hard bound of anybody less speci
       expect(value).not.toBeNull();
       expect(value).toBeLessThanOrEqual(setting.value);
     }
-    const [last] = order.toReversed().filter((name) => all[name] !== undefined);
+    const [last = ""] = order.toReversed().filter((name) => all[name] !== undefined);
     const isBound = Object.values(all).some((each) => each.gpus?.hard === true && each.gpus.value !== null);
-    if (!isBound) expect(value).toBe((last === undefined ? undefined : all[last]?.gpus?.value) ?? null);
+    expect([isBound, value]).toEqual([isBound, isBound ? value : (all[last]?.gpus?.value ?? null)]);
   }
 });

@@ -26,22 +26,35 @@ interface Situation {
   readonly isWithin: (size: Size, most: Size) => boolean;
 }
 
+interface ServiceRefusal {
+  readonly title: string;
+  readonly asked: string;
+  readonly allowed: string;
+}
+
+/** As for policies: what was asked, what is allowed, whence, and who can change it. */
+export function refuseService(
+  { client, isSpecified }: { readonly client: string; readonly isSpecified: boolean },
+  { title, asked, allowed }: ServiceRefusal,
+): FarpoolError {
+  const origin = isSpecified ? "service specification" : "as nothing else is said";
+  return new FarpoolError(
+    "FARPOOL_POLICY",
+    `policy '${title}': asked for ${asked}, allowed: ${allowed} (${origin} of client ${client})`,
+    {
+      hint: "an administrator of the pool can change it, with 'farpool admin clients set'; 'farpool admin clients show' prints it",
+    },
+  );
+}
+
 /**
  * What a client's service may have is said in the manager, so it holds for whoever has the client's key. Beside a
  * service's session there is no other one, unless an administrator allows it.
  */
-export function judgeService(wish: ServiceWish, situation: Situation): { idleTimeoutMs: number | null } {
+export function judgeService(wish: ServiceWish, situation: Situation): void {
   const { client, specification, service, other, isWithin } = situation;
   const refuse = (title: string, asked: string, allowed: string): FarpoolError =>
-    new FarpoolError(
-      "FARPOOL_POLICY",
-      `policy '${title}': asked for ${asked}, allowed: ${allowed} (${
-        specification === null ? "as nothing else is said" : "service specification"
-      } of client ${client})`,
-      {
-        hint: "an administrator of the pool can change it, with 'farpool admin clients set'; 'farpool admin clients show' prints it",
-      },
-    );
+    refuseService({ client, isSpecified: specification !== null }, { title, asked, allowed });
   if (wish.purpose !== "service") {
     if (specification?.serviceOnly === true)
       throw refuse(
@@ -51,12 +64,12 @@ export function judgeService(wish: ServiceWish, situation: Situation): { idleTim
       );
     if (service !== null && specification?.allowsOthers !== true)
       throw refuse("sessions beside the service", `a second session beside ${service}`, "none");
-    return { idleTimeoutMs: wish.idleTimeoutMs };
+    return;
   }
   if (service !== null) throw refuse("sessions of the service", `a second one beside ${service}`, "1");
   if (other !== null && specification?.allowsOthers !== true)
     throw refuse("sessions beside the service", `the service's session beside ${other}`, "none");
-  if (specification === null) return { idleTimeoutMs: wish.idleTimeoutMs };
+  if (specification === null) return;
   const { count, size, idleTimeoutMs } = specification;
   if (wish.count > count) throw refuse("GPUs of the service", String(wish.count), String(count));
   if (!isWithin(wish.size, size))
@@ -67,5 +80,4 @@ export function judgeService(wish: ServiceWish, situation: Situation): { idleTim
       formatDuration(wish.idleTimeoutMs),
       formatDuration(idleTimeoutMs),
     );
-  return { idleTimeoutMs: wish.idleTimeoutMs ?? idleTimeoutMs };
 }
