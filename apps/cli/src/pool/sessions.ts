@@ -66,7 +66,9 @@ export async function show(isJson: boolean, text: string): Promise<number> {
 /** Until when it lives, and what it is for. */
 function lifetimeLines(session: Session): string[] {
   const { idleTimeoutMs, maxDurationMs, expiresAt, autoReleaseMs, project, labels } = session;
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  const pairs = Object.entries(labels)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${name}=${value}`);
   return [
     maxDurationMs === null
       ? undefined
