@@ -88,8 +88,8 @@ export const policySchema = z.object({
 export type Policy = z.output<typeof policySchema>;
 
 /** How the pool came to know who a session's user is; the last wins. */
-export const userSources = ["reported", "mapped", "signed-in"] as const;
-export type UserSource = (typeof userSources)[number];
+export const policyUserSources = ["reported", "mapped", "signed-in"] as const;
+export type PolicyUserSource = (typeof policyUserSources)[number];
 
 /** One field as it holds for somebody, and why. */
 export const fieldExplanationSchema = z.object({
@@ -108,7 +108,7 @@ export type FieldExplanation = z.output<typeof fieldExplanationSchema>;
 
 export const policyExplanationSchema = z.object({
   user: z.string().nullable(),
-  source: z.enum(userSources).nullable(),
+  source: z.enum(policyUserSources).nullable(),
   client: thumbprintSchema.nullable(),
   clientName: z.string().nullable(),
   project: z.string().nullable(),

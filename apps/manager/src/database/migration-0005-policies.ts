@@ -31,15 +31,15 @@ const STATEMENTS = [
      add column purpose text not null default 'run' check (purpose in ('run', 'reserve', 'service')),
      add column idle_timeout_ms bigint,
      add column auto_release_ms bigint,
-     add column user_name text,
-     add column user_source text,
+     add column policy_user text,
+     add column policy_user_source text,
      add column servers_allowed jsonb,
      add column memory_allowed_bytes bigint,
      add column attached_at timestamptz,
      add column last_busy_at timestamptz,
      add column idle_warned_at timestamptz,
      add column duration_warned_at timestamptz`,
-  `create index sessions_living_of_user on sessions (user_name) where state <> 'ended'`,
+  `create index sessions_living_of_user on sessions (policy_user) where state <> 'ended'`,
   `create index sessions_living_of_project on sessions (project) where state <> 'ended'`,
   `create table session_notices (
      number bigint generated always as identity primary key,
@@ -51,7 +51,6 @@ const STATEMENTS = [
   `create index session_notices_of_session on session_notices (session_id, number)`,
   // What the last use of a session is compared with: a server that is silent says nothing about use.
   `alter table servers add column reported_at timestamptz`,
-  `alter table servers add column if not exists labels jsonb not null default '{}'`,
 ];
 
 /** Policies, groups of users, what a client's service may have, and how long sessions live. */

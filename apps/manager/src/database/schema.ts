@@ -9,6 +9,7 @@ import type {
   Labels,
   PolicyFields,
   PolicyScopeKind,
+  PolicyUserSource,
   ServerId,
   SessionId,
   SessionNotice,
@@ -16,7 +17,6 @@ import type {
   SessionState,
   Size,
   Thumbprint,
-  UserSource,
   WorkerReport,
 } from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
@@ -40,7 +40,6 @@ export interface ServersTable {
   last_seen_at: Instant;
   /** When its agent last said what its workers do. */
   reported_at: Instant | null;
-  labels: ColumnType<Labels, string | undefined, string>;
 }
 
 export interface GpusTable {
@@ -71,8 +70,8 @@ export interface SessionsTable {
   project: string | null;
   labels: ColumnType<Labels, string | undefined, string>;
   /** Whose limits it counts against, and how the pool knows. Null: from before policies. */
-  user_name: string | null;
-  user_source: UserSource | null;
+  policy_user: string | null;
+  policy_user_source: PolicyUserSource | null;
   /** Null: without. */
   max_duration_ms: number | null;
   idle_timeout_ms: number | null;

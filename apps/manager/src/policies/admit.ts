@@ -7,7 +7,7 @@ import {
   type SessionRequest,
   type Size,
   type Thumbprint,
-  type UserSource,
+  type PolicyUserSource,
 } from "@farpool/contract";
 import { fitsEver, limitOn, type ServerCapacity } from "@farpool/domain";
 import { thumbprintOf } from "@farpool/identity";
@@ -37,7 +37,7 @@ interface Application {
 
 export interface Admission extends Lifetimes {
   readonly user: string;
-  readonly source: UserSource;
+  readonly source: PolicyUserSource;
   readonly servers: readonly LabelRequirement[] | null;
   readonly memoryBytes: number | null;
 }

@@ -49,16 +49,13 @@ export function mostMemory(
   return count * Math.max(0, ...limits);
 }
 
-/** What administrators have said of servers, and what every server is by itself. */
+/** What can be told of every server. */
 async function readLabels(db: Database): Promise<ReadonlyMap<ServerId, Labels>> {
-  const rows = await db
-    .selectFrom("servers")
-    .select(["id", "name", "driver_version", "simulated", "labels"])
-    .execute();
+  const rows = await db.selectFrom("servers").select(["id", "name", "driver_version", "simulated"]).execute();
   return new Map(
     rows.map((row) => [
       row.id,
-      { ...row.labels, name: row.name, driver: row.driver_version, simulated: row.simulated ? "yes" : "no" },
+      { name: row.name, driver: row.driver_version, simulated: row.simulated ? "yes" : "no" },
     ]),
   );
 }

@@ -27,7 +27,7 @@ export async function readLiving(
     .select([
       "id",
       "purpose",
-      "user_name",
+      "policy_user",
       "client_key",
       "project",
       "requested_count",
@@ -45,7 +45,7 @@ export async function readLiving(
     .where("state", "<>", "ended")
     .where((eb) =>
       eb.or([
-        eb("user_name", "=", user),
+        eb("policy_user", "=", user),
         ...(client === null ? [] : [eb("client_key", "=", client)]),
         ...(project === null ? [] : [eb("project", "=", project)]),
       ]),
@@ -59,7 +59,7 @@ export async function readLiving(
     return {
       id: row.id,
       purpose: row.purpose,
-      user: row.user_name,
+      user: row.policy_user,
       client: row.client_key,
       project: row.project,
       holding: { gpus: row.requested_count, memoryMib: Math.ceil(bytes / MIB), sessions: 1 },

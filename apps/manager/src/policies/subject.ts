@@ -1,10 +1,10 @@
-import type { SessionId, Thumbprint, UserSource } from "@farpool/contract";
+import type { SessionId, Thumbprint, PolicyUserSource } from "@farpool/contract";
 import type { Subject } from "@farpool/policies";
 import type { Database, Tx } from "../database/connect.ts";
 
 export interface SessionSubject extends Subject {
   readonly user: string;
-  readonly source: UserSource;
+  readonly source: PolicyUserSource;
   readonly client: Thumbprint | null;
 }
 
@@ -28,13 +28,13 @@ export async function subjectOf(tx: Tx, { clientKey, client, project }: Asker): 
 export async function subjectOfSession(tx: Tx, id: SessionId): Promise<SessionSubject> {
   const row = await tx
     .selectFrom("sessions")
-    .select(["user_name", "user_source", "client_user", "client_host", "client_key", "project"])
+    .select(["policy_user", "policy_user_source", "client_user", "client_host", "client_key", "project"])
     .where("id", "=", id)
     .executeTakeFirstOrThrow();
-  const user = row.user_name ?? `${row.client_user}@${row.client_host}`;
+  const user = row.policy_user ?? `${row.client_user}@${row.client_host}`;
   return {
     user,
-    source: row.user_source ?? "reported",
+    source: row.policy_user_source ?? "reported",
     client: row.client_key,
     project: row.project,
     groups: await readGroupsOf(tx, user),
