@@ -3,6 +3,7 @@ import type { Selectable } from "kysely";
 import { inPlacement, now, nowPlus, type Database, type Tx } from "./database/connect.ts";
 import type { SessionsTable } from "./database/schema.ts";
 import { runPlacementPass } from "./placement/pass.ts";
+import { findOver, warnBeforeEnd } from "./sessions/lifetime.ts";
 import { endInPlacement, releaseInPlacement, type Ending } from "./sessions/end.ts";
 import type { Holds } from "./sessions/hold.ts";
 import { readSession } from "./sessions/read.ts";
@@ -38,6 +39,7 @@ export function startHousekeeping(
 type Due = Pick<Selectable<SessionsTable>, "id"> & { ending: Ending };
 
 export async function tick(db: Database): Promise<void> {
+  await warnBeforeEnd(db);
   if ((await findDue(db)).length === 0 && (await findStuck(db)).length === 0) return;
   await inPlacement(db, async (tx) => {
     for (const { id, ending } of await findDue(tx))
@@ -48,12 +50,14 @@ export async function tick(db: Database): Promise<void> {
 }
 
 async function findDue(db: Database | Tx): Promise<Due[]> {
-  const [lapsed, waited, lost] = await Promise.all([
+  const [lapsed, waited, lost, over] = await Promise.all([
     db
       .selectFrom("sessions")
       .select("id")
       .where("state", "<>", "ended")
       .where("lease_expires_at", "<", now())
+      // A reserved session that has its GPUs lives without a process.
+      .where((eb) => eb.or([eb("purpose", "<>", "reserve"), eb("granted_at", "is", null)]))
       .execute(),
     db
       .selectFrom("sessions")
@@ -68,8 +72,9 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
       .where("state", "in", ["granted", "active"])
       .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
       .execute(),
+    findOver(db),
   ]);
-  const due = new Map<string, Due>();
+  const due = new Map<string, Due>(over.map((each) => [each.id, each]));
   for (const { id, requested_at: since, wait_until: until } of waited) {
     const limit = formatDuration((until ?? since).getTime() - since.getTime());
     due.set(id, { id, ending: { reason: "wait-over", message: `waited ${limit}, none became free` } });

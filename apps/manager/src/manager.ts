@@ -13,6 +13,7 @@ import { countPool } from "./servers/read.ts";
 import { registerServerRoutes } from "./servers/routes.ts";
 import { openPoolIdentity } from "./identity/pool-identity.ts";
 import { registerIdentityRoutes } from "./identity/routes.ts";
+import { registerPolicyRoutes } from "./policies/routes.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
 import { registerSessionRoutes } from "./sessions/routes.ts";
@@ -53,6 +54,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   registerSessionRoutes(app, { db, changes, holds, identity, graceMs: options.graceMs });
   registerServerRoutes(app, { db, changes, graceMs: options.graceMs });
   registerIdentityRoutes(app, { db, identity });
+  registerPolicyRoutes(app, db);
   await app.ready();
   await listeners.open();
   const housekeeping = startHousekeeping(db, holds, report);

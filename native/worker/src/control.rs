@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -275,7 +276,9 @@ pub fn report_regularly(
     std::thread::Builder::new().name("reports".into()).spawn(move || {
         let mut last = None;
         loop {
+            let (started, busy) = (Instant::now(), counters.busy_nanoseconds.load(Ordering::Relaxed));
             std::thread::sleep(REPORT_EVERY);
+            counters.count_waiting(busy, started.elapsed());
             let report = counters.report(memory.per_gpu());
             if last.as_ref() != Some(&report) {
                 control.report(&report);

@@ -1,6 +1,7 @@
 //! What a worker counts; the acceptor gets it as a report.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -21,6 +22,8 @@ pub struct Counters {
     pub kernel_launches: AtomicU64,
     /// Time in which this worker executed calls or waited for the GPU.
     pub busy_nanoseconds: AtomicU64,
+    /// Waits for the GPU that have begun and not ended.
+    pub waits: AtomicU64,
     /// Most memory reserved at once, over all GPUs.
     pub memory_peak_bytes: AtomicU64,
 }
@@ -58,6 +61,17 @@ impl Counters {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Counts the time since the last look as busy when the GPU is being waited for: a long kernel is use, also while its
+    /// program makes no call. `busy_before` is what was counted when `elapsed` began.
+    pub fn count_waiting(&self, busy_before: u64, elapsed: Duration) {
+        if self.waits.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let counted = self.busy_nanoseconds.load(Ordering::Relaxed).saturating_sub(busy_before);
+        Self::add(&self.busy_nanoseconds, elapsed.saturating_sub(counted));
+    }
+
     /// The counts now.
     pub fn report(&self, per_gpu: Vec<GpuReport>) -> Report {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -73,5 +87,23 @@ impl Counters {
             memory_peak_bytes: read(&self.memory_peak_bytes),
             per_gpu,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_the_gpu_is_waited_for_is_busy_once() {
+        let counters = Counters::default();
+        counters.count_waiting(0, Duration::from_millis(1_000));
+        assert_eq!(counters.report(Vec::new()).busy_ms, 0, "nothing is waited for");
+        Counters::add(&counters.waits, 1);
+        Counters::add(&counters.busy_nanoseconds, 300_000_000);
+        counters.count_waiting(0, Duration::from_millis(1_000));
+        assert_eq!(counters.report(Vec::new()).busy_ms, 1_000);
+        counters.count_waiting(1_000_000_000, Duration::from_millis(500));
+        assert_eq!(counters.report(Vec::new()).busy_ms, 1_500);
     }
 }

@@ -60,6 +60,11 @@ impl Memory {
         Ok(Memory { slot: ledger.slot(slot)?, gpus, allocations: Mutex::default(), counters })
     }
 
+    /// What its worker counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// The limit of `device`, if the session has a slice of it.
     pub fn limit(&self, device: usize) -> Option<u64> {
         self.gpus.get(device).and_then(|gpu| gpu.memory_limit_bytes)

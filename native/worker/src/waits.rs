@@ -582,7 +582,10 @@ impl Shared {
         loop {
             if let Some(wait) = queue.waits.pop_front() {
                 drop(queue);
+                let waits = &self.memory.counters().waits;
+                waits.fetch_add(1, Ordering::Relaxed);
                 self.finish(wait);
+                waits.fetch_sub(1, Ordering::Relaxed);
                 queue = lock(&waiter.queue);
                 continue;
             }

@@ -31,8 +31,11 @@ interface AnyInput {
 
 export interface ManagerClient {
   call<N extends RouteName>(name: N, input: RouteInput<N>, options?: CallOptions): Promise<RouteResponse<N>>;
-  /** Yields the lines of a session's hold stream; ends when the session has, throws when the stream breaks. */
-  hold(sessionId: SessionId, signal: AbortSignal): AsyncGenerator<HoldLine>;
+  /**
+   * Yields the lines of a session's hold stream; ends when the session has, throws when the stream breaks. Notices
+   * come from the number `after` on, without it those that are posted from now on.
+   */
+  hold(sessionId: SessionId, signal: AbortSignal, after?: number): AsyncGenerator<HoldLine>;
   close(): void;
 }
 
@@ -69,8 +72,8 @@ export function createClient(address: ManagerAddress): ManagerClient {
     return parsed.data as RouteResponse<N>;
   }
 
-  async function* hold(sessionId: SessionId, signal: AbortSignal): AsyncGenerator<HoldLine> {
-    const incoming = await http.stream(fillPath(HOLD_PATH, { sessionId }), signal);
+  async function* hold(sessionId: SessionId, signal: AbortSignal, after?: number): AsyncGenerator<HoldLine> {
+    const incoming = await http.stream(fillPath(HOLD_PATH, { sessionId }) + formatQuery({ after }), signal);
     if (incoming.statusCode !== 200)
       throw toError(incoming.statusCode ?? 0, parseJson(await readBody(incoming)));
     let rest = "";

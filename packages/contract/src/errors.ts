@@ -25,6 +25,12 @@ export const ERRORS = {
     hint: "the token is in the file 'api-token' of the pool's state folder; name it in FARPOOL_TOKEN_FILE",
   },
   FARPOOL_NOT_PERMITTED: { httpStatus: 403, exitCode: 77, hint: null },
+  /** A policy says no: the sentence names policy, value asked, value allowed, origin, and who can change it. */
+  FARPOOL_POLICY: {
+    httpStatus: 403,
+    exitCode: 77,
+    hint: "'farpool admin policies explain' prints every field and where it comes from",
+  },
   FARPOOL_NOT_FOUND: { httpStatus: 404, exitCode: 64, hint: null },
   FARPOOL_CONFLICT: { httpStatus: 409, exitCode: 69, hint: null },
   FARPOOL_SESSION_ENDED: {

@@ -82,6 +82,9 @@ export const revocationSchema = z.object({
 export const auditKinds = [
   "client-seen",
   "client-revoked",
+  "policy-changed",
+  "policy-refused",
+  "session-extended",
   "session-started",
   "session-ended",
   "refused",

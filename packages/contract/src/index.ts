@@ -3,6 +3,7 @@ export * from "./durations.ts";
 export * from "./errors.ts";
 export * from "./identity.ts";
 export * from "./ids.ts";
+export * from "./policies.ts";
 export * from "./product.ts";
 export * from "./routes.ts";
 export * from "./servers.ts";

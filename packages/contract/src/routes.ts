@@ -15,6 +15,18 @@ import {
   thumbprintSchema,
 } from "./identity.ts";
 import { serverIdSchema, sessionIdSchema } from "./ids.ts";
+import {
+  clientSpecificationSchema,
+  groupNameSchema,
+  groupSchema,
+  policyExplanationSchema,
+  policyFieldNameSchema,
+  policyFieldsSchema,
+  policySchema,
+  policyScopeSchema,
+  policySubjectSchema,
+  userNameSchema,
+} from "./policies.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
   endReasonSchema,
@@ -131,6 +143,29 @@ export const ROUTES = {
     body: z.object({ reason: endReasonSchema, message: foreignText(500).nullable().default(null) }),
     response: sessionSchema,
   },
+  extendSession: {
+    method: "POST",
+    path: "/v1/sessions/{sessionId}/extend",
+    summary: "Move the end of a session's maximum duration, as far as policies allow",
+    params: sessionParams,
+    body: z.object({ byMs: z.int().min(1).max(31_536_000_000) }),
+    response: sessionSchema,
+  },
+  messageSession: {
+    method: "POST",
+    path: "/v1/sessions/{sessionId}/message",
+    summary: "Show a text on the terminals that hold the session",
+    params: sessionParams,
+    body: z.object({ text: foreignText(500).min(1) }),
+    response: sessionSchema,
+  },
+  releaseSession: {
+    method: "POST",
+    path: "/v1/sessions/{sessionId}/release",
+    summary: "Give the GPUs of a reserved session back",
+    params: sessionParams,
+    response: sessionSchema,
+  },
   registerAgent: {
     method: "POST",
     path: "/v1/agents",
@@ -183,6 +218,75 @@ export const ROUTES = {
     params: z.object({ thumbprint: thumbprintSchema }),
     body: revocationSchema,
     response: clientSchema,
+  },
+  readClientSpecification: {
+    method: "GET",
+    path: "/v1/clients/{thumbprint}/specification",
+    summary: "What the service of a client may have",
+    params: z.object({ thumbprint: thumbprintSchema }),
+    response: z.object({ specification: clientSpecificationSchema.nullable() }),
+  },
+  specifyClient: {
+    method: "POST",
+    path: "/v1/clients/{thumbprint}/specification",
+    summary: "Say what the service of a client may have; null takes that back",
+    params: z.object({ thumbprint: thumbprintSchema }),
+    body: z.object({ specification: clientSpecificationSchema.nullable() }),
+    response: z.object({ specification: clientSpecificationSchema.nullable() }),
+  },
+  listPolicies: {
+    method: "GET",
+    path: "/v1/policies",
+    summary: "All policies, the most specific first",
+    response: z.object({ policies: z.array(policySchema) }),
+  },
+  setPolicy: {
+    method: "POST",
+    path: "/v1/policies",
+    summary: "Set fields of a policy; those that are not named stay",
+    body: z.object({ scope: policyScopeSchema, fields: policyFieldsSchema }),
+    response: policySchema,
+  },
+  removePolicy: {
+    method: "POST",
+    path: "/v1/policies/remove",
+    summary: "Remove fields of a policy, or all of it",
+    body: z.object({
+      scope: policyScopeSchema,
+      fields: z.array(policyFieldNameSchema).nullable().default(null),
+    }),
+    response: ok,
+  },
+  explainPolicy: {
+    method: "GET",
+    path: "/v1/policies/explain",
+    summary: "Every field as it holds for a user, a client and a project, and where it comes from",
+    query: policySubjectSchema,
+    response: policyExplanationSchema,
+  },
+  listGroups: {
+    method: "GET",
+    path: "/v1/groups",
+    summary: "Groups of users",
+    response: z.object({ groups: z.array(groupSchema) }),
+  },
+  changeGroup: {
+    method: "POST",
+    path: "/v1/groups",
+    summary: "Put users into a group, which is made if there is none, or take them out",
+    body: z.object({
+      name: groupNameSchema,
+      add: z.array(userNameSchema).max(1_000).default([]),
+      remove: z.array(userNameSchema).max(1_000).default([]),
+    }),
+    response: groupSchema,
+  },
+  removeGroup: {
+    method: "POST",
+    path: "/v1/groups/remove",
+    summary: "Remove a group; a policy for it goes with it",
+    body: z.object({ name: groupNameSchema }),
+    response: ok,
   },
   audit: {
     method: "GET",

@@ -1,7 +1,8 @@
 import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
-import { authoritiesSchema, publicKeySchema, sessionGrantSchema } from "./identity.ts";
+import { authoritiesSchema, publicKeySchema, sessionGrantSchema, thumbprintSchema } from "./identity.ts";
 import { endpointSchema } from "./servers.ts";
+import { labelsSchema, projectNameSchema } from "./policies.ts";
 import { foreignText } from "./text.ts";
 import { sizeSchema } from "./sizes.ts";
 import { sandboxLayersSchema, workerReportSchema } from "./workers.ts";
@@ -20,6 +21,9 @@ export const endReasons = [
   "refused-by-server",
   "ended-by-administrator",
   "revoked",
+  "idle",
+  "duration",
+  "released",
 ] as const;
 export const endReasonSchema = z.enum(endReasons);
 export type EndReason = z.output<typeof endReasonSchema>;
@@ -39,6 +43,15 @@ export const sessionNameSchema = z
   .string()
   .regex(/^[\w.@ -]{1,64}$/, "a name has 1 to 64 letters, digits, spaces or ._@-");
 
+/** A `reserve` lives without a process of its own; a `service` is that of a client machine. */
+export const sessionPurposes = ["run", "reserve", "service"] as const;
+export const sessionPurposeSchema = z.enum(sessionPurposes);
+export type SessionPurpose = z.output<typeof sessionPurposeSchema>;
+
+const TEN_YEARS_MS = 10 * 365 * 86_400_000;
+/** Null: without. */
+const lifetime = z.int().min(1).max(TEN_YEARS_MS).nullable();
+
 export const sessionRequestSchema = z.object({
   count: z.int().min(1).max(100_000),
   size: sizeSchema,
@@ -48,6 +61,15 @@ export const sessionRequestSchema = z.object({
   clientKey: publicKeySchema,
   /** How long it may be queued: null is without limit, 0 is not at all. */
   waitMs: z.number().min(0).max(31_536_000_000).nullable(),
+  purpose: sessionPurposeSchema.default("run"),
+  project: projectNameSchema.nullable().default(null),
+  labels: labelsSchema.default({}),
+  /** Ends the session after so long without use. */
+  idleTimeoutMs: lifetime.default(null),
+  /** Ends the session so long after it was granted. */
+  maxDurationMs: lifetime.default(null),
+  /** Ends a reserved session after so long without anything attached. */
+  autoReleaseMs: lifetime.default(null),
 });
 export type SessionRequest = z.output<typeof sessionRequestSchema>;
 
@@ -80,6 +102,17 @@ export const sessionSchema = z.object({
   count: z.int(),
   size: sizeSchema,
   client: sessionClientSchema,
+  clientKey: thumbprintSchema.nullable(),
+  purpose: sessionPurposeSchema,
+  project: z.string().nullable(),
+  labels: labelsSchema,
+  idleTimeoutMs: z.int().nullable(),
+  maxDurationMs: z.int().nullable(),
+  autoReleaseMs: z.int().nullable(),
+  /** When its maximum duration is over; null without one, or before it was granted. */
+  expiresAt: instant.nullable(),
+  /** When a kernel, copy or call of its programs was last seen. */
+  lastBusyAt: instant.nullable(),
   serverId: serverIdSchema.nullable(),
   serverName: z.string().nullable(),
   gpus: z.array(sessionGpuSchema),
@@ -133,8 +166,21 @@ export const sessionConnectionSchema = z.object({
 });
 export type SessionConnection = z.output<typeof sessionConnectionSchema>;
 
+/** Something to be shown to who holds a session. */
+export const sessionNoticeSchema = z.object({
+  number: z.int(),
+  at: instant,
+  kind: z.enum(["message", "idle", "duration"]),
+  text: z.string(),
+});
+export type SessionNotice = z.output<typeof sessionNoticeSchema>;
+
 /** A line of a session's hold stream. */
 export const holdLineSchema = z.object({
+  /** Those that the stream has not told yet. */
+  notices: z.array(sessionNoticeSchema).default([]),
+  /** Up to which number everything was told: a stream that is opened again begins there. */
+  lastNotice: z.int().default(0),
   state: sessionStateSchema,
   endReason: endReasonSchema.nullable(),
   message: z.string().nullable(),

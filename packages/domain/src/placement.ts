@@ -9,6 +9,8 @@ import { fitsOn, freeBytes, isUnused, limitOn, type GpuCapacity, type ServerCapa
 export interface Wish {
   readonly count: number;
   readonly size: Size;
+  /** The servers it may be placed on; not there: any. */
+  readonly only?: ReadonlySet<ServerId>;
 }
 
 export interface PlacedGpu {
@@ -31,7 +33,7 @@ interface Candidate {
 export function place(wish: Wish, servers: readonly ServerCapacity[]): Placement | undefined {
   let best: { placement: Placement; leftover: number } | undefined;
   for (const server of servers) {
-    if (!server.accepts) continue;
+    if (!server.accepts || wish.only?.has(server.id) === false) continue;
     const chosen = choose(wish, server);
     if (chosen === undefined) continue;
     const leftover = leftoverOf(server, chosen);
@@ -53,6 +55,7 @@ export function fitsEver(wish: Wish, servers: readonly ServerCapacity[]): boolea
 }
 
 export function fitsServerEver(wish: Wish, server: ServerCapacity): boolean {
+  if (wish.only?.has(server.id) === false) return false;
   return server.gpus.filter((gpu) => limitOn(gpu, wish.size) !== undefined).length >= wish.count;
 }
 

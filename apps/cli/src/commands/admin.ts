@@ -1,5 +1,7 @@
 import { defineCommand, value } from "../core/command.ts";
 import { wholeNumber } from "../core/parse-values.ts";
+import { setSpecification, showSpecification } from "./client-specification.ts";
+import { groupsCommand, policiesCommand } from "./policies.ts";
 import { jsonOption } from "./pool.ts";
 
 const listClients = defineCommand({
@@ -34,8 +36,10 @@ export const adminCommand = defineCommand({
       summary: "list and revoke clients",
       options: jsonOption,
       run: async ({ options }) => (await import("../pool/admin.ts")).clients(options.isJson),
-      commands: [listClients, revokeClient],
+      commands: [listClients, revokeClient, showSpecification, setSpecification],
     }),
+    policiesCommand,
+    groupsCommand,
     defineCommand({
       name: "audit",
       summary: "revocations, refused connections, starts and ends of sessions",

@@ -5,6 +5,7 @@ import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
 import { runCommand, shellCommand } from "./run.ts";
+import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
 import { sessionsCommand } from "./sessions.ts";
 import { downCommand, upCommand } from "./up.ts";
 
@@ -16,6 +17,9 @@ export const COMMANDS = defineCommand({
   commands: [
     runCommand,
     shellCommand,
+    reserveCommand,
+    attachCommand,
+    releaseCommand,
     statusCommand,
     gpusCommand,
     smiCommand,

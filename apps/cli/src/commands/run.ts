@@ -1,8 +1,15 @@
 import { parseMemory, parseShare } from "@farpool/contract";
-import { defineCommand, flag, value } from "../core/command.ts";
-import { sessionName, waitMs, wholeNumber } from "../core/parse-values.ts";
+import { defineCommand, flag, value, values } from "../core/command.ts";
+import {
+  labelPair,
+  lifetimeMs,
+  projectName,
+  sessionName,
+  waitMs,
+  wholeNumber,
+} from "../core/parse-values.ts";
 
-const sessionOptions = {
+export const sessionOptions = {
   count: value("-n, --num-gpus <count>", "how many GPUs (default: 1)", wholeNumber("-n", 1, 100_000)),
   share: value("-p, --partial <share>", "a share of each GPU's memory, 0 < share ≤ 1", parseShare),
   memory: value(
@@ -16,6 +23,18 @@ const sessionOptions = {
     waitMs,
   ),
   name: value("--name <name>", "a name for the session", sessionName),
+  project: value("--project <name>", "the project that it is for", projectName),
+  labels: values("--label <name=value>", "a label of the session; may be given several times", labelPair),
+  idleTimeout: value(
+    "--idle-timeout <duration>",
+    "end it after so long without a kernel, copy or call (default: never, or as policies say)",
+    lifetimeMs("--idle-timeout"),
+  ),
+  maxDuration: value(
+    "--max-duration <duration>",
+    "end it so long after it was granted (default: never, or as policies say)",
+    lifetimeMs("--max-duration"),
+  ),
   isNew: flag("--new", "take a session of its own, even inside 'farpool shell'"),
   isVerbose: flag("-v, --verbose", "say what happens, in detail, and also when stderr is no terminal"),
   isQuiet: flag("-q, --quiet", "say nothing but errors"),

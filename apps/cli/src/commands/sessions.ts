@@ -1,5 +1,5 @@
 import { defineCommand, value } from "../core/command.ts";
-import { wholeNumber } from "../core/parse-values.ts";
+import { lifetimeMs, wholeNumber } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
 
 const listOptions = {
@@ -27,6 +27,26 @@ export const sessionsCommand = defineCommand({
       options: jsonOption,
       run: async ({ options, arguments: [id = ""] }) =>
         (await import("../pool/sessions.ts")).show(options.isJson, id),
+    }),
+    defineCommand({
+      name: "extend",
+      summary: "let a session live longer than its maximum duration",
+      arguments: "<session> <duration>",
+      options: jsonOption,
+      run: async ({ options, arguments: [id = "", duration = ""] }) =>
+        (await import("../pool/session-changes.ts")).extend(
+          options.isJson,
+          id,
+          lifetimeMs("extend")(duration),
+        ),
+    }),
+    defineCommand({
+      name: "message",
+      summary: "show a text on the terminal of a session's run",
+      arguments: "<session> <text...>",
+      options: jsonOption,
+      run: async ({ options, arguments: [id = "", ...words] }) =>
+        (await import("../pool/session-changes.ts")).message(options.isJson, id, words.join(" ")),
     }),
     defineCommand({
       name: "end",

@@ -1,5 +1,13 @@
-import { FarpoolError, parseDurationMs, sessionNameSchema } from "@farpool/contract";
+import {
+  FarpoolError,
+  labelNameSchema,
+  labelValueSchema,
+  parseDurationMs,
+  projectNameSchema,
+  sessionNameSchema,
+} from "@farpool/contract";
 
+const LONGEST_LIFETIME_MS = 3_650 * 86_400_000;
 const LONGEST_WAIT_MS = 365 * 86_400_000;
 /** Below it a connection is given up that a busy network only delays. */
 const SHORTEST_GRACE_MS = 1_000;
@@ -34,6 +42,40 @@ export function hostAndPort(
     });
   };
 }
+
+/** A time that something lasts. */
+export function lifetimeMs(name: string): (text: string) => number {
+  return (text) => {
+    const ms = Math.round(parseDurationMs(text, name));
+    if (ms >= 1 && ms <= LONGEST_LIFETIME_MS) return ms;
+    throw new FarpoolError("FARPOOL_USAGE", `${name} takes from 1 ms to 3650 days, not '${text}'`, {
+      hint: `without ${name} there is none`,
+    });
+  };
+}
+
+export function projectName(text: string): string {
+  if (projectNameSchema.safeParse(text).success) return text;
+  throw new FarpoolError(
+    "FARPOOL_USAGE",
+    `--project takes 1 to 64 letters, digits or ._-, not '${printable(text)}'`,
+    { hint: null },
+  );
+}
+
+/** `NAME=VALUE`. */
+export function labelPair(text: string): readonly [string, string] {
+  const [name = "", ...rest] = text.split("=");
+  const value = rest.join("=");
+  const isGood =
+    rest.length > 0 && labelNameSchema.safeParse(name).success && labelValueSchema.safeParse(value).success;
+  if (isGood) return [name, value];
+  throw new FarpoolError("FARPOOL_USAGE", `--label takes NAME=VALUE, not '${printable(text)}'`, {
+    hint: "--label experiment=7; names and values have letters, digits and a few signs, 63 at most",
+  });
+}
+
+const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?");
 
 export function sessionName(text: string): string {
   if (sessionNameSchema.safeParse(text).success) return text;

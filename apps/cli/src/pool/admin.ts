@@ -29,7 +29,7 @@ interface Revocation {
 export async function revoke({ isJson, reason }: Revocation, named: string): Promise<number> {
   const { before, revoked } = await withPool(async (client) => {
     const { clients: all } = await client.call("listClients", {});
-    const found = find(all, named);
+    const found = findClient(all, named);
     const params = { thumbprint: found.thumbprint };
     const answer = await client.call("revokeClient", { params, body: { reason: reason ?? null } });
     return { before: found, revoked: answer };
@@ -44,7 +44,8 @@ export async function revoke({ isJson, reason }: Revocation, named: string): Pro
   return 0;
 }
 
-function find(all: readonly Client[], named: string): Client {
+/** A client by its key, or by its name when no other has the same. */
+export function findClient(all: readonly Client[], named: string): Client {
   const byKey = all.find(({ thumbprint }) => thumbprint === named);
   if (byKey !== undefined) return byKey;
   const byName = all.filter(({ name }) => name === named);

@@ -44,6 +44,7 @@ export async function show(isJson: boolean, text: string): Promise<number> {
     ...(session.queue === null
       ? [heldLine(session), usageLine(session)]
       : [`waits for ${session.queue.waitsFor}`]),
+    ...lifetimeLines(session),
     "",
     ...session.events.map((event) => `${event.at}  ${event.state.padEnd(9)}  ${event.reason}`),
   ];
@@ -62,6 +63,27 @@ export async function show(isJson: boolean, text: string): Promise<number> {
   return 0;
 }
 
+/** Until when it lives, and what it is for. */
+function lifetimeLines(session: Session): string[] {
+  const { idleTimeoutMs, maxDurationMs, expiresAt, autoReleaseMs, project, labels } = session;
+  const pairs = Object.entries(labels)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${name}=${value}`);
+  return [
+    maxDurationMs === null
+      ? undefined
+      : `ends ${formatDuration(maxDurationMs)} after its grant${expiresAt === null ? "" : `, at ${expiresAt}`}`,
+    idleTimeoutMs === null
+      ? undefined
+      : `ends when idle for ${formatDuration(idleTimeoutMs)}; last used ${session.lastBusyAt ?? "never"}`,
+    session.purpose === "reserve"
+      ? `reserved${autoReleaseMs === null ? "" : `, released when nothing is attached for ${formatDuration(autoReleaseMs)}`}`
+      : undefined,
+    project === null ? undefined : `project ${project}`,
+    pairs.length === 0 ? undefined : `labels ${pairs.join(" ")}`,
+  ].filter((line) => line !== undefined);
+}
+
 export async function end(isJson: boolean, text: string): Promise<number> {
   const sessionId = parseId(text);
   const session = await withPool(async (client) => {
@@ -75,7 +97,7 @@ export async function end(isJson: boolean, text: string): Promise<number> {
   return 0;
 }
 
-function parseId(text: string): SessionId {
+export function parseId(text: string): SessionId {
   const id = sessionIdSchema.safeParse(text);
   if (id.success) return id.data;
   throw new FarpoolError("FARPOOL_USAGE", `'${text}' is not a session id`, {

@@ -6,6 +6,10 @@ export interface SessionOptions {
   readonly memory: Size | undefined;
   readonly wait: number | undefined;
   readonly name: string | undefined;
+  readonly project: string | undefined;
+  readonly labels: ReadonlyArray<readonly [string, string]> | undefined;
+  readonly idleTimeout: number | undefined;
+  readonly maxDuration: number | undefined;
   readonly isNew: boolean;
   readonly isVerbose: boolean;
   readonly isQuiet: boolean;
@@ -34,6 +38,7 @@ export function joinsSession(
   environment: Readonly<Record<string, string | undefined>>,
 ): boolean {
   const given = environment["FARPOOL_SESSION"];
-  const asks = options.count !== undefined || options.share !== undefined || options.memory !== undefined;
+  const { count, share, memory, idleTimeout, maxDuration } = options;
+  const asks = [count, share, memory, idleTimeout, maxDuration].some((option) => option !== undefined);
   return given !== undefined && given !== "" && !asks && !options.isNew;
 }

@@ -1,17 +1,18 @@
 import { constants } from "node:os";
 import { basename } from "node:path";
 import { createClient, type ManagerClient } from "@farpool/client-api";
-import { FarpoolError, formatDuration, type Session } from "@farpool/contract";
+import { FarpoolError, formatDuration, type SessionId, type SessionNotice } from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { clientKeyFile, findInstallation, poolFolders } from "@farpool/layout";
-import { isTerminal, say } from "../core/output.ts";
+import { isTerminal, print, say } from "../core/output.ts";
 import { poolAddress } from "../core/pool-client.ts";
+import { joinSession } from "./attach.ts";
 import { startBroker, type Broker } from "./broker.ts";
 import { runChild } from "./child.ts";
 import { readOrCreateClientKey } from "./client-key.ts";
 import { sessionEnvironment, withShim } from "./environment.ts";
 import { joinsSession, sizeOf, type RunOptions, type SessionOptions } from "./options.ts";
-import { findProgram, ProgramError } from "./program.ts";
+import { findProgram } from "./program.ts";
 import {
   grantedLine,
   heldLine,
@@ -20,6 +21,7 @@ import {
   usageLine,
   writeSummary,
 } from "./report.ts";
+import { reportingProgramErrors, whileWaiting } from "./waiting.ts";
 import { takeSession, type SessionHandle } from "./session.ts";
 
 export function run(options: RunOptions, words: readonly string[]): Promise<number> {
@@ -36,13 +38,93 @@ export function shell(options: SessionOptions): Promise<number> {
   return execute({ ...options, summary: undefined }, [process.env["SHELL"] ?? "/bin/sh"], false);
 }
 
+/** Runs a command, or a shell, in a reserved session. */
+export async function attach(
+  { isVerbose, isQuiet }: Pick<RunOptions, "isVerbose" | "isQuiet">,
+  sessionId: SessionId,
+  words: readonly string[],
+): Promise<number> {
+  const [name = process.env["SHELL"] ?? "/bin/sh", ...rest] = words;
+  return reportingProgramErrors(async () => {
+    const command = { file: findProgram(name, process.env["PATH"]), name, arguments: rest };
+    const { shimFolder } = findInstallation();
+    const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
+    const client = createClient(poolAddress());
+    try {
+      const speaks = !isQuiet && (isVerbose || isTerminal());
+      const handle = await whileWaiting(speaks, (waiting) =>
+        joinSession(client, sessionId, { clientKey: clientKey.thumbprint, waiting }),
+      );
+      if (speaks) say(grantedLine(handle.session));
+      return await runInSession({
+        ...{ client, handle, clientKey, command, shimFolder, speaks },
+        options: { isVerbose, summary: undefined },
+        expectsShim: words.length > 0,
+      });
+    } finally {
+      client.close();
+    }
+  });
+}
+
+/** Takes a session that lives without a process; its id is what a script wants to read. */
+export async function reserve(
+  options: SessionOptions & { readonly autoRelease: number | undefined },
+): Promise<number> {
+  return reportingProgramErrors(async () => {
+    const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
+    const client = createClient(poolAddress());
+    try {
+      const wish = {
+        ...wishOf(options, clientKey, "reserve"),
+        ...{ purpose: "reserve" as const, autoReleaseMs: options.autoRelease },
+      };
+      const speaks = !options.isQuiet && (options.isVerbose || isTerminal());
+      const handle = await whileWaiting(speaks, (waiting) => takeSession(client, wish, waiting));
+      if (speaks) {
+        say(grantedLine(handle.session));
+        say(
+          `'farpool attach ${handle.session.id} -- PROGRAM' runs in it, 'farpool release ${handle.session.id}' ends it`,
+        );
+      }
+      print(handle.session.id);
+      await handle.end();
+      return 0;
+    } finally {
+      client.close();
+    }
+  });
+}
+
+function wishOf(
+  options: SessionOptions,
+  clientKey: SigningKey,
+  program: string,
+): Parameters<typeof takeSession>[1] {
+  return {
+    clientKey: clientKey.publicKey,
+    count: options.count ?? 1,
+    size: sizeOf(options),
+    name: options.name,
+    waitMs: options.wait,
+    program,
+    purpose: "run",
+    project: options.project,
+    labels: Object.fromEntries(options.labels ?? []),
+    idleTimeoutMs: options.idleTimeout,
+    maxDurationMs: options.maxDuration,
+    autoReleaseMs: undefined,
+  };
+}
+
 async function execute(
   options: RunOptions,
   [name = "", ...rest]: readonly string[],
   expectsShim: boolean,
 ): Promise<number> {
-  try {
-    const size = sizeOf(options);
+  return reportingProgramErrors(async () => {
+    // Before anything is asked for.
+    sizeOf(options);
     const file = findProgram(name, process.env["PATH"]);
     const { shimFolder } = findInstallation();
     const command = { file, name, arguments: rest };
@@ -60,16 +142,9 @@ async function execute(
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
     const client = createClient(poolAddress());
     try {
-      const wish = {
-        clientKey: clientKey.publicKey,
-        count: options.count ?? 1,
-        size,
-        name: options.name,
-        waitMs: options.wait,
-        program: basename(name),
-      };
+      const wish = wishOf(options, clientKey, basename(name));
       const speaks = !options.isQuiet && (options.isVerbose || isTerminal());
-      const handle = await waitForSession(client, wish, speaks);
+      const handle = await whileWaiting(speaks, (waiting) => takeSession(client, wish, waiting));
       if (speaks) say(grantedLine(handle.session));
       return await runInSession({
         ...{ client, handle, clientKey, options, command },
@@ -78,64 +153,14 @@ async function execute(
     } finally {
       client.close();
     }
-  } catch (error) {
-    if (error instanceof SignalWhileWaiting) return error.exitCode;
-    if (!(error instanceof ProgramError)) throw error;
-    say(`farpool: ${error.message}`);
-    return error.exitCode;
-  }
-}
-
-class SignalWhileWaiting extends Error {
-  readonly exitCode: number;
-
-  constructor(name: "SIGINT" | "SIGTERM" | "SIGHUP") {
-    super(name);
-    this.exitCode = 128 + constants.signals[name];
-  }
-}
-
-/** While waiting there is no program: a signal leaves the queue at once. */
-async function waitForSession(
-  client: ManagerClient,
-  wish: Parameters<typeof takeSession>[1],
-  speaks: boolean,
-): Promise<SessionHandle> {
-  const leaving = new AbortController();
-  let left: SignalWhileWaiting | undefined;
-  const handlers = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
-    const handler = (): void => {
-      left ??= new SignalWhileWaiting(name);
-      leaving.abort();
-    };
-    process.on(name, handler);
-    return () => process.off(name, handler);
   });
-  let said = "";
-  const queued = ({ id, queue }: Session): void => {
-    const line = `waiting for ${queue?.waitsFor ?? "GPUs"}: position ${queue?.position ?? 1}, session ${id}`;
-    if (speaks && line !== said) say(line);
-    said = line;
-  };
-  const away = (): void => {
-    const line = "the pool does not answer; its queue is kept, so the place in it is too";
-    if (speaks && line !== said) say(line);
-    said = line;
-  };
-  try {
-    return await takeSession(client, wish, { queued, away, signal: leaving.signal });
-  } catch (error) {
-    throw left ?? error;
-  } finally {
-    for (const remove of handlers) remove();
-  }
 }
 
 interface Work {
   readonly client: ManagerClient;
   readonly handle: SessionHandle;
   readonly clientKey: SigningKey;
-  readonly options: RunOptions;
+  readonly options: Pick<RunOptions, "isVerbose" | "summary">;
   readonly command: { readonly file: string; readonly name: string; readonly arguments: readonly string[] };
   readonly shimFolder: string;
   readonly speaks: boolean;
@@ -173,6 +198,7 @@ async function runInSession({
         sentence: `session ${session.id} has ended: ${why}`,
       });
     });
+    handle.onNotice(({ kind, text }) => say(noticeLine(session.id, kind, text)));
     const exitCode = await runChild({
       ...command,
       environment: sessionEnvironment(process.env, opened.path, shimFolder),
@@ -185,7 +211,9 @@ async function runInSession({
     if (speaks && exitCode === 128 + constants.signals.SIGINT && isTerminal()) say("");
     if (mayWonder && opened.admitted.length === 0)
       await sayNeverLoaded(command.name, { durationMs, shimFolder });
-    if (!speaks && options.summary === undefined) return exitCode;
+    if (speaks && handle.goesOn)
+      say(`session ${session.id} goes on; 'farpool release ${session.id}' ends it`);
+    if (handle.goesOn || (!speaks && options.summary === undefined)) return exitCode;
     // A pool that has gone meanwhile changes nothing about how the program ended.
     const last = await readLastReports(client, handle, opened.admitted.length).catch(() => undefined);
     if (last === undefined) {
@@ -213,6 +241,13 @@ async function runInSession({
         );
     });
   }
+}
+
+/** Said whatever else is said: somebody, or the pool, wants this person to know. */
+function noticeLine(id: SessionId, kind: SessionNotice["kind"], text: string): string {
+  return kind === "message"
+    ? `farpool: message for session ${id}: ${text}`
+    : `farpool: session ${id}: ${text}`;
 }
 
 async function sayNeverLoaded(

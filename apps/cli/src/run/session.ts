@@ -1,15 +1,18 @@
 import { hostname, userInfo } from "node:os";
+import { keep, type EndListener, type NoticeListener } from "./keep.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ManagerClient } from "@farpool/client-api";
+
 import {
   FarpoolError,
   formatRequest,
   TIMES,
-  type EndReason,
+  type Labels,
   type PublicKey,
   type Session,
   type SessionConnection,
   type SessionGrant,
+  type SessionPurpose,
   type Size,
 } from "@farpool/contract";
 
@@ -18,6 +21,12 @@ export interface SessionWish {
   readonly size: Size;
   readonly name: string | undefined;
   readonly waitMs: number | undefined;
+  readonly purpose: SessionPurpose;
+  readonly project: string | undefined;
+  readonly labels: Labels;
+  readonly idleTimeoutMs: number | undefined;
+  readonly maxDurationMs: number | undefined;
+  readonly autoReleaseMs: number | undefined;
   readonly program: string;
   /** Whose holder lets processes into the session. */
   readonly clientKey: PublicKey;
@@ -29,12 +38,16 @@ export interface SessionHandle {
   /** A fresh grant for the session, while it lives. */
   renewGrant(): Promise<SessionGrant>;
   /** Called once when the session ends without us: by an administrator, with its server. */
-  onEnded(listener: (reason: EndReason | null, message: string | null) => void): void;
-  /** Gives the GPUs back, once. */
+  onEnded(listener: EndListener): void;
+  /** Called for each notice of the manager: a message, a warning. */
+  onNotice(listener: NoticeListener): void;
+  /** Gives the GPUs back, once; of a session that goes on without us only our hold of it. */
   end(): Promise<void>;
+  /** Whether the session goes on without us. */
+  readonly goesOn: boolean;
 }
 
-interface Waiting {
+export interface Waiting {
   /** Called at every change of the queue. */
   readonly queued: (session: Session) => void;
   /** Called when the manager does not answer; it is waited for. */
@@ -60,27 +73,32 @@ export async function takeSession(
       client: { host: hostname(), user: userName(), pid: process.pid, program: wish.program },
       clientKey: wish.clientKey,
       waitMs: wish.waitMs ?? null,
+      purpose: wish.purpose,
+      project: wish.project ?? null,
+      labels: wish.labels,
+      idleTimeoutMs: wish.idleTimeoutMs ?? null,
+      maxDurationMs: wish.maxDurationMs ?? null,
+      autoReleaseMs: wish.autoReleaseMs ?? null,
     },
   });
   const params = { sessionId: session.id };
   const released = new AbortController();
   const keeper = keep(client, session, released.signal);
   try {
-    while (session.state !== "active") {
-      if (session.state === "ended") throw refusedAfterWaiting(session);
-      if (session.state === "queued") queued(session);
-      session = await watch(client, session, { away, signal });
-    }
+    session = await untilActive(client, session, { queued, away, signal });
+    const goesOn = wish.purpose === "reserve";
+    let isGivenBack = goesOn;
     const connection = await client.call("connectSession", { params });
-    let isGivenBack = false;
     return {
       session,
       connection,
+      goesOn,
       renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
       onEnded: keeper.onEnded,
+      onNotice: keeper.onNotice,
       async end() {
-        if (isGivenBack) return;
         released.abort();
+        if (isGivenBack) return;
         await client.call("endSession", { params, body: { reason: "finished" } }, { timeoutMs: 5_000 });
         isGivenBack = true;
       },
@@ -92,6 +110,21 @@ export async function takeSession(
       .catch(() => undefined);
     throw error;
   }
+}
+
+/** A manager that restarts is waited for; so is a server that opens. */
+export async function untilActive(
+  client: ManagerClient,
+  first: Session,
+  { queued, away, signal }: Waiting,
+): Promise<Session> {
+  let session = first;
+  while (session.state !== "active") {
+    if (session.state === "ended") throw refusedAfterWaiting(session);
+    if (session.state === "queued") queued(session);
+    session = await watch(client, session, { away, signal });
+  }
+  return session;
 }
 
 /** A manager that restarts is waited for; the queue is in its database. */
@@ -116,56 +149,6 @@ async function watch(
       await sleep(300, undefined, { signal });
     }
   }
-}
-
-type EndListener = (reason: EndReason | null, message: string | null) => void;
-
-function keep(
-  client: ManagerClient,
-  session: Session,
-  signal: AbortSignal,
-): { onEnded(listener: EndListener): void } {
-  let ending: { reason: EndReason | null; message: string | null } | undefined;
-  let listener: EndListener | undefined;
-  const over = (reason: EndReason | null, message: string | null): void => {
-    if (ending !== undefined || signal.aborted) return;
-    ending = { reason, message };
-    listener?.(reason, message);
-  };
-
-  async function hold(): Promise<void> {
-    while (!signal.aborted && ending === undefined) {
-      try {
-        for await (const line of client.hold(session.id, signal)) {
-          if (line.state === "ended") over(line.endReason, line.message);
-        }
-      } catch (error) {
-        if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND")
-          over(null, "the manager does not know it any more");
-      }
-      await sleep(250, undefined, { signal }).catch(() => undefined);
-    }
-  }
-
-  async function beat(): Promise<void> {
-    while (!signal.aborted && ending === undefined) {
-      await sleep(TIMES.heartbeatMs, undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) return;
-      // A manager that is away changes nothing: it gives every lease a fresh period when it is back.
-      await client
-        .call("heartbeatSession", { params: { sessionId: session.id } }, { signal })
-        .catch(() => undefined);
-    }
-  }
-
-  void hold();
-  void beat();
-  return {
-    onEnded(next) {
-      listener = next;
-      if (ending !== undefined) next(ending.reason, ending.message);
-    },
-  };
 }
 
 function refusedAfterWaiting(session: Session): FarpoolError {

@@ -1,11 +1,19 @@
 import type {
   AuditEntry,
+  ClientSpecification,
   ConnectionId,
   Endpoint,
   EndReason,
   GpuUuid,
+  LabelRequirement,
+  Labels,
+  PolicyFields,
+  PolicyScopeKind,
+  PolicyUserSource,
   ServerId,
   SessionId,
+  SessionNotice,
+  SessionPurpose,
   SessionState,
   Size,
   Thumbprint,
@@ -30,6 +38,8 @@ export interface ServersTable {
   desired_revision: Generated<number>;
   registered_at: InstantByDefault;
   last_seen_at: Instant;
+  /** When its agent last said what its workers do. */
+  reported_at: Instant | null;
 }
 
 export interface GpusTable {
@@ -56,6 +66,25 @@ export interface SessionsTable {
   client_user: string;
   client_pid: number;
   client_program: string | null;
+  purpose: Generated<SessionPurpose>;
+  project: string | null;
+  labels: ColumnType<Labels, string | undefined, string>;
+  /** Whose limits it counts against, and how the pool knows. Null: from before policies. */
+  policy_user: string | null;
+  policy_user_source: PolicyUserSource | null;
+  /** Null: without. */
+  max_duration_ms: number | null;
+  idle_timeout_ms: number | null;
+  auto_release_ms: number | null;
+  /** What policies leave of the pool for it; null is all. */
+  servers_allowed: ColumnType<LabelRequirement[] | null, string | null, string | null>;
+  memory_allowed_bytes: number | null;
+  /** When somebody last held it. */
+  attached_at: Instant | null;
+  /** When a use of its GPUs was last reported; null before the first. */
+  last_busy_at: Instant | null;
+  idle_warned_at: Instant | null;
+  duration_warned_at: Instant | null;
   /** Null: from before clients had keys. */
   client_key: Thumbprint | null;
   secret: string;
@@ -150,7 +179,44 @@ export interface AuditTable {
   reason: string;
 }
 
+export interface PoliciesTable {
+  scope_kind: PolicyScopeKind;
+  scope_name: string;
+  fields: JSONColumnType<PolicyFields>;
+  updated_at: InstantByDefault;
+}
+
+export interface UserGroupsTable {
+  name: string;
+  created_at: InstantByDefault;
+}
+
+export interface UserGroupMembersTable {
+  group_name: string;
+  user_name: string;
+}
+
+export interface ClientSpecificationsTable {
+  client_key: Thumbprint;
+  specification: JSONColumnType<ClientSpecification>;
+  updated_at: InstantByDefault;
+}
+
+/** What is shown to those who hold a session. */
+export interface SessionNoticesTable {
+  number: Generated<number>;
+  session_id: SessionId;
+  at: InstantByDefault;
+  kind: SessionNotice["kind"];
+  text: string;
+}
+
 export interface Schema {
+  policies: PoliciesTable;
+  user_groups: UserGroupsTable;
+  user_group_members: UserGroupMembersTable;
+  client_specifications: ClientSpecificationsTable;
+  session_notices: SessionNoticesTable;
   servers: ServersTable;
   gpus: GpusTable;
   sessions: SessionsTable;

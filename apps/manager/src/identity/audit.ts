@@ -4,19 +4,27 @@ import {
   type AuditEntry,
   type Refusal,
   type ServerId,
+  type SessionId,
   type Thumbprint,
 } from "@farpool/contract";
 import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
 
 interface Deed {
-  readonly kind: "client-seen" | "client-revoked";
-  readonly clientKey: Thumbprint;
+  readonly kind: "client-seen" | "client-revoked" | "policy-changed" | "policy-refused" | "session-extended";
+  readonly sessionId?: SessionId;
+  readonly clientKey: Thumbprint | null;
   readonly reason: string;
 }
 
-export async function recordAudit(tx: Tx, { kind, clientKey, reason }: Deed): Promise<void> {
-  await tx.insertInto("audit").values({ id: randomUUID(), kind, client_key: clientKey, reason }).execute();
+export async function recordAudit(
+  tx: Database | Tx,
+  { kind, clientKey, sessionId, reason }: Deed,
+): Promise<void> {
+  await tx
+    .insertInto("audit")
+    .values({ id: randomUUID(), kind, client_key: clientKey, session_id: sessionId ?? null, reason })
+    .execute();
 }
 
 /** Connections that a server turned away. A report that comes twice counts once. */

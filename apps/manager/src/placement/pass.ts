@@ -3,6 +3,7 @@ import { schedule, toPart, type Decision, type ServerCapacity } from "@farpool/d
 import { announce } from "../database/changes.ts";
 import { now, type Tx } from "../database/connect.ts";
 import { recordEvent } from "../sessions/events.ts";
+import { allowedServers } from "../policies/allowed-servers.ts";
 import { readCapacity } from "./capacity.ts";
 
 /**
@@ -13,13 +14,22 @@ export async function runPlacementPass(tx: Tx): Promise<void> {
   const waiting = await tx
     .selectFrom("sessions")
     .select(["id", "state", "requested_count", "size", "queue_position", "waits_for"])
+    .select(["servers_allowed", "memory_allowed_bytes"])
     .where("state", "in", ["requested", "queued"])
     .orderBy("queue_number")
     .execute();
   if (waiting.length === 0) return;
   const servers = await readCapacity(tx);
+  const allowed = await allowedServers(tx, waiting, servers);
   const decisions = schedule(
-    waiting.map((session) => ({ id: session.id, count: session.requested_count, size: session.size })),
+    waiting.map((session) => {
+      const wish = { id: session.id, count: session.requested_count, size: session.size };
+      const only = allowed(wish, {
+        servers: session.servers_allowed,
+        memoryBytes: session.memory_allowed_bytes,
+      });
+      return only === undefined ? wish : { ...wish, only };
+    }),
     servers,
   );
   const known = new Map(waiting.map((session) => [session.id, session]));

@@ -6,12 +6,14 @@ import { recordRefusals } from "../identity/audit.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
 import { recordEvent } from "../sessions/events.ts";
+import { noteUse } from "../sessions/use.ts";
 import { readSession } from "../sessions/read.ts";
 
 type Report = z.output<typeof agentReportSchema>;
 
 /** What a server does hold: makes granted sessions active and ended ones free. */
 export async function acceptReport(db: Database, serverId: ServerId, report: Report): Promise<void> {
+  await noteUse(db, serverId, report.workers);
   await storeProcesses(db, serverId, report);
   await recordRefusals(db, serverId, report.refusals);
   if (!(await changesAnything(db, serverId, report))) return;

@@ -9,8 +9,9 @@ import {
   type SessionRequest,
 } from "@farpool/contract";
 import { refusalOf } from "@farpool/domain";
-import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts";
+import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import { meetClient } from "../identity/clients.ts";
+import { admitRequest, auditRefusal } from "../policies/admit.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { recordEvent } from "./events.ts";
@@ -20,47 +21,66 @@ import { readSession } from "./read.ts";
 const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
 
 /** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
-export function createSession(db: Database, request: SessionRequest): Promise<Session> {
-  return inPlacement(db, async (tx) => {
-    const refusal = refusalOf(request, await readCapacity(tx));
-    if (refusal !== undefined) throw refusal;
-    const clientKey = await meetClient(tx, request.clientKey, request.client);
-    const id = newSessionId();
-    await tx
-      .insertInto("sessions")
-      .values({
-        id,
-        state: "requested",
-        name: request.name,
-        requested_count: request.count,
-        size: JSON.stringify(request.size),
-        client_host: request.client.host,
-        client_user: request.client.user,
-        client_pid: request.client.pid,
-        client_program: request.client.program,
-        client_key: clientKey,
-        secret: randomBytes(32).toString("hex"),
-        wait_until: request.waitMs === null ? null : nowPlus(request.waitMs),
-        lease_expires_at: nowPlus(TIMES.leaseMs),
-        requested_at: now(),
-      })
-      .execute();
-    const asked = formatRequest(request.count, request.size);
-    await recordEvent(tx, {
+export async function createSession(db: Database, request: SessionRequest): Promise<Session> {
+  try {
+    return await inPlacement(db, (tx) => create(tx, request));
+  } catch (error) {
+    await auditRefusal(db, request, error);
+    throw error;
+  }
+}
+
+async function create(tx: Tx, request: SessionRequest): Promise<Session> {
+  const servers = await readCapacity(tx);
+  const refusal = refusalOf(request, servers);
+  if (refusal !== undefined) throw refusal;
+  const clientKey = await meetClient(tx, request.clientKey, request.client);
+  const admitted = await admitRequest(tx, { request, clientKey, servers });
+  const id = newSessionId();
+  await tx
+    .insertInto("sessions")
+    .values({
       id,
       state: "requested",
-      reason: `${asked} for ${request.client.user}@${request.client.host}`,
-    });
-    await runPlacementPass(tx);
-    const session = await readSession(tx, id);
-    if (session.state === "queued" && request.waitMs === 0) {
-      // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
-      throw new FarpoolError("FARPOOL_WAIT_OVER", `${asked}: waited 0 s, none is free now`, {
-        hint: `it would be at position ${session.queue?.position ?? 1} of the queue`,
-      });
-    }
-    return session;
+      name: request.name,
+      requested_count: request.count,
+      size: JSON.stringify(request.size),
+      client_host: request.client.host,
+      client_user: request.client.user,
+      client_pid: request.client.pid,
+      client_program: request.client.program,
+      client_key: clientKey,
+      secret: randomBytes(32).toString("hex"),
+      wait_until: admitted.waitMs === null ? null : nowPlus(admitted.waitMs),
+      purpose: request.purpose,
+      project: request.project,
+      labels: JSON.stringify(request.labels),
+      policy_user: admitted.user,
+      policy_user_source: admitted.source,
+      max_duration_ms: admitted.maxDurationMs,
+      idle_timeout_ms: admitted.idleTimeoutMs,
+      auto_release_ms: request.autoReleaseMs,
+      servers_allowed: jsonOrNull(admitted.servers),
+      memory_allowed_bytes: admitted.memoryBytes,
+      lease_expires_at: nowPlus(TIMES.leaseMs),
+      requested_at: now(),
+    })
+    .execute();
+  const asked = formatRequest(request.count, request.size);
+  await recordEvent(tx, {
+    id,
+    state: "requested",
+    reason: `${asked} for ${request.client.user}@${request.client.host}`,
   });
+  await runPlacementPass(tx);
+  const session = await readSession(tx, id);
+  if (session.state === "queued" && admitted.waitMs === 0) {
+    // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
+    throw new FarpoolError("FARPOOL_WAIT_OVER", `${asked}: waited 0 s, none is free now`, {
+      hint: `it would be at position ${session.queue?.position ?? 1} of the queue`,
+    });
+  }
+  return session;
 }
 
 function newSessionId(): SessionId {

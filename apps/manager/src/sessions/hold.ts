@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import { TIMES, type HoldLine, type SessionId } from "@farpool/contract";
 import { pollUntil, type Changes } from "../database/changes.ts";
 import type { Database } from "../database/connect.ts";
+import { readNotices } from "./notices.ts";
 import { readSession } from "./read.ts";
 import { renewLeases, shortenLease } from "./lease.ts";
 
@@ -11,8 +12,11 @@ import { renewLeases, shortenLease } from "./lease.ts";
  * shortens the lease.
  */
 export interface Holds {
-  /** Streams the session's states as lines until it ends or the connection does. */
-  serve(id: SessionId, response: ServerResponse): Promise<void>;
+  /**
+   * Streams the session's states as lines until it ends or the connection does, with the notices from the number
+   * `after` on; null: with those that come from now on.
+   */
+  serve(id: SessionId, response: ServerResponse, after: number | null): Promise<void>;
   renewHeld(): Promise<void>;
   close(): void;
 }
@@ -29,7 +33,7 @@ export function createHolds(db: Database, changes: Changes, onError: (error: unk
   };
 
   return {
-    async serve(id, response) {
+    async serve(id, response, after) {
       const gone = new AbortController();
       const signal = AbortSignal.any([gone.signal, closing.signal]);
       // A host that vanishes sends nothing: the kernel has to ask.
@@ -40,6 +44,7 @@ export function createHolds(db: Database, changes: Changes, onError: (error: unk
       try {
         await renewLeases(db, [id]);
         let revision = -1;
+        let told = after;
         while (!signal.aborted && !ended) {
           const session = await pollUntil({
             changes,
@@ -52,7 +57,11 @@ export function createHolds(db: Database, changes: Changes, onError: (error: unk
           if (session.revision <= revision) continue;
           revision = session.revision;
           ended = session.state === "ended";
+          const { notices, last } = await readNotices(db, id, told);
+          told = last;
           const line: HoldLine = {
+            notices,
+            lastNotice: last,
             state: session.state,
             endReason: session.endReason,
             message: session.endMessage,

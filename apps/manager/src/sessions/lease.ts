@@ -1,12 +1,12 @@
 import { FarpoolError, TIMES, type ServerId, type SessionId, type SessionState } from "@farpool/contract";
 import { sql } from "kysely";
-import { nowPlus, type Database } from "../database/connect.ts";
+import { now, nowPlus, type Database } from "../database/connect.ts";
 
 /** The client is alive. */
 export async function renewLease(db: Database, id: SessionId): Promise<SessionState> {
   const row = await db
     .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs) })
+    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
     .where("id", "=", id)
     .returning("state")
     .executeTakeFirst();
@@ -18,7 +18,7 @@ export async function renewLeases(db: Database, ids: readonly SessionId[]): Prom
   if (ids.length === 0) return;
   await db
     .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs) })
+    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
     .where("id", "in", ids)
     .where("state", "<>", "ended")
     .execute();
@@ -38,7 +38,7 @@ export async function shortenLease(db: Database, id: SessionId): Promise<void> {
 export async function grantFreshPeriod(db: Database): Promise<void> {
   await db
     .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs) })
+    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
     .where("state", "<>", "ended")
     .execute();
   await db

@@ -167,6 +167,18 @@ function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Se
       pid: row.client_pid,
       program: row.client_program,
     },
+    clientKey: row.client_key,
+    purpose: row.purpose,
+    project: row.project,
+    labels: row.labels,
+    idleTimeoutMs: row.idle_timeout_ms,
+    maxDurationMs: row.max_duration_ms,
+    autoReleaseMs: row.auto_release_ms,
+    expiresAt:
+      row.granted_at === null || row.max_duration_ms === null
+        ? null
+        : new Date(row.granted_at.getTime() + row.max_duration_ms).toISOString(),
+    lastBusyAt: row.last_busy_at?.toISOString() ?? null,
     serverId: row.server_id,
     serverName: row.server_name,
     gpus,

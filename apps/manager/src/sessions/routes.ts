@@ -13,8 +13,11 @@ import type { PoolIdentity } from "../identity/pool-identity.ts";
 import { grantSession } from "../identity/session-grants.ts";
 import { createSession } from "./create.ts";
 import { endSession } from "./end.ts";
+import { extendSession } from "./extend.ts";
 import type { Holds } from "./hold.ts";
 import { renewLease } from "./lease.ts";
+import { messageSession } from "./message.ts";
+import { releaseSession } from "./release.ts";
 import { listSessions, readSession, readSessionDetail } from "./read.ts";
 
 interface SessionParts {
@@ -46,7 +49,11 @@ export function registerSessionRoutes(
   serve(app, "heartbeatSession", async ({ params }) => ({ state: await renewLease(db, params.sessionId) }));
   serve(app, "endSession", ({ params, body }) => endSession(db, params.sessionId, body));
 
-  app.get<{ Params: { sessionId: string } }>(
+  serve(app, "extendSession", ({ params, body }) => extendSession(db, params.sessionId, body.byMs));
+  serve(app, "messageSession", ({ params, body }) => messageSession(db, params.sessionId, body.text));
+  serve(app, "releaseSession", ({ params }) => releaseSession(db, params.sessionId));
+
+  app.get<{ Params: { sessionId: string }; Querystring: { after?: string } }>(
     toFastifyPath(HOLD_PATH),
     {
       schema: { summary: "Lines of JSON, one per change, until the session ends; its end ends the session" },
@@ -59,7 +66,8 @@ export function registerSessionRoutes(
       reply.hijack();
       reply.raw.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
       reply.raw.flushHeaders();
-      await holds.serve(id.data, reply.raw);
+      const after = /^\d{1,15}$/.exec(request.query.after ?? "")?.[0];
+      await holds.serve(id.data, reply.raw, after === undefined ? null : Number(after));
     },
   );
 }

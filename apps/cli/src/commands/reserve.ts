@@ -1,0 +1,51 @@
+import { defineCommand, flag, value } from "../core/command.ts";
+import { lifetimeMs } from "../core/parse-values.ts";
+import { jsonOption } from "./pool.ts";
+import { sessionOptions } from "./run.ts";
+
+export const reserveCommand = defineCommand({
+  name: "reserve",
+  summary: "take GPUs that stay taken without a program; prints the session's id",
+  options: {
+    ...sessionOptions,
+    autoRelease: value(
+      "--auto-release <duration>",
+      "give them back when nothing was attached for so long",
+      lifetimeMs("--auto-release"),
+    ),
+  },
+  details: [
+    "Examples:",
+    "  id=$(farpool reserve -n 1 --auto-release 30m)",
+    "  farpool attach $id -- python train.py",
+    "  farpool release $id",
+  ].join("\n"),
+  run: async ({ options }) => (await import("../run/run.ts")).reserve(options),
+});
+
+export const attachCommand = defineCommand({
+  name: "attach",
+  summary: "run a program, or a shell, with the GPUs of a reserved session",
+  arguments: "<session> [command...]",
+  passThrough: true,
+  options: {
+    isVerbose: flag("-v, --verbose", "say what happens, also when stderr is no terminal"),
+    isQuiet: flag("-q, --quiet", "say nothing but errors"),
+  },
+  run: async ({ options, arguments: [id = "", ...words] }) => {
+    const [{ attach }, { parseId }] = await Promise.all([
+      import("../run/run.ts"),
+      import("../pool/sessions.ts"),
+    ]);
+    return attach(options, parseId(id), words[0] === "--" ? words.slice(1) : words);
+  },
+});
+
+export const releaseCommand = defineCommand({
+  name: "release",
+  summary: "give the GPUs of a reserved session back",
+  arguments: "<session>",
+  options: jsonOption,
+  run: async ({ options, arguments: [id = ""] }) =>
+    (await import("../pool/session-changes.ts")).release(options.isJson, id),
+});

@@ -1,0 +1,56 @@
+import type { ManagerClient } from "@farpool/client-api";
+import { FarpoolError, type Session, type SessionId, type Thumbprint } from "@farpool/contract";
+import { keep } from "./keep.ts";
+import { untilActive, type SessionHandle, type Waiting } from "./session.ts";
+
+/** Holds a reserved session that there is, for as long as something runs in it. */
+export async function joinSession(
+  client: ManagerClient,
+  sessionId: SessionId,
+  { clientKey, waiting }: { readonly clientKey: Thumbprint; readonly waiting: Waiting },
+): Promise<SessionHandle> {
+  const params = { sessionId };
+  const found = await client.call("showSession", { params });
+  requireJoinable(found, clientKey);
+  const released = new AbortController();
+  const keeper = keep(client, found, released.signal);
+  try {
+    const session = await untilActive(client, found, waiting);
+    return {
+      session,
+      connection: await client.call("connectSession", { params }),
+      goesOn: true,
+      renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
+      onEnded: keeper.onEnded,
+      onNotice: keeper.onNotice,
+      end() {
+        released.abort();
+        return Promise.resolve();
+      },
+    };
+  } catch (error) {
+    released.abort();
+    throw error;
+  }
+}
+
+function requireJoinable(session: Session, clientKey: Thumbprint): void {
+  if (session.state === "ended") {
+    const why = session.endMessage ?? session.endReason?.replaceAll("-", " ") ?? "unknown reason";
+    throw new FarpoolError("FARPOOL_SESSION_ENDED", `session ${session.id} has ended: ${why}`);
+  }
+  if (session.purpose !== "reserve") {
+    throw new FarpoolError(
+      "FARPOOL_CONFLICT",
+      `session ${session.id} is not a reserved one, it belongs to process ${session.client.pid} on ${session.client.host}`,
+      { hint: "'farpool reserve -n 1' makes one that programs can be attached to" },
+    );
+  }
+  if (session.clientKey !== clientKey) {
+    throw new FarpoolError(
+      "FARPOOL_NOT_PERMITTED",
+      `session ${session.id} belongs to another client: its key is ${session.clientKey ?? "unknown"}, this client's is ${clientKey}`,
+      { hint: `it was reserved by ${session.client.user} on ${session.client.host}; attach there` },
+    );
+  }
+}

@@ -1,0 +1,182 @@
+import {
+  FarpoolError,
+  formatBytes,
+  formatRequest,
+  MIB,
+  type LabelRequirement,
+  type SessionRequest,
+  type Size,
+  type Thumbprint,
+  type PolicyUserSource,
+} from "@farpool/contract";
+import { fitsEver, limitOn, type ServerCapacity } from "@farpool/domain";
+import { thumbprintOf } from "@farpool/identity";
+import {
+  judge,
+  judgeService,
+  refuse,
+  formatRequirements,
+  refuseService,
+  resolvePolicies,
+  type Lifetimes,
+  type Rules,
+} from "@farpool/policies";
+import type { Database, Tx } from "../database/connect.ts";
+import { recordAudit } from "../identity/audit.ts";
+import { allowedServers, type PlacementLimits } from "./allowed-servers.ts";
+import { countHoldings, readLiving, type LivingSession } from "./holdings.ts";
+import { readSpecification } from "./specification.ts";
+import { readClientNames, readPoliciesOf } from "./store.ts";
+import { subjectOf } from "./subject.ts";
+
+interface Application {
+  readonly request: SessionRequest;
+  readonly clientKey: Thumbprint;
+  readonly servers: readonly ServerCapacity[];
+}
+
+export interface Admission extends Lifetimes {
+  readonly user: string;
+  readonly source: PolicyUserSource;
+  readonly servers: readonly LabelRequirement[] | null;
+  readonly memoryBytes: number | null;
+}
+
+/**
+ * What policies allow of a request, or a refusal. In the placement transaction: what is counted here stays true until
+ * the session is there.
+ */
+export async function admitRequest(tx: Tx, { request, clientKey, servers }: Application): Promise<Admission> {
+  const { count, size, purpose, client, project } = request;
+  const subject = await subjectOf(tx, { clientKey, client, project });
+  const names = await readClientNames(tx, clientKey);
+  const [policies, specification, living] = [
+    await readPoliciesOf(tx, subject),
+    await readSpecification(tx, clientKey),
+    await readLiving(tx, subject, servers),
+  ];
+  const policy = resolvePolicies(policies, subject);
+  const mine = living.filter((session) => session.client === clientKey);
+  const clientName = names.get(clientKey) ?? clientKey;
+  judgeService(request, {
+    client: clientName,
+    specification,
+    service: firstOf(mine, (session) => session.purpose === "service"),
+    other: firstOf(mine, (session) => session.purpose !== "service"),
+    isWithin: (asked, most) => isWithin(asked, most, servers),
+  });
+  const held = countHoldings(policy, subject, living);
+  const wish = { count, size };
+  const least = leastMemory(wish, servers);
+  const rules = { policy, names };
+  const lifetimes = judge(
+    rules,
+    {
+      ...{ purpose, count },
+      memoryMib: Math.ceil(least / MIB),
+      // Nobody can ask for another one yet.
+      priority: 0,
+      waitMs: request.waitMs,
+      idleTimeoutMs: request.idleTimeoutMs,
+      maxDurationMs: request.maxDurationMs,
+    },
+    held,
+  );
+  const service = purpose === "service" ? specification : null;
+  const requirements = [...(policy.servers.value ?? []), ...(service?.filter ?? [])];
+  const memoryMib = policy.memoryMib.value;
+  const limits = {
+    servers: requirements.length === 0 ? null : requirements,
+    memoryBytes: memoryMib === null ? null : (memoryMib - held.memoryMib.memoryMib) * MIB,
+  };
+  const place = { wish, limits, servers, rules };
+  if (!(await requirePlace(tx, place)))
+    throw refuseService(
+      { client: clientName, isSpecified: true },
+      {
+        title: "servers of the service",
+        asked: `${formatRequest(count, size)}, which no allowed server has`,
+        allowed: formatRequirements(requirements),
+      },
+    );
+  return {
+    ...lifetimes,
+    ...limits,
+    idleTimeoutMs: request.idleTimeoutMs ?? shortest(lifetimes.idleTimeoutMs, service?.idleTimeoutMs ?? null),
+    user: subject.user,
+    source: subject.source,
+  };
+}
+
+const firstOf = (
+  sessions: readonly LivingSession[],
+  isMeant: (session: LivingSession) => boolean,
+): string | null => sessions.find(isMeant)?.id ?? null;
+
+const shortest = (a: number | null, b: number | null): number | null =>
+  a === null || b === null ? (a ?? b) : Math.min(a, b);
+
+interface Place {
+  readonly wish: { readonly count: number; readonly size: Size };
+  readonly limits: PlacementLimits;
+  readonly servers: readonly ServerCapacity[];
+  readonly rules: Rules;
+}
+
+/**
+ * What could never be placed within the policies is refused now, and does not wait for ever. False: the policies would
+ * allow it, but not what the service's specification says of servers.
+ */
+async function requirePlace(tx: Tx, { wish, limits, servers, rules }: Place): Promise<boolean> {
+  const allowed = await allowedServers(tx, [{ servers_allowed: limits.servers }], servers);
+  const canBe = (within: PlacementLimits): boolean => {
+    const only = allowed(wish, within);
+    return fitsEver(only === undefined ? wish : { ...wish, only }, servers);
+  };
+  const asked = formatRequest(wish.count, wish.size);
+  if (!canBe({ servers: rules.policy.servers.value, memoryBytes: null }))
+    throw refuse(rules, { field: "servers", asked: `${asked}, which no allowed server has` });
+  if (!canBe({ servers: limits.servers, memoryBytes: null })) return false;
+  if (!canBe(limits)) {
+    const allowedText = `${formatBytes(Math.max(0, limits.memoryBytes ?? 0))} beside what is held already`;
+    throw refuse(rules, {
+      field: "memoryMib",
+      asked: `${asked}, which can take more of every server`,
+      allowed: allowedText,
+    });
+  }
+  return true;
+}
+
+/** The least that a session of this size takes of any GPU that could hold it. */
+function leastMemory({ count, size }: Place["wish"], servers: readonly ServerCapacity[]): number {
+  const limits = servers.flatMap(({ gpus }) =>
+    gpus.flatMap((gpu) => {
+      const limit = limitOn(gpu, size);
+      return limit === undefined ? [] : [limit ?? gpu.totalBytes];
+    }),
+  );
+  return limits.length === 0 ? 0 : count * Math.min(...limits);
+}
+
+function isWithin(size: Size, most: Size, servers: readonly ServerCapacity[]): boolean {
+  return servers.every(({ gpus }) =>
+    gpus.every((gpu) => {
+      const [asked, allowed] = [limitOn(gpu, size), limitOn(gpu, most)];
+      // A GPU that is too small for what is asked is not taken.
+      if (asked === undefined || allowed === null) return true;
+      return asked !== null && allowed !== undefined && asked <= allowed;
+    }),
+  );
+}
+
+/** Its own transaction: the one that refused leaves no trace. */
+export async function auditRefusal(db: Database, request: SessionRequest, error: unknown): Promise<void> {
+  if (!(error instanceof FarpoolError) || error.code !== "FARPOOL_POLICY") return;
+  const { user, host } = request.client;
+  await recordAudit(db, {
+    kind: "policy-refused",
+    clientKey: thumbprintOf(request.clientKey),
+    reason: `${user}@${host}, ${request.purpose}: ${error.message}`,
+  });
+}

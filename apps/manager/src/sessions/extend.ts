@@ -1,0 +1,38 @@
+import { FarpoolError, formatDuration, type Session, type SessionId } from "@farpool/contract";
+import { limitTime, resolvePolicies } from "@farpool/policies";
+import { announce } from "../database/changes.ts";
+import { inPlacement, type Database } from "../database/connect.ts";
+import { recordAudit } from "../identity/audit.ts";
+import { readClientNames, readPoliciesOf } from "../policies/store.ts";
+import { subjectOfSession } from "../policies/subject.ts";
+import { readSession } from "./read.ts";
+
+/** Moves the end of the maximum duration, as far as the policies of now allow. */
+export function extendSession(db: Database, id: SessionId, byMs: number): Promise<Session> {
+  // Placement reckons with when sessions end.
+  return inPlacement(db, async (tx) => {
+    const { state, clientKey, maxDurationMs } = await readSession(tx, id);
+    if (state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
+    if (maxDurationMs === null)
+      throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} has no maximum duration`, {
+        hint: "it needs no extension",
+      });
+    const subject = await subjectOfSession(tx, id);
+    const policy = resolvePolicies(await readPoliciesOf(tx, subject), subject);
+    const total = maxDurationMs + byMs;
+    limitTime({ policy, names: await readClientNames(tx, subject.client) }, "maxDurationMs", total);
+    await tx
+      .updateTable("sessions")
+      .set((eb) => ({
+        max_duration_ms: total,
+        duration_warned_at: null,
+        revision: eb("revision", "+", 1),
+      }))
+      .where("id", "=", id)
+      .execute();
+    const reason = `extended by ${formatDuration(byMs)}, to ${formatDuration(total)}`;
+    await recordAudit(tx, { kind: "session-extended", sessionId: id, clientKey, reason });
+    await announce(tx, `session/${id}`);
+    return readSession(tx, id);
+  });
+}
