@@ -15,6 +15,8 @@ import { openPoolIdentity } from "./identity/pool-identity.ts";
 import { registerIdentityRoutes } from "./identity/routes.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
+import { startUsageHousekeeping } from "./usage/housekeeping.ts";
+import { registerUsageRoutes } from "./usage/routes.ts";
 import { registerSessionRoutes } from "./sessions/routes.ts";
 
 export interface ManagerOptions {
@@ -53,14 +55,17 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   registerSessionRoutes(app, { db, changes, holds, identity, graceMs: options.graceMs });
   registerServerRoutes(app, { db, changes, graceMs: options.graceMs });
   registerIdentityRoutes(app, { db, identity });
+  registerUsageRoutes(app, db);
   await app.ready();
   await listeners.open();
   const housekeeping = startHousekeeping(db, holds, report);
+  const usage = startUsageHousekeeping(db, report);
   logger.info({ socket: options.socketPath, tcp: options.tcp }, "manager listens");
   return {
     async stop() {
       holds.close();
       await housekeeping.stop();
+      await usage.stop();
       await changes.close();
       await listeners.close();
       await app.close();

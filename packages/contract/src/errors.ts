@@ -25,6 +25,11 @@ export const ERRORS = {
     hint: "the token is in the file 'api-token' of the pool's state folder; name it in FARPOOL_TOKEN_FILE",
   },
   FARPOOL_NOT_PERMITTED: { httpStatus: 403, exitCode: 77, hint: null },
+  FARPOOL_OVER_BUDGET: {
+    httpStatus: 403,
+    exitCode: 77,
+    hint: "an administrator of the pool can change it: farpool admin budgets set",
+  },
   FARPOOL_NOT_FOUND: { httpStatus: 404, exitCode: 64, hint: null },
   FARPOOL_CONFLICT: { httpStatus: 409, exitCode: 69, hint: null },
   FARPOOL_SESSION_ENDED: {

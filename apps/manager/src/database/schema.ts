@@ -3,6 +3,7 @@ import type {
   ConnectionId,
   Endpoint,
   EndReason,
+  GpuHealth,
   GpuUuid,
   ServerId,
   SessionId,
@@ -12,10 +13,11 @@ import type {
   WorkerReport,
 } from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
+import type { UsageTables } from "./schema-usage.ts";
 
 /** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */
-type Instant = ColumnType<Date, Date | string, Date | string>;
-type InstantByDefault = ColumnType<Date, Date | string | undefined, Date | string>;
+export type Instant = ColumnType<Date, Date | string, Date | string>;
+export type InstantByDefault = ColumnType<Date, Date | string | undefined, Date | string>;
 
 export interface ServersTable {
   id: ServerId;
@@ -30,6 +32,14 @@ export interface ServersTable {
   desired_revision: Generated<number>;
   registered_at: InstantByDefault;
   last_seen_at: Instant;
+  /** When its agent last spoke: never moved by anybody else. */
+  heard_at: Instant | null;
+  labels: ColumnType<Record<string, string>, string | undefined, string>;
+  drained_at: Instant | null;
+  drain_reason: string | null;
+  maintenance_until: Instant | null;
+  maintenance_message: string | null;
+  driver_release: string | null;
 }
 
 export interface GpusTable {
@@ -43,6 +53,7 @@ export interface GpusTable {
   pci_bus_id: string;
   multiprocessors: number;
   present: boolean;
+  health: ColumnType<GpuHealth | null, string | null, string | null>;
 }
 
 export interface SessionsTable {
@@ -74,6 +85,10 @@ export interface SessionsTable {
   /** The server's desired_revision from which on the session is no longer wanted there. */
   ended_at_revision: number | null;
   revision: Generated<number>;
+  usage_settled_until: Instant | null;
+  /** There will be more usage records of it. */
+  usage_open: Generated<boolean>;
+  over_budget: Generated<boolean>;
 }
 
 export interface SessionGpusTable {
@@ -150,7 +165,7 @@ export interface AuditTable {
   reason: string;
 }
 
-export interface Schema {
+export interface Schema extends UsageTables {
   servers: ServersTable;
   gpus: GpusTable;
   sessions: SessionsTable;

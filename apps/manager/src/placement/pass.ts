@@ -14,6 +14,7 @@ export async function runPlacementPass(tx: Tx): Promise<void> {
     .selectFrom("sessions")
     .select(["id", "state", "requested_count", "size", "queue_position", "waits_for"])
     .where("state", "in", ["requested", "queued"])
+    .orderBy("over_budget")
     .orderBy("queue_number")
     .execute();
   if (waiting.length === 0) return;

@@ -13,6 +13,8 @@ import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts
 import { meetClient } from "../identity/clients.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
+import { userOfRequest } from "../usage/attribution.ts";
+import { admitByBudget } from "../usage/queue.ts";
 import { recordEvent } from "./events.ts";
 import { readSession } from "./read.ts";
 
@@ -25,6 +27,8 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
     const refusal = refusalOf(request, await readCapacity(tx));
     if (refusal !== undefined) throw refusal;
     const clientKey = await meetClient(tx, request.clientKey, request.client);
+    const spender = { user: userOfRequest(request.client), project: null };
+    const budget = await admitByBudget(tx, spender);
     const id = newSessionId();
     await tx
       .insertInto("sessions")
@@ -43,13 +47,14 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
         wait_until: request.waitMs === null ? null : nowPlus(request.waitMs),
         lease_expires_at: nowPlus(TIMES.leaseMs),
         requested_at: now(),
+        over_budget: budget?.action === "queue-last",
       })
       .execute();
     const asked = formatRequest(request.count, request.size);
     await recordEvent(tx, {
       id,
       state: "requested",
-      reason: `${asked} for ${request.client.user}@${request.client.host}`,
+      reason: `${asked} for ${request.client.user}@${request.client.host}${budget === undefined ? "" : `; ${budget.sentence}`}`,
     });
     await runPlacementPass(tx);
     const session = await readSession(tx, id);

@@ -1,0 +1,37 @@
+import { sql, type RawBuilder } from "kysely";
+
+/** Whose a session is, as its usage records tell it for good. */
+export interface Attribution {
+  readonly user_name: string;
+  /** How it is known: reported by the client, mapped by an administrator, or signed in. */
+  readonly user_source: string;
+  /** The account on the client. */
+  readonly account: string;
+  readonly client: string;
+  readonly project: string | null;
+  readonly labels: Record<string, string>;
+}
+
+/**
+ * The one place that says whose a session is: columns for `sessions as session`. It asks the row as a document, as
+ * users, projects and labels are columns of whoever decides about them.
+ */
+export function attributionColumns(): RawBuilder<Attribution> {
+  return sql<Attribution>`
+    ${userOfSession()} as user_name,
+    coalesce(to_jsonb(session)->>'user_source', 'reported') as user_source,
+    session.client_user as account,
+    session.client_host as client,
+    to_jsonb(session)->>'project' as project,
+    coalesce(nullif(to_jsonb(session)->'labels', 'null'), '{}') as labels`;
+}
+
+/** Nobody proves who a reported account is, so it is named with its machine. */
+export function userOfSession(): RawBuilder<string> {
+  return sql<string>`coalesce(to_jsonb(session)->>'user_name', session.client_user || '@' || session.client_host)`;
+}
+
+/** The same for a request that has no row yet. */
+export function userOfRequest(client: { readonly user: string; readonly host: string }): string {
+  return `${client.user}@${client.host}`;
+}
