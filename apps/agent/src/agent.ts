@@ -13,6 +13,7 @@ import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
+import { createSamples, SAMPLE_MS } from "./samples.ts";
 import { createReconciler } from "./reconciler.ts";
 import { createWorkerIdentity } from "./worker-identity.ts";
 
@@ -53,8 +54,10 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   let freshInventory: Inventory | null = null;
   let wakeManager = new AbortController();
   let wakeInventory = new AbortController();
+  const samples = createSamples(SYSTEM_CLOCK);
   const reconciler = createReconciler({
     serverId,
+    samples,
     logger,
     async send(report) {
       if (!isRegistered) throw new Error("this server is not registered at the moment");
@@ -109,6 +112,18 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
       const period = inventory === undefined ? TIMES.heartbeatMs : INVENTORY_PERIOD_MS;
       await pause(period, AbortSignal.any([signal, wakeInventory.signal]));
       await pause(INVENTORY_AFTER_END_MS, signal);
+    }
+  }
+
+  async function keepSamples(): Promise<void> {
+    while (!signal.aborted) {
+      // At whole tens of seconds, as they are stored.
+      await pause(SAMPLE_MS - (Date.now() % SAMPLE_MS), signal);
+      try {
+        if (acceptor !== undefined && !signal.aborted) samples.take(await acceptor.status());
+      } catch (error) {
+        logger.debug({ err: error }, "no sample");
+      }
     }
   }
 
@@ -209,7 +224,14 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     }
   }
 
-  await Promise.all([keepAcceptor(), keepInventory(), keepManager(), keepDesired(), identity.keep(signal)]);
+  await Promise.all([
+    keepAcceptor(),
+    keepInventory(),
+    keepSamples(),
+    keepManager(),
+    keepDesired(),
+    identity.keep(signal),
+  ]);
   if (!isRegistered) return;
   // Nothing new is placed here until an agent is back; what runs goes on.
   await client

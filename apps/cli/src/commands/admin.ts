@@ -1,5 +1,7 @@
 import { defineCommand, value } from "../core/command.ts";
 import { wholeNumber } from "../core/parse-values.ts";
+import { adminUsageCommand, budgetsCommand, pricesCommand } from "./admin-billing.ts";
+import { serversCommand } from "./admin-servers.ts";
 import { jsonOption } from "./pool.ts";
 
 const listClients = defineCommand({
@@ -29,6 +31,10 @@ export const adminCommand = defineCommand({
   name: "admin",
   summary: "who may use the pool, and what was done and refused",
   commands: [
+    serversCommand,
+    pricesCommand,
+    budgetsCommand,
+    adminUsageCommand,
     defineCommand({
       name: "clients",
       summary: "list and revoke clients",

@@ -6,6 +6,7 @@ import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { sessionsCommand } from "./sessions.ts";
+import { usageCommand } from "./usage.ts";
 import { downCommand, upCommand } from "./up.ts";
 
 export const COMMANDS = defineCommand({
@@ -20,6 +21,7 @@ export const COMMANDS = defineCommand({
     gpusCommand,
     smiCommand,
     sessionsCommand,
+    usageCommand,
     adminCommand,
     doctorCommand,
     upCommand,
