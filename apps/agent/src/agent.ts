@@ -12,6 +12,7 @@ import {
 import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { SYSTEM_HEALTH, withHealth } from "./health.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
 import { createSamples, SAMPLE_MS } from "./samples.ts";
 import { createReconciler } from "./reconciler.ts";
@@ -99,7 +100,8 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     while (!signal.aborted) {
       wakeInventory = new AbortController();
       try {
-        const read = await readInventory(options.inventory);
+        const found = await readInventory(options.inventory);
+        const read = await withHealth(found, SYSTEM_HEALTH, await workerPids());
         const isSame = inventory !== undefined && isDeepStrictEqual(read, inventory);
         inventory = read;
         if (!isSame) {
@@ -113,6 +115,11 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
       await pause(period, AbortSignal.any([signal, wakeInventory.signal]));
       await pause(INVENTORY_AFTER_END_MS, signal);
     }
+  }
+
+  async function workerPids(): Promise<ReadonlySet<number>> {
+    const status = await acceptor?.status().catch(() => undefined);
+    return new Set(status?.sessions.flatMap(({ workers }) => workers.map(({ pid }) => pid)));
   }
 
   async function keepSamples(): Promise<void> {
