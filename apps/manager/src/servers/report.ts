@@ -15,9 +15,8 @@ type Report = z.output<typeof agentReportSchema>;
 
 /** What a server does hold: makes granted sessions active and ended ones free. */
 export async function acceptReport(db: Database, serverId: ServerId, report: Report): Promise<void> {
-  await db.updateTable("servers").set({ heard_at: now() }).where("id", "=", serverId).execute();
   await storeProcesses(db, serverId, report);
-  await storeSamples(db, report.samples);
+  await storeSamples(db, serverId, report.samples);
   await recordRefusals(db, serverId, report.refusals);
   if (!(await changesAnything(db, serverId, report))) return;
   await inPlacement(db, async (tx) => {

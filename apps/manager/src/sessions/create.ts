@@ -13,7 +13,7 @@ import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts
 import { meetClient } from "../identity/clients.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
-import { userOfRequest } from "../usage/attribution.ts";
+import { spenderOfRequest } from "../usage/attribution.ts";
 import { admitByBudget } from "../usage/queue.ts";
 import { recordEvent } from "./events.ts";
 import { readSession } from "./read.ts";
@@ -27,8 +27,7 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
     const refusal = refusalOf(request, await readCapacity(tx));
     if (refusal !== undefined) throw refusal;
     const clientKey = await meetClient(tx, request.clientKey, request.client);
-    const spender = { user: userOfRequest(request.client), project: null };
-    const budget = await admitByBudget(tx, spender);
+    const budget = await admitByBudget(tx, spenderOfRequest(request));
     const id = newSessionId();
     await tx
       .insertInto("sessions")

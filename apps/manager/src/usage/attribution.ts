@@ -22,7 +22,7 @@ export function attributionColumns(): RawBuilder<Attribution> {
     coalesce(to_jsonb(session)->>'user_source', 'reported') as user_source,
     session.client_user as account,
     session.client_host as client,
-    to_jsonb(session)->>'project' as project,
+    ${projectOfSession()} as project,
     coalesce(nullif(to_jsonb(session)->'labels', 'null'), '{}') as labels`;
 }
 
@@ -31,7 +31,18 @@ export function userOfSession(): RawBuilder<string> {
   return sql<string>`coalesce(to_jsonb(session)->>'user_name', session.client_user || '@' || session.client_host)`;
 }
 
+export function projectOfSession(): RawBuilder<string | null> {
+  return sql<string | null>`to_jsonb(session)->>'project'`;
+}
+
 /** The same for a request that has no row yet. */
-export function userOfRequest(client: { readonly user: string; readonly host: string }): string {
-  return `${client.user}@${client.host}`;
+export function spenderOfRequest(request: {
+  readonly client: { readonly user: string; readonly host: string };
+}): { readonly user: string; readonly project: string | null } {
+  const { client } = request;
+  const project = "project" in request ? request.project : null;
+  return {
+    user: `${client.user}@${client.host}`,
+    project: typeof project === "string" ? project : null,
+  };
 }

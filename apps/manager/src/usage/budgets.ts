@@ -11,8 +11,10 @@ import { formatAmount, monthOf, startOfMonth } from "@farpool/usage";
 import { sql } from "kysely";
 import type * as z from "zod";
 import type { Database } from "../database/connect.ts";
-import { readOpenUsage, type Range } from "./report.ts";
+import { readHeldSessions } from "./holdings.ts";
+import type { Range } from "./report.ts";
 import { readTariff, type PoolTariff } from "./tariff.ts";
+import { tell } from "./telling.ts";
 
 /** Whose budgets are asked for. */
 export interface Spender {
@@ -49,7 +51,7 @@ export async function spentBudgets(
   const relevant = budgets.filter(({ scope, subject }) => asked.has(`${scope}/${subject}`));
   if (relevant.length === 0) return spenders.map(() => undefined);
   const tariff = await readTariff(db);
-  const spent = await readSpent(db, tariff);
+  const spent = await readSpent(db, tariff, subjectsOf(relevant));
   const month = monthOf(tariff.nowMs, tariff.timeZone);
   return spenders.map((spender) => {
     const keys = keysOf(spender);
@@ -80,19 +82,35 @@ function keysOf({ user, project }: Spender): Key[] {
   return project === null ? [`user/${user}`] : [`user/${user}`, `project/${project}`];
 }
 
+interface Subjects {
+  readonly users: readonly string[];
+  readonly projects: readonly string[];
+}
+
+function subjectsOf(
+  budgets: ReadonlyArray<{ readonly scope: BudgetScope; readonly subject: string }>,
+): Subjects {
+  const of = (wanted: BudgetScope): string[] =>
+    budgets.flatMap(({ scope, subject }) => (scope === wanted ? [subject] : []));
+  return { users: of("user"), projects: of("project") };
+}
+
 /** What was charged this month, per user and project, with what goes on so far. */
-async function readSpent(db: Database, tariff: PoolTariff): Promise<ReadonlyMap<Key, number>> {
+async function readSpent(db: Database, tariff: PoolTariff, of: Subjects): Promise<ReadonlyMap<Key, number>> {
   const range: Range = { fromMs: startOfMonth(tariff.nowMs, tariff.timeZone), toMs: tariff.nowMs + 1 };
   const { rows } = await sql<{ user_name: string; project: string | null; cost: number }>`
     select user_name, project, sum(cost)::bigint as cost from usage_records
-     where from_at >= ${new Date(range.fromMs ?? 0)} group by 1, 2`.execute(db);
+     where from_at >= ${new Date(range.fromMs ?? 0)}
+       and (user_name = any(${of.users}::text[]) or project = any(${of.projects}::text[]))
+     group by 1, 2`.execute(db);
   const spent = new Map<Key, number>();
   const add = (spender: Spender, cost: number): void => {
     for (const key of keysOf(spender)) spent.set(key, (spent.get(key) ?? 0) + cost);
   };
   for (const { user_name: user, project, cost } of rows) add({ user, project }, cost);
-  for (const { session, gpus } of await readOpenUsage(db, tariff, range)) {
-    const cost = gpus.reduce((sum, gpu) => sum + gpu.cost, 0);
+  for (const session of await readHeldSessions(db, { after: null, limit: 1_000_000, of })) {
+    const { gpus } = tell(session, [], { tariff, untilMs: tariff.nowMs, isOver: true });
+    const cost = gpus.reduce((sum, gpu) => sum + (gpu.fromMs >= (range.fromMs ?? 0) ? gpu.cost : 0), 0);
     add({ user: session.user_name, project: session.project }, cost);
   }
   return spent;
@@ -105,7 +123,7 @@ export async function listBudgets(db: Database): Promise<{ currency: string; bud
     .execute(async (tx) => {
       const rows = await tx.selectFrom("budgets").selectAll().orderBy("scope").orderBy("subject").execute();
       const tariff = await readTariff(tx);
-      const spent = await readSpent(tx, tariff);
+      const spent = await readSpent(tx, tariff, subjectsOf(rows));
       const budgets = rows.map(({ id, scope, subject, amount, action }) => ({
         id,
         scope,

@@ -1,8 +1,8 @@
 import type { GpuUuid, ServerId, SessionId } from "@farpool/contract";
 import type { HeldGpu, Holding } from "@farpool/usage";
-import { sql } from "kysely";
+import { sql, type RawBuilder } from "kysely";
 import type { Database } from "../database/connect.ts";
-import { attributionColumns, type Attribution } from "./attribution.ts";
+import { attributionColumns, projectOfSession, userOfSession, type Attribution } from "./attribution.ts";
 
 export interface SessionGpu extends HeldGpu {
   readonly ordinal: number;
@@ -49,8 +49,10 @@ interface Row extends Attribution {
 interface Page {
   readonly after: SessionId | null;
   readonly limit: number;
-  /** Only those that are over, or go on and have not been settled up to here. */
-  readonly dueAt?: Date;
+  /** Only those of which records are due: the last day end that has passed, and now. */
+  readonly due?: { readonly dayAt: Date; readonly now: Date };
+  /** Only those of these users or projects. */
+  readonly of?: { readonly users: readonly string[]; readonly projects: readonly string[] };
 }
 
 /**
@@ -84,12 +86,27 @@ export async function readHeldSessions(db: Database, page: Page): Promise<HeldSe
          where (session_id = session.id or session_id is null)
            and to_at > session.granted_at and (session.ended_at is null or from_at < session.ended_at)) outage on true
      where session.usage_open and session.granted_at is not null
-       and (${page.dueAt ?? null}::timestamptz is null or session.released_at is not null
-            or coalesce(session.usage_settled_until, session.granted_at) < ${page.dueAt ?? null})
+       ${page.due === undefined ? sql`` : isDue(page.due)}
+       ${page.of === undefined ? sql`` : isOf(page.of)}
        and (${page.after}::text is null or session.id > ${page.after})
      order by session.id
      limit ${page.limit}`.execute(db);
   return rows.map(toSession);
+}
+
+/** Over, and its workers are gone; or a day end or a price change of one of its models has passed since it was settled. */
+function isDue({ dayAt, now }: NonNullable<Page["due"]>): RawBuilder<unknown> {
+  const settled = sql`coalesce(session.usage_settled_until, session.granted_at)`;
+  return sql`and (session.released_at is not null or ${settled} < ${dayAt} or exists (
+    select from (select model, from_at as at from prices union all select model, to_at from prices) change
+     where change.at > ${settled} and change.at <= ${now}
+       and (change.model is null or change.model in (
+         select gpus.name from session_gpus held join gpus on gpus.uuid = held.gpu_uuid
+          where held.session_id = session.id))))`;
+}
+
+function isOf({ users, projects }: NonNullable<Page["of"]>): RawBuilder<unknown> {
+  return sql`and (${userOfSession()} = any(${users}::text[]) or ${projectOfSession()} = any(${projects}::text[]))`;
 }
 
 function toSession(row: Row): HeldSession {

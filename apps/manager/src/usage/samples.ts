@@ -1,4 +1,4 @@
-import type { SessionId, WorkerSample, samplesSchema } from "@farpool/contract";
+import type { ServerId, SessionId, WorkerSample, samplesSchema } from "@farpool/contract";
 import { sql } from "kysely";
 import type * as z from "zod";
 import type { Database } from "../database/connect.ts";
@@ -11,15 +11,21 @@ const STAGES = [
   { resolution: 300, keptMs: 90 * DAY_MS, becomes: 3_600 },
 ] as const;
 
-/** Stores what a server's workers did, 10 s each. A report that comes twice counts once. */
-export async function storeSamples(db: Database, samples: readonly WorkerSample[]): Promise<void> {
+/** Stores what the workers of a server did, 10 s each, and nothing of workers of others. A report that comes twice counts once. */
+export async function storeSamples(
+  db: Database,
+  serverId: ServerId,
+  samples: readonly WorkerSample[],
+): Promise<void> {
   if (samples.length === 0) return;
   await sql`
     insert into usage_samples (resolution_s, session_id, connection_id, at, busy_ms, memory_bytes)
     select 10, "sessionId", "connectionId", date_bin('10 seconds', at, 'epoch'), max("busyMs"), max("memoryUsedBytes")
       from jsonb_to_recordset(${JSON.stringify(samples)}::jsonb) as sample
            ("sessionId" text, "connectionId" text, at timestamptz, "busyMs" bigint, "memoryUsedBytes" bigint)
-     where exists (select from sessions where id = "sessionId")
+     where exists (
+       select from processes
+        where session_id = "sessionId" and connection_id = "connectionId" and server_id = ${serverId})
      group by 2, 3, 4
     on conflict do nothing`.execute(db);
 }

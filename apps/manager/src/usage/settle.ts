@@ -1,10 +1,9 @@
 import type { SessionId } from "@farpool/contract";
-import { settleableUntil } from "@farpool/usage";
+import { dayOf, settleableUntil, startOfDay } from "@farpool/usage";
 import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
 import { readHeldSessions, type HeldSession } from "./holdings.ts";
 import { insertRecords } from "./insert.ts";
-import { lastBoundary } from "./boundary.ts";
 import { readTariff, type PoolTariff } from "./tariff.ts";
 import { readUntold, tell, type UntoldProcess } from "./telling.ts";
 
@@ -17,10 +16,11 @@ const PAGE = 200;
  */
 export async function settleUsage(db: Database): Promise<number> {
   const tariff = await readTariff(db);
-  const dueAt = new Date(lastBoundary(tariff));
+  const dayAt = startOfDay(dayOf(tariff.nowMs, tariff.timeZone), tariff.timeZone);
+  const due = { dayAt: new Date(dayAt), now: new Date(tariff.nowMs) };
   let settled = 0;
   for (let after: SessionId | null = null; ;) {
-    const sessions: readonly HeldSession[] = await readHeldSessions(db, { after, limit: PAGE, dueAt });
+    const sessions: readonly HeldSession[] = await readHeldSessions(db, { after, limit: PAGE, due });
     const untold = await readUntold(
       db,
       sessions.map(({ id }) => id),

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { connect, type Database } from "../database/connect.ts";
 import { ask, startPool, type TestPool } from "../testing/pool.ts";
 import { createClockWatch, recordServerLost } from "./outages.ts";
-import { rollUpSamples, storeSamples } from "./samples.ts";
+import { rollUpSamples } from "./samples.ts";
 import { settleUsage } from "./settle.ts";
 
 const HOUR_MS = 3_600_000;
@@ -264,6 +264,16 @@ test("a slice is charged by its share", async () => {
   await pool.obey();
   await endInThePast(pool, session, { granted: "2026-10-31T20:00:00Z", ended: "2026-10-31T22:00:00Z" });
   expect((await usage(pool.client, "session")).total).toMatchObject({ heldMs: HOUR_MS / 2, cost: 5_000 });
+  const described = sql`project = 'vision', labels = '{"team": "a"}'`;
+  await sql`update sessions set ${described} where id = ${session.id}`.execute(pool.db);
+  await settleUsage(pool.db);
+  expect((await usage(pool.client, "project")).rows).toMatchObject([{ key: "vision", cost: 5_000 }]);
+  const { records: told } = await pool.client.call("usageRecords", { query: {} });
+  expect(told).toMatchObject([{ project: "vision", labels: { team: "a" }, userSource: "reported" }]);
+  const budget = await pool.client.call("setBudget", {
+    body: { scope: "project", subject: "vision", amount: 5_000, action: "warn" },
+  });
+  expect(budget.spent).toBe(0);
 });
 
 test("time after a server was lost, and time that a clock leapt over, is marked and not charged", async () => {
@@ -388,6 +398,7 @@ test("samples come once however often they are sent, and grow coarse without los
   const session = await ask(pool.client, 1);
   await pool.obey();
   const connectionId = "4".repeat(32);
+  await pool.obey({ workers: [{ sessionId: session.id, worker: worker(connectionId, 1) }] });
   const now = Date.now();
   const samples = Array.from({ length: 120 }, (_, index) => ({
     sessionId: session.id,
@@ -412,7 +423,6 @@ test("samples come once however often they are sent, and grow coarse without los
   await rollUpSamples(pool.db, now - 85 * 24 * HOUR_MS);
   expect([await busy(10), await busy(300)]).toEqual([0, all]);
   expect((await read(300)).length).toBeLessThanOrEqual(5);
-  await storeSamples(pool.db, []);
   await rollUpSamples(pool.db, now);
   expect([await busy(300), await busy(3600)]).toEqual([0, all]);
   expect(Math.max(...(await read(3600)).map(({ memoryBytes }) => memoryBytes))).toBe(119);
