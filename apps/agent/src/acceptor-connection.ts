@@ -28,6 +28,8 @@ export interface AcceptorConnection {
   openSession(session: AcceptorSession): Promise<void>;
   closeSession(sessionId: SessionId, reason: string): Promise<void>;
   status(): Promise<AcceptorStatus>;
+  /** The manager knows all of these workers, which have ended. */
+  forget(workers: readonly string[]): Promise<void>;
   end(): void;
 }
 
@@ -113,6 +115,9 @@ export async function connectAcceptor(
       await ask("closeSession", { sessionId, reason }, unknownResults);
     },
     status: () => ask("status", {}, statusSchema),
+    forget: async (workers) => {
+      await ask("forget", { workers }, unknownResults);
+    },
     end: () => socket.destroy(),
   };
 }

@@ -30,6 +30,8 @@ export const statusSchema = z.object({
       workers: z.array(workerSchema),
     }),
   ),
+  /** Ended workers of sessions that are over, until they are forgotten. */
+  ended: z.array(z.object({ sessionId: sessionIdSchema, worker: workerSchema })).default([]),
 });
 export type AcceptorStatus = z.output<typeof statusSchema>;
 

@@ -12,7 +12,9 @@ import {
 import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { SYSTEM_HEALTH, withHealth } from "./health.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
+import { createSamples, SAMPLE_MS } from "./samples.ts";
 import { createReconciler } from "./reconciler.ts";
 import { createWorkerIdentity } from "./worker-identity.ts";
 
@@ -53,8 +55,10 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   let freshInventory: Inventory | null = null;
   let wakeManager = new AbortController();
   let wakeInventory = new AbortController();
+  const samples = createSamples(SYSTEM_CLOCK);
   const reconciler = createReconciler({
     serverId,
+    samples,
     logger,
     async send(report) {
       if (!isRegistered) throw new Error("this server is not registered at the moment");
@@ -96,7 +100,8 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     while (!signal.aborted) {
       wakeInventory = new AbortController();
       try {
-        const read = await readInventory(options.inventory);
+        const found = await readInventory(options.inventory);
+        const read = await withHealth(found, SYSTEM_HEALTH, await workerPids());
         const isSame = inventory !== undefined && isDeepStrictEqual(read, inventory);
         inventory = read;
         if (!isSame) {
@@ -109,6 +114,23 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
       const period = inventory === undefined ? TIMES.heartbeatMs : INVENTORY_PERIOD_MS;
       await pause(period, AbortSignal.any([signal, wakeInventory.signal]));
       await pause(INVENTORY_AFTER_END_MS, signal);
+    }
+  }
+
+  async function workerPids(): Promise<ReadonlySet<number>> {
+    const status = await acceptor?.status().catch(() => undefined);
+    return new Set(status?.sessions.flatMap(({ workers }) => workers.map(({ pid }) => pid)));
+  }
+
+  async function keepSamples(): Promise<void> {
+    while (!signal.aborted) {
+      // At whole tens of seconds, as they are stored.
+      await pause(SAMPLE_MS - (Date.now() % SAMPLE_MS), signal);
+      try {
+        if (acceptor !== undefined && !signal.aborted) samples.take(await acceptor.status());
+      } catch (error) {
+        logger.debug({ err: error }, "no sample");
+      }
     }
   }
 
@@ -209,7 +231,14 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     }
   }
 
-  await Promise.all([keepAcceptor(), keepInventory(), keepManager(), keepDesired(), identity.keep(signal)]);
+  await Promise.all([
+    keepAcceptor(),
+    keepInventory(),
+    keepSamples(),
+    keepManager(),
+    keepDesired(),
+    identity.keep(signal),
+  ]);
   if (!isRegistered) return;
   // Nothing new is placed here until an agent is back; what runs goes on.
   await client

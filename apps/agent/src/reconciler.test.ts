@@ -4,6 +4,7 @@ import {
   serverIdSchema,
   sessionIdSchema,
   thumbprintSchema,
+  workerSchema,
   type AgentReport,
   type DesiredState,
   type SessionId,
@@ -13,7 +14,7 @@ import { waitFor } from "@farpool/testkit";
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import type { AcceptorConnection } from "./acceptor-connection.ts";
-import type { AcceptorSession } from "./acceptor-protocol.ts";
+import type { AcceptorSession, AcceptorStatus } from "./acceptor-protocol.ts";
 import { createReconciler } from "./reconciler.ts";
 
 const serverId = serverIdSchema.parse(randomUUID());
@@ -31,8 +32,9 @@ function desired(revision: number, revoked: DesiredState["trust"]["revoked"]): D
 }
 
 /** An acceptor that holds what it was told to open. */
-function acceptor(pid = 1, left: readonly SessionId[] = []) {
+function acceptor(pid = 1, left: readonly SessionId[] = [], ended: AcceptorStatus["ended"] = []) {
   const opened: AcceptorSession[] = [];
+  const forgotten: string[] = [];
   const link: AcceptorConnection = {
     hello: { version: 1, pid, port: 7445 },
     closed: new Promise(() => undefined),
@@ -49,10 +51,16 @@ function acceptor(pid = 1, left: readonly SessionId[] = []) {
           isOpen: opened.some((session) => session.id === id),
           workers: [],
         })),
+        ended,
       }),
+    forget(connections) {
+      forgotten.push(...connections);
+      ended = ended.filter(({ worker }) => !connections.includes(worker.connectionId));
+      return Promise.resolve();
+    },
     end: () => undefined,
   };
-  return { opened, link };
+  return { opened, forgotten, link };
 }
 
 function start() {
@@ -142,4 +150,29 @@ test("refusals are told with the next report that arrives, and once", async () =
   reconciler.setDesired(desired(3, []));
   await reported(3);
   expect(reports.at(-1)?.refusals).toEqual([]);
+});
+
+test("last words of workers that a dead agent had not passed on are told, and forgotten only then", async () => {
+  const { reconciler, reports, reported, state } = start();
+  const worker = workerSchema.parse({
+    pid: 7,
+    connectionId: "a".repeat(32),
+    startedAt: "2026-11-30T11:00:00Z",
+    endedAt: "2026-11-30T12:00:00Z",
+    exit: { code: 0 },
+  });
+  const { link, forgotten } = acceptor(1, [], [{ sessionId: sessionIdSchema.parse("s-over"), worker }]);
+  state.isAway = true;
+  reconciler.setAcceptor(link);
+  reconciler.setDesired(desired(1, []));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(forgotten).toEqual([]);
+  state.isAway = false;
+  reconciler.setDesired(desired(2, []));
+  await reported(2);
+  expect(reports.at(-1)?.workers).toMatchObject([{ sessionId: "s-over", worker: { exit: "code 0" } }]);
+  await waitFor("it is forgotten", () => (forgotten.length > 0 ? true : undefined));
+  reconciler.setDesired(desired(3, []));
+  await reported(3);
+  expect(reports.at(-1)?.workers).toEqual([]);
 });

@@ -11,8 +11,12 @@ import {
 import { SYSTEM_CLOCK } from "./clock.ts";
 import { planSessions } from "./plan.ts";
 import { createRefusals } from "./refusals.ts";
+import type { Samples } from "./samples.ts";
 
 type ReportedWorker = AgentReport["workers"][number];
+
+/** So many ended workers are told at once; the others stay where they are until the next time. */
+const MOST_ENDED = 5_000;
 
 export interface Reconciler {
   setDesired(desired: DesiredState): void;
@@ -25,6 +29,8 @@ export interface Reconciler {
 interface ReconcilerOptions {
   readonly serverId: ServerId;
   readonly send: (report: AgentReport) => Promise<void>;
+  /** How busy workers were, until it was told. */
+  readonly samples?: Samples;
   readonly logger: Logger;
 }
 
@@ -32,7 +38,7 @@ interface ReconcilerOptions {
  * Makes the acceptor hold what the manager wants, and tells the manager what it does hold. Works on the
  * newest state only, one round at a time; every step may be repeated.
  */
-export function createReconciler({ serverId, send, logger }: ReconcilerOptions): Reconciler {
+export function createReconciler({ serverId, send, samples, logger }: ReconcilerOptions): Reconciler {
   let desired: DesiredState | undefined;
   let acceptor: AcceptorConnection | undefined;
   let dirty = false;
@@ -80,17 +86,23 @@ export function createReconciler({ serverId, send, logger }: ReconcilerOptions):
     const failures = outcomes.flatMap(({ id, failure }) =>
       typeof failure === "string" ? [{ sessionId: id, message: failure }] : [],
     );
-    const told = [...ended.keys()];
+    const gone = endedWorkers(status);
     const refused = refusals.pending();
+    const sampled = samples?.pending() ?? [];
     await send({
       appliedRevision: goal.revision,
       openSessions: [...new Set([...held, ...opened, ...closing])],
       failures,
-      workers: [...livingWorkers(status), ...ended.values()],
+      workers: [...livingWorkers(status), ...gone],
       refusals: [...refused],
+      samples: [...sampled],
     });
     refusals.told(refused);
-    for (const connectionId of told) ended.delete(connectionId);
+    samples?.told(sampled);
+    const connections = gone.map(({ worker }) => worker.connectionId);
+    for (const connectionId of connections) ended.delete(connectionId);
+    // Until here the acceptor keeps what they have counted: neither of us may die with it.
+    if (connections.length > 0) await link.forget(connections).catch(ignoreUnknownOp);
   }
 
   /** Sessions that were open already learn what has changed in whom to trust: a client was revoked, say. */
@@ -114,11 +126,15 @@ export function createReconciler({ serverId, send, logger }: ReconcilerOptions):
   }
 
   function livingWorkers(status: AcceptorStatus): ReportedWorker[] {
-    return status.sessions.flatMap((session) =>
-      session.workers
-        .filter((worker) => !ended.has(worker.connectionId))
-        .map((worker) => ({ sessionId: session.id, worker })),
-    );
+    return workersOf(status).filter(({ worker }) => !hasEnded(worker) && !ended.has(worker.connectionId));
+  }
+
+  /** Those whose end was told by an event, and those that the acceptor still keeps: an agent may have died before. */
+  function endedWorkers(status: AcceptorStatus): ReportedWorker[] {
+    const kept = [...status.ended, ...workersOf(status).filter(({ worker }) => hasEnded(worker))];
+    const all = new Map<string, ReportedWorker>(kept.map((each) => [each.worker.connectionId, each]));
+    for (const [connectionId, each] of ended) all.set(connectionId, each);
+    return [...all.values()].slice(0, MOST_ENDED);
   }
 
   /** `failure` is a sentence when the acceptor refused for good, null when it is worth another try. */
@@ -173,4 +189,17 @@ export function createReconciler({ serverId, send, logger }: ReconcilerOptions):
       poke();
     },
   };
+}
+
+function workersOf(status: AcceptorStatus): ReportedWorker[] {
+  return status.sessions.flatMap(({ id, workers }) => workers.map((worker) => ({ sessionId: id, worker })));
+}
+
+function hasEnded({ endedAt }: ReportedWorker["worker"]): boolean {
+  return endedAt !== null && endedAt !== undefined;
+}
+
+/** An acceptor of the release before keeps nothing that could be forgotten. */
+function ignoreUnknownOp(error: unknown): void {
+  if (!(error instanceof AcceptorRefusal && error.code === "unknownOp")) throw error;
 }

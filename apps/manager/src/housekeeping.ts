@@ -5,6 +5,8 @@ import type { SessionsTable } from "./database/schema.ts";
 import { runPlacementPass } from "./placement/pass.ts";
 import { findOver, warnBeforeEnd } from "./sessions/lifetime.ts";
 import { endInPlacement, releaseInPlacement, type Ending } from "./sessions/end.ts";
+import { endMaintenance, isMaintenanceOver } from "./servers/change.ts";
+import { recordServerLost } from "./usage/outages.ts";
 import type { Holds } from "./sessions/hold.ts";
 import { readSession } from "./sessions/read.ts";
 
@@ -40,10 +42,14 @@ type Due = Pick<Selectable<SessionsTable>, "id"> & { ending: Ending };
 
 export async function tick(db: Database): Promise<void> {
   await warnBeforeEnd(db);
-  if ((await findDue(db)).length === 0 && (await findStuck(db)).length === 0) return;
+  const isQuiet = (await findDue(db)).length === 0 && (await findStuck(db)).length === 0;
+  if (isQuiet && !(await isMaintenanceOver(db))) return;
   await inPlacement(db, async (tx) => {
-    for (const { id, ending } of await findDue(tx))
+    for (const { id, ending } of await findDue(tx)) {
       await endInPlacement(tx, await readSession(tx, id), ending);
+      if (ending.reason === "server-lost") await recordServerLost(tx, id);
+    }
+    await endMaintenance(tx);
     for (const { id } of await findStuck(tx)) await releaseInPlacement(tx, id);
     await runPlacementPass(tx);
   });

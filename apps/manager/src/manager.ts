@@ -16,6 +16,8 @@ import { registerIdentityRoutes } from "./identity/routes.ts";
 import { registerPolicyRoutes } from "./policies/routes.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
+import { startUsageHousekeeping } from "./usage/housekeeping.ts";
+import { registerUsageRoutes } from "./usage/routes.ts";
 import { registerSessionRoutes } from "./sessions/routes.ts";
 
 export interface ManagerOptions {
@@ -55,14 +57,17 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   registerServerRoutes(app, { db, changes, graceMs: options.graceMs });
   registerIdentityRoutes(app, { db, identity });
   registerPolicyRoutes(app, db);
+  registerUsageRoutes(app, db);
   await app.ready();
   await listeners.open();
   const housekeeping = startHousekeeping(db, holds, report);
+  const usage = startUsageHousekeeping(db, report);
   logger.info({ socket: options.socketPath, tcp: options.tcp }, "manager listens");
   return {
     async stop() {
       holds.close();
       await housekeeping.stop();
+      await usage.stop();
       await changes.close();
       await listeners.close();
       await app.close();

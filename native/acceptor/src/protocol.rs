@@ -176,6 +176,11 @@ pub enum Operation {
     },
     /// Everything that is known.
     Status,
+    /// The manager knows of the end of these workers.
+    Forget {
+        /// Their connection ids.
+        workers: Vec<String>,
+    },
     /// Send events from now on.
     Subscribe,
 }
@@ -239,6 +244,13 @@ impl Operation {
             "hello" => Ok(Operation::Hello),
             "status" => Ok(Operation::Status),
             "subscribe" => Ok(Operation::Subscribe),
+            "forget" => match serde_json::from_value(fields.remove("workers").unwrap_or(Value::Null)) {
+                Ok(workers) => Ok(Operation::Forget { workers }),
+                Err(error) => {
+                    let message = format!("forget needs a list of connection ids, workers: {error}");
+                    Err(ControlError::new("badRequest", message))
+                }
+            },
             "openSession" => {
                 let session = fields.remove("session").unwrap_or(Value::Null);
                 SessionSpec::parse(session).map(Operation::OpenSession)

@@ -148,6 +148,13 @@ impl Session {
         if self.ended.len() > MAX_ENDED { self.ended.pop_front() } else { None }
     }
 
+    /// Takes out the workers that have ended and are meant.
+    pub(crate) fn forget_ended(&mut self, is_meant: impl Fn(&WorkerView) -> bool) -> Vec<WorkerView> {
+        let (forgotten, kept) = std::mem::take(&mut self.ended).into_iter().partition(is_meant);
+        self.ended = kept;
+        forgotten.into()
+    }
+
     /// The workers that have ended, oldest first.
     pub(crate) fn ended(&self) -> impl Iterator<Item = &WorkerView> {
         self.ended.iter()

@@ -1,7 +1,7 @@
 //! The folder by which an acceptor finds the workers of an earlier one. Of each worker it holds three files named by its
 //! connection id: what the acceptor knew (`.json`), the socket at which the worker waits for a new acceptor (`.sock`),
 //! and the worker's own account of itself (`.account`), which is the last word of one that ended while there was no acceptor.
-//! Of a worker that has ended the note is kept for as long as its session: the agent may not have heard of it.
+//! Of a worker that has ended the note is kept until an agent says that the manager knows of it, also when its session is over.
 //!
 //! What counts (session, slot, GPUs) is the acceptor's own note: workers execute the calls of strangers and cannot open
 //! files here. A folder that is there when an acceptor starts means that an earlier one has not ended in order.
@@ -252,8 +252,11 @@ impl WorkersFolder {
         self.path.join(format!("{connection_id}.{kind}"))
     }
 
-    /// At the end of an acceptor that leaves no workers behind.
-    pub(crate) fn close(&self) {
+    /// At the end of an acceptor that leaves no workers behind. What no agent has asked for is told by the next acceptor.
+    pub(crate) fn close(&self, is_empty: bool) {
+        if !is_empty {
+            return;
+        }
         if let Err(error) = fs::remove_dir(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the folder of workers");
         }
@@ -308,7 +311,7 @@ mod tests {
         assert_eq!(folder.account(&ended), Account::default());
         folder.remove(&living);
         folder.remove(&ended);
-        folder.close();
+        folder.close(true);
         fs::remove_dir(&parent).expect("nothing is left");
     }
 }

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { trustSchema } from "./identity.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
 import { foreignText } from "./text.ts";
@@ -55,6 +55,16 @@ export const refusalSchema = z.object({
 });
 export type Refusal = z.output<typeof refusalSchema>;
 
+/** A worker in the 10 s that began at `at`. */
+export const workerSampleSchema = z.object({
+  sessionId: sessionIdSchema,
+  connectionId: connectionIdSchema,
+  at: z.iso.datetime(),
+  busyMs: z.int().min(0),
+  memoryUsedBytes: z.int().min(0),
+});
+export type WorkerSample = z.output<typeof workerSampleSchema>;
+
 /** What is open at the acceptor after the agent has carried out the set of `appliedRevision`. */
 export const agentReportSchema = z.object({
   appliedRevision: z.int().min(0),
@@ -65,5 +75,7 @@ export const agentReportSchema = z.object({
   workers: z.array(sessionWorkerSchema).max(20_000),
   /** Since the last report that was accepted. */
   refusals: z.array(refusalSchema).max(1_000).default([]),
+  /** How busy workers were, 10 s each, since the last report that was accepted. */
+  samples: z.array(workerSampleSchema).max(20_000).default([]),
 });
 export type AgentReport = z.input<typeof agentReportSchema>;

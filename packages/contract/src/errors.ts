@@ -31,6 +31,11 @@ export const ERRORS = {
     exitCode: 77,
     hint: "'farpool admin policies explain' prints every field and where it comes from",
   },
+  FARPOOL_OVER_BUDGET: {
+    httpStatus: 403,
+    exitCode: 77,
+    hint: "an administrator of the pool can change it: farpool admin budgets set",
+  },
   FARPOOL_NOT_FOUND: { httpStatus: 404, exitCode: 64, hint: null },
   FARPOOL_CONFLICT: { httpStatus: 409, exitCode: 69, hint: null },
   FARPOOL_SESSION_ENDED: {

@@ -9,4 +9,5 @@ export * from "./routes.ts";
 export * from "./servers.ts";
 export * from "./sessions.ts";
 export * from "./sizes.ts";
+export * from "./usage.ts";
 export * from "./workers.ts";

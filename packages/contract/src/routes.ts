@@ -37,17 +37,10 @@ import {
 } from "./sessions.ts";
 import { foreignText } from "./text.ts";
 import { TIMES } from "./product.ts";
+import type { RouteSpec } from "./route-spec.ts";
+import { USAGE_ROUTES } from "./routes-usage.ts";
 
-/** One request of the API: the manager serves it, `client-api` sends it, OpenAPI documents it. */
-export interface RouteSpec {
-  readonly method: "GET" | "POST";
-  readonly path: `/${string}`;
-  readonly summary: string;
-  readonly params?: z.ZodObject;
-  readonly query?: z.ZodObject;
-  readonly body?: z.ZodObject;
-  readonly response: z.ZodObject;
-}
+export type { RouteSpec } from "./route-spec.ts";
 
 const sessionParams = z.object({ sessionId: sessionIdSchema });
 const serverParams = z.object({ serverId: serverIdSchema });
@@ -295,6 +288,7 @@ export const ROUTES = {
     query: z.object({ last: z.coerce.number().int().min(1).max(10_000).default(100) }),
     response: z.object({ entries: z.array(auditEntrySchema) }),
   },
+  ...USAGE_ROUTES,
 } as const satisfies Record<string, RouteSpec>;
 
 /** The hold stream is no request with an answer: lines of JSON until the session ends. */

@@ -16,6 +16,24 @@ export type Endpoint = z.output<typeof endpointSchema>;
 
 const bytes = z.int().min(0);
 
+/** How a GPU is, as far as NVIDIA's tools tell on this machine; null is what they do not. */
+export const gpuHealthSchema = z.object({
+  temperatureCelsius: z.int().nullable(),
+  eccUncorrected: z.int().min(0).nullable(),
+  eccCorrected: z.int().min(0).nullable(),
+  /** Why its clocks are held down, if for a reason of concern: empty is none. */
+  throttling: z.array(z.string().max(40)).max(16).nullable(),
+  mig: z.enum(["enabled", "disabled"]).nullable(),
+  /** The last critical error of the driver (XID) since the machine started. */
+  xid: z.object({ code: z.int(), message: foreignText(300) }).nullable(),
+  /** Processes on it that are not of the pool. */
+  foreignProcesses: z
+    .array(z.object({ pid: z.int(), program: foreignText(200), memoryUsedBytes: bytes.nullable() }))
+    .max(64)
+    .nullable(),
+});
+export type GpuHealth = z.output<typeof gpuHealthSchema>;
+
 /** One GPU as `farpool-worker inventory` prints it (ARCHITECTURE 4.8). */
 export const inventoryGpuSchema = z.object({
   index: z.int().min(0),
@@ -26,6 +44,8 @@ export const inventoryGpuSchema = z.object({
   computeCapability: z.string().max(20),
   pciBusId: z.string().max(40),
   multiprocessors: z.int().min(0),
+  /** Null, or left out: nobody could tell. */
+  health: gpuHealthSchema.nullish(),
 });
 export type InventoryGpu = z.output<typeof inventoryGpuSchema>;
 
@@ -38,6 +58,8 @@ export const inventorySchema = z.object({
         ? version
         : `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`,
     ),
+  /** The driver's own release (580.95.05); null where nobody tells. */
+  driverRelease: z.string().max(50).nullish(),
   simulated: z.boolean(),
   gpus: z.array(inventoryGpuSchema).max(256),
   /** What a worker's sandbox can consist of on this machine. */
@@ -72,6 +94,37 @@ export const gpuSchema = inventoryGpuSchema.extend({
 });
 export type Gpu = z.output<typeof gpuSchema>;
 
+/** What an administrator calls servers by: `zone=b`, `nvlink=yes`. */
+export const serverLabelsSchema = z.record(
+  z
+    .string()
+    .regex(
+      /^[a-z][a-z0-9._/-]{0,62}$/,
+      "a label's name has small letters, digits and ._/- and begins with a letter",
+    ),
+  foreignText(100),
+);
+
+export const maintenanceSchema = z.object({
+  until: z.iso.datetime(),
+  /** What those who wait are told. */
+  message: z.string(),
+});
+
+export const serverChangeSchema = z.object({
+  /** True: no new sessions, those it has go on. False: it serves again. */
+  drain: z.boolean().optional(),
+  reason: foreignText(300).nullable().default(null),
+  /** Null ends it. */
+  maintenance: z
+    .object({ until: z.iso.datetime({ offset: true }), message: foreignText(300).min(1) })
+    .nullable()
+    .optional(),
+  /** Null takes a label away. */
+  labels: z.record(z.string(), z.string().nullable()).optional(),
+});
+export type ServerChange = z.output<typeof serverChangeSchema>;
+
 export const serverSchema = z.object({
   id: serverIdSchema,
   name: z.string(),
@@ -83,6 +136,13 @@ export const serverSchema = z.object({
   gpuCount: z.int(),
   /** The sandbox around each of its workers; empty where it is switched off, null where nobody told. */
   workerSandbox: sandboxLayersSchema.nullable(),
+  driverRelease: z.string().nullable(),
+  labels: serverLabelsSchema,
+  /** Since when it takes no new sessions, and why. */
+  drain: z.object({ since: z.iso.datetime(), reason: z.string().nullable() }).nullable(),
+  maintenance: maintenanceSchema.nullable(),
+  /** Sessions that have GPUs of it, those that are being closed too. */
+  sessions: z.int(),
   registeredAt: z.iso.datetime(),
   lastSeenAt: z.iso.datetime(),
 });

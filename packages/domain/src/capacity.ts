@@ -14,6 +14,8 @@ export interface ServerCapacity {
   readonly name: string;
   /** False: takes no new sessions now, but may again. */
   readonly accepts: boolean;
+  /** What an administrator says about that: it is drained, or in maintenance. */
+  readonly closedBecause?: string | null;
   readonly gpus: readonly GpuCapacity[];
 }
 

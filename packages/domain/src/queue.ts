@@ -40,6 +40,8 @@ function waitsFor(wish: Wish, servers: readonly ServerCapacity[], position: numb
   const what = formatRequest(wish.count, wish.size);
   if (fitting.length === 0) return `${what}: no server of the pool has that now`;
   if (fitting.every((server) => !server.accepts)) {
+    const closed = fitting.flatMap(({ closedBecause }) => closedBecause ?? []);
+    if (closed.length > 0) return `${what}: ${closed.join("; ")}`;
     return `${what}: ${fitting.length === 1 ? `the server ${fitting[0]?.name} does not answer` : "the servers that have it do not answer"}`;
   }
   return position === 1 ? `${what} to become free` : `${what}, after ${position - 1} before it`;

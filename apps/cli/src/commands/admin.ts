@@ -2,6 +2,8 @@ import { defineCommand, value } from "../core/command.ts";
 import { wholeNumber } from "../core/parse-values.ts";
 import { setSpecification, showSpecification } from "./client-specification.ts";
 import { groupsCommand, policiesCommand } from "./policies.ts";
+import { adminUsageCommand, budgetsCommand, pricesCommand } from "./admin-billing.ts";
+import { serversCommand } from "./admin-servers.ts";
 import { jsonOption } from "./pool.ts";
 
 const listClients = defineCommand({
@@ -31,6 +33,10 @@ export const adminCommand = defineCommand({
   name: "admin",
   summary: "who may use the pool, and what was done and refused",
   commands: [
+    serversCommand,
+    pricesCommand,
+    budgetsCommand,
+    adminUsageCommand,
     defineCommand({
       name: "clients",
       summary: "list and revoke clients",

@@ -7,6 +7,7 @@ import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
 import { sessionsCommand } from "./sessions.ts";
+import { usageCommand } from "./usage.ts";
 import { downCommand, upCommand } from "./up.ts";
 
 export const COMMANDS = defineCommand({
@@ -24,6 +25,7 @@ export const COMMANDS = defineCommand({
     gpusCommand,
     smiCommand,
     sessionsCommand,
+    usageCommand,
     adminCommand,
     doctorCommand,
     upCommand,

@@ -6,6 +6,7 @@ import {
   projectNameSchema,
   sessionNameSchema,
 } from "@farpool/contract";
+import { parseAmount } from "@farpool/usage";
 
 const LONGEST_LIFETIME_MS = 3_650 * 86_400_000;
 const LONGEST_WAIT_MS = 365 * 86_400_000;
@@ -94,6 +95,45 @@ export function wholeNumber(name: string, least: number, most: number): (text: s
     const range = most >= 100_000 ? `from ${least}` : `from ${least} to ${most}`;
     throw new FarpoolError("FARPOOL_USAGE", `${name} takes a whole number ${range}, not '${text}'`, {
       hint: null,
+    });
+  };
+}
+
+export function duration(name: string): (text: string) => number {
+  return (text) => parseDurationMs(text, name);
+}
+
+/** One of some words. */
+export function oneOf<const T extends string>(name: string, words: readonly T[]): (text: string) => T {
+  return (text) => {
+    const word = words.find((candidate) => candidate === text);
+    if (word !== undefined) return word;
+    throw new FarpoolError("FARPOOL_USAGE", `${name} is one of ${words.join(", ")}, not '${text}'`, {
+      hint: null,
+    });
+  };
+}
+
+/** An amount of money, not below zero: `12.50` → 125000. */
+export function amount(name: string): (text: string) => number {
+  return (text) => {
+    const units = parseAmount(text);
+    if (units !== undefined && units >= 0) return units;
+    throw new FarpoolError("FARPOOL_USAGE", `${name} is an amount with up to four decimals, not '${text}'`, {
+      hint: "amounts look like 2, 2.50 or 0.0125; the currency is the pool's",
+    });
+  };
+}
+
+/** A moment, `2026-12-01T06:00Z`; without a zone it is this machine's. */
+export function instant(name: string): (text: string) => string {
+  return (text) => {
+    const isMoment = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$/.test(text);
+    // A date alone would be read as one of UTC.
+    const at = isMoment ? new Date(text.length === 10 ? `${text}T00:00` : text) : new Date(Number.NaN);
+    if (!Number.isNaN(at.getTime())) return at.toISOString();
+    throw new FarpoolError("FARPOOL_USAGE", `${name} takes a date with its time, not '${text}'`, {
+      hint: `${name} 2026-12-01T06:00Z, or without Z in this machine's time zone`,
     });
   };
 }

@@ -4,6 +4,7 @@ import * as pool from "./migration-0001-pool.ts";
 import * as identity from "./migration-0002-identity.ts";
 import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
 import * as policies from "./migration-0005-policies.ts";
+import * as usage from "./migration-0007-usage.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -11,6 +12,7 @@ const MIGRATIONS = {
   "0002-identity": identity,
   "0003-worker-sandbox": workerSandbox,
   "0005-policies": policies,
+  "0007-usage": usage,
 };
 
 /** Brings the database up to date. Kysely holds an advisory lock meanwhile: managers starting at once take turns. */

@@ -4,6 +4,7 @@ import type {
   ConnectionId,
   Endpoint,
   EndReason,
+  GpuHealth,
   GpuUuid,
   LabelRequirement,
   Labels,
@@ -20,10 +21,11 @@ import type {
   WorkerReport,
 } from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType } from "kysely";
+import type { UsageTables } from "./schema-usage.ts";
 
 /** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */
-type Instant = ColumnType<Date, Date | string, Date | string>;
-type InstantByDefault = ColumnType<Date, Date | string | undefined, Date | string>;
+export type Instant = ColumnType<Date, Date | string, Date | string>;
+export type InstantByDefault = ColumnType<Date, Date | string | undefined, Date | string>;
 
 export interface ServersTable {
   id: ServerId;
@@ -40,6 +42,14 @@ export interface ServersTable {
   last_seen_at: Instant;
   /** When its agent last said what its workers do. */
   reported_at: Instant | null;
+  /** When its agent last spoke: never moved by anybody else. */
+  heard_at: Instant | null;
+  labels: ColumnType<Record<string, string>, string | undefined, string>;
+  drained_at: Instant | null;
+  drain_reason: string | null;
+  maintenance_until: Instant | null;
+  maintenance_message: string | null;
+  driver_release: string | null;
 }
 
 export interface GpusTable {
@@ -53,6 +63,7 @@ export interface GpusTable {
   pci_bus_id: string;
   multiprocessors: number;
   present: boolean;
+  health: ColumnType<GpuHealth | null, string | null, string | null>;
 }
 
 export interface SessionsTable {
@@ -103,6 +114,10 @@ export interface SessionsTable {
   /** The server's desired_revision from which on the session is no longer wanted there. */
   ended_at_revision: number | null;
   revision: Generated<number>;
+  usage_settled_until: Instant | null;
+  /** There will be more usage records of it. */
+  usage_open: Generated<boolean>;
+  over_budget: Generated<boolean>;
 }
 
 export interface SessionGpusTable {
@@ -211,7 +226,7 @@ export interface SessionNoticesTable {
   text: string;
 }
 
-export interface Schema {
+export interface Schema extends UsageTables {
   policies: PoliciesTable;
   user_groups: UserGroupsTable;
   user_group_members: UserGroupMembersTable;

@@ -2,6 +2,7 @@ import { TIMES, type GpuUuid } from "@farpool/contract";
 import type { GpuCapacity, ServerCapacity } from "@farpool/domain";
 import { sql } from "kysely";
 import type { Database } from "../database/connect.ts";
+import { closedBecause } from "../servers/closed.ts";
 
 /** Every server with its GPUs and what is taken of them, as placement wants to see it. */
 export async function readCapacity(db: Database): Promise<readonly ServerCapacity[]> {
@@ -9,6 +10,7 @@ export async function readCapacity(db: Database): Promise<readonly ServerCapacit
     db
       .selectFrom("servers")
       .select(["id", "name", "acceptor_ready"])
+      .select(closedBecause().as("closed_because"))
       .select(
         sql<boolean>`last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'`.as(
           "is_heard",
@@ -32,7 +34,8 @@ export async function readCapacity(db: Database): Promise<readonly ServerCapacit
   return servers.map((server) => ({
     id: server.id,
     name: server.name,
-    accepts: server.is_heard && server.acceptor_ready,
+    accepts: server.is_heard && server.acceptor_ready && server.closed_because === null,
+    closedBecause: server.closed_because,
     gpus: gpus
       .filter((gpu) => gpu.server_id === server.id)
       .map((gpu): GpuCapacity => ({

@@ -16,6 +16,7 @@ export async function runPlacementPass(tx: Tx): Promise<void> {
     .select(["id", "state", "requested_count", "size", "queue_position", "waits_for"])
     .select(["servers_allowed", "memory_allowed_bytes"])
     .where("state", "in", ["requested", "queued"])
+    .orderBy("over_budget")
     .orderBy("queue_number")
     .execute();
   if (waiting.length === 0) return;

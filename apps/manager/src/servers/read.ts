@@ -24,6 +24,15 @@ export async function listServers(db: Database): Promise<Server[]> {
         .where("present", "=", true)
         .as("gpu_count"),
     )
+    .select((eb) =>
+      eb
+        .selectFrom("session_gpus")
+        .innerJoin("gpus", "gpus.uuid", "session_gpus.gpu_uuid")
+        .select((held) => held.fn.count<number>("session_id").distinct().as("count"))
+        .whereRef("gpus.server_id", "=", "servers.id")
+        .where("released_at", "is", null)
+        .as("session_count"),
+    )
     .orderBy("name")
     .execute();
   return rows.map((row) => ({
@@ -36,6 +45,14 @@ export async function listServers(db: Database): Promise<Server[]> {
     endpoints: row.endpoints,
     gpuCount: row.gpu_count ?? 0,
     workerSandbox: row.worker_sandbox,
+    driverRelease: row.driver_release,
+    labels: row.labels,
+    drain: row.drained_at === null ? null : { since: row.drained_at.toISOString(), reason: row.drain_reason },
+    maintenance:
+      row.maintenance_until === null
+        ? null
+        : { until: row.maintenance_until.toISOString(), message: row.maintenance_message ?? "" },
+    sessions: row.session_count ?? 0,
     registeredAt: row.registered_at.toISOString(),
     lastSeenAt: row.last_seen_at.toISOString(),
   }));
@@ -87,6 +104,7 @@ export async function listGpus(db: Database): Promise<Gpu[]> {
       computeCapability: row.compute_capability,
       pciBusId: row.pci_bus_id,
       multiprocessors: row.multiprocessors,
+      health: row.health,
       serverId: row.server_id,
       serverName: row.server_name,
       serverState: row.state,

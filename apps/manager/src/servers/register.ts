@@ -23,9 +23,11 @@ export async function registerAgent(db: Database, registration: Registration): P
     driver_version: inventory.driverVersion,
     simulated: inventory.simulated,
     endpoints: JSON.stringify(endpoints),
+    driver_release: inventory.driverRelease ?? null,
     acceptor_ready: false,
     worker_sandbox: jsonOrNull(workerSandbox),
     last_seen_at: now(),
+    heard_at: now(),
   };
   await inPlacement(db, async (tx) => {
     await tx
@@ -49,7 +51,7 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
       hint: "the agent registers again",
     });
   }
-  const values = { last_seen_at: now(), acceptor_ready: heartbeat.acceptorReady };
+  const values = { last_seen_at: now(), heard_at: now(), acceptor_ready: heartbeat.acceptorReady };
   const opens = heartbeat.acceptorReady && !(before.acceptor_ready && before.is_heard);
   if (!opens && heartbeat.inventory === null) {
     await db.updateTable("servers").set(values).where("id", "=", serverId).execute();
@@ -93,6 +95,7 @@ async function storeInventory(tx: Tx, serverId: ServerId, { gpus }: Inventory): 
       pci_bus_id: gpu.pciBusId,
       multiprocessors: gpu.multiprocessors,
       present: true,
+      health: jsonOrNull(gpu.health),
     };
     await tx
       .insertInto("gpus")

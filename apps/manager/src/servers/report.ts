@@ -1,9 +1,12 @@
 import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/contract";
+import { sql } from "kysely";
 import type * as z from "zod";
 import { announce } from "../database/changes.ts";
 import { inPlacement, jsonOrNull, now, type Database, type Tx } from "../database/connect.ts";
 import { recordRefusals } from "../identity/audit.ts";
 import { runPlacementPass } from "../placement/pass.ts";
+import { correctBusy } from "../usage/corrections.ts";
+import { storeSamples } from "../usage/samples.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
 import { recordEvent } from "../sessions/events.ts";
 import { noteUse } from "../sessions/use.ts";
@@ -15,6 +18,7 @@ type Report = z.output<typeof agentReportSchema>;
 export async function acceptReport(db: Database, serverId: ServerId, report: Report): Promise<void> {
   await noteUse(db, serverId, report.workers);
   await storeProcesses(db, serverId, report);
+  await storeSamples(db, serverId, report.samples);
   await recordRefusals(db, serverId, report.refusals);
   if (!(await changesAnything(db, serverId, report))) return;
   await inPlacement(db, async (tx) => {
@@ -93,36 +97,56 @@ async function release(tx: Tx, serverId: ServerId, report: Report): Promise<void
 
 async function storeProcesses(db: Database, serverId: ServerId, { workers }: Report): Promise<void> {
   if (workers.length === 0) return;
-  const known = await db
+  const sessions = await db
     .selectFrom("sessions")
-    .select("id")
+    .select(["id", "usage_open"])
     .where("server_id", "=", serverId)
     .where("id", "in", [...new Set(workers.map(({ sessionId }) => sessionId))])
     .execute();
-  const ids = new Set(known.map(({ id }) => id));
+  const ids = new Set(sessions.map(({ id }) => id));
   for (const { sessionId, worker } of workers) {
     if (!ids.has(sessionId)) continue;
-    const values = {
-      server_id: serverId,
-      worker_pid: worker.pid,
-      client_pid: worker.clientPid ?? null,
-      program: worker.program ?? null,
-      sandbox: jsonOrNull(worker.sandbox),
-      started_at: worker.startedAt,
-      ended_at: worker.endedAt ?? null,
-      exit: worker.exit ?? null,
-      reported_at: now(),
-    };
-    const report = jsonOrNull(worker.report);
     await db
       .insertInto("processes")
-      .values({ session_id: sessionId, connection_id: worker.connectionId, ...values, report })
+      .values({
+        session_id: sessionId,
+        connection_id: worker.connectionId,
+        server_id: serverId,
+        worker_pid: worker.pid,
+        client_pid: worker.clientPid ?? null,
+        program: worker.program ?? null,
+        sandbox: jsonOrNull(worker.sandbox),
+        started_at: worker.startedAt,
+        ended_at: worker.endedAt ?? null,
+        exit: worker.exit ?? null,
+        reported_at: now(),
+        report: jsonOrNull(worker.report),
+      })
       .onConflict((conflict) =>
-        // A worker that was killed sends no last report: the one before it stays.
-        conflict
-          .columns(["session_id", "connection_id"])
-          .doUpdateSet(report === null ? values : { ...values, report }),
+        conflict.columns(["session_id", "connection_id"]).doUpdateSet({
+          worker_pid: worker.pid,
+          reported_at: now(),
+          // What is known stays: a worker that was killed sends no last report, and what an agent read before a worker's
+          // end may arrive after it. For the same reason counters only grow.
+          client_pid: known("client_pid"),
+          program: known("program"),
+          sandbox: known("sandbox"),
+          ended_at: known("ended_at"),
+          exit: known("exit"),
+          report: sql<string>`case
+            when (processes.report->>'calls')::numeric > coalesce((excluded.report->>'calls')::numeric, -1)
+            then processes.report else coalesce(excluded.report, processes.report) end`,
+        }),
       )
       .execute();
   }
+  const over = sessions.filter(({ usage_open: isOpen }) => !isOpen);
+  await correctBusy(
+    db,
+    over.map(({ id }) => id),
+  );
+}
+
+function known<T>(column: string) {
+  return sql<T>`coalesce(${sql.ref(`excluded.${column}`)}, ${sql.ref(`processes.${column}`)})`;
 }

@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { pollUntil, type Changes } from "../database/changes.ts";
 import type { Database } from "../database/connect.ts";
 import { serve } from "../http/serve.ts";
+import { changeServer } from "./change.ts";
 import { readDesired } from "./desired.ts";
 import { listGpus, listServers } from "./read.ts";
 import { heartbeatAgent, registerAgent } from "./register.ts";
@@ -18,6 +19,7 @@ interface ServerParts {
 export function registerServerRoutes(app: FastifyInstance, { db, changes, graceMs }: ServerParts): void {
   serve(app, "listServers", async () => ({ servers: await listServers(db) }));
   serve(app, "listGpus", async () => ({ gpus: await listGpus(db) }));
+  serve(app, "changeServer", ({ params, body }) => changeServer(db, params.serverId, body));
   serve(app, "registerAgent", async ({ body }) => {
     await registerAgent(db, body);
     return OK;

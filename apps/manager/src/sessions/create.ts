@@ -14,6 +14,7 @@ import { meetClient } from "../identity/clients.ts";
 import { admitRequest, auditRefusal } from "../policies/admit.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
+import { admitByBudget } from "../usage/queue.ts";
 import { recordEvent } from "./events.ts";
 import { readSession } from "./read.ts";
 
@@ -36,6 +37,7 @@ async function create(tx: Tx, request: SessionRequest): Promise<Session> {
   if (refusal !== undefined) throw refusal;
   const clientKey = await meetClient(tx, request.clientKey, request.client);
   const admitted = await admitRequest(tx, { request, clientKey, servers });
+  const budget = await admitByBudget(tx, { user: admitted.user, project: request.project });
   const id = newSessionId();
   await tx
     .insertInto("sessions")
@@ -64,13 +66,14 @@ async function create(tx: Tx, request: SessionRequest): Promise<Session> {
       memory_allowed_bytes: admitted.memoryBytes,
       lease_expires_at: nowPlus(TIMES.leaseMs),
       requested_at: now(),
+      over_budget: budget?.action === "queue-last",
     })
     .execute();
   const asked = formatRequest(request.count, request.size);
   await recordEvent(tx, {
     id,
     state: "requested",
-    reason: `${asked} for ${request.client.user}@${request.client.host}`,
+    reason: `${asked} for ${request.client.user}@${request.client.host}${budget === undefined ? "" : `; ${budget.sentence}`}`,
   });
   await runPlacementPass(tx);
   const session = await readSession(tx, id);

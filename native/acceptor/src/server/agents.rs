@@ -1,5 +1,6 @@
 //! Control connections: agents come, ask, subscribe and go; the sessions stay.
 
+use std::collections::HashSet;
 use std::io;
 
 use serde_json::{Value, json};
@@ -11,9 +12,12 @@ use crate::control::{ControlClient, Dropped};
 use crate::poll::{EventFlags, Ready, Token};
 use crate::protocol::{ControlError, Operation, Request, SessionId, SessionSpec, answer};
 use crate::session::Session;
+use crate::worker_protocol::WorkerView;
 
 /// Sessions whose end is remembered.
 const MAX_ENDED: usize = 1024;
+/// Ended workers of sessions that are over, which are kept until an agent says that the manager knows of them.
+const MAX_CLOSED: usize = 16 << 10;
 /// Control connections at once; one agent needs one, people looking around need some more.
 const MAX_AGENTS: usize = 64;
 
@@ -83,6 +87,10 @@ impl Server {
             })),
             Ok(Operation::OpenSession(spec)) => self.open_session(spec).map(|()| json!({})),
             Ok(Operation::Status) => Ok(self.status()),
+            Ok(Operation::Forget { workers }) => {
+                self.forget_ended(&workers);
+                Ok(json!({}))
+            }
             Ok(Operation::Subscribe) => {
                 if let Some(agent) = self.agents.get_mut(&token) {
                     agent.is_subscribed = true;
@@ -160,7 +168,32 @@ impl Server {
                 json!({"id": session.id, "gpus": session.gpus, "isOpen": is_open, "workers": workers})
             })
             .collect();
-        json!({"sessions": sessions})
+        let closed = self.closed.iter();
+        let ended: Vec<_> = closed.map(|(id, worker)| json!({"sessionId": id, "worker": worker})).collect();
+        json!({"sessions": sessions, "ended": ended})
+    }
+
+    /// Workers that have ended and of which the manager knows everything.
+    fn forget_ended(&mut self, connections: &[String]) {
+        let connections: HashSet<&str> = connections.iter().map(String::as_str).collect();
+        let is_meant = |view: &WorkerView| connections.contains(view.connection_id.as_str());
+        let closed = std::mem::take(&mut self.closed).into_iter();
+        let (forgotten, kept): (Vec<_>, Vec<_>) = closed.partition(|(_, view)| is_meant(view));
+        self.closed = kept.into();
+        let of_sessions = self.sessions.values_mut().flat_map(|session| session.forget_ended(is_meant));
+        let forgotten: Vec<_> = forgotten.into_iter().map(|(_, view)| view).chain(of_sessions).collect();
+        forgotten.iter().for_each(|view| self.folder.remove(&view.connection_id));
+    }
+
+    /// Keeps what is known of the workers of a session that is over until the manager knows it, too.
+    pub(super) fn keep_ended(&mut self, id: &SessionId, workers: impl Iterator<Item = WorkerView>) {
+        self.closed.extend(workers.map(|worker| (id.clone(), worker)));
+        while self.closed.len() > MAX_CLOSED
+            && let Some((session, worker)) = self.closed.pop_front()
+        {
+            tracing::warn!(%session, connection = worker.connection_id, "no agent has asked for a worker's last words");
+            self.folder.remove(&worker.connection_id);
+        }
     }
 
     /// The late answer to a request of `token`, who may be gone.

@@ -24,6 +24,7 @@ use crate::poll::{EventFlags, Poller, Ready, Token};
 use crate::protocol::SessionId;
 use crate::session::{Session, Worker};
 use crate::spawn::Spawner;
+use crate::worker_protocol::WorkerView;
 use crate::workers_folder::WorkersFolder;
 
 /// How long workers may take to end after TERM, before KILL.
@@ -101,6 +102,8 @@ pub struct Server {
     workers: HashMap<Token, Worker>,
     /// Sessions that have ended, the latest last, and why.
     ended: VecDeque<(SessionId, String)>,
+    /// Ended workers of sessions that are over, of which the manager may not know everything.
+    closed: VecDeque<(SessionId, WorkerView)>,
     phase: Phase,
 }
 
@@ -176,6 +179,7 @@ impl Server {
             sessions: BTreeMap::new(),
             workers: HashMap::new(),
             ended: VecDeque::new(),
+            closed: VecDeque::new(),
             phase: Phase::Serving,
         };
         server.adopt_all()?;
@@ -194,7 +198,7 @@ impl Server {
             match self.phase {
                 Phase::Serving => {}
                 Phase::Stopping if self.workers.is_empty() => {
-                    self.folder.close();
+                    self.folder.close(self.closed.is_empty());
                     tracing::info!("stopped");
                     return Ok(());
                 }

@@ -369,10 +369,10 @@ impl Server {
             return;
         }
         let Some(session) = self.sessions.remove(id) else { return };
-        session.ended().for_each(|view| self.folder.remove(&view.connection_id));
         tracing::info!(target: "audit", session = %id, "session closed");
         self.remember_end(id, session.closing.as_ref().map_or("", |closing| &closing.reason));
         let results = json!({"workers": session.ended().collect::<Vec<_>>()});
+        self.keep_ended(id, session.ended().cloned());
         for (agent, request) in session.closing.map(|closing| closing.waiting).unwrap_or_default() {
             self.answer_later(agent, request, results.clone());
         }

@@ -33,7 +33,7 @@ fn garbage_is_answered_and_the_connection_goes_on() {
     assert_eq!((&unknown["id"], &unknown["error"]["code"]), (&json!(7), &json!("unknownOp")));
     assert_eq!(unknown["error"]["message"], "there is no op \"dance\"");
     agent.stream.write_all(b"\"op\":\"status\"}\n").unwrap();
-    assert_eq!(agent.line(), json!({"id": 8, "ok": true, "sessions": []}));
+    assert_eq!(agent.line(), json!({"id": 8, "ok": true, "sessions": [], "ended": []}));
 }
 
 #[test]

@@ -125,3 +125,38 @@ fn a_dead_worker_whose_client_never_spoke_is_reported_without_a_program() {
     assert_eq!((&event["event"], &event["worker"]["exit"]), (&json!("workerEnded"), &json!({"code": 5})));
     assert_eq!(event["worker"]["program"], json!(null));
 }
+
+#[test]
+fn last_words_of_workers_are_kept_when_their_session_is_over_and_over_a_restart_until_the_manager_has_them() {
+    let mut acceptor = Acceptor::start(&[]);
+    let mut agent = acceptor.agent();
+    agent.open("s1");
+    let (mut first, mut second) = (acceptor.client("s1"), acceptor.client("s1"));
+    first.ask("report 5");
+    second.ask("report 6");
+    let connections: Vec<_> = agent.living().iter().map(|worker| worker["connectionId"].clone()).collect();
+    agent.close("s1");
+    let calls_of = |ended: &serde_json::Value| {
+        let mut calls: Vec<_> =
+            ended.as_array().unwrap().iter().map(|each| each["worker"]["report"]["calls"].as_u64()).collect();
+        calls.sort_unstable();
+        calls
+    };
+    let ended = agent.ask(json!({"op": "status"}))["ended"].clone();
+    assert_eq!(ended[0]["sessionId"], json!("s1"));
+    assert_eq!(calls_of(&ended), [Some(5), Some(6)]);
+    drop(agent);
+
+    acceptor.replace();
+    let mut agent = acceptor.agent();
+    agent.close("s1");
+    assert_eq!(calls_of(&agent.ask(json!({"op": "status"}))["ended"]), [Some(5), Some(6)]);
+
+    agent.ask(json!({"op": "forget", "workers": [connections[0]]}));
+    assert_eq!(calls_of(&agent.ask(json!({"op": "status"}))["ended"]).len(), 1);
+    agent.ask(json!({"op": "forget", "workers": connections}));
+    let answer = agent.ask(json!({"op": "forget", "workers": 7}));
+    assert_eq!(answer["error"]["code"], "badRequest");
+    assert_eq!(agent.ask(json!({"op": "status"}))["ended"], json!([]));
+    assert_eq!(std::fs::read_dir(acceptor.folder.join("workers")).unwrap().count(), 0);
+}

@@ -85,6 +85,12 @@ fn workers_of_a_killed_acceptor_are_taken_over_with_their_memory_and_reports() {
     drop((other, third));
     wait_for("nobody is left", || agent.living().is_empty());
     agent.close("s1");
+    let ended = agent.ask(json!({"op": "status"}))["ended"].clone();
+    let connections: Vec<_> =
+        ended.as_array().unwrap().iter().map(|each| each["worker"]["connectionId"].clone()).collect();
+    assert_eq!(connections.len(), 3);
+    agent.ask(json!({"op": "forget", "workers": connections}));
+    assert_eq!(agent.ask(json!({"op": "status"}))["ended"], json!([]));
     let files = std::fs::read_dir(acceptor.folder.join("workers")).unwrap().count();
     assert_eq!(files, 0, "nor any file");
 }
@@ -229,7 +235,10 @@ fn term_leaves_workers_alone_when_they_are_to_be_kept_and_int_does_not() {
     signal(acceptor.pid(), Signal::INT);
     assert_eq!(acceptor.wait().code(), Some(0));
     assert!(is_gone(pid));
-    assert!(!acceptor.folder.join("workers").exists());
+    // Nobody has asked for its last words: the next acceptor has them.
+    acceptor.restart();
+    let mut agent = acceptor.agent();
+    wait_for("it is known", || workers(&mut agent).iter().any(|worker| worker["pid"] == json!(pid)));
 }
 
 #[test]
