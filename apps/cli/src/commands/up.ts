@@ -1,11 +1,14 @@
 import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, TIMES } from "@farpool/contract";
-import { defineCommand, flag, value, values } from "../core/command.ts";
+import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import { graceSeconds, hostAndPort, indexList, wholeNumber } from "../core/parse-values.ts";
 
 /** The simulated GPU names no more. */
 const MOST_SIMULATED = 16;
 
-const stateOption = value("--state <folder>", "where the pool keeps its state (also: FARPOOL_STATE)", String);
+const stateOption = completed(
+  value("--state <folder>", "where the pool keeps its state (also: FARPOOL_STATE)", String),
+  "folder",
+);
 
 export const upCommand = defineCommand({
   name: "up",
@@ -35,7 +38,7 @@ export const upCommand = defineCommand({
     ),
     state: stateOption,
     database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),
-    driver: value("--driver <file>", "the libcuda.so.1 that executes the calls", String),
+    driver: completed(value("--driver <file>", "the libcuda.so.1 that executes the calls", String), "file"),
     simulated: {
       ...value(
         "--simulated [count]",
