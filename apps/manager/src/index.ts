@@ -1,2 +1,3 @@
+export { apiPages } from "./http/reference-page.ts";
 export * from "./manager.ts";
 export * from "./run-manager.ts";

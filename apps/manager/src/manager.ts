@@ -42,7 +42,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   await grantFreshPeriod(db);
   const changes = await listenForChanges(connection, report);
   const holds = createHolds(db, changes, report);
-  const app = await createApp(logger);
+  const app = createApp(logger);
   const listeners = createListeners({
     socketPath: options.socketPath,
     tcp: options.tcp,

@@ -1,11 +1,10 @@
-import { FarpoolError, PRODUCT_NAME, VERSION } from "@farpool/contract";
-import swagger from "@fastify/swagger";
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
-import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
+import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
+import { registerDocuments } from "./docs.ts";
 import { handleErrors } from "./errors.ts";
 
-/** Fastify with the contract's schemas as validators, serializers and OpenAPI document. */
-export async function createApp(logger: FastifyBaseLogger): Promise<FastifyInstance> {
+/** Fastify with the contract's schemas as validators and serializers. */
+export function createApp(logger: FastifyBaseLogger): FastifyInstance {
   const app: FastifyInstance = fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -15,14 +14,6 @@ export async function createApp(logger: FastifyBaseLogger): Promise<FastifyInsta
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   handleErrors(app);
-  await app.register(swagger, {
-    openapi: { openapi: "3.1.0", info: { title: `${PRODUCT_NAME} manager`, version: VERSION } },
-    transform: jsonSchemaTransform,
-  });
-  app.get("/openapi.json", { schema: { hide: true } }, () => {
-    const document = app.swagger();
-    if (document === undefined) throw new FarpoolError("FARPOOL_INTERNAL", "there is no OpenAPI document");
-    return document;
-  });
+  registerDocuments(app);
   return app;
 }

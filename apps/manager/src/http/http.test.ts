@@ -149,9 +149,19 @@ test("only the owner reads the token and opens the socket", () => {
   expect(statSync(socketPath).mode & 0o777).toBe(0o600);
 });
 
-test("the OpenAPI document has every request of the contract", async () => {
+test("the OpenAPI document has every request of the contract, and refers to nothing that it does not have", async () => {
   const document = JSON.parse((await send({ method: "GET", path: "/openapi.json" })).body);
+  expect(document.openapi).toBe("3.1.0");
   for (const [name, { method, path }] of Object.entries(ROUTES)) {
     expect(document.paths[path][method.toLowerCase()].operationId).toBe(name);
   }
+  const references = JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]*)"/g);
+  for (const [, name = ""] of references) expect(document.components.schemas).toHaveProperty(name);
+});
+
+test("the page of the API needs no token and nothing of another host", async () => {
+  const { status, body } = await send({ method: "GET", path: "/docs" }, { host: "127.0.0.1", port });
+  expect(status).toBe(200);
+  for (const { path } of Object.values(ROUTES)) expect(body).toContain(`<code>${path}</code>`);
+  expect(body).not.toMatch(/(?:src|href)="(?!\/|#)/);
 });
