@@ -2,7 +2,7 @@ import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { authoritiesSchema, publicKeySchema, sessionGrantSchema } from "./identity.ts";
 import { endpointSchema } from "./servers.ts";
-import { foreignText } from "./text.ts";
+import { count32Schema, foreignText } from "./text.ts";
 import { sizeSchema } from "./sizes.ts";
 import { sandboxLayersSchema, workerReportSchema } from "./workers.ts";
 
@@ -31,7 +31,7 @@ const shortText = foreignText(200).min(1);
 export const sessionClientSchema = z.object({
   host: shortText,
   user: shortText,
-  pid: z.int().min(1),
+  pid: count32Schema.min(1),
   program: foreignText(4_096).nullable(),
 });
 

@@ -1,7 +1,7 @@
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
 import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
 import { registerDocuments } from "./docs.ts";
-import { handleErrors } from "./errors.ts";
+import { handleErrors, refuseBrokenPath } from "./errors.ts";
 
 /** Fastify with the contract's schemas as validators and serializers. */
 export function createApp(logger: FastifyBaseLogger): FastifyInstance {
@@ -9,6 +9,7 @@ export function createApp(logger: FastifyBaseLogger): FastifyInstance {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     forceCloseConnections: true,
+    frameworkErrors: refuseBrokenPath,
     routerOptions: { maxParamLength: 16_384 },
   });
   app.setValidatorCompiler(validatorCompiler);
