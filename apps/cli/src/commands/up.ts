@@ -1,4 +1,4 @@
-import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, TIMES } from "@farpool/contract";
+import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, DEFAULT_METRICS_PORT, TIMES } from "@farpool/contract";
 import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import { graceSeconds, hostAndPort, indexList, wholeNumber } from "../core/parse-values.ts";
 
@@ -46,6 +46,14 @@ export const upCommand = defineCommand({
         wholeNumber("--simulated", 1, MOST_SIMULATED),
       ),
       bare: "1",
+    },
+    metricsPort: {
+      ...value(
+        "--metrics-port [port]",
+        `metrics for Prometheus: the manager's on this port (default: ${DEFAULT_METRICS_PORT}; 0: any), the agent's on the next`,
+        wholeNumber("--metrics-port", 0, 65_534),
+      ),
+      bare: String(DEFAULT_METRICS_PORT),
     },
     isPlainTcp: flag("--plain-tcp", "data connections over TCP without TLS: for tests and measurements"),
     isBackground: flag("--background", "return when the pool is ready"),
