@@ -8,13 +8,15 @@ const bundle = join(dist, "cli", "farpool.mjs");
 const stamp = join(dist, ".cli-sources");
 
 /**
- * The whole TypeScript side in dist/cli. Nothing is touched when no source changed, so a pool that runs
+ * The whole TypeScript side in dist/cli, and manual pages and completions in dist/share. Nothing is touched when no source changed, so a pool that runs
  * from this checkout keeps the chunks that it has not loaded yet.
  */
 export async function buildCli(): Promise<void> {
   const digest = digestOfSources();
   if (existsSync(bundle) && existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return;
   await runOrFail({ command: "node", arguments: ["apps/cli/build.ts"], log: "build-cli" });
+  const share = ["internal", "share", join(dist, "share")];
+  await runOrFail({ command: "node", arguments: [bundle, ...share], log: "build-share" });
   mkdirSync(dist, { recursive: true });
   writeFileSync(stamp, digest);
 }

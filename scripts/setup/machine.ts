@@ -34,6 +34,10 @@ const needs: readonly Need[] = [
     present: () => hasLibrary("libcrypto.so.3"),
     debianPackage: "libssl3",
   },
+  // Completions and manual pages are tried where they are used.
+  { what: "zsh", present: () => runs("zsh", ["--version"]), debianPackage: "zsh" },
+  { what: "fish", present: () => runs("fish", ["--version"]), debianPackage: "fish" },
+  { what: "mandoc", present: () => runs("which", ["mandoc"]), debianPackage: "mandoc" },
 ];
 
 /** Checks for what we do not bring ourselves; on Debian and as root it is installed. */

@@ -16,6 +16,7 @@ import { SYSTEM_HEALTH, withHealth } from "./health.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
 import { createSamples, SAMPLE_MS } from "./samples.ts";
 import { createReconciler } from "./reconciler.ts";
+import type { AgentMetrics } from "./metrics.ts";
 import { createWorkerIdentity } from "./worker-identity.ts";
 
 const ACCEPTOR_RETRY_MS = 200;
@@ -40,6 +41,7 @@ export interface AgentOptions {
   readonly transport: "tls" | "tcp";
   readonly inventory: InventorySource;
   readonly logger: Logger;
+  readonly metrics?: AgentMetrics;
 }
 
 /**
@@ -47,7 +49,7 @@ export interface AgentOptions {
  * is. Killing it disturbs no program, and its successor adopts what it finds.
  */
 export async function runAgentLoops(options: AgentOptions, signal: AbortSignal): Promise<void> {
-  const { client, serverId, logger } = options;
+  const { client, serverId, logger, metrics } = options;
   const params = { serverId };
   let acceptor: AcceptorConnection | undefined;
   let isRegistered = false;
@@ -63,6 +65,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     async send(report) {
       if (!isRegistered) throw new Error("this server is not registered at the moment");
       await client.call("reportAgent", { params, body: report }, { signal });
+      metrics?.reported(report);
     },
   });
   const identity = createWorkerIdentity({
@@ -83,6 +86,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
         signal.addEventListener("abort", stop, { once: true });
         logger.info({ acceptor: link.hello }, "acceptor connected");
         acceptor = link;
+        metrics?.acceptor(true);
         reconciler.setAcceptor(link);
         await link.closed;
         signal.removeEventListener("abort", stop);
@@ -91,6 +95,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
         logger.debug({ err: error }, "acceptor does not answer");
       }
       acceptor = undefined;
+      metrics?.acceptor(false);
       reconciler.setAcceptor(undefined);
       await pause(ACCEPTOR_RETRY_MS, signal);
     }
@@ -104,11 +109,13 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
         const read = await withHealth(found, SYSTEM_HEALTH, await workerPids());
         const isSame = inventory !== undefined && isDeepStrictEqual(read, inventory);
         inventory = read;
+        metrics?.inventory(read);
         if (!isSame) {
           freshInventory = read;
           wakeManager.abort();
         }
       } catch (error) {
+        metrics?.inventoryFailed();
         logger.error({ err: error }, "inventory failed");
       }
       const period = inventory === undefined ? TIMES.heartbeatMs : INVENTORY_PERIOD_MS;
@@ -143,6 +150,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
         await pause(isRegistered ? TIMES.heartbeatMs : 50, AbortSignal.any([signal, wakeManager.signal]));
       } catch (error) {
         if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") isRegistered = false;
+        metrics?.heartbeat(undefined);
         logger.warn({ err: error }, "manager does not answer");
         await pause(MANAGER_RETRY_MS, signal);
       }
@@ -197,11 +205,13 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
 
   async function heartbeat(): Promise<void> {
     const sent = freshInventory;
+    const started = performance.now();
     await client.call(
       "heartbeatAgent",
       { params, body: { inventory: sent, acceptorReady: acceptor !== undefined } },
       { signal },
     );
+    metrics?.heartbeat((performance.now() - started) / 1_000);
     if (freshInventory === sent) freshInventory = null;
     reconciler.poke();
   }

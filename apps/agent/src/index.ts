@@ -1,3 +1,4 @@
 export * from "./agent.ts";
 export * from "./run-agent.ts";
 export * from "./inventory.ts";
+export { agentMetricTable } from "./metrics.ts";

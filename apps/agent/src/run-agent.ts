@@ -2,8 +2,10 @@ import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createClient, parseAddress } from "@farpool/client-api";
 import { serverIdSchema, type ServerId } from "@farpool/contract";
+import { serveMetrics } from "@farpool/metrics";
 import { pino } from "pino";
 import * as z from "zod";
+import { createAgentMetrics } from "./metrics.ts";
 import { runAgentLoops } from "./agent.ts";
 
 /** How the agent process is started: one JSON argument, made by `farpool up`. */
@@ -21,16 +23,23 @@ export const agentProcessSchema = z.strictObject({
   worker: z.string(),
   driver: z.string(),
   gpuIndexes: z.array(z.int().min(0)).nullable(),
+  /** Where Prometheus may read the metrics; null: nowhere. */
+  metrics: z.object({ host: z.string(), port: z.int() }).nullable().default(null),
 });
-export type AgentProcess = z.output<typeof agentProcessSchema>;
+export type AgentProcess = z.input<typeof agentProcessSchema>;
 
 /** The agent as a process of its own: runs until SIGTERM. */
-export async function runAgent(options: AgentProcess): Promise<number> {
-  const logger = pino({ base: { part: "agent" } });
+export async function runAgent(options: z.output<typeof agentProcessSchema>): Promise<number> {
+  const logger = pino({ base: { part: "agent" }, level: process.env["FARPOOL_LOG_LEVEL"] ?? "info" });
   const stopping = new AbortController();
   process.once("SIGTERM", () => stopping.abort());
   process.once("SIGINT", () => stopping.abort());
   const client = createClient(parseAddress(options.manager, options.tokenFile ?? undefined));
+  const metrics = options.metrics === null ? undefined : createAgentMetrics();
+  const server =
+    metrics === undefined || options.metrics === null
+      ? undefined
+      : await serveMetrics(metrics, options.metrics);
   await runAgentLoops(
     {
       client,
@@ -43,10 +52,12 @@ export async function runAgent(options: AgentProcess): Promise<number> {
       transport: options.transport,
       inventory: { worker: options.worker, driver: options.driver, indexes: options.gpuIndexes },
       logger,
+      ...(metrics === undefined ? {} : { metrics }),
     },
     stopping.signal,
   );
   client.close();
+  await server?.close();
   logger.info("agent stopped");
   return 0;
 }

@@ -1,11 +1,13 @@
 import { sql } from "kysely";
 import { VERSION } from "@farpool/contract";
+import { serveMetrics } from "@farpool/metrics";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { listenForChanges } from "./database/changes.ts";
 import { connect, type ConnectionConfig, type Database } from "./database/connect.ts";
 import { migrate } from "./database/migrate.ts";
 import { readOrCreateToken, requireAccess } from "./http/access.ts";
 import { createApp } from "./http/app.ts";
+import { createManagerMetrics } from "./http/metrics.ts";
 import { createListeners } from "./http/listen.ts";
 import { serve } from "./http/serve.ts";
 import { startHousekeeping } from "./housekeeping.ts";
@@ -29,6 +31,8 @@ export interface ManagerOptions {
   /** How long a client process may be without a connection, in every session. */
   readonly graceMs: number;
   readonly logger: FastifyBaseLogger;
+  /** Where Prometheus may read; left out: nowhere. */
+  readonly metrics?: { readonly host: string; readonly port: number } | null;
 }
 
 export interface Manager {
@@ -45,12 +49,13 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   await grantFreshPeriod(db);
   const changes = await listenForChanges(connection, report);
   const holds = createHolds(db, changes, report);
-  const app = await createApp(logger);
+  const app = createApp(logger);
   const listeners = createListeners({
     socketPath: options.socketPath,
     tcp: options.tcp,
     handler: (request, response) => app.routing(request, response),
   });
+  const metrics = await startMetrics(app, db, options.metrics ?? null);
   requireAccess(app, readOrCreateToken(options.tokenFile), listeners.isTrusted);
   registerPoolRoutes(app, db, options.databaseKind);
   registerSessionRoutes(app, { db, changes, holds, identity, graceMs: options.graceMs });
@@ -71,8 +76,26 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
       await changes.close();
       await listeners.close();
       await app.close();
+      await metrics?.close();
       await db.destroy();
       logger.info("manager stopped");
+    },
+  };
+}
+
+async function startMetrics(
+  app: FastifyInstance,
+  db: Database,
+  where: { readonly host: string; readonly port: number } | null,
+): Promise<{ close(): Promise<void> } | undefined> {
+  if (where === null) return undefined;
+  const metrics = createManagerMetrics(db);
+  metrics.observe(app);
+  const server = await serveMetrics(metrics, where);
+  return {
+    async close() {
+      await server.close();
+      metrics.close();
     },
   };
 }

@@ -14,12 +14,14 @@ export const managerProcessSchema = z.strictObject({
   tokenFile: z.string(),
   tcp: z.object({ host: z.string(), port: z.int() }).nullable(),
   graceMs: z.int().min(0),
+  /** Where Prometheus may read the metrics; null: nowhere. */
+  metrics: z.object({ host: z.string(), port: z.int() }).nullable().default(null),
 });
-export type ManagerProcess = z.output<typeof managerProcessSchema>;
+export type ManagerProcess = z.input<typeof managerProcessSchema>;
 
 /** The manager as a process of its own: runs until SIGTERM, or until its database is gone. */
-export async function runManager(options: ManagerProcess): Promise<number> {
-  const logger = pino({ base: { part: "manager" } });
+export async function runManager(options: z.output<typeof managerProcessSchema>): Promise<number> {
+  const logger = pino({ base: { part: "manager" }, level: process.env["FARPOOL_LOG_LEVEL"] ?? "info" });
   const terminated = new Promise<void>((resolve) => {
     process.once("SIGTERM", () => resolve());
     process.once("SIGINT", () => resolve());
@@ -43,6 +45,7 @@ export async function runManager(options: ManagerProcess): Promise<number> {
       tcp: options.tcp,
       tokenFile: options.tokenFile,
       graceMs: options.graceMs,
+      metrics: options.metrics,
       logger,
     });
     const databaseGone = postgres?.exited.then(() => true) ?? new Promise<never>(() => undefined);

@@ -2,14 +2,14 @@ import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { trustSchema } from "./identity.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
-import { foreignText } from "./text.ts";
-import { sandboxLayersSchema, sessionWorkerSchema } from "./workers.ts";
+import { foreignText, plainText } from "./text.ts";
+import { instantSchema, sandboxLayersSchema, sessionWorkerSchema } from "./workers.ts";
 
 /** What an agent tells about its server when it starts; the same id again is the same server. */
 export const agentRegistrationSchema = z.object({
   serverId: serverIdSchema,
   name: foreignText(200).min(1),
-  version: z.string().min(1).max(50),
+  version: plainText(50).min(1),
   endpoints: z.array(endpointSchema).min(1).max(16),
   inventory: inventorySchema,
   /** The sandbox around each worker; null where the acceptor does not tell. */
@@ -46,7 +46,7 @@ export type DesiredState = z.output<typeof desiredStateSchema>;
 export const refusalSchema = z.object({
   /** Made by the agent: a report that is sent again counts once. */
   id: z.uuid(),
-  at: z.iso.datetime(),
+  at: instantSchema,
   sessionId: foreignText(64).nullable(),
   connectionId: foreignText(64).nullable(),
   /** Where it came from: an address, or a process. */

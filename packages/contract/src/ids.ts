@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { plainText } from "./text.ts";
 
 /** A session's id has at most 32 bytes: the preface of a data connection carries it (ARCHITECTURE 4.3). */
 export const sessionIdSchema = z
@@ -11,7 +12,7 @@ export const serverIdSchema = z.uuid().brand<"ServerId">();
 export type ServerId = z.output<typeof serverIdSchema>;
 
 /** As the driver reports it, with the vendor's `GPU-` prefix. */
-export const gpuUuidSchema = z.string().min(1).max(80).brand<"GpuUuid">();
+export const gpuUuidSchema = plainText(80).min(1).brand<"GpuUuid">();
 export type GpuUuid = z.output<typeof gpuUuidSchema>;
 
 /** 128 random bits that name one client process at the acceptor, in hexadecimal. */

@@ -9,6 +9,9 @@ export const DEFAULT_MANAGER_PORT = 7443;
 /** Server: all data connections. */
 export const DEFAULT_DATA_PORT = 7445;
 
+/** Prometheus metrics, off by default: the manager's; an agent's are on the next one. */
+export const DEFAULT_METRICS_PORT = 9445;
+
 /** The agreement between manager, agents and clients about times, in milliseconds. */
 export const TIMES = {
   /** How often a client and an agent say that they are alive. */

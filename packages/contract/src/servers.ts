@@ -1,13 +1,13 @@
 import * as z from "zod";
-import { foreignText } from "./text.ts";
+import { count32Schema, foreignText, plainText } from "./text.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { sandboxLayersSchema } from "./workers.ts";
 
-const place = { host: z.string().min(1).max(253), port: z.int().min(1).max(65_535) } as const;
+const place = { host: plainText(253).min(1), port: z.int().min(1).max(65_535) } as const;
 
 /** Where the acceptor of a server takes data connections. */
 export const endpointSchema = z.discriminatedUnion("kind", [
-  z.object({ kind: z.literal("unix"), path: z.string().min(1).max(107) }),
+  z.object({ kind: z.literal("unix"), path: foreignText(107).min(1) }),
   z.object({ kind: z.literal("tls"), ...place }),
   /** Neither encrypted nor authenticated: for tests and measurements. */
   z.object({ kind: z.literal("tcp"), ...place }),
@@ -36,14 +36,14 @@ export type GpuHealth = z.output<typeof gpuHealthSchema>;
 
 /** One GPU as `farpool-worker inventory` prints it (ARCHITECTURE 4.8). */
 export const inventoryGpuSchema = z.object({
-  index: z.int().min(0),
+  index: count32Schema,
   uuid: gpuUuidSchema,
   name: foreignText(200).min(1),
-  memoryTotalBytes: bytes,
+  memoryTotalBytes: z.int().min(1),
   memoryUsedBytes: bytes.nullable(),
-  computeCapability: z.string().max(20),
-  pciBusId: z.string().max(40),
-  multiprocessors: z.int().min(0),
+  computeCapability: plainText(20),
+  pciBusId: plainText(40),
+  multiprocessors: count32Schema,
   /** Null, or left out: nobody could tell. */
   health: gpuHealthSchema.nullish(),
 });
@@ -52,7 +52,7 @@ export type InventoryGpu = z.output<typeof inventoryGpuSchema>;
 export const inventorySchema = z.object({
   /** CUDA's number (13000) or text; text (13.0) from here on. */
   driverVersion: z
-    .union([z.string().max(50), z.int().min(0)])
+    .union([plainText(50), z.int().min(0)])
     .transform((version) =>
       typeof version === "string"
         ? version

@@ -3,7 +3,7 @@ import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } fr
 import { authoritiesSchema, publicKeySchema, sessionGrantSchema, thumbprintSchema } from "./identity.ts";
 import { endpointSchema } from "./servers.ts";
 import { labelsSchema, projectNameSchema } from "./policies.ts";
-import { foreignText } from "./text.ts";
+import { count32Schema, foreignText } from "./text.ts";
 import { sizeSchema } from "./sizes.ts";
 import { sandboxLayersSchema, workerReportSchema } from "./workers.ts";
 
@@ -35,7 +35,7 @@ const shortText = foreignText(200).min(1);
 export const sessionClientSchema = z.object({
   host: shortText,
   user: shortText,
-  pid: z.int().min(1),
+  pid: count32Schema.min(1),
   program: foreignText(4_096).nullable(),
 });
 

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { foreignText } from "./text.ts";
+import { count32Schema, foreignText } from "./text.ts";
 import { connectionIdSchema, gpuUuidSchema, sessionIdSchema } from "./ids.ts";
 
 const count = z.int().min(0);
@@ -18,17 +18,23 @@ export const workerReportSchema = z.object({
 });
 export type WorkerReport = z.output<typeof workerReportSchema>;
 
+/** From 1970 to the end of 9999: other years are written in ways that PostgreSQL does not read. */
+const LATEST_MS = 253_402_300_799_999;
+const isStorable = (at: Date): boolean => at.getTime() >= 0 && at.getTime() <= LATEST_MS;
+
 /** Times may come as ISO text or as milliseconds since 1970; they are ISO text from here on. */
 export const instantSchema = z
-  .union([z.iso.datetime({ offset: true }), z.number().min(0).max(8.64e15)])
-  .transform((value) => new Date(value).toISOString());
+  .union([z.iso.datetime({ offset: true }), z.number().min(0).max(LATEST_MS)])
+  .transform((value) => new Date(value))
+  .refine(isStorable, "a time is from 1970 to 9999")
+  .transform((at) => at.toISOString());
 
 /** How a worker ended: a sentence, or code and signal as the acceptor saw them. */
 const exitSchema = z
   .union([
-    z.string(),
+    foreignText(500),
     z.number(),
-    z.object({ code: z.number().nullish(), signal: z.union([z.string(), z.number()]).nullish() }),
+    z.object({ code: z.number().nullish(), signal: z.union([foreignText(40), z.number()]).nullish() }),
   ])
   .transform((exit) => {
     if (typeof exit === "string") return exit;
@@ -41,9 +47,9 @@ const exitSchema = z
 export const sandboxLayersSchema = z.array(z.string().regex(/^[a-z0-9-]{1,40}$/)).max(16);
 
 export const workerSchema = z.object({
-  pid: z.int().min(1),
+  pid: count32Schema.min(1),
   connectionId: connectionIdSchema,
-  clientPid: z.int().min(0).nullish(),
+  clientPid: count32Schema.nullish(),
   program: foreignText(4_096).nullish(),
   sandbox: sandboxLayersSchema.nullish(),
   startedAt: instantSchema,

@@ -17,13 +17,14 @@ const revokeClient = defineCommand({
   name: "revoke",
   summary: "end a client's sessions and let it have no new ones",
   arguments: "<client>",
+  candidates: "clients",
   options: {
     ...jsonOption,
     reason: value("--reason <text>", "why, for the client, the audit and those who come later", String),
   },
   details: [
     "A client is named by its key's thumbprint, or by its name when no other has the same.",
-    "A thumbprint that begins with - goes after --:  farpool admin clients revoke -- -AbC…",
+    "A thumbprint that begins with - goes after --: farpool admin clients revoke -- -AbC…",
   ].join("\n"),
   run: async ({ options, arguments: [client = ""] }) =>
     (await import("../pool/admin.ts")).revoke(options, client),

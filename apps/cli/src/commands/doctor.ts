@@ -5,6 +5,7 @@ export const doctorCommand = defineCommand({
   name: "doctor",
   summary: "check this machine; with a program, tell which libcuda it would load",
   arguments: "[program...]",
+  candidates: "program",
   passThrough: true,
   options: jsonOption,
   details: "The exit code is 0 when no check failed, else 69.",

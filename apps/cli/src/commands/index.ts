@@ -1,6 +1,7 @@
 import { COMMAND_NAME } from "@farpool/contract";
 import { defineCommand } from "../core/command.ts";
 import { adminCommand } from "./admin.ts";
+import { completionCommand } from "./completion.ts";
 import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
@@ -30,6 +31,7 @@ export const COMMANDS = defineCommand({
     doctorCommand,
     upCommand,
     downCommand,
+    completionCommand,
     internalCommand,
   ],
 });

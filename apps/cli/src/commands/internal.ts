@@ -1,12 +1,12 @@
-import { defineCommand } from "../core/command.ts";
+import { defineCommand, type CommandSpec } from "../core/command.ts";
 
 /**
- * The processes that `up` starts; their one argument is JSON that `up` makes. Each exits when its work is over:
+ * What is not for people. Of these the processes that `up` starts have one argument, JSON that `up` makes. Each exits when its work is over:
  * a timer or connection that is left (its database is gone, say) must not keep it from being started again.
  */
-export const internalCommand = defineCommand({
+export const internalCommand: CommandSpec = defineCommand({
   name: "internal",
-  summary: "processes of a pool, started by 'farpool up'",
+  summary: "what other parts of farpool call",
   hidden: true,
   commands: [
     defineCommand({
@@ -26,6 +26,37 @@ export const internalCommand = defineCommand({
         const { agentProcessSchema, runAgent } = await import("@farpool/agent");
         process.exit(await runAgent(agentProcessSchema.parse(JSON.parse(settings))));
       },
+    }),
+    defineCommand({
+      name: "share",
+      summary: "writes manual pages and completions below a folder, for the build",
+      arguments: "<folder>",
+      run: async ({ arguments: [folder = ""] }) => {
+        const [{ writeShare }, { COMMANDS }] = await Promise.all([
+          import("../reference/share.ts"),
+          import("./index.ts"),
+        ]);
+        return writeShare(COMMANDS, folder);
+      },
+    }),
+    defineCommand({
+      name: "reference",
+      summary: "writes the pages of docs/reference into a folder, for 'npm run reference'",
+      arguments: "<folder>",
+      run: async ({ arguments: [folder = ""] }) => {
+        const [{ writeReference }, { COMMANDS }] = await Promise.all([
+          import("../reference/share.ts"),
+          import("./index.ts"),
+        ]);
+        return writeReference(COMMANDS, folder);
+      },
+    }),
+    defineCommand({
+      name: "candidates",
+      summary: "names of the pool, for the completions",
+      arguments: "<kind>",
+      run: async ({ arguments: [kind = ""] }) =>
+        (await import("../reference/candidates.ts")).candidates(kind),
     }),
   ],
 });

@@ -1,5 +1,5 @@
 import { parseMemory, parseShare } from "@farpool/contract";
-import { defineCommand, flag, value, values } from "../core/command.ts";
+import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import {
   labelPair,
   lifetimeMs,
@@ -47,13 +47,17 @@ export const runCommand = defineCommand({
   passThrough: true,
   options: {
     ...sessionOptions,
-    summary: value("--summary <file>", "write what happened to a file, as JSON", String),
+    summary: completed(value("--summary <file>", "write what happened to a file, as JSON", String), "file"),
   },
+  candidates: "program",
+  examples: [
+    { line: "farpool run -n 1 -- ./vector-add", does: "with one whole GPU" },
+    {
+      line: "farpool run -n 2 -p 0.5 --wait 10m -- python train.py",
+      does: "with half of two GPUs each, if they are free within ten minutes",
+    },
+  ],
   details: [
-    "Examples:",
-    "  farpool run -n 1 -- ./vector-add",
-    "  farpool run -n 2 -p 0.5 --wait 10m -- python train.py",
-    "",
     "The exit code is the program's, or 128 + the number of the signal that ended it. Of our own:",
     "64 usage, 69 pool unreachable or the size never fits, 75 waited long enough, 77 not permitted,",
     "126 the program cannot be executed, 127 there is no such program.",

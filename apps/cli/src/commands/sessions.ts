@@ -24,6 +24,7 @@ export const sessionsCommand = defineCommand({
       name: "show",
       summary: "one session with its events and processes",
       arguments: "<session>",
+      candidates: "sessions",
       options: jsonOption,
       run: async ({ options, arguments: [id = ""] }) =>
         (await import("../pool/sessions.ts")).show(options.isJson, id),
@@ -52,6 +53,7 @@ export const sessionsCommand = defineCommand({
       name: "end",
       summary: "end a session: its programs lose their GPUs",
       arguments: "<session>",
+      candidates: "sessions",
       options: jsonOption,
       run: async ({ options, arguments: [id = ""] }) =>
         (await import("../pool/sessions.ts")).end(options.isJson, id),

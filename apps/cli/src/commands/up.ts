@@ -1,11 +1,14 @@
-import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, TIMES } from "@farpool/contract";
-import { defineCommand, flag, value, values } from "../core/command.ts";
+import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, DEFAULT_METRICS_PORT, TIMES } from "@farpool/contract";
+import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import { graceSeconds, hostAndPort, indexList, wholeNumber } from "../core/parse-values.ts";
 
 /** The simulated GPU names no more. */
 const MOST_SIMULATED = 16;
 
-const stateOption = value("--state <folder>", "where the pool keeps its state (also: FARPOOL_STATE)", String);
+const stateOption = completed(
+  value("--state <folder>", "where the pool keeps its state (also: FARPOOL_STATE)", String),
+  "folder",
+);
 
 export const upCommand = defineCommand({
   name: "up",
@@ -35,7 +38,7 @@ export const upCommand = defineCommand({
     ),
     state: stateOption,
     database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),
-    driver: value("--driver <file>", "the libcuda.so.1 that executes the calls", String),
+    driver: completed(value("--driver <file>", "the libcuda.so.1 that executes the calls", String), "file"),
     simulated: {
       ...value(
         "--simulated [count]",
@@ -43,6 +46,14 @@ export const upCommand = defineCommand({
         wholeNumber("--simulated", 1, MOST_SIMULATED),
       ),
       bare: "1",
+    },
+    metricsPort: {
+      ...value(
+        "--metrics-port [port]",
+        `metrics for Prometheus: the manager's on this port (default: ${DEFAULT_METRICS_PORT}; 0: any), the agent's on the next`,
+        wholeNumber("--metrics-port", 0, 65_534),
+      ),
+      bare: String(DEFAULT_METRICS_PORT),
     },
     isPlainTcp: flag("--plain-tcp", "data connections over TCP without TLS: for tests and measurements"),
     isBackground: flag("--background", "return when the pool is ready"),

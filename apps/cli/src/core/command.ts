@@ -3,6 +3,17 @@
  * from the list. What a command does is loaded when it is called, so no command pays for another.
  */
 
+/** What the value of an option or an argument can be, for completion; lists of the pool are asked when needed. */
+export type Candidates =
+  | readonly string[]
+  | "file"
+  | "folder"
+  | "program"
+  | "sessions"
+  | "servers"
+  | "gpus"
+  | "clients";
+
 export interface FlagOption {
   readonly kind: "flag";
   readonly flags: string;
@@ -18,6 +29,7 @@ export interface ValueOption<T> {
   readonly bare?: string;
   /** May be given several times: all values, in order. */
   readonly isRepeatable?: boolean;
+  readonly candidates?: Candidates;
 }
 
 export type OptionSpec = FlagOption | ValueOption<unknown>;
@@ -32,12 +44,25 @@ export interface Invocation<O extends OptionSpecs = OptionSpecs> {
   readonly arguments: readonly string[];
 }
 
+export interface Example {
+  readonly line: string;
+  readonly does: string;
+}
+
+/**
+ * Everything that is said about a command anywhere: the parser, `--help`, the manual page, docs/reference/cli.md and
+ * the completions of the shells are made of it. To add a command, define it and list it in commands/index.ts.
+ */
 export interface CommandSpec {
   readonly name: string;
   readonly summary: string;
-  /** After the list of options: examples, exit codes. */
+  readonly examples?: readonly Example[];
+  /** After the list of options: paragraphs, with an empty line between them. Indented lines stay lines. */
   readonly details?: string;
+  /** As commander writes them: `<session>`, `[command...]`. */
   readonly arguments?: string;
+  /** What the arguments can be. */
+  readonly candidates?: Candidates;
   readonly options?: OptionSpecs;
   /** Everything from the first argument on belongs to another program. */
   readonly passThrough?: boolean;
@@ -62,6 +87,30 @@ export function values<T>(
   parse: (text: string) => T,
 ): ValueOption<readonly T[]> {
   return { kind: "value", flags, description, parse: (text) => [parse(text)], isRepeatable: true };
+}
+
+/** An option whose value a shell can complete. */
+export function completed<T>(option: ValueOption<T>, candidates: Candidates): ValueOption<T> {
+  return { ...option, candidates };
+}
+
+/** What every command takes unless it has options of its own with these names. */
+export const COMMON_OPTIONS = {
+  isVerbose: flag("-v, --verbose", "say what happens, in detail"),
+  isQuiet: flag("-q, --quiet", "say nothing but errors"),
+} as const satisfies OptionSpecs;
+
+const flagsOf = (specs: OptionSpecs): string[] => Object.values(specs).map(({ flags }) => flags);
+
+/** A command's options, the common ones last. Commands that only group others have none. */
+export function allOptions(spec: CommandSpec): OptionSpecs {
+  const own = spec.options ?? {};
+  if (spec.run === undefined) return own;
+  const taken = new Set(flagsOf(own).flatMap((flags) => flags.split(/[ ,]+/)));
+  const common = Object.entries(COMMON_OPTIONS).filter(([, { flags }]) =>
+    flags.split(/[ ,]+/).every((each) => !taken.has(each)),
+  );
+  return { ...own, ...Object.fromEntries(common) };
 }
 
 /** Ties the types of a command's options to the function that runs it. */

@@ -1,9 +1,23 @@
 import { writeSync } from "node:fs";
-import { FarpoolError } from "@farpool/contract";
+import { ERRORS, FarpoolError } from "@farpool/contract";
+
+export type Verbosity = "quiet" | "normal" | "verbose";
+
+let verbosity: Verbosity = "normal";
+
+/** For the rest of this process: what `-q` and `-v` ask for. */
+export function setVerbosity(wanted: Verbosity): void {
+  verbosity = wanted;
+}
 
 /** Everything of ours goes to stderr; stdout belongs to data that was asked for, and to the programs we run. */
 export function say(line: string): void {
-  writeAll(2, `${line}\n`);
+  if (verbosity !== "quiet") writeAll(2, `${line}\n`);
+}
+
+/** Said with `-v` only. */
+export function tell(line: string): void {
+  if (verbosity === "verbose") writeAll(2, `${line}\n`);
 }
 
 /** Who closes the pipe has read enough; a full disk is a failure. */
@@ -28,15 +42,24 @@ export function isTerminal(): boolean {
 }
 
 export function complain(error: unknown): number {
-  if (error instanceof FarpoolError) {
-    say(`farpool: ${error.message}`);
-    if (error.hint !== null) say(`hint: ${error.hint}`);
-    return error.exitCode;
-  }
+  const known = error instanceof FarpoolError ? error : undefined;
   const message = error instanceof Error ? error.message : String(error);
-  say(`farpool: ${message}`);
-  if (process.env["FARPOOL_DEBUG"] === "1" && error instanceof Error) say(error.stack ?? "");
-  return 70;
+  writeAll(2, `farpool: ${message}\n`);
+  if (known !== undefined && known.hint !== null) writeAll(2, `hint: ${known.hint}\n`);
+  if (verbosity === "verbose") for (const line of causes(error)) writeAll(2, `${line}\n`);
+  if (process.env["FARPOOL_DEBUG"] === "1" && error instanceof Error) writeAll(2, `${error.stack ?? ""}\n`);
+  return known?.exitCode ?? ERRORS.FARPOOL_INTERNAL.exitCode;
+}
+
+/** What is behind an error, outermost first. */
+function causes(error: unknown): string[] {
+  const found: string[] = [];
+  let cause = error instanceof Error ? error.cause : undefined;
+  while (cause instanceof Error && found.length < 8) {
+    found.push(`cause: ${cause.message}`);
+    cause = cause.cause;
+  }
+  return found;
 }
 
 /** Columns as wide as their widest cell; the last one is not padded. */

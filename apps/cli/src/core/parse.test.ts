@@ -14,8 +14,22 @@ async function refusal(words: readonly string[]): Promise<string> {
 
 test.each([
   [["gpus", "extra"], "'gpus' takes no arguments, not 'extra' | 'farpool --help' lists commands and options"],
-  [["sessions", "lst"], "unknown command 'sessions lst' | 'farpool --help' lists commands and options"],
-  [["run", "-n"], "-n, --num-gpus needs a value: <count> | 'farpool --help' lists commands and options"],
+  [["sessions", "lst"], "unknown command 'sessions lst' | did you mean 'farpool sessions list'?"],
+  [["sessions", "frob"], "unknown command 'sessions frob' | 'farpool sessions --help' lists its commands"],
+  [
+    ["admin", "clients", "revok", "x"],
+    "unknown command 'admin clients revok' | did you mean 'farpool admin clients revoke'?",
+  ],
+  [["sessions", "--jsn"], "unknown option '--jsn' | did you mean --json?"],
+  [
+    ["sessions", "list", "--frob"],
+    "unknown option '--frob' | 'farpool sessions list --help' lists its options",
+  ],
+  [
+    ["sessions", "show"],
+    "missing required argument 'session' | 'farpool sessions show --help' lists its options",
+  ],
+  [["run", "-n"], "-n, --num-gpus needs a value: <count> | 'farpool run --help' lists its options"],
   [
     ["-n", "1", "--", "true"],
     "unknown option '-n' | options follow their command: farpool run -n 1 -- PROGRAM",

@@ -1,6 +1,14 @@
 import { Command, CommanderError, Option } from "commander";
 import { COMMAND_NAME, ERRORS, FarpoolError, VERSION } from "@farpool/contract";
-import type { CommandSpec, OptionSpec } from "./command.ts";
+import { nearest } from "./nearest.ts";
+import {
+  allOptions,
+  type CommandSpec,
+  type OptionSpec,
+  type OptionSpecs,
+  type OptionValues,
+} from "./command.ts";
+import { setVerbosity } from "./output.ts";
 
 /** Parses and runs; the exit code of the command that was called. */
 export async function execute(root: CommandSpec, words: readonly string[]): Promise<number> {
@@ -14,7 +22,7 @@ export async function execute(root: CommandSpec, words: readonly string[]): Prom
   try {
     await program.parseAsync([...words], { from: "user" });
   } catch (error) {
-    if (error instanceof CommanderError) return explain(error, { groups: groupsOf(root), words });
+    if (error instanceof CommanderError) return explain(error, { root, words });
     throw error;
   }
   return exitCode;
@@ -31,11 +39,12 @@ function build(spec: CommandSpec, onExit: (code: number) => void): Command {
     .helpOption("-h, --help", "print this help")
     .helpCommand(false)
     .configureHelp({ sortSubcommands: false, optionDescription: ({ description }) => description });
-  if (spec.details !== undefined) command.addHelpText("after", `\n${spec.details}`);
+  const after = [examplesText(spec), spec.details].filter((text) => text !== undefined);
+  if (after.length > 0) command.addHelpText("after", `\n${after.join("\n\n")}`);
   if (spec.passThrough === true) command.passThroughOptions();
   if (spec.arguments !== undefined) command.arguments(spec.arguments);
   const options = new Map<string, Option>();
-  for (const [key, option] of Object.entries(spec.options ?? {})) {
+  for (const [key, option] of Object.entries(allOptions(spec))) {
     const built = buildOption(option);
     options.set(key, built);
     command.addOption(built);
@@ -50,10 +59,23 @@ function build(spec: CommandSpec, onExit: (code: number) => void): Command {
         key,
         values[option.attributeName()] ?? (option.isBoolean() ? false : undefined),
       ]);
-      onExit(await run({ options: Object.fromEntries(named), arguments: command.args }));
+      const given: OptionValues<OptionSpecs> = Object.fromEntries(named);
+      // A command with a -q of its own has its own idea of it, too.
+      if (spec.options?.["isQuiet"] === undefined) {
+        if (given["isQuiet"] === true) setVerbosity("quiet");
+        else if (given["isVerbose"] === true) setVerbosity("verbose");
+      }
+      onExit(await run({ options: given, arguments: command.args }));
     });
   }
   return command;
+}
+
+function examplesText({ examples }: CommandSpec): string | undefined {
+  if (examples === undefined) return undefined;
+  const width = Math.max(...examples.map(({ line }) => line.length));
+  const lines = examples.map(({ line, does }) => `  ${line.padEnd(width)}  ${does}`);
+  return ["Examples:", ...lines].join("\n");
 }
 
 function buildOption(option: OptionSpec): Option {
@@ -69,13 +91,8 @@ function buildOption(option: OptionSpec): Option {
 }
 
 interface Context {
-  /** Commands that have commands. */
-  readonly groups: readonly string[];
+  readonly root: CommandSpec;
   readonly words: readonly string[];
-}
-
-function groupsOf(root: CommandSpec): readonly string[] {
-  return (root.commands ?? []).filter(({ commands }) => commands !== undefined).map(({ name }) => name);
 }
 
 /** Commander's sentences become ours: a fact, then a hint. */
@@ -84,27 +101,55 @@ function explain(error: CommanderError, context: Context): number {
   // A command that only groups others, called alone: its help has been printed.
   if (error.code === "commander.help") return ERRORS.FARPOOL_USAGE.exitCode;
   const [first = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const called = calledCommand(context);
+  const excess = /^too many arguments(?: for '(.*?)')?\. Expected (\d+) .* got \d+: (.*)\.$/.exec(first);
+  if (excess !== null) throw tooMany(called, excess[2] ?? "0", excess[3] ?? "");
+  const missing = /^option '(.*?) (<.+>)' argument missing$/.exec(first);
+  const sentence = missing === null ? first : `${missing[1]} needs a value: ${missing[2]}`;
   const near = /Did you mean (.*)\?/.exec(suggestion ?? "")?.[1];
-  const sentence = rephrase(first, context);
   throw new FarpoolError("FARPOOL_USAGE", sentence, hintFor(error.code, context, near));
 }
 
-function rephrase(sentence: string, { groups }: Context): string {
-  const excess = /^too many arguments(?: for '(.*?)')?\. Expected (\d+) .* got \d+: (.*)\.$/.exec(sentence);
-  if (excess !== null) {
-    const [, command = COMMAND_NAME, expected = "0", words = ""] = excess;
-    if (groups.includes(command)) return `unknown command '${command} ${words}'`;
-    const takes = expected === "0" ? "no arguments" : `${expected} argument${expected === "1" ? "" : "s"}`;
-    return `'${command}' takes ${takes}, not '${words}'`;
-  }
-  const missing = /^option '(.*?) (<\w+>)' argument missing$/.exec(sentence);
-  return missing === null ? sentence : `${missing[1]} needs a value: ${missing[2]}`;
+interface Called {
+  readonly spec: CommandSpec;
+  /** Without the program's name. */
+  readonly path: readonly string[];
 }
 
-function hintFor(code: string, { words }: Context, near: string | undefined): { hint?: string } {
+/** As far as the words name commands. */
+function calledCommand({ root, words }: Context): Called {
+  let spec = root;
+  const path: string[] = [];
+  for (const word of words) {
+    const next = spec.commands?.find(({ name }) => name === word);
+    if (next === undefined) break;
+    spec = next;
+    path.push(word);
+  }
+  return { spec, path };
+}
+
+function tooMany({ spec, path }: Called, expected: string, words: string): FarpoolError {
+  const command = path.join(" ") || COMMAND_NAME;
+  if (spec.commands === undefined) {
+    const takes = expected === "0" ? "no arguments" : `${expected} argument${expected === "1" ? "" : "s"}`;
+    return new FarpoolError("FARPOOL_USAGE", `'${command}' takes ${takes}, not '${words}'`);
+  }
+  const names = spec.commands.flatMap(({ name, hidden }) => (hidden === true ? [] : [name]));
+  const [typed = ""] = words.split(/[, ]/);
+  const near = nearest(typed, names);
+  const hint = `'${COMMAND_NAME} ${command} --help' lists its commands`;
+  return new FarpoolError("FARPOOL_USAGE", `unknown command '${command} ${typed}'`, {
+    hint: near === undefined ? hint : `did you mean '${COMMAND_NAME} ${command} ${near}'?`,
+  });
+}
+
+function hintFor(code: string, context: Context, near: string | undefined): { hint?: string } {
+  const { words } = context;
   if (near !== undefined) return { hint: `did you mean ${near}?` };
   // An option before any command.
   if (code === "commander.unknownOption" && words[0]?.startsWith("-") === true)
     return { hint: `options follow their command: ${COMMAND_NAME} run -n 1 -- PROGRAM` };
-  return {};
+  const { path } = calledCommand(context);
+  return path.length === 0 ? {} : { hint: `'${[COMMAND_NAME, ...path].join(" ")} --help' lists its options` };
 }

@@ -32,6 +32,8 @@ export interface PoolSettings {
   readonly gpuIndexes: readonly number[] | undefined;
   /** Data connections over TCP are neither encrypted nor authenticated. */
   readonly isPlainTcp: boolean;
+  /** Ports of the metrics; undefined: there are none. */
+  readonly metrics?: { readonly manager: number; readonly agent: number } | undefined;
 }
 
 /** The three processes of a pool on one machine (ARCHITECTURE 2), in the order in which they are started. */
@@ -46,6 +48,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     tokenFile: tokenFile(folders),
     tcp: { host: listen, port },
     graceMs: settings.graceSeconds === undefined ? TIMES.graceMs : settings.graceSeconds * 1_000,
+    metrics: settings.metrics === undefined ? null : { host: listen, port: settings.metrics.manager },
   };
   const agent: AgentProcess = {
     manager: `unix:${managerSocket(folders)}`,
@@ -60,6 +63,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     worker: installation.worker,
     driver,
     gpuIndexes: settings.gpuIndexes === undefined ? null : [...settings.gpuIndexes],
+    metrics: settings.metrics === undefined ? null : { host: listen, port: settings.metrics.agent },
   };
   const ours = (name: string, process_: object): PartSpec => ({
     name,

@@ -36,6 +36,7 @@ export interface UpOptions {
   readonly driver: string | undefined;
   readonly simulated: number | undefined;
   readonly isPlainTcp: boolean;
+  readonly metricsPort: number | undefined;
   readonly isBackground: boolean;
   readonly isStop: boolean;
 }
@@ -85,18 +86,32 @@ interface Claimed {
 async function serve(options: UpOptions, { folders, installation, own, stop }: Claimed): Promise<number> {
   const listen = options.listen ?? "127.0.0.1";
   const port = await choosePort(listen, options.port ?? DEFAULT_MANAGER_PORT, "--port");
+  const metrics = await chooseMetricsPorts(listen, options.metricsPort);
   const sockets = keepSockets(listen, options.dataPort ?? DEFAULT_DATA_PORT, folders);
   try {
-    return await serveOn(sockets, { listen, port }, options, { folders, installation, own, stop });
+    return await serveOn(sockets, { listen, port, metrics }, options, { folders, installation, own, stop });
   } finally {
     sockets.close();
   }
 }
 
+interface Places {
+  readonly listen: string;
+  readonly port: number;
+  readonly metrics: { readonly manager: number; readonly agent: number } | undefined;
+}
+
+/** The agent's is the next one, as the ports by default are. */
+async function chooseMetricsPorts(listen: string, wanted: number | undefined): Promise<Places["metrics"]> {
+  if (wanted === undefined) return undefined;
+  const manager = await choosePort(listen, wanted, "--metrics-port");
+  return { manager, agent: await choosePort(listen, wanted === 0 ? 0 : wanted + 1, "--metrics-port") };
+}
+
 // oxlint-disable-next-line eslint/max-params -- what was made, where, how, and for whom
 async function serveOn(
   sockets: KeptSockets,
-  { listen, port }: { readonly listen: string; readonly port: number },
+  { listen, port, metrics }: Places,
   options: UpOptions,
   { folders, installation, own, stop }: Claimed,
 ): Promise<number> {
@@ -133,11 +148,17 @@ async function serveOn(
       driver: choice.driver,
       gpuIndexes: options.gpus,
       isPlainTcp: options.isPlainTcp,
+      metrics,
     };
     for (const spec of poolParts(settings)) parts.push(supervise(spec, logFolder(folders), observer));
     if (await becomesReady(folders, parts, stop)) {
       isReady = true;
       say(`ready    manager at ${address}, data port ${dataPort}, state in ${folders.state}`);
+      if (metrics !== undefined) {
+        const at = (metricsPort: number): string =>
+          `${formatAddress({ kind: "tcp", host: listen, port: metricsPort, token: null })}/metrics`;
+        say(`metrics  ${at(metrics.manager)} (manager), ${at(metrics.agent)} (agent)`);
+      }
       say(`next     farpool run -n 1 -- PROGRAM`);
       // Last: who waits for it to start in the background shows what was said until then.
       record(true);

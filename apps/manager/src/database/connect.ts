@@ -1,6 +1,7 @@
 import { Kysely, PostgresDialect, sql, type RawBuilder, type Transaction } from "kysely";
 import pg from "pg";
 import type { Schema } from "./schema.ts";
+import { timings } from "./timings.ts";
 
 export type Database = Kysely<Schema>;
 export type Tx = Transaction<Schema>;
@@ -36,7 +37,11 @@ export function connect(config: ConnectionConfig, onIdleError: (error: Error) =>
   const pool = new pg.Pool({ ...clientConfig(config), max: 12, statement_timeout: 30_000 });
   // An idle connection that breaks is replaced at the next use; unheard, the event would end the process.
   pool.on("error", onIdleError);
-  return new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+  return new Kysely<Schema>({
+    dialect: new PostgresDialect({ pool }),
+    log: ({ level, queryDurationMillis }) =>
+      timings.statement(queryDurationMillis / 1_000, level === "error"),
+  });
 }
 
 /** The database's clock: the only one that counts. */
@@ -57,7 +62,15 @@ const IDENTITY_LOCK = 7_443_002;
  * capacity stays true until it commits.
  */
 export function inPlacement<T>(db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
-  return holding(PLACEMENT_LOCK, db, work);
+  const asked = performance.now();
+  return holding(PLACEMENT_LOCK, db, async (tx) => {
+    const held = performance.now();
+    try {
+      return await work(tx);
+    } finally {
+      timings.placement((held - asked) / 1_000, (performance.now() - held) / 1_000);
+    }
+  });
 }
 
 /** A transaction in which no other manager makes the pool's keys. */

@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { FarpoolError } from "@farpool/contract";
 import type { FastifyInstance } from "fastify";
 
-const PUBLIC_PATHS = new Set(["/healthz", "/readyz", "/openapi.json"]);
+export const PUBLIC_PATHS: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/openapi.json", "/docs"]);
 
 /**
  * Who may do what, today: whoever can open the Unix socket (0600, in a folder of mode 0700) or knows the

@@ -1,28 +1,23 @@
-import { FarpoolError, PRODUCT_NAME, VERSION } from "@farpool/contract";
-import swagger from "@fastify/swagger";
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
-import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
-import { handleErrors } from "./errors.ts";
+import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
+import { logRequests, requestId } from "./request-log.ts";
+import { registerDocuments } from "./docs.ts";
+import { handleErrors, refuseBrokenPath } from "./errors.ts";
 
-/** Fastify with the contract's schemas as validators, serializers and OpenAPI document. */
-export async function createApp(logger: FastifyBaseLogger): Promise<FastifyInstance> {
+/** Fastify with the contract's schemas as validators and serializers. */
+export function createApp(logger: FastifyBaseLogger): FastifyInstance {
   const app: FastifyInstance = fastify({
     loggerInstance: logger,
-    logController: new LogController({ disableRequestLogging: true }),
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: "requestId" }),
     forceCloseConnections: true,
+    genReqId: requestId,
+    frameworkErrors: refuseBrokenPath,
     routerOptions: { maxParamLength: 16_384 },
   });
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   handleErrors(app);
-  await app.register(swagger, {
-    openapi: { openapi: "3.1.0", info: { title: `${PRODUCT_NAME} manager`, version: VERSION } },
-    transform: jsonSchemaTransform,
-  });
-  app.get("/openapi.json", { schema: { hide: true } }, () => {
-    const document = app.swagger();
-    if (document === undefined) throw new FarpoolError("FARPOOL_INTERNAL", "there is no OpenAPI document");
-    return document;
-  });
+  logRequests(app);
+  registerDocuments(app);
   return app;
 }

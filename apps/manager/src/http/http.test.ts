@@ -129,6 +129,60 @@ test("what is no HTTP at all is answered with 400, and the manager lives", async
   expect(await send({ method: "GET", path: "/readyz" })).toMatchObject({ status: 200 });
 });
 
+/** What comes back to bytes that are sent as they are. */
+function raw(bytes: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(socketPath, () => socket.write(bytes));
+    let received = "";
+    socket.setEncoding("utf8").on("data", (chunk: string) => {
+      received += chunk;
+    });
+    socket.once("end", () => {
+      socket.destroy();
+      resolve(received);
+    });
+    socket.once("error", reject);
+  });
+}
+
+// What the fuzzer found (fuzz.test.ts), each with its own name.
+test.each([
+  ["headers that are too long", `GET /healthz HTTP/1.1\r\nhost: a\r\nx: ${"a".repeat(40_000)}\r\n\r\n`, 431],
+  [
+    "a path that cannot be decoded",
+    "GET /v1/servers%ff HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    400,
+  ],
+  ["CONNECT", "CONNECT example.org:443 HTTP/1.1\r\nhost: a\r\n\r\n", 400],
+  ["an expectation", "GET /healthz HTTP/1.1\r\nhost: a\r\nexpect: more\r\nconnection: close\r\n\r\n", 417],
+  ["an address of 100 KB", `GET /${"a".repeat(100_000)} HTTP/1.1\r\nhost: a\r\n\r\n`, 431],
+])("%s are refused in the format of errors", async (_, bytes, status) => {
+  const text = await raw(bytes);
+  expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+  expect(JSON.parse(text.split("\r\n\r\n")[1] ?? "")).toMatchObject({
+    error: { code: "FARPOOL_BAD_REQUEST" },
+  });
+});
+
+test("a sentence that quotes what was sent stays one line of bounded length", async () => {
+  const path = `/v1/sessions/${encodeURIComponent(`\u001B[31m\r\n${"x".repeat(3_000)}`)}/hold`;
+  const { error } = JSON.parse((await send({ method: "GET", path })).body) as { error: { message: string } };
+  expect(error.message).toMatch(/^'\?\[31m\?\?x+…$/);
+  expect(error.message.length).toBeLessThanOrEqual(500);
+});
+
+test.each([
+  ["a year that PostgreSQL does not read", { startedAt: 2_234_612_809_941_172 }],
+  ["the year 0", { startedAt: "0000-01-01T00:00:00Z" }],
+  ["a process id of 40 bits", { pid: 2 ** 40 }],
+])("a worker with %s is refused and is no failure of ours", async (_, field) => {
+  const worker = { pid: 1, connectionId: "0".repeat(32), startedAt: 0, ...field };
+  const workers = [{ sessionId: "s-abcdef", worker }];
+  const body = { appliedRevision: 0, openSessions: [], failures: [], workers };
+  const answer = await post("/v1/agents/11111111-1111-4111-8111-111111111111/report", body);
+  expect(answer).toMatchObject({ status: 400 });
+});
+
 test("over TCP only the token opens the door", async () => {
   const tcp = { host: "127.0.0.1", port };
   const status = { method: "GET", path: "/v1/status" };
@@ -149,9 +203,19 @@ test("only the owner reads the token and opens the socket", () => {
   expect(statSync(socketPath).mode & 0o777).toBe(0o600);
 });
 
-test("the OpenAPI document has every request of the contract", async () => {
+test("the OpenAPI document has every request of the contract, and refers to nothing that it does not have", async () => {
   const document = JSON.parse((await send({ method: "GET", path: "/openapi.json" })).body);
+  expect(document.openapi).toBe("3.1.0");
   for (const [name, { method, path }] of Object.entries(ROUTES)) {
     expect(document.paths[path][method.toLowerCase()].operationId).toBe(name);
   }
+  const references = JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]*)"/g);
+  for (const [, name = ""] of references) expect(document.components.schemas).toHaveProperty(name);
+});
+
+test("the page of the API needs no token and nothing of another host", async () => {
+  const { status, body } = await send({ method: "GET", path: "/docs" }, { host: "127.0.0.1", port });
+  expect(status).toBe(200);
+  for (const { path } of Object.values(ROUTES)) expect(body).toContain(`<code>${path}</code>`);
+  expect(body).not.toMatch(/(?:src|href)="(?!\/|#)/);
 });

@@ -2,6 +2,7 @@ import { chmodSync, existsSync, unlinkSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { connect, type Socket } from "node:net";
 import { FarpoolError } from "@farpool/contract";
+import { answerBrokenRequests } from "./broken-requests.ts";
 
 export interface Listeners {
   /** Whether a connection came over the Unix socket. */
@@ -23,6 +24,8 @@ export function createListeners({ socketPath, tcp, handler }: ListenOptions): Li
   const local = createServer(handler);
   local.on("connection", (socket) => trusted.add(socket));
   const remote = tcp === null ? null : createServer(handler);
+  answerBrokenRequests(local);
+  if (remote !== null) answerBrokenRequests(remote);
 
   return {
     isTrusted: (socket) => trusted.has(socket),

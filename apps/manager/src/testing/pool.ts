@@ -50,23 +50,8 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
     await manager.stop();
     folder[Symbol.dispose]();
   });
-  const serverId = serverIdSchema.parse(randomUUID());
+  const serverId = await registerServer(client, gpuCount);
   const params = { serverId };
-  const gpus = Array.from({ length: gpuCount }, (_, index) => ({
-    uuid: `GPU-${serverId}-${index}`,
-    name: "Test GPU",
-    memoryTotalBytes: 16 * GIB,
-  }));
-  await client.call("registerAgent", {
-    body: {
-      serverId,
-      name: "gpu-01",
-      version: "0.1.0",
-      endpoints: [{ kind: "tcp", host: "127.0.0.1", port: 7445 }],
-      inventory: fakeInventory(gpus),
-    },
-  });
-  await client.call("heartbeatAgent", { params, body: { inventory: null, acceptorReady: true } });
   return {
     client,
     serverId,
@@ -85,6 +70,28 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
       manager = await start();
     },
   };
+}
+
+/** A server that is online, with GPUs of 16 GiB. */
+export async function registerServer(client: ManagerClient, gpuCount: number): Promise<ServerId> {
+  const serverId = serverIdSchema.parse(randomUUID());
+  const params = { serverId };
+  const gpus = Array.from({ length: gpuCount }, (_, index) => ({
+    uuid: `GPU-${serverId}-${index}`,
+    name: "Test GPU",
+    memoryTotalBytes: 16 * GIB,
+  }));
+  await client.call("registerAgent", {
+    body: {
+      serverId,
+      name: "gpu-01",
+      version: "0.1.0",
+      endpoints: [{ kind: "tcp", host: "127.0.0.1", port: 7445 }],
+      inventory: fakeInventory(gpus),
+    },
+  });
+  await client.call("heartbeatAgent", { params, body: { inventory: null, acceptorReady: true } });
+  return serverId;
 }
 
 export function ask(
