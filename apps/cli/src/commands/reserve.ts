@@ -8,6 +8,7 @@ export const reserveCommand = defineCommand({
   summary: "take GPUs that stay taken without a program; prints the session's id",
   options: {
     ...sessionOptions,
+    ...jsonOption,
     autoRelease: value(
       "--auto-release <duration>",
       "give them back when nothing was attached for so long",

@@ -4,7 +4,7 @@ import { createClient, type ManagerClient } from "@farpool/client-api";
 import { FarpoolError, formatDuration, type SessionId, type SessionNotice } from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { clientKeyFile, findInstallation, poolFolders } from "@farpool/layout";
-import { isTerminal, print, say } from "../core/output.ts";
+import { isTerminal, print, printJson, say } from "../core/output.ts";
 import { poolAddress } from "../core/pool-client.ts";
 import { joinSession } from "./attach.ts";
 import { startBroker, type Broker } from "./broker.ts";
@@ -69,7 +69,7 @@ export async function attach(
 
 /** Takes a session that lives without a process; its id is what a script wants to read. */
 export async function reserve(
-  options: SessionOptions & { readonly autoRelease: number | undefined },
+  options: SessionOptions & { readonly autoRelease: number | undefined; readonly isJson: boolean },
 ): Promise<number> {
   return reportingProgramErrors(async () => {
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
@@ -87,7 +87,8 @@ export async function reserve(
           `'farpool attach ${handle.session.id} -- PROGRAM' runs in it, 'farpool release ${handle.session.id}' ends it`,
         );
       }
-      print(handle.session.id);
+      if (options.isJson) printJson(handle.session);
+      else print(handle.session.id);
       await handle.end();
       return 0;
     } finally {
