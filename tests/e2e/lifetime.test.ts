@@ -21,7 +21,7 @@ const manual = readFileSync(join(root, "docs", "user", "errors.md"), "utf8");
 async function startOutage(words: readonly string[], log: string): Promise<RunningProgram> {
   const run = pool.start([...words, "--", example("lifetimes"), "outage"], {
     keepInput: true,
-    environment: { FARPOOL_LOG: log },
+    environment: { FARPOOL_LOG: log, FARPOOL_TRANSPORT: "tcp" },
   });
   await run.until("round 1\n");
   return run;
@@ -30,6 +30,7 @@ async function startOutage(words: readonly string[], log: string): Promise<Runni
 /** When the session has ended: what its program, its log and the person at the terminal are told. */
 async function afterTheEnd(run: RunningProgram, log: string) {
   await run.until("has ended, its programs lose their GPUs");
+  await waitFor("the release of the GPU", async () => ((await pool.gpu()).wholeFree ? true : undefined));
   run.child.stdin?.end("\n");
   const { status, stdout, stderr } = await run.ended;
   return { status, stdout, stderr, log: readFileSync(log, "utf8") };
