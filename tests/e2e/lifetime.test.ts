@@ -18,10 +18,14 @@ afterAll(async () => {
 const manual = readFileSync(join(root, "docs", "user", "errors.md"), "utf8");
 
 /** Computes once, and once more for each line that it reads, until a call fails for good. */
-async function startOutage(words: readonly string[], log: string): Promise<RunningProgram> {
+async function startOutage(
+  words: readonly string[],
+  log: string,
+  transport: "tcp" | "unix" = "tcp",
+): Promise<RunningProgram> {
   const run = pool.start([...words, "--", example("lifetimes"), "outage"], {
     keepInput: true,
-    environment: { FARPOOL_LOG: log },
+    environment: { FARPOOL_LOG: log, FARPOOL_TRANSPORT: transport },
   });
   await run.until("round 1\n");
   return run;
@@ -30,34 +34,41 @@ async function startOutage(words: readonly string[], log: string): Promise<Runni
 /** When the session has ended: what its program, its log and the person at the terminal are told. */
 async function afterTheEnd(run: RunningProgram, log: string) {
   await run.until("has ended, its programs lose their GPUs");
+  await waitFor("the release of the GPU", async () => ((await pool.gpu()).wholeFree ? true : undefined));
   run.child.stdin?.end("\n");
   const { status, stdout, stderr } = await run.ended;
   return { status, stdout, stderr, log: readFileSync(log, "utf8") };
 }
 
 describe("a session ends", () => {
-  it("when its program makes no call: warned first, then a sticky error that says why", async () => {
-    const log = join(pool.folder, "idle.log");
-    const run = await startOutage(["run", "--idle-timeout", "5s"], log);
-    const { id } = await pool.sessionOf(run);
+  it.each(["tcp", "unix"] as const)(
+    "when its program makes no call, over %s: a warning, then a sticky error",
+    async (transport) => {
+      const log = join(pool.folder, `idle-${transport}.log`);
+      const run = await startOutage(["run", "--idle-timeout", "5s"], log, transport);
+      const { id } = await pool.sessionOf(run);
 
-    const after = await afterTheEnd(run, log);
+      const after = await afterTheEnd(run, log);
 
-    const sentence =
-      /idle for \d+(\.\d)? s: no kernel, copy or call of its programs \(its idle timeout is 5\.0 s\)/;
-    expect(after).toMatchObject({
-      status: 0,
-      stdout: expect.stringMatching(/failed with cudaErrorDevicesUnavailable after [\d.]+ s\nPASSED\n$/),
-      log: expect.stringMatching(sentence),
-    });
-    expect(after.stderr).toMatch(
-      new RegExp(
-        `^farpool: session ${id}: idle for .*: it ends in .* unless a program uses its GPUs\n.*has ended, its programs lose their GPUs: ${sentence.source}\n$`,
-      ),
-    );
-    expect(manual).toContain("idle for …: no kernel, copy or call of its programs (its idle timeout is …)");
-    await pool.expectNothingHeld();
-  });
+      const sentence =
+        /idle for \d+(\.\d)? s: no kernel, copy or call of its programs \(its idle timeout is 5\.0 s\)/;
+      expect(after).toMatchObject({
+        status: 0,
+        stdout: expect.stringMatching(/failed with cudaErrorDevicesUnavailable after [\d.]+ s\nPASSED\n$/),
+        // Where nothing is connected anew nobody is asked why it broke.
+        log: expect.stringMatching(
+          transport === "tcp" ? sentence : /the connection to the GPU server was lost/,
+        ),
+      });
+      expect(after.stderr).toMatch(
+        new RegExp(
+          `^farpool: session ${id}: idle for .*: it ends in .* unless a program uses its GPUs\n.*has ended, its programs lose their GPUs: ${sentence.source}\n$`,
+        ),
+      );
+      expect(manual).toContain("idle for …: no kernel, copy or call of its programs (its idle timeout is …)");
+      await pool.expectNothingHeld();
+    },
+  );
 
   it("when its maximum duration is over, however busy its program is", async () => {
     const log = join(pool.folder, "duration.log");

@@ -24,10 +24,9 @@ import {
 import type { Database, Tx } from "../database/connect.ts";
 import { recordAudit } from "../identity/audit.ts";
 import { allowedServers, type PlacementLimits } from "./allowed-servers.ts";
-import { countHoldings, readLiving, type LivingSession } from "./holdings.ts";
-import { readSpecification } from "./specification.ts";
-import { readClientNames, readPoliciesOf } from "./store.ts";
-import { subjectOf } from "./subject.ts";
+import { countHoldings, type LivingSession } from "./holdings.ts";
+import { readSituation } from "./situation.ts";
+import { askerOf } from "./subject.ts";
 
 interface Application {
   readonly request: SessionRequest;
@@ -47,14 +46,10 @@ export interface Admission extends Lifetimes {
  * the session is there.
  */
 export async function admitRequest(tx: Tx, { request, clientKey, servers }: Application): Promise<Admission> {
-  const { count, size, purpose, client, project } = request;
-  const subject = await subjectOf(tx, { clientKey, client, project });
-  const names = await readClientNames(tx, clientKey);
-  const [policies, specification, living] = [
-    await readPoliciesOf(tx, subject),
-    await readSpecification(tx, clientKey),
-    await readLiving(tx, subject, servers),
-  ];
+  const { count, size, purpose, project } = request;
+  const asker = askerOf(request, clientKey);
+  const { groups, policies, specification, names, living } = await readSituation(tx, asker, servers);
+  const subject = { user: asker.user, source: asker.source, client: clientKey, groups, project };
   const policy = resolvePolicies(policies, subject);
   const mine = living.filter((session) => session.client === clientKey);
   const clientName = names.get(clientKey) ?? clientKey;

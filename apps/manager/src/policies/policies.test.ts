@@ -94,6 +94,34 @@ test("every limit is refused by name, with what was asked, what is allowed, when
   expect((await client.call("listSessions", { query: {} })).sessions).toHaveLength(1);
 });
 
+const BAD_POLICIES: ReadonlyArray<readonly [string, unknown]> = [
+  ["a pool with a name", { scope: { kind: "pool", name: "x" }, fields: {} }],
+  ["a scope that there is not", { scope: { kind: "planet", name: "x" }, fields: {} }],
+  ["a client by its name", { scope: { kind: "client", name: "ws-17" }, fields: {} }],
+  ["a user with spaces", { scope: { kind: "user", name: "a b" }, fields: {} }],
+  ["a group with a slash", { scope: { kind: "group", name: "a/b" }, fields: {} }],
+  ["fewer GPUs than none", { scope: POOL, fields: { gpus: { value: -1 } } }],
+  ["half a GPU", { scope: POOL, fields: { gpus: { value: 0.5 } } }],
+  ["a field without a value", { scope: POOL, fields: { gpus: {} } }],
+  ["a number as a flag", { scope: POOL, fields: { serviceOnly: { value: 1 } } }],
+  ["no time at all", { scope: POOL, fields: { maxDurationMs: { value: 0 } } }],
+  ["an empty list of servers", { scope: POOL, fields: { servers: { value: [] } } }],
+  [
+    "a label with a line break",
+    { scope: POOL, fields: { servers: { value: [{ label: "a\n", values: ["b"] }] } } },
+  ],
+  ["nothing", {}],
+];
+
+test("a policy that is not understood gets a code and a sentence, and nothing is stored", async () => {
+  const { client } = await startPool(postgres, 1);
+  for (const [what, body] of BAD_POLICIES) {
+    const refused = client.call("setPolicy", { body } as Fields & { body: never });
+    await expect(refused, what).rejects.toMatchObject({ code: "FARPOOL_BAD_REQUEST", exitCode: 64 });
+  }
+  expect((await client.call("listPolicies", {})).policies).toEqual([]);
+});
+
 test("who names no times gets the policies'", async () => {
   const { client } = await startPool(postgres, 1);
   await set(client, POOL, {

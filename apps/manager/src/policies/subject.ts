@@ -1,4 +1,4 @@
-import type { SessionId, Thumbprint, PolicyUserSource } from "@farpool/contract";
+import type { PolicyUserSource, SessionId, SessionRequest, Thumbprint } from "@farpool/contract";
 import type { Subject } from "@farpool/policies";
 import type { Database, Tx } from "../database/connect.ts";
 
@@ -8,23 +8,26 @@ export interface SessionSubject extends Subject {
   readonly client: Thumbprint | null;
 }
 
-interface Asker {
+/** Who asks for a session. */
+export interface Asker {
+  readonly user: string;
+  readonly source: PolicyUserSource;
   readonly clientKey: Thumbprint;
-  /** What the client says of itself. */
-  readonly client: { readonly user: string; readonly host: string };
   readonly project: string | null;
 }
 
 /**
  * Who a session is for. A client reports its local account, `account@host`; whatever else the pool knows of people
- * is looked up here, and nowhere else.
+ * comes in here, and nowhere else.
  */
-export async function subjectOf(tx: Tx, { clientKey, client, project }: Asker): Promise<SessionSubject> {
-  const user = `${client.user}@${client.host}`;
-  return { user, source: "reported", client: clientKey, project, groups: await readGroupsOf(tx, user) };
+export function askerOf(
+  { client, project }: Pick<SessionRequest, "client" | "project">,
+  clientKey: Thumbprint,
+): Asker {
+  return { user: `${client.user}@${client.host}`, source: "reported", clientKey, project };
 }
 
-/** The same of a session that there is. */
+/** The same of a session that there is, with the groups of now. */
 export async function subjectOfSession(tx: Tx, id: SessionId): Promise<SessionSubject> {
   const row = await tx
     .selectFrom("sessions")
