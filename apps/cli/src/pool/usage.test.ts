@@ -68,6 +68,10 @@ test("a budget that is spent refuses a run with what is spent of it", async () =
   expect(refused.stderr).toMatch(
     /the budget of the user \S+ for \d{4}-\d\d is spent: [\d.]+ of 0\.00 CHF; no new sessions until the month is over\nhint: an administrator/,
   );
+  await farpool("admin", "budgets", "set", "user", user, "0");
+  expect((await farpool("run", "-v", "--", "true")).stderr).toMatch(
+    /1 × Fake GPU, \S+, session s-\w+; the budget of the user \S+ for \d{4}-\d\d is spent: [\d.]+ of 0\.00 CHF\n/,
+  );
   await output("admin", "budgets", "remove", "user", user);
   expect((await farpool("run", "--", "true")).status).toBe(0);
 });

@@ -9,6 +9,8 @@ const STATEMENTS = [
   `alter table sessions add column usage_open boolean not null default true`,
   // Its budget is spent, and it waits behind all others.
   `alter table sessions add column over_budget boolean not null default false`,
+  // What it was told about its budget when it was made.
+  `alter table sessions add column budget_notice text`,
   `create index sessions_usage_open on sessions (granted_at) where usage_open and granted_at is not null`,
   `create table billing_settings (
      only_row boolean primary key default true check (only_row),

@@ -89,6 +89,7 @@ export interface SessionsTable {
   /** There will be more usage records of it. */
   usage_open: Generated<boolean>;
   over_budget: Generated<boolean>;
+  budget_notice: string | null;
 }
 
 export interface SessionGpusTable {

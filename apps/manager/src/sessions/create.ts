@@ -47,6 +47,7 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
         lease_expires_at: nowPlus(TIMES.leaseMs),
         requested_at: now(),
         over_budget: budget?.action === "queue-last",
+        budget_notice: budget?.sentence ?? null,
       })
       .execute();
     const asked = formatRequest(request.count, request.size);
