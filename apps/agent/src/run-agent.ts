@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createClient, parseAddress } from "@farpool/client-api";
-import { serverIdSchema, type ServerId } from "@farpool/contract";
+import { serverIdSchema, serverLabelsSchema, type ServerId } from "@farpool/contract";
 import { pino } from "pino";
 import * as z from "zod";
 import { runAgentLoops } from "./agent.ts";
@@ -21,11 +21,12 @@ export const agentProcessSchema = z.strictObject({
   worker: z.string(),
   driver: z.string(),
   gpuIndexes: z.array(z.int().min(0)).nullable(),
+  labels: serverLabelsSchema.default({}),
 });
-export type AgentProcess = z.output<typeof agentProcessSchema>;
+export type AgentProcess = z.input<typeof agentProcessSchema>;
 
 /** The agent as a process of its own: runs until SIGTERM. */
-export async function runAgent(options: AgentProcess): Promise<number> {
+export async function runAgent(options: z.output<typeof agentProcessSchema>): Promise<number> {
   const logger = pino({ base: { part: "agent" } });
   const stopping = new AbortController();
   process.once("SIGTERM", () => stopping.abort());
@@ -42,6 +43,7 @@ export async function runAgent(options: AgentProcess): Promise<number> {
       identityFile: options.identityFile,
       transport: options.transport,
       inventory: { worker: options.worker, driver: options.driver, indexes: options.gpuIndexes },
+      labels: options.labels,
       logger,
     },
     stopping.signal,

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { trustSchema } from "./identity.ts";
-import { endpointSchema, inventorySchema } from "./servers.ts";
+import { endpointSchema, inventorySchema, serverLabelsSchema } from "./servers.ts";
 import { foreignText } from "./text.ts";
 import { sandboxLayersSchema, sessionWorkerSchema } from "./workers.ts";
 
@@ -14,6 +14,8 @@ export const agentRegistrationSchema = z.object({
   inventory: inventorySchema,
   /** The sandbox around each worker; null where the acceptor does not tell. */
   workerSandbox: sandboxLayersSchema.nullish(),
+  /** What the server is called by; labels that administrators give it count before these. */
+  labels: serverLabelsSchema.default({}),
 });
 
 export const agentHeartbeatSchema = z.object({

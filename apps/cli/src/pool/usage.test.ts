@@ -95,6 +95,12 @@ test("a drained server takes no new sessions, runs on, and is empty in the end; 
   expect(await drain.ended).toMatchObject({ status: 0, stderr: expect.stringContaining("is empty") });
   await output("admin", "servers", "label", name, "zone=b", "rack=7");
   await output("admin", "servers", "label", name, "rack-");
+  expect(await farpool("admin", "servers", "label", name, "Rack=7")).toMatchObject({
+    status: 64,
+    stderr: expect.stringMatching(
+      /the label labels?\.?.*Rack is not one: a label's name has small letters|the label Rack is not one: a label's name/,
+    ),
+  });
   expect(await output("admin", "servers")).toMatch(/drained.* zone=b\n/);
   expect((await farpool("admin", "servers", "undrain", name)).stderr).toBe(`the server ${name} is open\n`);
   expect((await waiting.ended).status).toBe(0);

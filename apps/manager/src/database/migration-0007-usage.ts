@@ -115,7 +115,11 @@ const STATEMENTS = [
   `create index usage_samples_by_age on usage_samples (resolution_s, at)`,
   // When its agent last spoke; 'last_seen_at' is also moved by managers that were away themselves.
   `alter table servers add column heard_at timestamptz`,
-  `alter table servers add column labels jsonb not null default '{}'`,
+  // What a server says of itself, and what administrators say: theirs counts, and null takes a label away.
+  `alter table servers add column own_labels jsonb not null default '{}'`,
+  `alter table servers add column given_labels jsonb not null default '{}'`,
+  `alter table servers add column labels jsonb not null
+     generated always as (jsonb_strip_nulls(own_labels || given_labels)) stored`,
   `alter table servers add column drained_at timestamptz`,
   `alter table servers add column drain_reason text`,
   `alter table servers add column maintenance_until timestamptz`,

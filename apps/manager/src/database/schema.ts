@@ -34,7 +34,10 @@ export interface ServersTable {
   last_seen_at: Instant;
   /** When its agent last spoke: never moved by anybody else. */
   heard_at: Instant | null;
-  labels: ColumnType<Record<string, string>, string | undefined, string>;
+  own_labels: ColumnType<Record<string, string>, string | undefined, string>;
+  given_labels: ColumnType<Record<string, string | null>, string | undefined, string>;
+  /** Both, made by the database. */
+  labels: ColumnType<Record<string, string>, never, never>;
   drained_at: Instant | null;
   drain_reason: string | null;
   maintenance_until: Instant | null;
