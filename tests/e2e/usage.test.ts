@@ -26,6 +26,7 @@ async function kill(role: Role): Promise<void> {
     const now = serviceProcess(role);
     return now === undefined || now === victim ? undefined : now;
   });
+  await waitFor("the manager's answer", () => pool.client.call("ready", {}).catch(() => undefined));
 }
 
 async function usage(by: string): Promise<UsageReport> {

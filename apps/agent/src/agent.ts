@@ -40,6 +40,7 @@ export interface AgentOptions {
   /** How the acceptor takes connections over TCP. */
   readonly transport: "tls" | "tcp";
   readonly inventory: InventorySource;
+  readonly labels: Readonly<Record<string, string>>;
   readonly logger: Logger;
   readonly metrics?: AgentMetrics;
 }
@@ -171,6 +172,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           endpoints: endpoints(acceptor),
           inventory,
           workerSandbox: workerSandbox(acceptor, inventory),
+          labels: options.labels,
         },
       },
       { signal },

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createClient, parseAddress } from "@farpool/client-api";
-import { serverIdSchema, type ServerId } from "@farpool/contract";
 import { serveMetrics } from "@farpool/metrics";
+import { serverIdSchema, serverLabelsSchema, type ServerId } from "@farpool/contract";
 import { pino } from "pino";
 import * as z from "zod";
 import { createAgentMetrics } from "./metrics.ts";
@@ -25,6 +25,7 @@ export const agentProcessSchema = z.strictObject({
   gpuIndexes: z.array(z.int().min(0)).nullable(),
   /** Where Prometheus may read the metrics; null: nowhere. */
   metrics: z.object({ host: z.string(), port: z.int() }).nullable().default(null),
+  labels: serverLabelsSchema.default({}),
 });
 export type AgentProcess = z.input<typeof agentProcessSchema>;
 
@@ -51,6 +52,7 @@ export async function runAgent(options: z.output<typeof agentProcessSchema>): Pr
       identityFile: options.identityFile,
       transport: options.transport,
       inventory: { worker: options.worker, driver: options.driver, indexes: options.gpuIndexes },
+      labels: options.labels,
       logger,
       ...(metrics === undefined ? {} : { metrics }),
     },

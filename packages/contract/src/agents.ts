@@ -1,9 +1,9 @@
 import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { trustSchema } from "./identity.ts";
-import { endpointSchema, inventorySchema } from "./servers.ts";
 import { foreignText, plainText } from "./text.ts";
 import { instantSchema, sandboxLayersSchema, sessionWorkerSchema } from "./workers.ts";
+import { endpointSchema, inventorySchema, serverLabelsSchema } from "./servers.ts";
 
 /** What an agent tells about its server when it starts; the same id again is the same server. */
 export const agentRegistrationSchema = z.object({
@@ -14,6 +14,8 @@ export const agentRegistrationSchema = z.object({
   inventory: inventorySchema,
   /** The sandbox around each worker; null where the acceptor does not tell. */
   workerSandbox: sandboxLayersSchema.nullish(),
+  /** What the server is called by; labels that administrators give it count before these. */
+  labels: serverLabelsSchema.default({}),
 });
 
 export const agentHeartbeatSchema = z.object({

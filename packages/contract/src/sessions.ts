@@ -125,6 +125,8 @@ export const sessionSchema = z.object({
   /** When its GPUs were free for others again: the server has ended the session's workers. */
   releasedAt: instant.nullable(),
   queue: z.object({ position: z.int(), waitsFor: z.string() }).nullable(),
+  /** A budget that was spent when it was asked for, in a sentence. */
+  budgetNotice: z.string().nullable(),
   usage: sessionUsageSchema,
   /** Grows with every change; what a long poll waits for. */
   revision: z.int(),

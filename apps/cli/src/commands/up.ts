@@ -1,6 +1,6 @@
 import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, DEFAULT_METRICS_PORT, TIMES } from "@farpool/contract";
 import { completed, defineCommand, flag, value, values } from "../core/command.ts";
-import { graceSeconds, hostAndPort, indexList, wholeNumber } from "../core/parse-values.ts";
+import { graceSeconds, hostAndPort, indexList, serverLabel, wholeNumber } from "../core/parse-values.ts";
 
 /** The simulated GPU names no more. */
 const MOST_SIMULATED = 16;
@@ -31,6 +31,7 @@ export const upCommand = defineCommand({
       "tell clients this address for data connections instead of --listen and --data-port; repeatable",
       hostAndPort("--advertise"),
     ),
+    labels: values("--label <name=value>", "what this server is called by; repeatable", serverLabel),
     graceSeconds: value(
       "--grace <time>",
       `how long a program may be without a connection (default: ${TIMES.graceMs / 1_000}s)`,

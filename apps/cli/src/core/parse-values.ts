@@ -4,6 +4,7 @@ import {
   labelValueSchema,
   parseDurationMs,
   projectNameSchema,
+  serverLabelsSchema,
   sessionNameSchema,
 } from "@farpool/contract";
 import { parseAmount } from "@farpool/usage";
@@ -136,6 +137,19 @@ export function instant(name: string): (text: string) => string {
       hint: `${name} 2026-12-01T06:00Z, or without Z in this machine's time zone`,
     });
   };
+}
+
+/** `zone=b`. */
+export function serverLabel(text: string): readonly [string, string] {
+  const [, name = "", label = ""] = /^([^=]*)=(.*)$/.exec(text) ?? [];
+  if (serverLabelsSchema.safeParse({ [name]: label }).success && name !== "") return [name, label];
+  throw new FarpoolError(
+    "FARPOOL_USAGE",
+    `--label takes NAME=VALUE, not '${text.replaceAll(/\p{Cc}/gu, "?")}'`,
+    {
+      hint: "--label zone=b; a name has small letters, digits and ._/- and begins with a letter",
+    },
+  );
 }
 
 export function indexList(text: string): number[] {

@@ -59,6 +59,24 @@ test.each([
     ["up", "--grace", "0.5s"],
     "--grace takes from 1 s to 24 hours, not '0.5s' | a client that is without a connection for so long loses its work",
   ],
+  [
+    ["up", "--label", "Zone"],
+    "--label takes NAME=VALUE, not 'Zone' | --label zone=b; a name has small letters, digits and ._/- and begins with a letter",
+  ],
+  [
+    ["usage", "--by", "team"],
+    "--by is one of user, client, project, server, gpu, model, session, program, process, day, month, not 'team' | ",
+  ],
+  [
+    ["usage", "--from", "yesterday"],
+    "--from takes a day or a month, not 'yesterday' | --from 2026-11-30, or --from 2026-11",
+  ],
+  [["usage", "--csv", "--json"], "--csv, --focus and --json cannot be given together | "],
+  [["admin", "budgets", "set", "team", "a", "5"], "a budget's kind is one of project, user, not 'team' | "],
+  [
+    ["admin", "prices", "set", "1.23456"],
+    "a price is an amount with up to four decimals, not '1.23456' | amounts look like 2, 2.50 or 0.0125; the currency is the pool's",
+  ],
 ])("%j", async (words, says) => {
   expect(await refusal(words)).toBe(says);
 });

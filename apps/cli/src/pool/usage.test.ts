@@ -68,6 +68,10 @@ test("a budget that is spent refuses a run with what is spent of it", async () =
   expect(refused.stderr).toMatch(
     /the budget of the user \S+ for \d{4}-\d\d is spent: [\d.]+ of 0\.00 CHF; no new sessions until the month is over\nhint: an administrator/,
   );
+  await farpool("admin", "budgets", "set", "user", user, "0");
+  expect((await farpool("run", "-v", "--", "true")).stderr).toMatch(
+    /1 × Fake GPU, \S+, session s-\w+; the budget of the user \S+ for \d{4}-\d\d is spent: [\d.]+ of 0\.00 CHF\n/,
+  );
   await output("admin", "budgets", "remove", "user", user);
   expect((await farpool("run", "--", "true")).status).toBe(0);
 });
@@ -91,6 +95,12 @@ test("a drained server takes no new sessions, runs on, and is empty in the end; 
   expect(await drain.ended).toMatchObject({ status: 0, stderr: expect.stringContaining("is empty") });
   await output("admin", "servers", "label", name, "zone=b", "rack=7");
   await output("admin", "servers", "label", name, "rack-");
+  expect(await farpool("admin", "servers", "label", name, "Rack=7")).toMatchObject({
+    status: 64,
+    stderr: expect.stringMatching(
+      /the label labels?\.?.*Rack is not one: a label's name has small letters|the label Rack is not one: a label's name/,
+    ),
+  });
   expect(await output("admin", "servers")).toMatch(/drained.* zone=b\n/);
   expect((await farpool("admin", "servers", "undrain", name)).stderr).toBe(`the server ${name} is open\n`);
   expect((await waiting.ended).status).toBe(0);

@@ -30,7 +30,8 @@ export function describeGpus(session: Session): string {
 
 /** `1 × NVIDIA H200, gpu-03, session s-7f3`. */
 export function grantedLine(session: Session): string {
-  return `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}`;
+  const line = `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}`;
+  return session.budgetNotice === null ? line : `${line}; ${session.budgetNotice}`;
 }
 
 /** `held 4 min 12 s, GPU busy 61 %`. */

@@ -26,6 +26,7 @@ export interface PoolSettings {
   readonly sockets: Pick<KeptSockets, "descriptors" | "names">;
   /** Addresses of data connections as clients see them, where these are others than the server's own. */
   readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }>;
+  readonly labels?: Readonly<Record<string, string>>;
   readonly graceSeconds: number | undefined;
   readonly database: string | undefined;
   readonly driver: string;
@@ -57,6 +58,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     serverName: hostname(),
     dataHost: reachableHost(listen),
     advertise: [...settings.advertise],
+    labels: { ...settings.labels },
     acceptorSocket: acceptorControlSocket(folders),
     identityFile: workerIdentityFile(folders),
     transport: settings.isPlainTcp ? "tcp" : "tls",

@@ -29,6 +29,7 @@ export interface UpOptions {
   readonly listen: string | undefined;
   readonly port: number | undefined;
   readonly dataPort: number | undefined;
+  readonly labels: ReadonlyArray<readonly [string, string]> | undefined;
   readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }> | undefined;
   readonly graceSeconds: number | undefined;
   readonly state: string | undefined;
@@ -143,6 +144,7 @@ async function serveOn(
       dataPort,
       sockets,
       advertise: options.advertise ?? [],
+      labels: Object.fromEntries(options.labels ?? []),
       graceSeconds: options.graceSeconds,
       database: options.database,
       driver: choice.driver,

@@ -9,6 +9,8 @@ const STATEMENTS = [
   `alter table sessions add column usage_open boolean not null default true`,
   // Its budget is spent, and it waits behind all others.
   `alter table sessions add column over_budget boolean not null default false`,
+  // What it was told about its budget when it was made.
+  `alter table sessions add column budget_notice text`,
   `create index sessions_usage_open on sessions (granted_at) where usage_open and granted_at is not null`,
   `create table billing_settings (
      only_row boolean primary key default true check (only_row),
@@ -113,7 +115,11 @@ const STATEMENTS = [
   `create index usage_samples_by_age on usage_samples (resolution_s, at)`,
   // When its agent last spoke; 'last_seen_at' is also moved by managers that were away themselves.
   `alter table servers add column heard_at timestamptz`,
-  `alter table servers add column labels jsonb not null default '{}'`,
+  // What a server says of itself, and what administrators say: theirs counts, and null takes a label away.
+  `alter table servers add column own_labels jsonb not null default '{}'`,
+  `alter table servers add column given_labels jsonb not null default '{}'`,
+  `alter table servers add column labels jsonb not null
+     generated always as (jsonb_strip_nulls(own_labels || given_labels)) stored`,
   `alter table servers add column drained_at timestamptz`,
   `alter table servers add column drain_reason text`,
   `alter table servers add column maintenance_until timestamptz`,

@@ -44,7 +44,10 @@ export interface ServersTable {
   reported_at: Instant | null;
   /** When its agent last spoke: never moved by anybody else. */
   heard_at: Instant | null;
-  labels: ColumnType<Record<string, string>, string | undefined, string>;
+  own_labels: ColumnType<Record<string, string>, string | undefined, string>;
+  given_labels: ColumnType<Record<string, string | null>, string | undefined, string>;
+  /** Both, made by the database. */
+  labels: ColumnType<Record<string, string>, never, never>;
   drained_at: Instant | null;
   drain_reason: string | null;
   maintenance_until: Instant | null;
@@ -118,6 +121,7 @@ export interface SessionsTable {
   /** There will be more usage records of it. */
   usage_open: Generated<boolean>;
   over_budget: Generated<boolean>;
+  budget_notice: string | null;
 }
 
 export interface SessionGpusTable {

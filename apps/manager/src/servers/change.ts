@@ -23,8 +23,8 @@ export async function changeServer(db: Database, id: ServerId, change: ServerCha
     }
     if (change.maintenance !== undefined) await announceMaintenance(tx, id, change.maintenance);
     if (change.labels !== undefined) {
-      const labels = JSON.stringify(mergedLabels(row.labels, change.labels));
-      await tx.updateTable("servers").set({ labels }).where("id", "=", id).execute();
+      const given = JSON.stringify({ ...row.given_labels, ...checkedLabels(change.labels) });
+      await tx.updateTable("servers").set({ given_labels: given }).where("id", "=", id).execute();
     }
     await runPlacementPass(tx);
   });
@@ -58,18 +58,17 @@ async function announceMaintenance(
   );
 }
 
-function mergedLabels(
-  before: Record<string, string>,
-  change: NonNullable<ServerChange["labels"]>,
-): Record<string, string> {
-  const all = Object.entries({ ...before, ...change });
-  const kept = all.flatMap(([name, text]): Array<[string, string]> => (text === null ? [] : [[name, text]]));
-  const labels = serverLabelsSchema.safeParse(Object.fromEntries(kept));
-  if (labels.success) return labels.data;
-  const [issue] = labels.error.issues;
+function checkedLabels(labels: NonNullable<ServerChange["labels"]>): Record<string, string | null> {
+  // One that is taken away has a name, too.
+  const named = Object.entries(labels).map(([name, text]) => [name, text ?? ""]);
+  const checked = serverLabelsSchema.safeParse(Object.fromEntries(named));
+  if (checked.success) return labels;
+  const [issue] = checked.error.issues;
+  const path = issue?.path.join(".") ?? "";
+  const [detail] = issue?.code === "invalid_key" ? issue.issues : [issue];
   throw new FarpoolError(
     "FARPOOL_BAD_REQUEST",
-    `the label ${issue?.path.join(".")} is not one: ${issue?.message}`,
+    `the label ${path} is not one: ${detail?.message ?? "it is not understood"}`,
     { hint: "labels look like zone=b" },
   );
 }

@@ -24,6 +24,7 @@ export async function registerAgent(db: Database, registration: Registration): P
     simulated: inventory.simulated,
     endpoints: JSON.stringify(endpoints),
     driver_release: inventory.driverRelease ?? null,
+    own_labels: JSON.stringify(registration.labels),
     acceptor_ready: false,
     worker_sandbox: jsonOrNull(workerSandbox),
     last_seen_at: now(),

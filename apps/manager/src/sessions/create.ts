@@ -67,6 +67,7 @@ async function create(tx: Tx, request: SessionRequest): Promise<Session> {
       lease_expires_at: nowPlus(TIMES.leaseMs),
       requested_at: now(),
       over_budget: budget?.action === "queue-last",
+      budget_notice: budget?.sentence ?? null,
     })
     .execute();
   const asked = formatRequest(request.count, request.size);

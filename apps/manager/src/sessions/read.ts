@@ -191,6 +191,7 @@ function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Se
     releasedAt: row.released_at?.toISOString() ?? null,
     queue:
       row.queue_position === null ? null : { position: row.queue_position, waitsFor: row.waits_for ?? "" },
+    budgetNotice: row.budget_notice,
     usage: { ...NO_COUNTS, ...counts, heldMs: Math.max(0, heldMs) },
     revision: row.revision,
   };

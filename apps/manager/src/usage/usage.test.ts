@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ManagerClient } from "@farpool/client-api";
 import { gpuUuidSchema, type Session, type UsageKey } from "@farpool/contract";
-import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
+import { fakeInventory, GIB, startTestServer, waitFor, type TestServer } from "@farpool/testkit";
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { connect, type Database } from "../database/connect.ts";
@@ -426,4 +426,53 @@ test("samples come once however often they are sent, and grow coarse without los
   await rollUpSamples(pool.db, now);
   expect([await busy(300), await busy(3600)]).toEqual([0, all]);
   expect(Math.max(...(await read(3600)).map(({ memoryBytes }) => memoryBytes))).toBe(119);
+});
+
+test("a server that is lost ends its sessions, and from when it was last heard nothing is charged", async () => {
+  const pool = await start();
+  await price(pool.db, 36_000, "2026-01-01T00:00:00Z");
+  const session = await ask(pool.client, 1);
+  await pool.obey();
+  const ago = (seconds: number): string => new Date(Date.now() - seconds * 1_000).toISOString();
+  await sql`update sessions set granted_at = ${ago(600)}, active_at = ${ago(600)} where id = ${session.id}`.execute(
+    pool.db,
+  );
+  await sql`update session_events set at = ${ago(600)} where session_id = ${session.id} and state <> 'ended'`.execute(
+    pool.db,
+  );
+  // A manager that was away moved 'last_seen_at'; what counts is when the agent spoke.
+  await sql`update servers set heard_at = ${ago(200)}, last_seen_at = ${ago(100)}`.execute(pool.db);
+  await waitFor("its records", async () => ((await records(pool.db)).length > 0 ? true : undefined), 20_000);
+  const told = await records(pool.db);
+  expect(told.map(({ note }) => note)).toEqual([null, "the server gpu-01 was lost"]);
+  const { total } = await usage(pool.client, "session");
+  expect(Math.abs(total.chargedMs - 400_000)).toBeLessThan(10_000);
+  expect(total.heldMs - total.chargedMs).toBeGreaterThanOrEqual(199_000);
+});
+
+test("labels that administrators give a server count before its own, and outlive its restart", async () => {
+  const pool = await start();
+  const params = { serverId: pool.serverId };
+  const register = async (labels: Record<string, string>) => {
+    const [server] = (await pool.client.call("listServers", {})).servers;
+    if (server === undefined) throw new Error("there is no server");
+    const gpus = [{ uuid: `GPU-${pool.serverId}-0`, name: "Test GPU", memoryTotalBytes: 16 * GIB }];
+    await pool.client.call("registerAgent", {
+      body: {
+        ...params,
+        name: "gpu-01",
+        version: "0.1.0",
+        endpoints: server.endpoints,
+        inventory: fakeInventory(gpus),
+        labels,
+      },
+    });
+  };
+  await register({ zone: "a", rack: "7" });
+  const change = (labels: Record<string, string | null>) =>
+    pool.client.call("changeServer", { params, body: { labels } });
+  expect((await change({ zone: "b", rack: null })).labels).toEqual({ zone: "b" });
+  await register({ zone: "a", rack: "8", row: "2" });
+  expect((await pool.client.call("listServers", {})).servers[0]?.labels).toEqual({ zone: "b", row: "2" });
+  await expect(change({ Zone: "x" })).rejects.toMatchObject({ code: "FARPOOL_BAD_REQUEST" });
 });
