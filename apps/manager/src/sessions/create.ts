@@ -22,12 +22,13 @@ import { readSession } from "./read.ts";
 const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
 
 /** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
-export function createSession(db: Database, request: SessionRequest): Promise<Session> {
+export async function createSession(db: Database, request: SessionRequest): Promise<Session> {
+  // Not under the placement lock: what runs goes on spending anyway, and summing it takes a while.
+  const budget = await admitByBudget(db, spenderOfRequest(request));
   return inPlacement(db, async (tx) => {
     const refusal = refusalOf(request, await readCapacity(tx));
     if (refusal !== undefined) throw refusal;
     const clientKey = await meetClient(tx, request.clientKey, request.client);
-    const budget = await admitByBudget(tx, spenderOfRequest(request));
     const id = newSessionId();
     await tx
       .insertInto("sessions")
