@@ -12,6 +12,7 @@ import {
 import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { readHostFacts } from "./host-facts.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
 import { createReconciler } from "./reconciler.ts";
 import type { AgentMetrics } from "./metrics.ts";
@@ -21,6 +22,8 @@ const ACCEPTOR_RETRY_MS = 200;
 const MANAGER_RETRY_MS = 500;
 /** Used memory changes all the time; asking costs a process. */
 const INVENTORY_PERIOD_MS = 30_000;
+/** Disks fill and clocks drift slowly. */
+const HOST_PERIOD_MS = 30_000;
 /** After a worker's end its memory is looked at again; of several ends at once only once. */
 const INVENTORY_AFTER_END_MS = 200;
 
@@ -51,6 +54,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   const params = { serverId };
   let acceptor: AcceptorConnection | undefined;
   let isRegistered = false;
+  let hostToldAt = Number.NEGATIVE_INFINITY;
   let inventory: Inventory | undefined;
   let freshInventory: Inventory | null = null;
   let wakeManager = new AbortController();
@@ -149,6 +153,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           endpoints: endpoints(acceptor),
           inventory,
           workerSandbox: workerSandbox(acceptor, inventory),
+          host: readHostFacts(options.identityFile),
         },
       },
       { signal },
@@ -184,11 +189,20 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   async function heartbeat(): Promise<void> {
     const sent = freshInventory;
     const started = performance.now();
+    const isHostDue = started - hostToldAt > HOST_PERIOD_MS;
     await client.call(
       "heartbeatAgent",
-      { params, body: { inventory: sent, acceptorReady: acceptor !== undefined } },
+      {
+        params,
+        body: {
+          inventory: sent,
+          acceptorReady: acceptor !== undefined,
+          host: isHostDue ? readHostFacts(options.identityFile) : null,
+        },
+      },
       { signal },
     );
+    if (isHostDue) hostToldAt = started;
     metrics?.heartbeat((performance.now() - started) / 1_000);
     if (freshInventory === sent) freshInventory = null;
     reconciler.poke();

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { hostFactsSchema } from "./host-facts.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { trustSchema } from "./identity.ts";
 import { endpointSchema, inventorySchema } from "./servers.ts";
@@ -14,6 +15,7 @@ export const agentRegistrationSchema = z.object({
   inventory: inventorySchema,
   /** The sandbox around each worker; null where the acceptor does not tell. */
   workerSandbox: sandboxLayersSchema.nullish(),
+  host: hostFactsSchema.nullish(),
 });
 
 export const agentHeartbeatSchema = z.object({
@@ -21,6 +23,8 @@ export const agentHeartbeatSchema = z.object({
   inventory: inventorySchema.nullable(),
   /** False while the acceptor does not answer: nothing new is placed on this server then. */
   acceptorReady: z.boolean(),
+  /** Present now and then. */
+  host: hostFactsSchema.nullish(),
 });
 
 /** A session as the acceptor has to hold it (ARCHITECTURE 4.5). */

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { knownHostFactsSchema } from "./host-facts.ts";
 import { count32Schema, foreignText, plainText } from "./text.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { sandboxLayersSchema } from "./workers.ts";
@@ -83,6 +84,8 @@ export const serverSchema = z.object({
   gpuCount: z.int(),
   /** The sandbox around each of its workers; empty where it is switched off, null where nobody told. */
   workerSandbox: sandboxLayersSchema.nullable(),
+  /** Of its machine, as its agent told last; null where it does not tell. */
+  host: knownHostFactsSchema.nullable().default(null),
   registeredAt: z.iso.datetime(),
   lastSeenAt: z.iso.datetime(),
 });

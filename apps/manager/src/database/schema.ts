@@ -4,6 +4,7 @@ import type {
   Endpoint,
   EndReason,
   GpuUuid,
+  KnownHostFacts,
   ServerId,
   SessionId,
   SessionState,
@@ -26,6 +27,7 @@ export interface ServersTable {
   endpoints: JSONColumnType<Endpoint[]>;
   acceptor_ready: boolean;
   worker_sandbox: ColumnType<string[] | null, string | null, string | null>;
+  host: ColumnType<KnownHostFacts | null, string | null | undefined, string | null>;
   /** Counts changes of the set of sessions this server has to hold. */
   desired_revision: Generated<number>;
   registered_at: InstantByDefault;

@@ -36,6 +36,7 @@ export async function listServers(db: Database): Promise<Server[]> {
     endpoints: row.endpoints,
     gpuCount: row.gpu_count ?? 0,
     workerSandbox: row.worker_sandbox,
+    host: row.host,
     registeredAt: row.registered_at.toISOString(),
     lastSeenAt: row.last_seen_at.toISOString(),
   }));
