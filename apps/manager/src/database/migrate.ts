@@ -5,6 +5,7 @@ import * as identity from "./migration-0002-identity.ts";
 import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
 import * as policies from "./migration-0005-policies.ts";
 import * as usage from "./migration-0007-usage.ts";
+import * as hostFacts from "./migration-0008-host-facts.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -13,6 +14,7 @@ const MIGRATIONS = {
   "0003-worker-sandbox": workerSandbox,
   "0005-policies": policies,
   "0007-usage": usage,
+  "0008-host-facts": hostFacts,
 };
 
 /** Brings the database up to date. Kysely holds an advisory lock meanwhile: managers starting at once take turns. */
