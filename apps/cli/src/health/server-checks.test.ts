@@ -38,6 +38,11 @@ const server: Server = {
   gpuCount: 1,
   workerSandbox: ["landlock-7", "seccomp"],
   host,
+  driverRelease: null,
+  labels: {},
+  drain: null,
+  maintenance: null,
+  sessions: 0,
   registeredAt: at(-HOUR),
   lastSeenAt: at(-1_500),
 };
