@@ -121,7 +121,7 @@ test("a policy that is not understood gets a code and a sentence, and nothing is
       () => "stored",
       (error: unknown) => error,
     );
-    expect(said, what).toMatchObject({ code: "FARPOOL_BAD_REQUEST", exitCode: 64 });
+    expect({ what, said }).toMatchObject({ what, said: { code: "FARPOOL_BAD_REQUEST", exitCode: 64 } });
   }
   expect((await client.call("listPolicies", {})).policies).toEqual([]);
 });
