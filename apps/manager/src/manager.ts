@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { VERSION } from "@farpool/contract";
+import type { SchedulingSettings } from "@farpool/domain";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { listenForChanges } from "./database/changes.ts";
 import { connect, type ConnectionConfig, type Database } from "./database/connect.ts";
@@ -13,6 +14,7 @@ import { countPool } from "./servers/read.ts";
 import { registerServerRoutes } from "./servers/routes.ts";
 import { openPoolIdentity } from "./identity/pool-identity.ts";
 import { registerIdentityRoutes } from "./identity/routes.ts";
+import { changeScheduling } from "./placement/fair-share.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
 import { registerSessionRoutes } from "./sessions/routes.ts";
@@ -25,6 +27,8 @@ export interface ManagerOptions {
   readonly tokenFile: string;
   /** How long a client process may be without a connection, in every session. */
   readonly graceMs: number;
+  /** Changes how the pool is scheduled; what is left out stays as it was. */
+  readonly scheduling?: Partial<SchedulingSettings> | undefined;
   readonly logger: FastifyBaseLogger;
 }
 
@@ -39,6 +43,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   const db = connect(connection, report);
   await migrate(db);
   const identity = await openPoolIdentity(db);
+  await changeScheduling(db, options.scheduling ?? {});
   await grantFreshPeriod(db);
   const changes = await listenForChanges(connection, report);
   const holds = createHolds(db, changes, report);

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { SchedulingSettings } from "@farpool/domain";
 import { startEmbeddedPostgres, type EmbeddedPostgres } from "@farpool/embedded-postgres";
 import { pino } from "pino";
 import * as z from "zod";
@@ -14,6 +15,10 @@ export const managerProcessSchema = z.strictObject({
   tokenFile: z.string(),
   tcp: z.object({ host: z.string(), port: z.int() }).nullable(),
   graceMs: z.int().min(0),
+  /** Absent: as it was before, in the beginning the defaults. */
+  scheduling: z
+    .object({ halfLifeMs: z.int().min(1).optional(), reserveAfterMs: z.int().min(0).optional() })
+    .optional(),
 });
 export type ManagerProcess = z.output<typeof managerProcessSchema>;
 
@@ -43,6 +48,7 @@ export async function runManager(options: ManagerProcess): Promise<number> {
       tcp: options.tcp,
       tokenFile: options.tokenFile,
       graceMs: options.graceMs,
+      scheduling: schedulingOf(options.scheduling),
       logger,
     });
     const databaseGone = postgres?.exited.then(() => true) ?? new Promise<never>(() => undefined);
@@ -59,4 +65,11 @@ export async function runManager(options: ManagerProcess): Promise<number> {
   } finally {
     await postgres?.stop();
   }
+}
+
+function schedulingOf(given: ManagerProcess["scheduling"]): Partial<SchedulingSettings> {
+  return {
+    ...(given?.halfLifeMs !== undefined && { halfLifeMs: given.halfLifeMs }),
+    ...(given?.reserveAfterMs !== undefined && { reserveAfterMs: given.reserveAfterMs }),
+  };
 }

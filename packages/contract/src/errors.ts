@@ -25,6 +25,7 @@ export const ERRORS = {
     hint: "the token is in the file 'api-token' of the pool's state folder; name it in FARPOOL_TOKEN_FILE",
   },
   FARPOOL_NOT_PERMITTED: { httpStatus: 403, exitCode: 77, hint: null },
+  FARPOOL_NOT_SUPPORTED: { httpStatus: 501, exitCode: 69, hint: null },
   FARPOOL_NOT_FOUND: { httpStatus: 404, exitCode: 64, hint: null },
   FARPOOL_CONFLICT: { httpStatus: 409, exitCode: 69, hint: null },
   FARPOOL_SESSION_ENDED: {

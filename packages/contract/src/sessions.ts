@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { filterTextSchema } from "./filters.ts";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { authoritiesSchema, publicKeySchema, sessionGrantSchema } from "./identity.ts";
 import { endpointSchema } from "./servers.ts";
@@ -27,6 +28,9 @@ export type EndReason = z.output<typeof endReasonSchema>;
 const instant = z.iso.datetime();
 const shortText = foreignText(200).min(1);
 
+/** What a session has that does not say otherwise. */
+export const DEFAULT_PRIORITY = 50;
+
 /** Who asks, as the client reports it. */
 export const sessionClientSchema = z.object({
   host: shortText,
@@ -48,6 +52,14 @@ export const sessionRequestSchema = z.object({
   clientKey: publicKeySchema,
   /** How long it may be queued: null is without limit, 0 is not at all. */
   waitMs: z.number().min(0).max(31_536_000_000).nullable(),
+  /** 0 to 100; above the normal one only who may. */
+  priority: z.int().min(0).max(100).default(DEFAULT_PRIORITY),
+  /** Which GPUs will do (`filters.ts`): all of them must hold. */
+  filters: z.array(filterTextSchema).max(32).default([]),
+  /** GPUs on several servers will do. */
+  spreadServers: z.boolean().default(false),
+  /** It ends by then at the latest, counted from its grant; null: nobody knows. */
+  maxDurationMs: z.int().min(1_000).max(31_536_000_000).nullable().default(null),
 });
 export type SessionRequest = z.output<typeof sessionRequestSchema>;
 
@@ -73,6 +85,14 @@ export const sessionUsageSchema = z.object({
 });
 export type SessionUsage = z.output<typeof sessionUsageSchema>;
 
+export const queuePlaceSchema = z.object({
+  position: z.int(),
+  /** Why it has nothing yet. */
+  waitsFor: z.string(),
+  /** When it will probably be granted; null: nobody knows. */
+  estimatedAt: instant.nullable(),
+});
+
 export const sessionSchema = z.object({
   id: sessionIdSchema,
   state: sessionStateSchema,
@@ -91,12 +111,39 @@ export const sessionSchema = z.object({
   endMessage: z.string().nullable(),
   /** When its GPUs were free for others again: the server has ended the session's workers. */
   releasedAt: instant.nullable(),
-  queue: z.object({ position: z.int(), waitsFor: z.string() }).nullable(),
+  queue: queuePlaceSchema.nullable(),
+  priority: z.int(),
+  filters: z.array(z.string()),
+  maxDurationMs: z.int().nullable(),
   usage: sessionUsageSchema,
   /** Grows with every change; what a long poll waits for. */
   revision: z.int(),
 });
 export type Session = z.output<typeof sessionSchema>;
+
+/** The queue's entry of a session. */
+export const queueEntrySchema = z.object({
+  session: sessionSchema,
+  /** Whose fair share it counts against. */
+  shareKey: z.string(),
+});
+
+/** What a user has had lately, of which half is forgotten after each half-life. */
+export const fairShareSchema = z.object({
+  shareKey: z.string(),
+  usedGpuSeconds: z.number(),
+  heldGpus: z.number(),
+  waiting: z.int(),
+});
+
+export const queueSchema = z.object({
+  /** First to last. */
+  entries: z.array(queueEntrySchema),
+  /** Of those who wait, who had the least first. */
+  users: z.array(fairShareSchema),
+  halfLifeMs: z.number(),
+});
+export type Queue = z.output<typeof queueSchema>;
 
 export const sessionEventSchema = z.object({ at: instant, state: sessionStateSchema, reason: z.string() });
 export type SessionEvent = z.output<typeof sessionEventSchema>;

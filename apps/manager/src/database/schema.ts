@@ -11,7 +11,7 @@ import type {
   Thumbprint,
   WorkerReport,
 } from "@farpool/contract";
-import type { ColumnType, Generated, JSONColumnType } from "kysely";
+import type { ColumnType, Generated, JSONColumnType, RawBuilder } from "kysely";
 
 /** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */
 type Instant = ColumnType<Date, Date | string, Date | string>;
@@ -74,6 +74,34 @@ export interface SessionsTable {
   /** The server's desired_revision from which on the session is no longer wanted there. */
   ended_at_revision: number | null;
   revision: Generated<number>;
+  priority: Generated<number>;
+  filters: JSONColumnType<string[], string | undefined, string>;
+  max_duration_ms: number | null;
+  /** Whose fair share it counts against. */
+  share_key: Generated<string>;
+  /** Slices as what they are of a GPU; null before the grant. */
+  granted_gpus: number | null;
+  /** The GPUs that the same one had lately, to be had again. */
+  preferred_gpus: ColumnType<GpuUuid[] | null, string | RawBuilder<string> | null, string | null>;
+  estimated_at: Instant | null;
+  /** Where GPUs are kept for it while it waits. */
+  reserved_server_id: ServerId | null;
+}
+
+/** Decayed GPU-seconds of sessions that are over; those of the others are added when somebody looks. */
+export interface FairShareTable {
+  share_key: string;
+  gpu_seconds: number;
+  as_of: Instant;
+}
+
+/** One row: how all managers of this pool schedule. */
+export interface SchedulingTable {
+  only_row: Generated<boolean>;
+  half_life_ms: number;
+  reserve_after_ms: number;
+  aging_ms: number;
+  reservations: number;
 }
 
 export interface SessionGpusTable {
@@ -161,4 +189,6 @@ export interface Schema {
   grant_keys: GrantKeysTable;
   clients: ClientsTable;
   audit: AuditTable;
+  fair_share: FairShareTable;
+  scheduling: SchedulingTable;
 }

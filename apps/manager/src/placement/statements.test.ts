@@ -1,0 +1,77 @@
+import { sessionRequestSchema, type Session } from "@farpool/contract";
+import { startTestServer, type TestDatabase, type TestServer } from "@farpool/testkit";
+import { Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { clientConfig, inPlacement, type Database } from "../database/connect.ts";
+import type { Schema } from "../database/schema.ts";
+import { createSession } from "../sessions/create.ts";
+import { releaseInPlacement } from "../sessions/end.ts";
+import { ask, CLIENT, startPool } from "../testing/pool.ts";
+import { runPlacementPass } from "./pass.ts";
+
+/** Of our goals (G11): what a grant costs the database, whatever is asked for. `begin` and `commit` are not counted. */
+const MOST_STATEMENTS = 8;
+
+let postgres: TestServer;
+beforeAll(async () => {
+  postgres = await startTestServer();
+});
+afterAll(() => postgres.stop());
+
+async function counting<T>(
+  connection: Parameters<typeof clientConfig>[0],
+  work: (db: Database) => Promise<T>,
+): Promise<{ result: T; statements: readonly string[] }> {
+  const statements: string[] = [];
+  const db = new Kysely<Schema>({
+    dialect: new PostgresDialect({ pool: new pg.Pool({ ...clientConfig(connection), max: 2 }) }),
+    log: ({ query }) => {
+      if (!/^\s*(begin|commit|rollback)/i.test(query.sql)) statements.push(query.sql);
+    },
+  });
+  try {
+    return { result: await work(db), statements };
+  } finally {
+    await db.destroy();
+  }
+}
+
+const request = (count: number) =>
+  sessionRequestSchema.parse({
+    ...{ count, size: { kind: "whole" }, name: null, waitMs: null, clientKey: CLIENT.publicKey },
+    client: { host: "ws-17", user: "dev1", pid: 42, program: "train" },
+    filters: ["gpu.memory>=1GiB"],
+  });
+
+test.each([1, 8])(
+  "a request for %i GPUs that finds the queue empty takes 8 statements at most",
+  async (count) => {
+    const { client, database } = await startPool(postgres, 8);
+    // The client is known: its first request makes its account.
+    const known = await ask(client, 1);
+    await client.call("endSession", { params: { sessionId: known.id }, body: { reason: "finished" } });
+    await release(database, known);
+    const { result, statements } = await counting(database, (db) => createSession(db, request(count)));
+    expect(result).toMatchObject({ state: "granted" });
+    expect(result.gpus).toHaveLength(count);
+    expect(statements.length, statements.join("\n")).toBeLessThanOrEqual(MOST_STATEMENTS);
+  },
+);
+
+test("a pass that grants to twenty who waited takes 8 statements at most, in all", async () => {
+  const { client, database } = await startPool(postgres, 20);
+  const held = await ask(client, 20);
+  for (let each = 0; each < 22; each += 1) await ask(client, 1);
+  await client.call("endSession", { params: { sessionId: held.id }, body: { reason: "finished" } });
+  await release(database, held);
+  const { statements } = await counting(database, (db) => inPlacement(db, (tx) => runPlacementPass(tx)));
+  const { sessions } = await client.call("listSessions", { query: {} });
+  expect(sessions.map(({ state }) => state)).toEqual([...Array(20).fill("granted"), "queued", "queued"]);
+  expect(statements.length, statements.join("\n")).toBeLessThanOrEqual(MOST_STATEMENTS);
+});
+
+/** Its server has closed it; nobody has looked at the queue since. */
+async function release(database: TestDatabase, { id }: Session): Promise<void> {
+  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, id)));
+}

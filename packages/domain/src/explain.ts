@@ -1,0 +1,180 @@
+import { formatRequest, type SessionId } from "@farpool/contract";
+import { freeBytes, limitOn, type ServerCapacity } from "./capacity.ts";
+import { Heap } from "./heap.ts";
+import type { PastLengths } from "./lengths.ts";
+import { gpusOf } from "./order.ts";
+import { countEver, fitsEver, place } from "./placement.ts";
+import type { PoolIndex } from "./pool-index.ts";
+import type { PassResult, Queued } from "./queue.ts";
+import { earliestMs } from "./reservation.ts";
+import { shapeOf, type WaitingSession } from "./wish.ts";
+
+/** Looking at every GPU for a wish takes a millisecond in a large pool: so many kinds of wishes get that in a pass. */
+const MOST_SHAPES = 16;
+
+/** What a waiting session is told. */
+export interface Explanation {
+  readonly id: SessionId;
+  readonly position: number;
+  readonly waitsFor: string;
+  /** When it will probably be granted; null: nobody knows. */
+  readonly estimateMs: number | null;
+}
+
+export interface ExplainInput {
+  readonly result: PassResult;
+  readonly index: PoolIndex;
+  readonly lengths: PastLengths;
+  readonly nowMs: number;
+}
+
+/** Why each session of the queue has nothing yet, and when it will probably have it. */
+export function explain(input: ExplainInput): readonly Explanation[] {
+  const flow = createFlow(input);
+  const shapes = new Map<string, ShapeView>();
+  return input.result.queue.map((queued) => {
+    const { session, position } = queued;
+    const shape = shapeOf(session);
+    let view = shapes.get(shape);
+    if (view === undefined && shapes.size < MOST_SHAPES) {
+      view = viewOf(session, input);
+      shapes.set(shape, view);
+    }
+    return {
+      id: session.id,
+      position,
+      waitsFor: waitsFor(queued, view, input),
+      estimateMs: estimate(queued, view, { flow, nowMs: input.nowMs }),
+    };
+  });
+}
+
+/** What is the same for all who wish the same. */
+interface ShapeView {
+  /** When one of them could be granted if it were alone; undefined: no server that answers has that. */
+  readonly aloneMs: number | null | undefined;
+  /** Servers that have it, whoever uses it and whether they answer or not. */
+  readonly owners: readonly ServerCapacity[];
+  /** It would be granted, were nothing kept for others. */
+  readonly isOnlyKept: boolean;
+  /** The server with the most GPUs of that kind free now. */
+  readonly best: { readonly name: string; readonly free: number } | undefined;
+}
+
+function viewOf(session: WaitingSession, { index, lengths, nowMs }: ExplainInput): ShapeView {
+  const nothingKept = new Float64Array(index.gpus.length).fill(Infinity);
+  return {
+    aloneMs: earliestMs(session, { index, lengths, nowMs, until: nothingKept }),
+    owners: index.servers.filter(
+      (server) => countEver(session, server) >= (session.spreadServers ? 1 : session.count),
+    ),
+    isOnlyKept: place(session, index) !== undefined,
+    best: session.count === 1 ? undefined : mostFree(session, index),
+  };
+}
+
+function mostFree({ size, filters = [] }: WaitingSession, index: PoolIndex): ShapeView["best"] {
+  const mask = index.maskOf(filters);
+  let best: ShapeView["best"];
+  for (const [place, server] of index.servers.entries()) {
+    if (!server.accepts) continue;
+    let free = 0;
+    for (let gpu = index.firstGpu[place] ?? 0; gpu < (index.firstGpu[place + 1] ?? 0); gpu += 1) {
+      const capacity = index.gpus[gpu];
+      if (capacity === undefined || (mask !== null && mask[gpu] !== 1)) continue;
+      const limit = limitOn(capacity, size);
+      if (limit === undefined) continue;
+      if (limit === null ? index.isUnused[gpu] === 1 : (index.free[gpu] ?? 0) >= limit) free += 1;
+    }
+    if (free > (best?.free ?? 0)) best = { name: server.name, free };
+  }
+  return best;
+}
+
+function waitsFor(
+  { session, position, reservation }: Queued,
+  view: ShapeView | undefined,
+  { result, index }: ExplainInput,
+): string {
+  const what = formatRequest(session.count, session.size);
+  if (view !== undefined && view.aloneMs === undefined) return nobodyHas(session, view, index);
+  if (reservation !== null) {
+    const server = index.servers.find(({ id }) => id === reservation.serverId);
+    return server === undefined
+      ? `${what} to become free, which are kept for it`
+      : `${what} to become free on ${server.name}, kept for it`;
+  }
+  const after = position === 1 ? "" : `, after ${position - 1} before it`;
+  if (view?.isOnlyKept === true && result.reservations.length > 0) {
+    const [first] = result.reservations;
+    return `${what}: what is free is kept for ${first?.sessionId ?? "others"}, which has waited longer`;
+  }
+  const { best } = view ?? {};
+  if (best !== undefined && session.spreadServers !== true && best.free < session.count) {
+    return `${what} on one server: most are free on ${best.name}, ${best.free}${after}`;
+  }
+  return position === 1 ? `${what} to become free` : `${what}${after}`;
+}
+
+function nobodyHas(session: WaitingSession, { owners }: ShapeView, index: PoolIndex): string {
+  const what = formatRequest(session.count, session.size);
+  if (!fitsEver(session, index.servers)) return `${what}: no server of the pool has that now`;
+  const [only] = owners;
+  return owners.length === 1
+    ? `${what}: the server ${only?.name ?? "?"} does not answer`
+    : `${what}: the servers that have it do not answer`;
+}
+
+interface Flow {
+  /** When so many GPUs more will have been given back; null: nobody knows. */
+  take(session: WaitingSession): number | null;
+}
+
+function estimate(
+  { session, reservation }: Queued,
+  view: ShapeView | undefined,
+  { flow, nowMs }: { readonly flow: Flow; readonly nowMs: number },
+): number | null {
+  const inTurn = flow.take(session);
+  if (view !== undefined && view.aloneMs === undefined) return null;
+  const alone = reservation === null ? view?.aloneMs : reservation.expectedMs;
+  if (inTurn === null || alone === null) return null;
+  return Math.max(nowMs, inTurn, alone ?? nowMs);
+}
+
+/**
+ * The queue as a flow: GPUs come back when sessions are expected to end, each session takes what it needs of them
+ * in its turn, and gives it back after what sessions usually take. Where on which server is not looked at.
+ */
+function createFlow({ index, lengths, nowMs }: ExplainInput): Flow {
+  const ends = new Heap<{ readonly atMs: number; readonly gpus: number }>((a, b) => a.atMs < b.atMs);
+  let free = 0;
+  for (const [gpu, capacity] of index.gpus.entries()) {
+    if (index.servers[index.serverOf[gpu] ?? -1]?.accepts !== true) continue;
+    const occupants = index.occupants[gpu] ?? [];
+    free +=
+      freeBytes({ totalBytes: capacity.totalBytes, slices: occupants.map((each) => each.limitBytes) }) /
+      capacity.totalBytes;
+    for (const { limitBytes, session } of occupants) {
+      const atMs = session === null ? nowMs : lengths.expectedEndMs(session, nowMs);
+      if (atMs !== null)
+        ends.push({ atMs, gpus: limitBytes === null ? 1 : limitBytes / capacity.totalBytes });
+    }
+  }
+  let clockMs = nowMs;
+  return {
+    take(session) {
+      const gpus = gpusOf(session);
+      while (free < gpus) {
+        const next = ends.pop();
+        if (next === undefined) return null;
+        clockMs = Math.max(clockMs, next.atMs);
+        free += next.gpus;
+      }
+      free -= gpus;
+      const lengthMs = lengths.expectedMs(session.maxDurationMs);
+      if (lengthMs !== null) ends.push({ atMs: clockMs + lengthMs, gpus });
+      return clockMs;
+    },
+  };
+}
