@@ -6,7 +6,7 @@ import { gpusOf } from "./order.ts";
 import { countEver, fitsEver, place } from "./placement.ts";
 import type { PoolIndex } from "./pool-index.ts";
 import type { PassResult, Queued } from "./queue.ts";
-import { earliestMs } from "./reservation.ts";
+import { earliestMs } from "./openings.ts";
 import { shapeOf, type WaitingSession } from "./wish.ts";
 
 /** Looking at every GPU for a wish takes a millisecond in a large pool: so many kinds of wishes get that in a pass. */

@@ -1,6 +1,7 @@
 export * from "./capacity.ts";
 export * from "./explain.ts";
 export * from "./fair-share.ts";
+export * from "./heap.ts";
 export * from "./lengths.ts";
 export * from "./placement.ts";
 export * from "./pool-index.ts";

@@ -167,8 +167,8 @@ test("backfill: a server that is not kept takes whoever comes", () => {
 });
 
 test("GPUs are kept where the others go first, and stay kept there", () => {
-  const servers = [server(1, [[null], [null]]), server(2, [[null], [null]])];
-  const held = [running("later", [1, 0, 1], 30 * MINUTE), running("sooner", [2, 0, 1], 20 * MINUTE)];
+  const servers = [server(1, [[null], []]), server(2, [[null], []])];
+  const held = [running("later", [1, 0], 30 * MINUTE), running("sooner", [2, 0], 20 * MINUTE)];
   const first = pass({ servers, running: held, waiting: [waiting("big", BIG)] });
   expect(first.result.reservations).toMatchObject([{ serverId: serverId(2), knownMs: 20 * MINUTE }]);
   const again = pass({
@@ -177,6 +177,32 @@ test("GPUs are kept where the others go first, and stay kept there", () => {
     waiting: [waiting("big", { ...BIG, reservedOn: serverId(1) })],
   });
   expect(again.result.reservations).toMatchObject([{ serverId: serverId(1), knownMs: 30 * MINUTE }]);
+});
+
+test("nothing is kept where waiting for GPUs that come free together takes no longer", () => {
+  const servers = [server(1, [[null], []]), server(2, [[null], [null]])];
+  const one = running("one", [1, 0], 30 * MINUTE);
+  const both = (minutes: number): RunningSession => running("both", [2, 0, 1], minutes * MINUTE);
+  const [soon, late] = [20, 40].map((minutes) =>
+    pass({ servers, running: [one, both(minutes)], waiting: [waiting("big", BIG)] }),
+  );
+  expect(soon?.result.reservations).toEqual([]);
+  expect(late?.result.reservations).toMatchObject([{ serverId: serverId(1) }]);
+});
+
+test("what was collected for one who found GPUs elsewhere is passed on to the next", () => {
+  const servers = [server(1, [[null], []]), server(2, [[null], []]), server(3, [[], []])];
+  const held = [running("later", [1, 0], 30 * MINUTE), running("sooner", [2, 0], 20 * MINUTE)];
+  const { result } = pass({
+    servers,
+    running: held,
+    waiting: [
+      waiting("big", { ...BIG, reservedOn: serverId(1) }),
+      waiting("next", { ...BIG, user: "ben", queueNumber: 1 }),
+    ],
+  });
+  expect(granted(result)).toEqual(["s-big"]);
+  expect(result.reservations).toMatchObject([{ sessionId: "s-next", serverId: serverId(1) }]);
 });
 
 test("GPUs are kept for slices, too: of those that go, the first few", () => {

@@ -3,7 +3,7 @@ import type { PastLengths } from "./lengths.ts";
 import { fairOrder } from "./order.ts";
 import { place } from "./placement.ts";
 import type { PoolIndex } from "./pool-index.ts";
-import { reserve, type Reservation } from "./reservation.ts";
+import { Reserver, type Reservation } from "./reservation.ts";
 import type { SchedulingSettings } from "./settings.ts";
 import { shapeOf, type Placement, type WaitingSession } from "./wish.ts";
 
@@ -46,7 +46,10 @@ export function schedule({ nowMs, waiting, index, accounts, lengths, settings }:
   const reservations: Reservation[] = [];
   const until = new Float64Array(index.gpus.length).fill(Infinity);
   const failures = new Failures();
-  for (const session of fairOrder({ nowMs, waiting, accounts, lengths, settings })) {
+  const mostKept = Math.max(1, settings.keptShare * index.gpus.length);
+  let keptGpus = 0;
+  const reserver = new Reserver({ index, lengths, nowMs, until });
+  const look = (session: WaitingSession): void => {
     const goneMs = session.maxDurationMs === null ? Infinity : nowMs + session.maxDurationMs;
     const isKept = reservations.length > 0;
     let placement: Placement | undefined;
@@ -55,20 +58,35 @@ export function schedule({ nowMs, waiting, index, accounts, lengths, settings }:
       if (placement === undefined) failures.add(session, isKept ? goneMs : 0);
     }
     if (placement !== undefined) {
+      reserver.passOn(session);
       grants.push({ session, placement });
       index.occupy({ id: session.id, grantedAtMs: nowMs, maxDurationMs: session.maxDurationMs, placement });
-      continue;
+      return;
     }
-    const mayReserve =
-      reservations.length < settings.reservations && nowMs - session.requestedAtMs >= settings.reserveAfterMs;
-    const reservation = mayReserve ? reserve(session, { index, lengths, nowMs, until }) : undefined;
+    const mayReserve = keptGpus < mostKept && nowMs - session.requestedAtMs >= settings.reserveAfterMs;
+    const reservation = mayReserve ? reserver.reserve(session) : undefined;
     if (reservation !== undefined) {
       reservations.push(reservation);
-      for (const gpu of reservation.gpus) until[gpu] = reservation.knownMs ?? -Infinity;
+      keptGpus += reservation.gpus.length;
     }
     queue.push({ session, position: queue.length + 1, reservation: reservation ?? null });
-  }
+  };
+  // Whoever was first once stays first: what was collected for it would be lost to the next.
+  const [collecting, others] = partition(waiting);
+  for (const session of collecting) look(session);
+  for (const session of fairOrder({ nowMs, waiting: others, accounts, lengths, settings })) look(session);
   return { grants, queue, reservations };
+}
+
+/** Those for which GPUs are kept already, oldest first, and the others. */
+function partition(waiting: readonly WaitingSession[]): [WaitingSession[], WaitingSession[]] {
+  const collecting: WaitingSession[] = [];
+  const others: WaitingSession[] = [];
+  for (const session of waiting) {
+    const isCollecting = session.reservedOn !== null && session.reservedOn !== undefined;
+    (isCollecting ? collecting : others).push(session);
+  }
+  return [collecting.sort((a, b) => a.queueNumber - b.queueNumber), others];
 }
 
 /**

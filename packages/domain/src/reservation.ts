@@ -1,8 +1,14 @@
 import type { ServerId, SessionId } from "@farpool/contract";
-import { limitOn } from "./capacity.ts";
-import { knownEndMs, type PastLengths } from "./lengths.ts";
-import type { Occupant, PoolIndex } from "./pool-index.ts";
-import type { WaitingSession, Wish } from "./wish.ts";
+import { Heap } from "./heap.ts";
+import {
+  finite,
+  latest,
+  openingsAnywhere,
+  openingsOn,
+  type Opening,
+  type OpeningContext,
+} from "./openings.ts";
+import { shapeOf, type WaitingSession } from "./wish.ts";
 
 /** GPUs that are kept free for one session, until all of them are. */
 export interface Reservation {
@@ -16,147 +22,125 @@ export interface Reservation {
   readonly expectedMs: number | null;
 }
 
-interface Opening {
-  readonly gpu: number;
-  readonly expectedMs: number;
-  readonly knownMs: number;
+/** Looking at every GPU for a kind of wish takes a millisecond in a large pool. */
+const MOST_SEARCHES = 4;
+
+/** Where one kind of wish will find room. */
+interface Prospects {
+  /** When GPUs come free that one session has by itself: nothing has to be kept for them to come together. */
+  readonly units: Heap<number>;
+  /** Servers on which they come free one by one, the earliest first. */
+  readonly mixed: Heap<Prospect>;
 }
 
-export interface ReservationContext {
-  readonly index: PoolIndex;
-  readonly lengths: PastLengths;
-  readonly nowMs: number;
-  /** GPUs that are kept already; Infinity where they are not. */
-  readonly until: Float64Array;
+interface Prospect {
+  readonly server: number;
+  readonly atMs: number;
+  /** So many are free already. */
+  readonly free: number;
 }
 
-/** Where a session that finds no room will find it first. Once it has a server kept for it, that stays so. */
-export function reserve(session: WaitingSession, context: ReservationContext): Reservation | undefined {
-  const found = firstOpening(session, context);
-  return found === undefined ? undefined : toReservation(session, found, context);
-}
+/**
+ * Decides for whom GPUs are kept, and which. A session whose turn comes sooner by waiting for GPUs that come free
+ * together needs none kept; else they are collected on the server where that will take the shortest.
+ */
+export class Reserver {
+  private readonly context: OpeningContext;
+  private readonly prospects = new Map<string, Prospects>();
+  /** Servers on which GPUs were kept for somebody who found others: what has come together there is passed on. */
+  private readonly collected: ServerId[] = [];
 
-/** When a wish could be granted if nobody were before it; null: nobody knows, undefined: no server has that. */
-export function earliestMs(wish: Wish, context: ReservationContext): number | null | undefined {
-  const found = firstOpening(wish, context);
-  return found === undefined ? undefined : finite(latest(found, "expectedMs"));
-}
-
-function firstOpening(
-  wish: Wish & Pick<Partial<WaitingSession>, "reservedOn">,
-  context: ReservationContext,
-): readonly Opening[] | undefined {
-  const { index } = context;
-  if (wish.spreadServers === true) {
-    return fewest(
-      index.servers.flatMap((_, server) => openingsOf(server, wish, context)),
-      wish.count,
-    );
+  constructor(context: OpeningContext) {
+    this.context = context;
   }
-  const before =
-    wish.reservedOn === null || wish.reservedOn === undefined
-      ? undefined
-      : index.serverIndex(wish.reservedOn);
-  const again = before === undefined ? undefined : fewest(openingsOf(before, wish, context), wish.count);
-  if (again !== undefined) return again;
-  let best: { openings: readonly Opening[]; atMs: number; free: number } | undefined;
-  for (let server = 0; server < index.servers.length; server += 1) {
-    const openings = fewest(openingsOf(server, wish, context), wish.count);
-    if (openings === undefined) continue;
-    const atMs = latest(openings, "expectedMs");
-    const free = openings.filter(({ expectedMs }) => expectedMs <= context.nowMs).length;
-    // Where no end is known, the server that lacks the fewest.
-    if (best === undefined || atMs < best.atMs || (atMs === best.atMs && free > best.free))
-      best = { openings, atMs, free };
-  }
-  return best?.openings;
-}
 
-function openingsOf(server: number, wish: Wish, context: ReservationContext): Opening[] {
-  const { index, until } = context;
-  if (index.servers[server]?.accepts !== true) return [];
-  const mask = index.maskOf(wish.filters ?? []);
-  const openings: Opening[] = [];
-  for (let gpu = index.firstGpu[server] ?? 0; gpu < (index.firstGpu[server + 1] ?? 0); gpu += 1) {
-    if ((mask !== null && mask[gpu] !== 1) || until[gpu] !== Infinity) continue;
-    const capacity = index.gpus[gpu];
-    const limit = capacity === undefined ? undefined : limitOn(capacity, wish.size);
-    if (limit !== undefined) openings.push({ gpu, ...opensAt(gpu, limit, context) });
+  /** The session has got its GPUs, here or elsewhere. */
+  passOn({ reservedOn }: WaitingSession): void {
+    if (reservedOn !== null && reservedOn !== undefined) this.collected.push(reservedOn);
   }
-  return openings;
-}
 
-/** When so many of those who are on a GPU are gone that there is room. */
-function opensAt(
-  gpu: number,
-  limit: number | null,
-  context: ReservationContext,
-): { expectedMs: number; knownMs: number } {
-  const { index, nowMs } = context;
-  const there = index.occupants[gpu] ?? [];
-  if (limit === null) {
-    const ends = there.map((occupant) => endOf(occupant, context));
+  /** Undefined: nothing is to be kept for it. */
+  reserve(session: WaitingSession): Reservation | undefined {
+    const found =
+      session.spreadServers === true ? openingsAnywhere(session, this.context) : this.find(session);
+    if (found === undefined) return undefined;
+    const { index, until } = this.context;
+    const gpus = found.map(({ gpu }) => gpu);
+    const [server, ...others] = new Set(gpus.map((gpu) => index.serverOf[gpu]));
+    const knownMs = finite(latest(found, "knownMs"));
+    for (const gpu of gpus) until[gpu] = knownMs ?? -Infinity;
     return {
-      expectedMs: Math.max(nowMs, ...ends.map(({ expectedMs }) => expectedMs)),
-      knownMs: Math.max(nowMs, ...ends.map(({ knownMs }) => knownMs)),
+      sessionId: session.id,
+      serverId: others.length > 0 ? null : (index.servers[server ?? -1]?.id ?? null),
+      ...{ gpus, knownMs },
+      expectedMs: finite(latest(found, "expectedMs")),
     };
   }
-  const opens = (kind: "expectedMs" | "knownMs"): number => {
-    let free = index.free[gpu] ?? 0;
-    if (free >= limit) return nowMs;
-    const ends = there
-      .map((occupant) => ({ atMs: endOf(occupant, context)[kind], bytes: occupant.limitBytes ?? Infinity }))
-      .sort((a, b) => a.atMs - b.atMs);
-    for (const { atMs, bytes } of ends) {
-      free += bytes;
-      if (free >= limit) return Math.max(nowMs, atMs);
+
+  private find(session: WaitingSession): readonly Opening[] | undefined {
+    const before =
+      session.reservedOn === null || session.reservedOn === undefined ? [] : [session.reservedOn];
+    for (const id of [...before, ...this.collected]) {
+      const openings = this.openingsOn(this.context.index.serverIndex(id), session);
+      if (openings !== undefined && !this.isUnit(openings)) return openings;
     }
-    return Infinity;
-  };
-  return { expectedMs: opens("expectedMs"), knownMs: opens("knownMs") };
-}
+    const prospects = this.prospectsOf(session);
+    const { units, mixed } = prospects ?? {};
+    const expectedMs = this.context.lengths.expectedMs(session.maxDurationMs) ?? Infinity;
+    for (let next = mixed?.first; next !== undefined; next = mixed?.first) {
+      const unitMs = units?.first;
+      if (unitMs !== undefined && unitMs < next.atMs) {
+        units?.pop();
+        units?.push(unitMs + expectedMs);
+        return undefined;
+      }
+      mixed?.pop();
+      // Another kind of wish may have taken some of it.
+      const openings = this.openingsOn(next.server, session);
+      if (openings === undefined) continue;
+      units?.push(next.atMs + expectedMs);
+      return openings;
+    }
+    return undefined;
+  }
 
-function endOf(
-  { session }: Occupant,
-  { lengths, nowMs }: ReservationContext,
-): { expectedMs: number; knownMs: number } {
-  // Its session has ended: its workers are going.
-  if (session === null) return { expectedMs: nowMs, knownMs: nowMs };
-  return {
-    expectedMs: lengths.expectedEndMs(session, nowMs) ?? Infinity,
-    knownMs: knownEndMs(session) ?? Infinity,
-  };
-}
+  private openingsOn(server: number | undefined, session: WaitingSession): readonly Opening[] | undefined {
+    return server === undefined ? undefined : openingsOn(server, session, this.context);
+  }
 
-/** The `count` GPUs that are free first. */
-function fewest(openings: Opening[], count: number): readonly Opening[] | undefined {
-  if (openings.length < count) return undefined;
-  // Infinity minus Infinity is no number.
-  const order = (a: number, b: number): number => (a === b ? 0 : a - b);
-  return openings.sort((a, b) => order(a.expectedMs, b.expectedMs) || a.gpu - b.gpu).slice(0, count);
-}
+  private prospectsOf(session: WaitingSession): Prospects | undefined {
+    const shape = shapeOf(session);
+    const known = this.prospects.get(shape);
+    if (known !== undefined || this.prospects.size >= MOST_SEARCHES) return known;
+    const prospects: Prospects = {
+      units: new Heap((a, b) => a < b),
+      mixed: new Heap((a, b) => a.atMs < b.atMs || (a.atMs === b.atMs && a.free > b.free)),
+    };
+    const { index, nowMs } = this.context;
+    for (let server = 0; server < index.servers.length; server += 1) {
+      const openings = openingsOn(server, session, this.context);
+      if (openings === undefined) continue;
+      const atMs = latest(openings, "expectedMs");
+      if (this.isUnit(openings)) prospects.units.push(atMs);
+      else {
+        const free = openings.filter(({ expectedMs }) => expectedMs <= nowMs).length;
+        prospects.mixed.push({ server, atMs, free });
+      }
+    }
+    this.prospects.set(shape, prospects);
+    return prospects;
+  }
 
-function toReservation(
-  session: WaitingSession,
-  openings: readonly Opening[],
-  { index }: ReservationContext,
-): Reservation {
-  const gpus = openings.map(({ gpu }) => gpu);
-  const servers = new Set(gpus.map((gpu) => index.serverOf[gpu]));
-  const [only] = servers;
-  return {
-    sessionId: session.id,
-    serverId: servers.size === 1 ? (index.servers[only ?? -1]?.id ?? null) : null,
-    gpus,
-    knownMs: finite(latest(openings, "knownMs")),
-    expectedMs: finite(latest(openings, "expectedMs")),
-  };
-}
-
-function latest(openings: readonly Opening[], kind: "expectedMs" | "knownMs"): number {
-  return openings.reduce((most, opening) => Math.max(most, opening[kind]), 0);
-}
-
-function finite(ms: number): number | null {
-  return Number.isFinite(ms) ? ms : null;
+  /** Whether one session has all of them: they come free at once. */
+  private isUnit(openings: readonly Opening[]): boolean {
+    const { occupants } = this.context.index;
+    const first = occupants[openings[0]?.gpu ?? -1]?.[0]?.session?.id;
+    return (
+      first !== undefined &&
+      openings.every(({ gpu }) => {
+        const there = occupants[gpu] ?? [];
+        return there.length === 1 && there[0]?.session?.id === first;
+      })
+    );
+  }
 }

@@ -6,13 +6,13 @@ export interface SchedulingSettings {
   readonly reserveAfterMs: number;
   /** A waiting session rises by one point of priority in this time, up to the highest that waits. */
   readonly agingMs: number;
-  /** GPUs are kept for so many sessions at a time. */
-  readonly reservations: number;
+  /** At most this part of all GPUs is kept at a time, though always enough for one session. */
+  readonly keptShare: number;
 }
 
 export const DEFAULT_SCHEDULING: SchedulingSettings = {
   halfLifeMs: 86_400_000,
   reserveAfterMs: 120_000,
   agingMs: 300_000,
-  reservations: 1,
+  keptShare: 0.05,
 };

@@ -29,10 +29,10 @@ const STATEMENTS = [
      half_life_ms bigint not null check (half_life_ms > 0),
      reserve_after_ms bigint not null check (reserve_after_ms >= 0),
      aging_ms bigint not null check (aging_ms > 0),
-     reservations integer not null check (reservations >= 0)
+     kept_share double precision not null check (kept_share between 0 and 1)
    )`,
-  `insert into scheduling (half_life_ms, reserve_after_ms, aging_ms, reservations)
-     values (86400000, 120000, 300000, 1)`,
+  `insert into scheduling (half_life_ms, reserve_after_ms, aging_ms, kept_share)
+     values (86400000, 120000, 300000, 0.05)`,
 ];
 
 /** What the queue needs to be fair: priorities, filters, known lengths, and what users have had lately. */

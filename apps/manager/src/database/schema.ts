@@ -101,7 +101,7 @@ export interface SchedulingTable {
   half_life_ms: number;
   reserve_after_ms: number;
   aging_ms: number;
-  reservations: number;
+  kept_share: number;
 }
 
 export interface SessionGpusTable {

@@ -28,7 +28,7 @@ export async function readScheduling(db: Database): Promise<SchedulingSettings> 
     halfLifeMs: row.half_life_ms,
     reserveAfterMs: row.reserve_after_ms,
     agingMs: row.aging_ms,
-    reservations: row.reservations,
+    keptShare: row.kept_share,
   };
 }
 
@@ -38,7 +38,7 @@ export async function changeScheduling(db: Database, changes: Partial<Scheduling
     ...(changes.halfLifeMs !== undefined && { half_life_ms: changes.halfLifeMs }),
     ...(changes.reserveAfterMs !== undefined && { reserve_after_ms: changes.reserveAfterMs }),
     ...(changes.agingMs !== undefined && { aging_ms: changes.agingMs }),
-    ...(changes.reservations !== undefined && { reservations: changes.reservations }),
+    ...(changes.keptShare !== undefined && { kept_share: changes.keptShare }),
   };
   if (Object.keys(values).length > 0) await db.updateTable("scheduling").set(values).execute();
 }

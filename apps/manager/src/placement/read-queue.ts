@@ -40,7 +40,7 @@ export async function readQueue(db: Database): Promise<QueueState | undefined> {
       ...(["id", "state", "requested_count", "size", "filters", "preferred_gpus", "share_key"] as const),
       ...(["priority", "queue_number", "requested_at", "max_duration_ms", "reserved_server_id"] as const),
       ...(["queue_position", "waits_for", "estimated_at"] as const),
-      ...(["half_life_ms", "reserve_after_ms", "aging_ms", "reservations"] as const),
+      ...(["half_life_ms", "reserve_after_ms", "aging_ms", "kept_share"] as const),
     ])
     .select(sql<Date>`clock_timestamp()`.as("now"))
     .where("state", "in", ["requested", "queued"])
@@ -54,7 +54,7 @@ export async function readQueue(db: Database): Promise<QueueState | undefined> {
       halfLifeMs: first.half_life_ms,
       reserveAfterMs: first.reserve_after_ms,
       agingMs: first.aging_ms,
-      reservations: first.reservations,
+      keptShare: first.kept_share,
     },
     waiting: rows.map((row) => ({
       id: row.id,

@@ -55,7 +55,7 @@ test.each([1, 8])(
     const { result, statements } = await counting(database, (db) => createSession(db, request(count)));
     expect(result).toMatchObject({ state: "granted" });
     expect(result.gpus).toHaveLength(count);
-    expect(statements.length, statements.join("\n")).toBeLessThanOrEqual(MOST_STATEMENTS);
+    expect(statements.slice(MOST_STATEMENTS)).toEqual([]);
   },
 );
 
@@ -68,7 +68,7 @@ test("a pass that grants to twenty who waited takes 8 statements at most, in all
   const { statements } = await counting(database, (db) => inPlacement(db, (tx) => runPlacementPass(tx)));
   const { sessions } = await client.call("listSessions", { query: {} });
   expect(sessions.map(({ state }) => state)).toEqual([...Array(20).fill("granted"), "queued", "queued"]);
-  expect(statements.length, statements.join("\n")).toBeLessThanOrEqual(MOST_STATEMENTS);
+  expect(statements.slice(MOST_STATEMENTS)).toEqual([]);
 });
 
 /** Its server has closed it; nobody has looked at the queue since. */
