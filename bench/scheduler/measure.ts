@@ -19,6 +19,8 @@ export interface Competition {
 export interface Figures {
   readonly waits: Readonly<Record<string, Waits>>;
   readonly waitsByUser: Readonly<Record<string, Waits>>;
+  /** Per user, how long its 8-GPU sessions waited on average, to all of its sessions. */
+  readonly eightWaits: Readonly<Record<string, number>>;
   readonly meanLengthMs: number;
   readonly competition: Competition;
 }
@@ -26,12 +28,20 @@ export interface Figures {
 /** `equals` are the users that are compared, `gpus` how many the pool has. */
 export function measure(simulation: Simulation, equals: readonly string[], gpus: number): Figures {
   const { finished } = simulation;
+  const waitsByUser = group(finished, ({ session }) => session.user);
+  const large = group(
+    finished.filter(({ session }) => session.count === 8),
+    ({ session }) => session.user,
+  );
   return {
     waits: {
       all: waitsOf(finished),
       ...group(finished, ({ session }) => `${session.count} GPU${session.count === 1 ? "" : "s"}`),
     },
-    waitsByUser: group(finished, ({ session }) => session.user),
+    waitsByUser,
+    eightWaits: Object.fromEntries(
+      Object.entries(large).map(([user, { meanMs }]) => [user, meanMs / (waitsByUser[user]?.meanMs ?? 0)]),
+    ),
     meanLengthMs: mean(finished.map(({ session }) => session.lengthMs)),
     competition: competitionOf(simulation, equals, gpus),
   };

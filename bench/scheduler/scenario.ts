@@ -45,12 +45,6 @@ export function boundsOf({ waits, competition }: Figures): readonly Bound[] {
       limit: 3,
       kind: "at most",
     },
-    {
-      name: "longest waiting of an 8-GPU session, to the longest waiting of any",
-      figure: (eight?.maxMs ?? Infinity) / (all?.maxMs ?? 0),
-      limit: 3,
-      kind: "at most",
-    },
   ];
 }
 

@@ -90,7 +90,7 @@ export function simulate(options: SimulationOptions): Simulation {
     let explainTookMs: number | null = null;
     if (passes.length % options.explainEvery === 0) {
       const explainedAt = performance.now();
-      explain({ result, index, lengths: lengths.past(), nowMs });
+      explain(result);
       explainTookMs = performance.now() - explainedAt;
     }
     const granted = new Map(result.grants.map(({ session, placement }) => [session.id, placement]));

@@ -1,12 +1,11 @@
 import { formatRequest, type SessionId } from "@farpool/contract";
-import { freeBytes, limitOn, type ServerCapacity } from "./capacity.ts";
+import { limitOn, shareOf } from "./capacity.ts";
 import { Heap } from "./heap.ts";
-import type { PastLengths } from "./lengths.ts";
+import type { Outlook } from "./openings.ts";
 import { gpusOf } from "./order.ts";
 import { countEver, fitsEver, place } from "./placement.ts";
 import type { PoolIndex } from "./pool-index.ts";
 import type { PassResult, Queued } from "./queue.ts";
-import { earliestMs } from "./openings.ts";
 import { shapeOf, type WaitingSession } from "./wish.ts";
 
 /** Looking at every GPU for a wish takes a millisecond in a large pool: so many kinds of wishes get that in a pass. */
@@ -21,30 +20,23 @@ export interface Explanation {
   readonly estimateMs: number | null;
 }
 
-export interface ExplainInput {
-  readonly result: PassResult;
-  readonly index: PoolIndex;
-  readonly lengths: PastLengths;
-  readonly nowMs: number;
-}
-
 /** Why each session of the queue has nothing yet, and when it will probably have it. */
-export function explain(input: ExplainInput): readonly Explanation[] {
-  const flow = createFlow(input);
+export function explain(result: PassResult): readonly Explanation[] {
+  const flow = createFlow(result.outlook);
   const shapes = new Map<string, ShapeView>();
-  return input.result.queue.map((queued) => {
+  return result.queue.map((queued) => {
     const { session, position } = queued;
     const shape = shapeOf(session);
     let view = shapes.get(shape);
     if (view === undefined && shapes.size < MOST_SHAPES) {
-      view = viewOf(session, input);
+      view = viewOf(session, result.outlook);
       shapes.set(shape, view);
     }
     return {
       id: session.id,
       position,
-      waitsFor: waitsFor(queued, view, input),
-      estimateMs: estimate(queued, view, { flow, nowMs: input.nowMs }),
+      waitsFor: waitsFor(queued, view, result),
+      estimateMs: estimate(queued, view, { flow, nowMs: result.outlook.nowMs }),
     };
   });
 }
@@ -53,21 +45,16 @@ export function explain(input: ExplainInput): readonly Explanation[] {
 interface ShapeView {
   /** When one of them could be granted if it were alone; undefined: no server that answers has that. */
   readonly aloneMs: number | null | undefined;
-  /** Servers that have it, whoever uses it and whether they answer or not. */
-  readonly owners: readonly ServerCapacity[];
   /** It would be granted, were nothing kept for others. */
   readonly isOnlyKept: boolean;
   /** The server with the most GPUs of that kind free now. */
   readonly best: { readonly name: string; readonly free: number } | undefined;
 }
 
-function viewOf(session: WaitingSession, { index, lengths, nowMs }: ExplainInput): ShapeView {
-  const nothingKept = new Float64Array(index.gpus.length).fill(Infinity);
+function viewOf(session: WaitingSession, outlook: Outlook): ShapeView {
+  const { index } = outlook;
   return {
-    aloneMs: earliestMs(session, { index, lengths, nowMs, until: nothingKept }),
-    owners: index.servers.filter(
-      (server) => countEver(session, server) >= (session.spreadServers ? 1 : session.count),
-    ),
+    aloneMs: outlook.earliestMs(session),
     isOnlyKept: place(session, index) !== undefined,
     best: session.count === 1 ? undefined : mostFree(session, index),
   };
@@ -94,10 +81,10 @@ function mostFree({ size, filters = [] }: WaitingSession, index: PoolIndex): Sha
 function waitsFor(
   { session, position, reservation }: Queued,
   view: ShapeView | undefined,
-  { result, index }: ExplainInput,
+  { reservations, outlook: { index } }: PassResult,
 ): string {
   const what = formatRequest(session.count, session.size);
-  if (view !== undefined && view.aloneMs === undefined) return nobodyHas(session, view, index);
+  if (view !== undefined && view.aloneMs === undefined) return nobodyHas(session, index);
   if (reservation !== null) {
     const server = index.servers.find(({ id }) => id === reservation.serverId);
     return server === undefined
@@ -105,8 +92,8 @@ function waitsFor(
       : `${what} to become free on ${server.name}, kept for it`;
   }
   const after = position === 1 ? "" : `, after ${position - 1} before it`;
-  if (view?.isOnlyKept === true && result.reservations.length > 0) {
-    const [first] = result.reservations;
+  if (view?.isOnlyKept === true && reservations.length > 0) {
+    const [first] = reservations;
     return `${what}: what is free is kept for ${first?.sessionId ?? "others"}, which has waited longer`;
   }
   const { best } = view ?? {};
@@ -116,7 +103,9 @@ function waitsFor(
   return position === 1 ? `${what} to become free` : `${what}${after}`;
 }
 
-function nobodyHas(session: WaitingSession, { owners }: ShapeView, index: PoolIndex): string {
+function nobodyHas(session: WaitingSession, index: PoolIndex): string {
+  const least = session.spreadServers === true ? 1 : session.count;
+  const owners = index.servers.filter((server) => countEver(session, server) >= least);
   const what = formatRequest(session.count, session.size);
   if (!fitsEver(session, index.servers)) return `${what}: no server of the pool has that now`;
   const [only] = owners;
@@ -146,21 +135,19 @@ function estimate(
  * The queue as a flow: GPUs come back when sessions are expected to end, each session takes what it needs of them
  * in its turn, and gives it back after what sessions usually take. Where on which server is not looked at.
  */
-function createFlow({ index, lengths, nowMs }: ExplainInput): Flow {
-  const ends = new Heap<{ readonly atMs: number; readonly gpus: number }>((a, b) => a.atMs < b.atMs);
+function createFlow(outlook: Outlook): Flow {
+  const { index, lengths, nowMs } = outlook;
+  const returns: Return[] = [];
   let free = 0;
-  for (const [gpu, capacity] of index.gpus.entries()) {
+  for (const [gpu, { totalBytes }] of index.gpus.entries()) {
     if (index.servers[index.serverOf[gpu] ?? -1]?.accepts !== true) continue;
-    const occupants = index.occupants[gpu] ?? [];
-    free +=
-      freeBytes({ totalBytes: capacity.totalBytes, slices: occupants.map((each) => each.limitBytes) }) /
-      capacity.totalBytes;
-    for (const { limitBytes, session } of occupants) {
-      const atMs = session === null ? nowMs : lengths.expectedEndMs(session, nowMs);
-      if (atMs !== null)
-        ends.push({ atMs, gpus: limitBytes === null ? 1 : limitBytes / capacity.totalBytes });
+    free += (index.free[gpu] ?? 0) / totalBytes;
+    for (const occupant of index.occupants[gpu] ?? []) {
+      const atMs = outlook.endsAt(occupant, gpu);
+      if (atMs !== Infinity) returns.push({ atMs, gpus: shareOf(totalBytes, occupant.limitBytes) });
     }
   }
+  const ends = new Heap<Return>((a, b) => a.atMs < b.atMs, returns);
   let clockMs = nowMs;
   return {
     take(session) {
@@ -177,4 +164,10 @@ function createFlow({ index, lengths, nowMs }: ExplainInput): Flow {
       return clockMs;
     },
   };
+}
+
+/** GPUs that are given back. */
+interface Return {
+  readonly atMs: number;
+  readonly gpus: number;
 }

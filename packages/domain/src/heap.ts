@@ -1,10 +1,15 @@
 /** A binary heap: what is before all others comes out first. */
 export class Heap<T> {
-  private readonly items: T[] = [];
+  private readonly items: T[];
   private readonly isBefore: (a: T, b: T) => boolean;
 
-  constructor(isBefore: (a: T, b: T) => boolean) {
+  constructor(isBefore: (a: T, b: T) => boolean, items: readonly T[] = []) {
     this.isBefore = isBefore;
+    this.items = [...items];
+    for (let place = (items.length >> 1) - 1; place >= 0; place -= 1) {
+      const item = this.items[place];
+      if (item !== undefined) this.sink(item, place);
+    }
   }
 
   get first(): T | undefined {
@@ -29,8 +34,14 @@ export class Heap<T> {
     const { items } = this;
     const [first] = items;
     const last = items.pop();
-    if (items.length === 0 || last === undefined) return first;
-    let place = 0;
+    if (items.length > 0 && last !== undefined) this.sink(last, 0);
+    return first;
+  }
+
+  /** Puts an item where it belongs at or below this place, whose own item is not needed any more. */
+  private sink(item: T, from: number): void {
+    const { items } = this;
+    let place = from;
     for (;;) {
       let child = 2 * place + 1;
       let below = items[child];
@@ -40,11 +51,10 @@ export class Heap<T> {
         child += 1;
         below = right;
       }
-      if (!this.isBefore(below, last)) break;
+      if (!this.isBefore(below, item)) break;
       items[place] = below;
       place = child;
     }
-    items[place] = last;
-    return first;
+    items[place] = item;
   }
 }

@@ -16,13 +16,6 @@ export interface Kept {
   readonly goneMs: number;
 }
 
-interface Candidate {
-  readonly gpu: number;
-  readonly limit: number | null;
-  /** What to keep small: the free rest beside a slice, or the size of a GPU that is taken whole. */
-  readonly leftover: number;
-}
-
 export function place(wish: Wish, index: PoolIndex, kept?: Kept): Placement | undefined {
   const search: Search = { wish, index, kept, mask: index.maskOf(wish.filters ?? []) };
   return (
@@ -58,33 +51,79 @@ function placePreferred(search: Search): Placement | undefined {
   const { wish, index } = search;
   const { preferred = [], count } = wish;
   if (preferred.length < count) return undefined;
-  const chosen: Candidate[] = [];
+  const chosen: number[] = [];
   for (const uuid of preferred.slice(0, count)) {
     const gpu = index.gpuIndex(uuid);
     if (gpu === undefined || index.servers[index.serverOf[gpu] ?? -1]?.accepts !== true) return undefined;
-    const candidate = candidateOn(gpu, search);
-    if (candidate === undefined) return undefined;
-    chosen.push(candidate);
+    if (leftoverOn(gpu, search) < 0) return undefined;
+    chosen.push(gpu);
   }
-  const servers = new Set(chosen.map(({ gpu }) => index.serverOf[gpu]));
-  return servers.size > 1 && wish.spreadServers !== true ? undefined : toPlacement(chosen, index);
+  const servers = new Set(chosen.map((gpu) => index.serverOf[gpu]));
+  return servers.size > 1 && wish.spreadServers !== true ? undefined : toPlacement(chosen, search);
 }
 
 function placeTogether(search: Search): Placement | undefined {
   const { wish, index } = search;
-  let best: { chosen: readonly Candidate[]; leftover: number } | undefined;
+  const best = new Best(wish.count);
   for (let server = 0; server < index.servers.length; server += 1) {
     if (!mayHold(server, wish, index)) continue;
-    const least = (index.freeOnServer[server] ?? 0) - wish.count * (index.largestOnServer[server] ?? 0);
-    if (best !== undefined && least >= best.leftover) continue;
-    const chosen = choose(server, search, wish.count);
-    if (chosen.length < wish.count) continue;
-    const leftover = leftoverOf(server, chosen, index);
-    if (best === undefined || leftover < best.leftover) best = { chosen, leftover };
+    if (leastLeft(server, wish, index) >= best.score) continue;
+    best.begin();
+    for (let gpu = index.firstGpu[server] ?? 0; gpu < (index.firstGpu[server + 1] ?? 0); gpu += 1) {
+      const leftover = leftoverOn(gpu, search);
+      if (leftover >= 0) best.offer(gpu, leftover);
+    }
+    if (!best.isComplete) continue;
+    best.compare(best.gpus.reduce((sum, gpu) => sum - costOn(gpu, search), index.freeOnServer[server] ?? 0));
     // Nothing leaves less than nothing.
-    if (leftover === 0) break;
+    if (best.score === 0) break;
   }
-  return best === undefined ? undefined : toPlacement(best.chosen, index);
+  return best.chosen === undefined ? undefined : toPlacement(best.chosen, search);
+}
+
+/** The GPUs of a server that leave the least, and those of the best server so far; makes nothing new while it looks. */
+class Best {
+  score = Infinity;
+  chosen: number[] | undefined;
+  readonly gpus: number[] = [];
+  private readonly leftovers: number[] = [];
+  private readonly count: number;
+
+  constructor(count: number) {
+    this.count = count;
+  }
+
+  get isComplete(): boolean {
+    return this.gpus.length === this.count;
+  }
+
+  begin(): void {
+    this.gpus.length = 0;
+    this.leftovers.length = 0;
+  }
+
+  offer(gpu: number, leftover: number): void {
+    const { gpus, leftovers } = this;
+    if (this.isComplete) {
+      if (leftover >= (leftovers.at(-1) ?? 0)) return;
+      gpus.pop();
+      leftovers.pop();
+    }
+    let place = gpus.length;
+    while (place > 0 && (leftovers[place - 1] ?? 0) > leftover) {
+      gpus[place] = gpus[place - 1] ?? gpu;
+      leftovers[place] = leftovers[place - 1] ?? leftover;
+      place -= 1;
+    }
+    gpus[place] = gpu;
+    leftovers[place] = leftover;
+  }
+
+  compare(score: number): void {
+    if (score >= this.score) return;
+    this.score = score;
+    this.chosen = [...this.gpus];
+  }
 }
 
 /** What the sums of a server say, without a look at its GPUs. */
@@ -99,6 +138,17 @@ function mayHold(server: number, { count, size }: Wish, index: PoolIndex): boole
   }
 }
 
+/** What will be left on a server at least, from its sums. */
+function leastLeft(server: number, { count, size }: Wish, index: PoolIndex): number {
+  const free = index.freeOnServer[server] ?? 0;
+  const largest = index.largestOnServer[server] ?? 0;
+  const isNothingBroken = (index.unusedOnServer[server] ?? 0) * largest === free;
+  // Slices would break up unused GPUs, which are all alike.
+  if (size.kind !== "whole" && isNothingBroken)
+    return free + count * (largest - (limitOn({ totalBytes: largest }, size) ?? largest));
+  return free - count * largest;
+}
+
 function smallestLimit(size: Size): number {
   return size.kind === "memory" ? size.memoryMib * 1024 * 1024 : 1;
 }
@@ -106,68 +156,62 @@ function smallestLimit(size: Size): number {
 /** As few servers as possible, and the last of them the one that is left with the least. */
 function placeSpread(search: Search): Placement | undefined {
   const { wish, index } = search;
-  const perServer: Array<readonly Candidate[]> = [];
+  const perServer: Array<readonly number[]> = [];
   for (let server = 0; server < index.servers.length; server += 1) {
     if (index.servers[server]?.accepts !== true) continue;
-    const chosen = choose(server, search, wish.count);
+    const chosen = choose(server, search);
     if (chosen.length > 0) perServer.push(chosen);
   }
   perServer.sort((a, b) => b.length - a.length);
-  const taken: Candidate[] = [];
+  const taken: number[] = [];
   while (taken.length < wish.count && perServer.length > 0) {
     const missing = wish.count - taken.length;
     const lastFit = perServer.findLastIndex(({ length }) => length >= missing);
     const [next = []] = perServer.splice(Math.max(0, lastFit), 1);
     taken.push(...next.slice(0, missing));
   }
-  return taken.length < wish.count ? undefined : toPlacement(taken, index);
+  return taken.length < wish.count ? undefined : toPlacement(taken, search);
 }
 
-/** The GPUs of a server that leave the least, at most `count` of them. */
-function choose(server: number, search: Search, count: number): readonly Candidate[] {
-  const { index } = search;
-  const candidates: Candidate[] = [];
-  for (let gpu = index.firstGpu[server] ?? 0; gpu < (index.firstGpu[server + 1] ?? 0); gpu += 1) {
-    const candidate = candidateOn(gpu, search);
-    if (candidate !== undefined) candidates.push(candidate);
-  }
-  if (candidates.length <= 1) return candidates;
-  return candidates.sort((a, b) => a.leftover - b.leftover || a.gpu - b.gpu).slice(0, count);
+/** The GPUs of a server that a wish could have, those first that leave the least. */
+function choose(server: number, search: Search): readonly number[] {
+  const { gpusOfServer } = search.index;
+  return (gpusOfServer[server] ?? [])
+    .map((gpu) => ({ gpu, leftover: leftoverOn(gpu, search) }))
+    .filter(({ leftover }) => leftover >= 0)
+    .sort((a, b) => a.leftover - b.leftover || a.gpu - b.gpu)
+    .map(({ gpu }) => gpu);
 }
 
-function candidateOn(gpu: number, { wish, index, kept, mask }: Search): Candidate | undefined {
-  if (mask !== null && mask[gpu] !== 1) return undefined;
-  if (kept !== undefined && kept.goneMs > (kept.until[gpu] ?? Infinity)) return undefined;
+/** What to keep small: the free rest beside a slice, or the size of a GPU that is taken whole; below 0: no room. */
+function leftoverOn(gpu: number, { wish, index, kept, mask }: Search): number {
+  if (mask !== null && mask[gpu] !== 1) return -1;
+  if (kept !== undefined && kept.goneMs > (kept.until[gpu] ?? Infinity)) return -1;
   const capacity = index.gpus[gpu];
-  if (capacity === undefined) return undefined;
-  const limit = limitOn(capacity, wish.size);
-  if (limit === undefined) return undefined;
-  if (limit === null) {
-    return index.isUnused[gpu] === 1 ? { gpu, limit, leftover: capacity.totalBytes } : undefined;
-  }
-  const leftover = (index.free[gpu] ?? 0) - limit;
-  return leftover >= 0 ? { gpu, limit, leftover } : undefined;
+  const limit = capacity === undefined ? undefined : limitOn(capacity, wish.size);
+  if (capacity === undefined || limit === undefined) return -1;
+  if (limit === null) return index.isUnused[gpu] === 1 ? capacity.totalBytes : -1;
+  return (index.free[gpu] ?? 0) - limit;
 }
 
-/** What is left on the server, and what is broken up: an unused GPU is worth more than its memory. */
-function leftoverOf(server: number, chosen: readonly Candidate[], index: PoolIndex): number {
-  let left = index.freeOnServer[server] ?? 0;
-  for (const { gpu, limit, leftover } of chosen) {
-    left -= index.free[gpu] ?? 0;
-    if (limit === null) continue;
-    left += leftover + (index.isUnused[gpu] === 1 ? (index.gpus[gpu]?.totalBytes ?? 0) : 0);
-  }
-  return left;
+/** By how much less is left on a server that gives this GPU: one that is broken up is worth more than its memory. */
+function costOn(gpu: number, { wish, index }: Search): number {
+  const capacity = index.gpus[gpu];
+  const limit = capacity === undefined ? undefined : limitOn(capacity, wish.size);
+  if (capacity === undefined || limit === undefined) return 0;
+  if (limit === null) return index.free[gpu] ?? 0;
+  return limit - (index.isUnused[gpu] === 1 ? capacity.totalBytes : 0);
 }
 
-function toPlacement(chosen: readonly Candidate[], index: PoolIndex): Placement {
+function toPlacement(chosen: readonly number[], { wish, index }: Search): Placement {
   const perServer = new Map<number, PlacedGpu[]>();
-  for (const { gpu, limit } of [...chosen].sort((a, b) => a.gpu - b.gpu)) {
+  for (const gpu of [...chosen].sort((a, b) => a - b)) {
     const server = index.serverOf[gpu] ?? 0;
     const list = perServer.get(server) ?? [];
     perServer.set(server, list);
-    const uuid = index.gpus[gpu]?.uuid;
-    if (uuid !== undefined) list.push({ uuid, memoryLimitBytes: limit });
+    const capacity = index.gpus[gpu];
+    if (capacity === undefined) continue;
+    list.push({ uuid: capacity.uuid, memoryLimitBytes: limitOn(capacity, wish.size) ?? null });
   }
   const servers = [...perServer].flatMap(([server, gpus]) => {
     const id = index.servers[server]?.id;

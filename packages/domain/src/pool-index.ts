@@ -18,6 +18,7 @@ export class PoolIndex {
   readonly gpus: readonly GpuCapacity[];
   /** GPUs of server `s` are those from `firstGpu[s]` up to `firstGpu[s + 1]`. */
   readonly firstGpu: Int32Array;
+  readonly gpusOfServer: ReadonlyArray<readonly number[]>;
   readonly serverOf: Int32Array;
   /** Bytes that slices may still take. */
   readonly free: Float64Array;
@@ -55,8 +56,10 @@ export class PoolIndex {
       });
     });
     let next = 0;
+    const gpusOfServer: number[][] = [];
     for (const [place, server] of servers.entries()) {
       this.firstGpu[place] = next;
+      gpusOfServer.push(server.gpus.map((_, gpu) => next + gpu));
       for (const gpu of server.gpus) {
         this.serverOf[next] = place;
         this.free[next] = freeBytes(gpu);
@@ -67,6 +70,7 @@ export class PoolIndex {
       this.firstGpu[place + 1] = next;
       this.sum(place);
     }
+    this.gpusOfServer = gpusOfServer;
   }
 
   gpuIndex(uuid: GpuUuid): number | undefined {
@@ -75,6 +79,10 @@ export class PoolIndex {
 
   serverIndex(id: ServerId): number | undefined {
     return this.serverById.get(id);
+  }
+
+  gpuIndexes(placement: Placement): number[] {
+    return [...this.gpusOf(placement)].map(({ gpu }) => gpu);
   }
 
   /** Sessions have been granted their GPUs. */

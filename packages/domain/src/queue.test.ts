@@ -30,7 +30,7 @@ function pass({ servers, running: held = [], accounts = {}, ...more }: Situation
     lengths,
     accounts: (user) => accounts[user] ?? NOBODY,
   });
-  return { result, told: explain({ result, index, lengths, nowMs }) };
+  return { result, told: explain(result) };
 }
 
 const granted = ({ grants }: PassResult): string[] => grants.map(({ session }) => session.id);

@@ -1,6 +1,7 @@
 import type { Account } from "./fair-share.ts";
 import type { PastLengths } from "./lengths.ts";
 import { fairOrder } from "./order.ts";
+import { Outlook } from "./openings.ts";
 import { place } from "./placement.ts";
 import type { PoolIndex } from "./pool-index.ts";
 import { Reserver, type Reservation } from "./reservation.ts";
@@ -33,6 +34,8 @@ export interface PassResult {
   readonly grants: readonly Grant[];
   readonly queue: readonly Queued[];
   readonly reservations: readonly Reservation[];
+  /** As it is after the grants. */
+  readonly outlook: Outlook;
 }
 
 /**
@@ -44,11 +47,12 @@ export function schedule({ nowMs, waiting, index, accounts, lengths, settings }:
   const grants: Grant[] = [];
   const queue: Queued[] = [];
   const reservations: Reservation[] = [];
-  const until = new Float64Array(index.gpus.length).fill(Infinity);
+  const outlook = new Outlook({ index, lengths, nowMs });
+  const { until } = outlook;
   const failures = new Failures();
   const mostKept = Math.max(1, settings.keptShare * index.gpus.length);
   let keptGpus = 0;
-  const reserver = new Reserver({ index, lengths, nowMs, until });
+  const reserver = new Reserver(outlook);
   const look = (session: WaitingSession): void => {
     const goneMs = session.maxDurationMs === null ? Infinity : nowMs + session.maxDurationMs;
     const isKept = reservations.length > 0;
@@ -61,6 +65,7 @@ export function schedule({ nowMs, waiting, index, accounts, lengths, settings }:
       reserver.passOn(session);
       grants.push({ session, placement });
       index.occupy({ id: session.id, grantedAtMs: nowMs, maxDurationMs: session.maxDurationMs, placement });
+      outlook.forget(index.gpuIndexes(placement));
       return;
     }
     const mayReserve = keptGpus < mostKept && nowMs - session.requestedAtMs >= settings.reserveAfterMs;
@@ -75,7 +80,7 @@ export function schedule({ nowMs, waiting, index, accounts, lengths, settings }:
   const [collecting, others] = partition(waiting);
   for (const session of collecting) look(session);
   for (const session of fairOrder({ nowMs, waiting: others, accounts, lengths, settings })) look(session);
-  return { grants, queue, reservations };
+  return { grants, queue, reservations, outlook };
 }
 
 /** Those for which GPUs are kept already, oldest first, and the others. */

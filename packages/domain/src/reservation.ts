@@ -1,13 +1,6 @@
 import type { ServerId, SessionId } from "@farpool/contract";
 import { Heap } from "./heap.ts";
-import {
-  finite,
-  latest,
-  openingsAnywhere,
-  openingsOn,
-  type Opening,
-  type OpeningContext,
-} from "./openings.ts";
+import { finite, latest, type Opening, type Outlook } from "./openings.ts";
 import { shapeOf, type WaitingSession } from "./wish.ts";
 
 /** GPUs that are kept free for one session, until all of them are. */
@@ -45,13 +38,13 @@ interface Prospect {
  * together needs none kept; else they are collected on the server where that will take the shortest.
  */
 export class Reserver {
-  private readonly context: OpeningContext;
+  private readonly outlook: Outlook;
   private readonly prospects = new Map<string, Prospects>();
   /** Servers on which GPUs were kept for somebody who found others: what has come together there is passed on. */
   private readonly collected: ServerId[] = [];
 
-  constructor(context: OpeningContext) {
-    this.context = context;
+  constructor(outlook: Outlook) {
+    this.outlook = outlook;
   }
 
   /** The session has got its GPUs, here or elsewhere. */
@@ -62,9 +55,9 @@ export class Reserver {
   /** Undefined: nothing is to be kept for it. */
   reserve(session: WaitingSession): Reservation | undefined {
     const found =
-      session.spreadServers === true ? openingsAnywhere(session, this.context) : this.find(session);
+      session.spreadServers === true ? this.outlook.openingsAnywhere(session) : this.find(session);
     if (found === undefined) return undefined;
-    const { index, until } = this.context;
+    const { index, until } = this.outlook;
     const gpus = found.map(({ gpu }) => gpu);
     const [server, ...others] = new Set(gpus.map((gpu) => index.serverOf[gpu]));
     const knownMs = finite(latest(found, "knownMs"));
@@ -81,12 +74,12 @@ export class Reserver {
     const before =
       session.reservedOn === null || session.reservedOn === undefined ? [] : [session.reservedOn];
     for (const id of [...before, ...this.collected]) {
-      const openings = this.openingsOn(this.context.index.serverIndex(id), session);
+      const openings = this.openingsOn(this.outlook.index.serverIndex(id), session);
       if (openings !== undefined && !this.isUnit(openings)) return openings;
     }
     const prospects = this.prospectsOf(session);
     const { units, mixed } = prospects ?? {};
-    const expectedMs = this.context.lengths.expectedMs(session.maxDurationMs) ?? Infinity;
+    const expectedMs = this.outlook.lengths.expectedMs(session.maxDurationMs) ?? Infinity;
     for (let next = mixed?.first; next !== undefined; next = mixed?.first) {
       const unitMs = units?.first;
       if (unitMs !== undefined && unitMs < next.atMs) {
@@ -105,7 +98,7 @@ export class Reserver {
   }
 
   private openingsOn(server: number | undefined, session: WaitingSession): readonly Opening[] | undefined {
-    return server === undefined ? undefined : openingsOn(server, session, this.context);
+    return server === undefined ? undefined : this.outlook.openingsOn(server, session);
   }
 
   private prospectsOf(session: WaitingSession): Prospects | undefined {
@@ -116,24 +109,40 @@ export class Reserver {
       units: new Heap((a, b) => a < b),
       mixed: new Heap((a, b) => a.atMs < b.atMs || (a.atMs === b.atMs && a.free > b.free)),
     };
-    const { index, nowMs } = this.context;
+    const { index } = this.outlook;
     for (let server = 0; server < index.servers.length; server += 1) {
-      const openings = openingsOn(server, session, this.context);
-      if (openings === undefined) continue;
-      const atMs = latest(openings, "expectedMs");
-      if (this.isUnit(openings)) prospects.units.push(atMs);
-      else {
-        const free = openings.filter(({ expectedMs }) => expectedMs <= nowMs).length;
-        prospects.mixed.push({ server, atMs, free });
-      }
+      const atMs = this.outlook.earliestOn(server, session);
+      if (atMs === undefined) continue;
+      const free = index.unusedOnServer[server] ?? 0;
+      if (free === 0 && this.comesTogether(server, session)) prospects.units.push(atMs);
+      else prospects.mixed.push({ server, atMs, free });
     }
     this.prospects.set(shape, prospects);
     return prospects;
   }
 
+  /** Whether one session has all that a wish would get of a server; usually a look at who is there tells. */
+  private comesTogether(server: number, session: WaitingSession): boolean {
+    const { index } = this.outlook;
+    let [run, longest, areAllAlone] = [0, 0, true];
+    let last: SessionId | undefined;
+    for (const gpu of index.gpusOfServer[server] ?? []) {
+      const [first, ...others] = index.occupants[gpu] ?? [];
+      const id = others.length > 0 ? undefined : first?.session?.id;
+      areAllAlone &&= id !== undefined;
+      run = id === undefined ? 0 : id === last ? run + 1 : 1;
+      last = id;
+      longest = Math.max(longest, run);
+    }
+    if (longest < session.count) return false;
+    if (session.count === 1 && areAllAlone) return true;
+    const openings = this.openingsOn(server, session);
+    return openings !== undefined && this.isUnit(openings);
+  }
+
   /** Whether one session has all of them: they come free at once. */
   private isUnit(openings: readonly Opening[]): boolean {
-    const { occupants } = this.context.index;
+    const { occupants } = this.outlook.index;
     const first = occupants[openings[0]?.gpu ?? -1]?.[0]?.session?.id;
     return (
       first !== undefined &&

@@ -46,7 +46,7 @@ export async function runPlacementPass(tx: Tx, capacity?: readonly ServerCapacit
     accounts: (user) => accounts.get(user) ?? nobody,
   });
   await writeGrants(tx, result.grants, index);
-  await tellQueue(tx, { queue, result, explanations: explain({ result, index, lengths, nowMs }) });
+  await tellQueue(tx, { queue, result, explanations: explain(result) });
 }
 
 /** The usual case: nobody else waits, and there is room. Neither the past nor others matter then. */
