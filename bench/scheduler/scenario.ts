@@ -16,12 +16,12 @@ export const LARGE: SimulationOptions = {
   users: { ...DEMAND, modest: 0.5 },
   knownShare: 0.3,
   settings: DEFAULT_SCHEDULING,
-  passEveryMs: 10_000,
+  passEveryMs: 30_000,
   explainEvery: 20,
 };
 
 /** The same with 320 GPUs, in seconds. */
-export const SMALL: SimulationOptions = { ...LARGE, servers: 40, sessions: 3_200 };
+export const SMALL: SimulationOptions = { ...LARGE, servers: 40, sessions: 3_200, passEveryMs: 10_000 };
 
 export interface Bound {
   readonly name: string;

@@ -3,6 +3,7 @@ import type { Selectable } from "kysely";
 import { inPlacement, now, nowPlus, type Database, type Tx } from "./database/connect.ts";
 import type { SessionsTable } from "./database/schema.ts";
 import { runPlacementPass } from "./placement/pass.ts";
+import { createReconsider } from "./placement/reconsider.ts";
 import { endInPlacement, releaseInPlacement, type Ending } from "./sessions/end.ts";
 import type { Holds } from "./sessions/hold.ts";
 import { readSession } from "./sessions/read.ts";
@@ -16,11 +17,13 @@ export function startHousekeeping(
   onError: (error: unknown) => void,
 ): { stop(): Promise<void> } {
   const stopping = new AbortController();
+  const reconsider = createReconsider(db);
   const loop = (async () => {
     while (!stopping.signal.aborted) {
       try {
         await holds.renewHeld();
         await tick(db);
+        await reconsider();
       } catch (error) {
         onError(error);
       }

@@ -15,22 +15,18 @@ export class PastLengths {
     return this.sortedMs[Math.floor(this.sortedMs.length / 2)] ?? null;
   }
 
-  /** When a session will probably be over: the median of those that were at least as old; null: nobody knows. */
-  expectedEndMs(
-    session: Pick<RunningSession, "grantedAtMs" | "maxDurationMs">,
-    nowMs: number,
-  ): number | null {
+  /**
+   * When a session will be over: at the end that it has named, else at the median of those that were at least as
+   * old; null: nobody knows.
+   */
+  expectedEndMs(session: Pick<RunningSession, "grantedAtMs" | "maxDurationMs">, nowMs: number): number | null {
     const known = knownEndMs(session);
-    const likely = this.likelyEndMs(session.grantedAtMs, nowMs);
-    if (known === null) return likely;
-    return Math.max(nowMs, likely === null ? known : Math.min(known, likely));
+    return known === null ? this.likelyEndMs(session.grantedAtMs, nowMs) : Math.max(nowMs, known);
   }
 
   /** How long one will take that has not begun. */
   expectedMs(maxDurationMs: number | null): number | null {
-    const { medianMs } = this;
-    if (maxDurationMs === null) return medianMs;
-    return medianMs === null ? maxDurationMs : Math.min(maxDurationMs, medianMs);
+    return maxDurationMs ?? this.medianMs;
   }
 
   private likelyEndMs(grantedAtMs: number, nowMs: number): number | null {

@@ -4,6 +4,7 @@ import { adminCommand } from "./admin.ts";
 import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
+import { queueCommand } from "./queue.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { sessionsCommand } from "./sessions.ts";
 import { downCommand, upCommand } from "./up.ts";
@@ -20,6 +21,7 @@ export const COMMANDS = defineCommand({
     gpusCommand,
     smiCommand,
     sessionsCommand,
+    queueCommand,
     adminCommand,
     doctorCommand,
     upCommand,

@@ -1,6 +1,6 @@
-import { parseMemory, parseShare } from "@farpool/contract";
-import { defineCommand, flag, value } from "../core/command.ts";
-import { sessionName, waitMs, wholeNumber } from "../core/parse-values.ts";
+import { parseFilter, parseMemory, parseShare } from "@farpool/contract";
+import { defineCommand, flag, value, values } from "../core/command.ts";
+import { durationAtMost, sessionName, waitMs, wholeNumber } from "../core/parse-values.ts";
 
 const sessionOptions = {
   count: value("-n, --num-gpus <count>", "how many GPUs (default: 1)", wholeNumber("-n", 1, 100_000)),
@@ -15,6 +15,22 @@ const sessionOptions = {
     "how long to wait for GPUs: 0, 30s, 10m (default: as long as it takes)",
     waitMs,
   ),
+  filters: values(
+    "--filter <filter>",
+    "only GPUs that have it, as 'gpu.memory>=40GiB' or 'gpu.name=*H200*'; repeatable",
+    parseFilter,
+  ),
+  priority: value(
+    "--priority <number>",
+    "before others who wait, 0 to 100 (default: 50, the highest that everybody may have)",
+    wholeNumber("--priority", 0, 100),
+  ),
+  maxDuration: value(
+    "--max-duration <duration>",
+    "it is over by then: who says so may go before a large session that waits",
+    durationAtMost("--max-duration"),
+  ),
+  isSpread: flag("--spread-servers", "GPUs of several servers will do"),
   name: value("--name <name>", "a name for the session", sessionName),
   isNew: flag("--new", "take a session of its own, even inside 'farpool shell'"),
   isVerbose: flag("-v, --verbose", "say what happens, in detail, and also when stderr is no terminal"),
@@ -34,6 +50,7 @@ export const runCommand = defineCommand({
     "Examples:",
     "  farpool run -n 1 -- ./vector-add",
     "  farpool run -n 2 -p 0.5 --wait 10m -- python train.py",
+    "  farpool run --filter 'gpu.memory>=40GiB' --max-duration 2h -- python train.py",
     "",
     "The exit code is the program's, or 128 + the number of the signal that ended it. Of our own:",
     "64 usage, 69 pool unreachable or the size never fits, 75 waited long enough, 77 not permitted,",

@@ -1,10 +1,14 @@
-import { FarpoolError, WHOLE, type Size } from "@farpool/contract";
+import { FarpoolError, WHOLE, type Filter, type Size } from "@farpool/contract";
 
 export interface SessionOptions {
   readonly count: number | undefined;
   readonly share: Size | undefined;
   readonly memory: Size | undefined;
   readonly wait: number | undefined;
+  readonly filters: readonly Filter[] | undefined;
+  readonly priority: number | undefined;
+  readonly maxDuration: number | undefined;
+  readonly isSpread: boolean;
   readonly name: string | undefined;
   readonly isNew: boolean;
   readonly isVerbose: boolean;
@@ -34,6 +38,7 @@ export function joinsSession(
   environment: Readonly<Record<string, string | undefined>>,
 ): boolean {
   const given = environment["FARPOOL_SESSION"];
-  const asks = options.count !== undefined || options.share !== undefined || options.memory !== undefined;
+  const { count, share, memory, filters, isSpread } = options;
+  const asks = [count, share, memory, filters].some((asked) => asked !== undefined) || isSpread;
   return given !== undefined && given !== "" && !asks && !options.isNew;
 }

@@ -18,6 +18,7 @@ import {
   readLastReports,
   requireWritable,
   usageLine,
+  waitingLine,
   writeSummary,
 } from "./report.ts";
 import { takeSession, type SessionHandle } from "./session.ts";
@@ -66,6 +67,10 @@ async function execute(
         size,
         name: options.name,
         waitMs: options.wait,
+        filters: options.filters,
+        priority: options.priority,
+        maxDurationMs: options.maxDuration,
+        spreadServers: options.isSpread,
         program: basename(name),
       };
       const speaks = !options.isQuiet && (options.isVerbose || isTerminal());
@@ -112,8 +117,8 @@ async function waitForSession(
     return () => process.off(name, handler);
   });
   let said = "";
-  const queued = ({ id, queue }: Session): void => {
-    const line = `waiting for ${queue?.waitsFor ?? "GPUs"}: position ${queue?.position ?? 1}, session ${id}`;
+  const queued = (session: Session): void => {
+    const line = waitingLine(session, Date.now());
     if (speaks && line !== said) say(line);
     said = line;
   };

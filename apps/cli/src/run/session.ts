@@ -6,6 +6,7 @@ import {
   formatRequest,
   TIMES,
   type EndReason,
+  type Filter,
   type PublicKey,
   type Session,
   type SessionConnection,
@@ -18,6 +19,10 @@ export interface SessionWish {
   readonly size: Size;
   readonly name: string | undefined;
   readonly waitMs: number | undefined;
+  readonly filters: readonly Filter[] | undefined;
+  readonly priority: number | undefined;
+  readonly maxDurationMs: number | undefined;
+  readonly spreadServers: boolean;
   readonly program: string;
   /** Whose holder lets processes into the session. */
   readonly clientKey: PublicKey;
@@ -60,6 +65,10 @@ export async function takeSession(
       client: { host: hostname(), user: userName(), pid: process.pid, program: wish.program },
       clientKey: wish.clientKey,
       waitMs: wish.waitMs ?? null,
+      filters: (wish.filters ?? []).map(({ text }) => text),
+      priority: wish.priority,
+      maxDurationMs: wish.maxDurationMs ?? null,
+      spreadServers: wish.spreadServers,
     },
   });
   const params = { sessionId: session.id };

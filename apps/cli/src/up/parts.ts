@@ -27,6 +27,9 @@ export interface PoolSettings {
   /** Addresses of data connections as clients see them, where these are others than the server's own. */
   readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }>;
   readonly graceSeconds: number | undefined;
+  /** How the pool is scheduled, where that was given. */
+  readonly halfLifeMs: number | undefined;
+  readonly reserveAfterMs: number | undefined;
   readonly database: string | undefined;
   readonly driver: string;
   readonly gpuIndexes: readonly number[] | undefined;
@@ -46,6 +49,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     tokenFile: tokenFile(folders),
     tcp: { host: listen, port },
     graceMs: settings.graceSeconds === undefined ? TIMES.graceMs : settings.graceSeconds * 1_000,
+    scheduling: { halfLifeMs: settings.halfLifeMs, reserveAfterMs: settings.reserveAfterMs },
   };
   const agent: AgentProcess = {
     manager: `unix:${managerSocket(folders)}`,

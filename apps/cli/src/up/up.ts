@@ -31,6 +31,8 @@ export interface UpOptions {
   readonly dataPort: number | undefined;
   readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }> | undefined;
   readonly graceSeconds: number | undefined;
+  readonly halfLifeMs: number | undefined;
+  readonly reserveAfterMs: number | undefined;
   readonly state: string | undefined;
   readonly database: string | undefined;
   readonly driver: string | undefined;
@@ -129,6 +131,8 @@ async function serveOn(
       sockets,
       advertise: options.advertise ?? [],
       graceSeconds: options.graceSeconds,
+      halfLifeMs: options.halfLifeMs,
+      reserveAfterMs: options.reserveAfterMs,
       database: options.database,
       driver: choice.driver,
       gpuIndexes: options.gpus,
