@@ -171,7 +171,8 @@ test("GPUs are kept for a large session that waits; only who is gone in time goe
 test("a server that goes is waited for, and its name is said", async () => {
   const server = servers.shift();
   await server?.stop();
-  await wait("1 GPU: the server gpu-02 does not answer", ...ON_LARGE);
+  const waiting = await wait("1 GPU: the server gpu-02 does not answer", ...ON_LARGE);
+  expect(waiting.stdout()).toBe("");
 });
 
 test.each([
