@@ -19,7 +19,10 @@ export class PastLengths {
    * When a session will be over: at the end that it has named, else at the median of those that were at least as
    * old; null: nobody knows.
    */
-  expectedEndMs(session: Pick<RunningSession, "grantedAtMs" | "maxDurationMs">, nowMs: number): number | null {
+  expectedEndMs(
+    session: Pick<RunningSession, "grantedAtMs" | "maxDurationMs">,
+    nowMs: number,
+  ): number | null {
     const known = knownEndMs(session);
     return known === null ? this.likelyEndMs(session.grantedAtMs, nowMs) : Math.max(nowMs, known);
   }
