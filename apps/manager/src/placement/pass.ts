@@ -7,6 +7,7 @@ import {
   type Explanation,
   type PassResult,
   type ServerCapacity,
+  type WaitingSession,
 } from "@farpool/domain";
 import { announce } from "../database/changes.ts";
 import type { Tx } from "../database/connect.ts";
@@ -33,7 +34,8 @@ export async function runPlacementPass(tx: Tx, capacity?: readonly ServerCapacit
   const queue = await readQueue(tx);
   if (queue === undefined) return;
   const servers = capacity ?? (await readCapacity(tx));
-  if (await grantAlone(tx, queue, servers)) return;
+  const [first, ...others] = queue.waiting;
+  if (first !== undefined && others.length === 0 && (await grantAlone(tx, first, servers))) return;
   const users = [...new Set(queue.waiting.map(({ user }) => user))];
   const running = await readRunning(tx);
   const accounts = await readAccounts(tx, users, queue.settings.halfLifeMs);
@@ -49,10 +51,15 @@ export async function runPlacementPass(tx: Tx, capacity?: readonly ServerCapacit
   await tellQueue(tx, { queue, result, explanations: explain(result) });
 }
 
-/** The usual case: nobody else waits, and there is room. Neither the past nor others matter then. */
-async function grantAlone(tx: Tx, queue: QueueState, servers: readonly ServerCapacity[]): Promise<boolean> {
-  const [session, ...others] = queue.waiting;
-  if (session === undefined || others.length > 0) return false;
+/**
+ * The usual case: nobody else waits, and there is room. Neither the past nor others matter then. The caller holds
+ * the placement lock.
+ */
+export async function grantAlone(
+  tx: Tx,
+  session: WaitingSession,
+  servers: readonly ServerCapacity[],
+): Promise<boolean> {
   const index = new PoolIndex(servers);
   const placement = place(session, index);
   if (placement === undefined) return false;

@@ -2,20 +2,23 @@ import { randomBytes, randomInt } from "node:crypto";
 import {
   FarpoolError,
   formatRequest,
+  parseFilter,
   sessionIdSchema,
   TIMES,
+  type GpuUuid,
   type Session,
   type SessionId,
   type SessionRequest,
   type Thumbprint,
 } from "@farpool/contract";
+import type { WaitingSession } from "@farpool/domain";
 import { sql } from "kysely";
 import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import { meetClient } from "../identity/clients.ts";
 import { requireAdmissible } from "../placement/admission.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { shareKeyOf } from "../placement/fair-share.ts";
-import { runPlacementPass } from "../placement/pass.ts";
+import { grantAlone, runPlacementPass } from "../placement/pass.ts";
 import { readSession } from "./read.ts";
 
 /** Without characters that are mistaken for others when read aloud or copied. */
@@ -32,8 +35,8 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
     requireAdmissible(request, capacity);
     const clientKey = await meetClient(tx, request.clientKey, request.client);
     const id = newSessionId();
-    await insertSession(tx, { id, request, clientKey });
-    await runPlacementPass(tx, capacity);
+    const { session: fresh, othersWait } = await insertSession(tx, { id, request, clientKey });
+    if (othersWait || !(await grantAlone(tx, fresh, capacity))) await runPlacementPass(tx, capacity);
     const session = await readSession(tx, id);
     if (session.state === "queued" && request.waitMs === 0) {
       // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
@@ -52,11 +55,17 @@ interface NewSession {
   readonly clientKey: Thumbprint;
 }
 
-/** The session and its first event in one statement. */
-async function insertSession(tx: Tx, { id, request, clientKey }: NewSession): Promise<void> {
+interface Inserted {
+  readonly session: WaitingSession;
+  /** It is not alone in the queue. */
+  readonly othersWait: boolean;
+}
+
+/** The session and its first event in one statement, which also tells what placement has to know. */
+async function insertSession(tx: Tx, { id, request, clientKey }: NewSession): Promise<Inserted> {
   const { client } = request;
   const reason = `${formatRequest(request.count, request.size)} for ${client.user}@${client.host}`;
-  await tx
+  const row = await tx
     .with("session", (context) =>
       context
         .insertInto("sessions")
@@ -81,14 +90,36 @@ async function insertSession(tx: Tx, { id, request, clientKey }: NewSession): Pr
           share_key: shareKeyOf(client),
           preferred_gpus: gpusOfBefore(clientKey, client.user),
         })
-        .returning("id"),
+        .returning(["id", "preferred_gpus", "queue_number", "requested_at"]),
     )
     .insertInto("session_events")
     .expression((eb) =>
       eb.selectFrom("session").select(["id", sql.lit("requested").as("state"), sql.val(reason).as("reason")]),
     )
     .columns(["session_id", "state", "reason"])
-    .execute();
+    .returning([
+      sql<GpuUuid[] | null>`(select preferred_gpus from session)`.as("preferred"),
+      sql<number>`(select queue_number from session)`.as("queue_number"),
+      sql<Date>`(select requested_at from session)`.as("requested_at"),
+      // As it was before this statement.
+      sql<boolean>`exists (select from sessions where state in ('requested', 'queued'))`.as("others_wait"),
+    ])
+    .executeTakeFirstOrThrow();
+  return {
+    othersWait: row.others_wait,
+    session: {
+      id,
+      user: shareKeyOf(client),
+      count: request.count,
+      size: request.size,
+      filters: request.filters.map(parseFilter),
+      preferred: row.preferred ?? [],
+      priority: request.priority,
+      queueNumber: row.queue_number,
+      requestedAtMs: row.requested_at.getTime(),
+      maxDurationMs: request.maxDurationMs,
+    },
+  };
 }
 
 /** The GPUs that the same account of the same client had last, if that was lately. */
