@@ -11,7 +11,7 @@ export function shareKeyOf({ user, host }: SessionRequest["client"]): string {
 
 /** A session that has just ended goes to its user's account; one that had no GPUs leaves it as it is. */
 export async function chargeFairShare(tx: Tx, id: SessionId): Promise<void> {
-  const { halfLifeMs } = await readScheduling(tx);
+  const halfLifeMs = sql`(select half_life_ms from scheduling)`;
   await sql`
     insert into fair_share as account (share_key, gpu_seconds, as_of)
     select share_key, ${accruedSince(sql`ended_at`, halfLifeMs)}, ended_at

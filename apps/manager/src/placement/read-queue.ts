@@ -6,7 +6,7 @@ import {
   type SchedulingSettings,
   type WaitingSession,
 } from "@farpool/domain";
-import { sql } from "kysely";
+import { sql, type RawBuilder } from "kysely";
 import type { Database } from "../database/connect.ts";
 
 /** So many of the last sessions tell how long sessions take. */
@@ -130,15 +130,14 @@ export async function readAccounts(
 }
 
 /** As `decayed` of the domain: what is left of 1 after a while. */
-export function remaining(elapsed: ReturnType<typeof sql>, halfLifeMs: number) {
+export function remaining(elapsed: RawBuilder<unknown>, halfLifeMs: number | RawBuilder<unknown>) {
   return sql<number>`power(0.5::float8, least(${MOST_HALF_LIVES},
     greatest(0, extract(epoch from ${elapsed})::float8 * 1000 / ${halfLifeMs})))`;
 }
 
 /** As `accrued` of the domain: what a session's GPUs have come to since its grant. */
-export function accruedSince(until: ReturnType<typeof sql>, halfLifeMs: number) {
-  const seconds = halfLifeMs / 1_000 / Math.LN2;
-  return sql<number>`coalesce(granted_gpus, 0) * ${seconds}::float8 * (1 - ${remaining(sql`${until} - granted_at`, halfLifeMs)})`;
+export function accruedSince(until: RawBuilder<unknown>, halfLifeMs: number | RawBuilder<unknown>) {
+  return sql<number>`coalesce(granted_gpus, 0) * (${halfLifeMs}::float8 / 1000 / ln(2::float8)) * (1 - ${remaining(sql`${until} - granted_at`, halfLifeMs)})`;
 }
 
 export async function readPastLengths(db: Database): Promise<PastLengths> {
