@@ -5,6 +5,7 @@ import { completionCommand } from "./completion.ts";
 import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
+import { queueCommand } from "./queue.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
 import { sessionsCommand } from "./sessions.ts";
@@ -27,6 +28,7 @@ export const COMMANDS = defineCommand({
     smiCommand,
     sessionsCommand,
     usageCommand,
+    queueCommand,
     adminCommand,
     doctorCommand,
     upCommand,

@@ -3,6 +3,7 @@ import { Migrator } from "kysely/migration";
 import * as pool from "./migration-0001-pool.ts";
 import * as identity from "./migration-0002-identity.ts";
 import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
+import * as scheduling from "./migration-0004-scheduling.ts";
 import * as policies from "./migration-0005-policies.ts";
 import * as usage from "./migration-0007-usage.ts";
 import type { Schema } from "./schema.ts";
@@ -11,6 +12,7 @@ const MIGRATIONS = {
   "0001-pool": pool,
   "0002-identity": identity,
   "0003-worker-sandbox": workerSandbox,
+  "0004-scheduling": scheduling,
   "0005-policies": policies,
   "0007-usage": usage,
 };
