@@ -44,6 +44,7 @@ test.each([
   ["server.has-rdma=true", false],
   ["server.simulated=false", true],
   ["server.label.rack=r7", true],
+  ["server.labels.rack=r7", true],
   ["server.label.zone!=west", false],
   ["server.label.row=1", false],
 ])("%s is %s", (text, isMatch) => {
