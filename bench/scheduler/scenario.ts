@@ -16,7 +16,7 @@ export const LARGE: SimulationOptions = {
   users: { ...DEMAND, modest: 0.5 },
   knownShare: 0.3,
   settings: DEFAULT_SCHEDULING,
-  passEveryMs: 30_000,
+  passEveryMs: 60_000,
   explainEvery: 20,
 };
 

@@ -171,11 +171,8 @@ test("GPUs are kept where the others go first, and stay kept there", () => {
   const held = [running("later", [1, 0], 30 * MINUTE), running("sooner", [2, 0], 20 * MINUTE)];
   const first = pass({ servers, running: held, waiting: [waiting("big", BIG)] });
   expect(first.result.reservations).toMatchObject([{ serverId: serverId(2), knownMs: 20 * MINUTE }]);
-  const again = pass({
-    servers,
-    running: held,
-    waiting: [waiting("big", { ...BIG, reservedOn: serverId(1) })],
-  });
+  const before = waiting("big", { ...BIG, reservedOn: serverId(1) });
+  const again = pass({ servers, running: held, waiting: [before] });
   expect(again.result.reservations).toMatchObject([{ serverId: serverId(1), knownMs: 30 * MINUTE }]);
 });
 
@@ -203,6 +200,28 @@ test("what was collected for one who found GPUs elsewhere is passed on to the ne
   });
   expect(granted(result)).toEqual(["s-big"]);
   expect(result.reservations).toMatchObject([{ sessionId: "s-next", serverId: serverId(1) }]);
+});
+
+test("what was collected is given up where somebody stays much longer than on another server", () => {
+  const servers = [server(1, [[null], []]), server(2, [[null], []])];
+  const held = [running("long", [1, 0], 90 * MINUTE), running("short", [2, 0], 20 * MINUTE)];
+  const before = waiting("big", { ...BIG, reservedOn: serverId(1) });
+  const { result } = pass({ servers, running: held, waiting: [before] });
+  expect(result.reservations).toMatchObject([{ serverId: serverId(2) }]);
+});
+
+test("of those for whom GPUs are kept, who has had the least comes first", () => {
+  const servers = [server(1, [[null], []]), server(2, [[], []])];
+  const { result } = pass({
+    servers,
+    running: [running("held", [1, 0], 30 * MINUTE)],
+    waiting: [
+      waiting("much", { ...BIG, reservedOn: serverId(1) }),
+      waiting("little", { ...BIG, user: "ben", reservedOn: serverId(2), queueNumber: 1 }),
+    ],
+    accounts: { dev1: { usedGpuSeconds: 9_000, heldGpus: 0 } },
+  });
+  expect(granted(result)).toEqual(["s-little"]);
 });
 
 test("GPUs are kept for slices, too: of those that go, the first few", () => {

@@ -78,12 +78,12 @@ export function schedule({ nowMs, waiting, index, accounts, lengths, settings }:
   };
   // Whoever was first once stays first: what was collected for it would be lost to the next.
   const [collecting, others] = partition(waiting);
-  for (const session of collecting) look(session);
-  for (const session of fairOrder({ nowMs, waiting: others, accounts, lengths, settings })) look(session);
+  for (const part of [collecting, others])
+    for (const session of fairOrder({ nowMs, waiting: part, accounts, lengths, settings })) look(session);
   return { grants, queue, reservations, outlook };
 }
 
-/** Those for which GPUs are kept already, oldest first, and the others. */
+/** Those for which GPUs are kept already, and the others. */
 function partition(waiting: readonly WaitingSession[]): [WaitingSession[], WaitingSession[]] {
   const collecting: WaitingSession[] = [];
   const others: WaitingSession[] = [];
@@ -92,7 +92,7 @@ function partition(waiting: readonly WaitingSession[]): [WaitingSession[], Waiti
     const isCollecting = reservedOn !== null && reservedOn !== undefined && isLast !== true;
     (isCollecting ? collecting : others).push(session);
   }
-  return [collecting.sort((a, b) => a.queueNumber - b.queueNumber), others];
+  return [collecting, others];
 }
 
 /**

@@ -18,6 +18,11 @@ export interface Reservation {
 /** Looking at every GPU for a kind of wish takes a millisecond in a large pool. */
 const MOST_SEARCHES = 4;
 
+/** So many times as long as elsewhere it may take, where something has come together already. */
+const PATIENCE = 4;
+/** What is gained by less is not worth what would be lost. */
+const SHORT_MS = 300_000;
+
 /** Where one kind of wish will find room. */
 interface Prospects {
   /** When GPUs come free that one session has by itself: nothing has to be kept for them to come together. */
@@ -71,14 +76,15 @@ export class Reserver {
   }
 
   private find(session: WaitingSession): readonly Opening[] | undefined {
+    const { units, mixed } = this.prospectsOf(session) ?? {};
+    const soonestMs = mixed?.first?.atMs ?? Infinity;
     const before =
       session.reservedOn === null || session.reservedOn === undefined ? [] : [session.reservedOn];
     for (const id of [...before, ...this.collected]) {
       const openings = this.openingsOn(this.outlook.index.serverIndex(id), session);
-      if (openings !== undefined && !this.isUnit(openings)) return openings;
+      if (openings !== undefined && !this.isUnit(openings) && this.isWorthwhile(openings, soonestMs))
+        return openings;
     }
-    const prospects = this.prospectsOf(session);
-    const { units, mixed } = prospects ?? {};
     const expectedMs = this.outlook.lengths.expectedMs(session.maxDurationMs) ?? Infinity;
     for (let next = mixed?.first; next !== undefined; next = mixed?.first) {
       const unitMs = units?.first;
@@ -95,6 +101,12 @@ export class Reserver {
       return openings;
     }
     return undefined;
+  }
+
+  /** What has come together is given up where another server takes much less time: somebody stays long here. */
+  private isWorthwhile(openings: readonly Opening[], soonestMs: number): boolean {
+    const { nowMs } = this.outlook;
+    return latest(openings, "expectedMs") - nowMs <= PATIENCE * Math.max(SHORT_MS, soonestMs - nowMs);
   }
 
   private openingsOn(server: number | undefined, session: WaitingSession): readonly Opening[] | undefined {
