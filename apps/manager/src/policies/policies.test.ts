@@ -145,6 +145,8 @@ test("a policy's priority is the highest one, and nobody is refused who asks for
   const { client } = await startPool(postgres, 8);
   const user: PolicyScope = { kind: "user", name: "dev1@ws-17" };
   expect(await ask(client)).toMatchObject({ priority: 50 });
+  const { fields } = await client.call("explainPolicy", { query: { user: user.name } });
+  expect(fields.find(({ field }) => field === "priority")).toMatchObject({ value: "50", origin: null });
   await expect(ask(client, { priority: 51 })).rejects.toEqual(
     refusal("policy 'highest priority': asked for 51, allowed: 50 (nobody has set it)"),
   );
