@@ -4,6 +4,7 @@ import { inPlacement, now, nowPlus, type Database, type Tx } from "./database/co
 import type { SessionsTable } from "./database/schema.ts";
 import { runPlacementPass } from "./placement/pass.ts";
 import { findOver, warnBeforeEnd } from "./sessions/lifetime.ts";
+import { createReconsider } from "./placement/reconsider.ts";
 import { endInPlacement, releaseInPlacement, type Ending } from "./sessions/end.ts";
 import { endMaintenance, isMaintenanceOver } from "./servers/change.ts";
 import { recordServerLost } from "./usage/outages.ts";
@@ -19,11 +20,13 @@ export function startHousekeeping(
   onError: (error: unknown) => void,
 ): { stop(): Promise<void> } {
   const stopping = new AbortController();
+  const reconsider = createReconsider(db);
   const loop = (async () => {
     while (!stopping.signal.aborted) {
       try {
         await holds.renewHeld();
         await tick(db);
+        await reconsider();
       } catch (error) {
         onError(error);
       }

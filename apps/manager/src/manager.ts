@@ -1,6 +1,7 @@
 import { sql } from "kysely";
 import { VERSION } from "@farpool/contract";
 import { serveMetrics } from "@farpool/metrics";
+import type { SchedulingSettings } from "@farpool/domain";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { listenForChanges } from "./database/changes.ts";
 import { connect, type ConnectionConfig, type Database } from "./database/connect.ts";
@@ -16,6 +17,7 @@ import { registerServerRoutes } from "./servers/routes.ts";
 import { openPoolIdentity } from "./identity/pool-identity.ts";
 import { registerIdentityRoutes } from "./identity/routes.ts";
 import { registerPolicyRoutes } from "./policies/routes.ts";
+import { changeScheduling } from "./placement/fair-share.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
 import { startUsageHousekeeping } from "./usage/housekeeping.ts";
@@ -30,6 +32,8 @@ export interface ManagerOptions {
   readonly tokenFile: string;
   /** How long a client process may be without a connection, in every session. */
   readonly graceMs: number;
+  /** Changes how the pool is scheduled; what is left out stays as it was. */
+  readonly scheduling?: Partial<SchedulingSettings> | undefined;
   readonly logger: FastifyBaseLogger;
   /** Where Prometheus may read; left out: nowhere. */
   readonly metrics?: { readonly host: string; readonly port: number } | null;
@@ -46,6 +50,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   const db = connect(connection, report);
   await migrate(db);
   const identity = await openPoolIdentity(db);
+  await changeScheduling(db, options.scheduling ?? {});
   await grantFreshPeriod(db);
   const changes = await listenForChanges(connection, report);
   const holds = createHolds(db, changes, report);

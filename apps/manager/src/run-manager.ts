@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { SchedulingSettings } from "@farpool/domain";
 import { startEmbeddedPostgres, type EmbeddedPostgres } from "@farpool/embedded-postgres";
 import { pino } from "pino";
 import * as z from "zod";
@@ -16,6 +17,10 @@ export const managerProcessSchema = z.strictObject({
   graceMs: z.int().min(0),
   /** Where Prometheus may read the metrics; null: nowhere. */
   metrics: z.object({ host: z.string(), port: z.int() }).nullable().default(null),
+  /** Absent: as it was before, in the beginning the defaults. */
+  scheduling: z
+    .object({ halfLifeMs: z.int().min(1).optional(), reserveAfterMs: z.int().min(0).optional() })
+    .optional(),
 });
 export type ManagerProcess = z.input<typeof managerProcessSchema>;
 
@@ -46,6 +51,7 @@ export async function runManager(options: z.output<typeof managerProcessSchema>)
       tokenFile: options.tokenFile,
       graceMs: options.graceMs,
       metrics: options.metrics,
+      scheduling: schedulingOf(options.scheduling),
       logger,
     });
     const databaseGone = postgres?.exited.then(() => true) ?? new Promise<never>(() => undefined);
@@ -62,4 +68,11 @@ export async function runManager(options: z.output<typeof managerProcessSchema>)
   } finally {
     await postgres?.stop();
   }
+}
+
+function schedulingOf(given: ManagerProcess["scheduling"]): Partial<SchedulingSettings> {
+  return {
+    ...(given?.halfLifeMs !== undefined && { halfLifeMs: given.halfLifeMs }),
+    ...(given?.reserveAfterMs !== undefined && { reserveAfterMs: given.reserveAfterMs }),
+  };
 }

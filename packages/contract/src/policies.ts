@@ -56,7 +56,7 @@ export const policyFieldsSchema = z.object({
   memoryMib: setting(number(0, 1 << 30)).optional(),
   sessions: setting(number(0, 100_000)).optional(),
   /** The highest priority that may be asked for. */
-  priority: setting(number(-1_000_000, 1_000_000)).optional(),
+  priority: setting(number(0, 100)).optional(),
   idleTimeoutMs: setting(number(1, LONGEST_MS)).optional(),
   maxDurationMs: setting(number(1, LONGEST_MS)).optional(),
   waitMs: setting(number(0, LONGEST_MS)).optional(),

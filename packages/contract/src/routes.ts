@@ -30,6 +30,7 @@ import {
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
   endReasonSchema,
+  queueSchema,
   sessionConnectionSchema,
   sessionDetailSchema,
   sessionRequestSchema,
@@ -91,6 +92,12 @@ export const ROUTES = {
     summary: "Sessions that live or wait; with ended=N also the last N that ended",
     query: z.object({ ended: z.coerce.number().int().min(0).max(1_000).default(0) }),
     response: z.object({ sessions: z.array(sessionSchema) }),
+  },
+  listQueue: {
+    method: "GET",
+    path: "/v1/queue",
+    summary: "Who waits, in which order, why, and until when probably",
+    response: queueSchema,
   },
   showSession: {
     method: "GET",

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { filterTextSchema } from "./filters.ts";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { authoritiesSchema, publicKeySchema, sessionGrantSchema, thumbprintSchema } from "./identity.ts";
 import { endpointSchema } from "./servers.ts";
@@ -30,6 +31,10 @@ export type EndReason = z.output<typeof endReasonSchema>;
 
 const instant = z.iso.datetime();
 const shortText = foreignText(200).min(1);
+
+/** What a session has that does not say otherwise. */
+export const DEFAULT_PRIORITY = 50;
+export const HIGHEST_PRIORITY = 100;
 
 /** Who asks, as the client reports it. */
 export const sessionClientSchema = z.object({
@@ -70,6 +75,12 @@ export const sessionRequestSchema = z.object({
   maxDurationMs: lifetime.default(null),
   /** Ends a reserved session after so long without anything attached. */
   autoReleaseMs: lifetime.default(null),
+  /** Null: the normal one, or the highest that policies allow where that is lower. */
+  priority: z.int().min(0).max(HIGHEST_PRIORITY).nullable().default(null),
+  /** Which GPUs will do (`filters.ts`): all of them must hold. */
+  filters: z.array(filterTextSchema).max(32).default([]),
+  /** GPUs on several servers will do. */
+  spreadServers: z.boolean().default(false),
 });
 export type SessionRequest = z.output<typeof sessionRequestSchema>;
 
@@ -94,6 +105,14 @@ export const sessionUsageSchema = z.object({
   memoryPeakBytes: z.int(),
 });
 export type SessionUsage = z.output<typeof sessionUsageSchema>;
+
+export const queuePlaceSchema = z.object({
+  position: z.int(),
+  /** Why it has nothing yet. */
+  waitsFor: z.string(),
+  /** When it will probably be granted; null: nobody knows. */
+  estimatedAt: instant.nullable(),
+});
 
 export const sessionSchema = z.object({
   id: sessionIdSchema,
@@ -124,7 +143,9 @@ export const sessionSchema = z.object({
   endMessage: z.string().nullable(),
   /** When its GPUs were free for others again: the server has ended the session's workers. */
   releasedAt: instant.nullable(),
-  queue: z.object({ position: z.int(), waitsFor: z.string() }).nullable(),
+  queue: queuePlaceSchema.nullable(),
+  priority: z.int(),
+  filters: z.array(z.string()),
   /** A budget that was spent when it was asked for, in a sentence. */
   budgetNotice: z.string().nullable(),
   usage: sessionUsageSchema,
@@ -132,6 +153,30 @@ export const sessionSchema = z.object({
   revision: z.int(),
 });
 export type Session = z.output<typeof sessionSchema>;
+
+/** The queue's entry of a session. */
+export const queueEntrySchema = z.object({
+  session: sessionSchema,
+  /** Whose fair share it counts against. */
+  shareKey: z.string(),
+});
+
+/** What a user has had lately, of which half is forgotten after each half-life. */
+export const fairShareSchema = z.object({
+  shareKey: z.string(),
+  usedGpuSeconds: z.number(),
+  heldGpus: z.number(),
+  waiting: z.int(),
+});
+
+export const queueSchema = z.object({
+  /** First to last. */
+  entries: z.array(queueEntrySchema),
+  /** Of those who wait, who had the least first. */
+  users: z.array(fairShareSchema),
+  halfLifeMs: z.number(),
+});
+export type Queue = z.output<typeof queueSchema>;
 
 export const sessionEventSchema = z.object({ at: instant, state: sessionStateSchema, reason: z.string() });
 export type SessionEvent = z.output<typeof sessionEventSchema>;

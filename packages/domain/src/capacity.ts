@@ -7,6 +7,17 @@ export interface GpuCapacity {
   readonly index: number;
   readonly totalBytes: number;
   readonly slices: ReadonlyArray<number | null>;
+  readonly computeCapability?: string;
+  readonly multiprocessors?: number;
+}
+
+/** What filters can ask of a server; null is what it does not tell. */
+export interface ServerFacts {
+  readonly addresses: readonly string[];
+  readonly cudaVersion: string | null;
+  readonly driverVersion: string | null;
+  readonly isSimulated: boolean;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 export interface ServerCapacity {
@@ -17,6 +28,7 @@ export interface ServerCapacity {
   /** What an administrator says about that: it is drained, or in maintenance. */
   readonly closedBecause?: string | null;
   readonly gpus: readonly GpuCapacity[];
+  readonly facts?: ServerFacts;
 }
 
 /** What a session of this size takes of a GPU: null is all of it, undefined: the GPU is too small. */
@@ -34,7 +46,7 @@ export function limitOn(gpu: Pick<GpuCapacity, "totalBytes">, size: Size): numbe
 }
 
 /** Memory that slices may still take; none when somebody has the whole GPU. */
-export function freeBytes(gpu: GpuCapacity): number {
+export function freeBytes(gpu: Pick<GpuCapacity, "totalBytes" | "slices">): number {
   let free = gpu.totalBytes;
   for (const slice of gpu.slices) {
     if (slice === null) return 0;
@@ -43,13 +55,13 @@ export function freeBytes(gpu: GpuCapacity): number {
   return Math.max(0, free);
 }
 
-export function isUnused(gpu: GpuCapacity): boolean {
+export function isUnused(gpu: Pick<GpuCapacity, "slices">): boolean {
   return gpu.slices.length === 0;
 }
 
-/** Whether a session with this limit can be put on the GPU beside those that are there. */
-export function fitsOn(gpu: GpuCapacity, limit: number | null): boolean {
-  return limit === null ? isUnused(gpu) : freeBytes(gpu) >= limit;
+/** How much of a GPU a session has: 1 is all of it. What is held is counted in these. */
+export function shareOf(totalBytes: number, limitBytes: number | null): number {
+  return limitBytes === null ? 1 : limitBytes / totalBytes;
 }
 
 export function toPart(gpu: GpuCapacity, limit: number | null): GpuPart {

@@ -1,34 +1,18 @@
-import { gpuUuidSchema, serverIdSchema, sessionIdSchema, type Size } from "@farpool/contract";
+import { gpuUuidSchema, parseFilter, type Size } from "@farpool/contract";
 import { expect, test } from "vitest";
-import type { GpuCapacity, ServerCapacity } from "./capacity.ts";
+import type { ServerCapacity } from "./capacity.ts";
 import { place } from "./placement.ts";
-import { schedule } from "./queue.ts";
+import { PoolIndex } from "./pool-index.ts";
 import { refusalOf } from "./refusal.ts";
+import { running, server, sessionId } from "./testing/servers.ts";
+import type { Wish } from "./wish.ts";
 
-const GIB = 1024 ** 3;
 const WHOLE: Size = { kind: "whole" };
 const HALF: Size = { kind: "share", share: 0.5 };
 const memory = (gib: number): Size => ({ kind: "memory", memoryMib: gib * 1024 });
 
-function server(digit: number, gpus: ReadonlyArray<ReadonlyArray<number | null>>, gib = 16): ServerCapacity {
-  return {
-    id: serverIdSchema.parse(`00000000-0000-4000-8000-00000000000${digit}`),
-    name: `gpu-0${digit}`,
-    accepts: true,
-    gpus: gpus.map((slices, index): GpuCapacity => ({
-      uuid: gpuUuidSchema.parse(`GPU-${digit}-${index}`),
-      name: "Test GPU",
-      index,
-      totalBytes: gib * GIB,
-      slices: slices.map((slice) => (slice === null ? null : slice * GIB)),
-    })),
-  };
-}
-
-const placed = (
-  wish: { count: number; size: Size },
-  servers: readonly ServerCapacity[],
-): string[] | undefined => place(wish, servers)?.gpus.map((gpu) => gpu.uuid);
+const placed = (wish: Wish, servers: readonly ServerCapacity[]): string[] | undefined =>
+  place(wish, new PoolIndex(servers))?.servers.flatMap(({ gpus }) => gpus.map(({ uuid }) => uuid));
 
 test("a slice goes where it leaves the least: beside another one", () => {
   expect(placed({ count: 1, size: HALF }, [server(1, [[], [8], [4]])])).toEqual(["GPU-1-1"]);
@@ -67,44 +51,66 @@ test("the server that is left with the least is taken", () => {
 });
 
 test("a server that takes no sessions gets none", () => {
-  expect(placed({ count: 1, size: WHOLE }, [{ ...server(1, [[]]), accepts: false }])).toBeUndefined();
+  expect(placed({ count: 1, size: WHOLE }, [server(1, [[]], { accepts: false })])).toBeUndefined();
 });
 
-const wish = (name: string, count: number, size: Size) => ({
-  id: sessionIdSchema.parse(`s-${name}`),
-  count,
-  size,
+test("GPUs of several servers only for who allows it, of as few as possible", () => {
+  const servers = [server(1, [[], []]), server(2, [[], [], []]), server(3, [[]])];
+  expect(placed({ count: 4, size: WHOLE }, servers)).toBeUndefined();
+  const spread = { count: 4, size: WHOLE, spreadServers: true };
+  expect(placed(spread, servers)).toEqual(["GPU-2-0", "GPU-2-1", "GPU-2-2", "GPU-3-0"]);
+  expect(placed({ ...spread, count: 3 }, servers)).toEqual(["GPU-2-0", "GPU-2-1", "GPU-2-2"]);
+  expect(placed({ ...spread, count: 7 }, servers)).toBeUndefined();
+  expect(
+    placed({ count: 4, size: HALF, spreadServers: true }, [server(1, [[8], [8]]), server(2, [[8], [8]])]),
+  ).toHaveLength(4);
 });
 
-test("who came first is served first: a smaller one does not overtake on the same server", () => {
-  const decisions = schedule([wish("big", 2, WHOLE), wish("small", 1, WHOLE)], [server(1, [[null], []])]);
-  expect(decisions).toMatchObject([
-    { id: "s-big", kind: "wait", position: 1 },
-    { id: "s-small", kind: "wait", position: 2 },
+test("who comes back gets the GPUs of before, if all of them are free", () => {
+  const preferred = ["GPU-2-1", "GPU-2-0"].map((uuid) => gpuUuidSchema.parse(uuid));
+  const wish = { count: 1, size: WHOLE, preferred };
+  expect(placed(wish, [server(1, [[]]), server(2, [[], []])])).toEqual(["GPU-2-1"]);
+  expect(placed(wish, [server(1, [[]]), server(2, [[], [4]])])).toEqual(["GPU-1-0"]);
+  expect(placed({ ...wish, size: HALF }, [server(1, [[8]]), server(2, [[], [4]])])).toEqual(["GPU-2-1"]);
+  expect(placed({ ...wish, count: 2 }, [server(1, [[], []]), server(2, [[], []])])).toEqual([
+    "GPU-2-0",
+    "GPU-2-1",
   ]);
+  const away = server(2, [[], []], { accepts: false });
+  expect(placed(wish, [server(1, [[]]), away])).toEqual(["GPU-1-0"]);
 });
 
-test("one that waits for a large server does not hold up a small one", () => {
-  const decisions = schedule(
-    [wish("big", 2, WHOLE), wish("small", 1, WHOLE)],
-    [server(1, [[null], []]), server(2, [[]])],
-  );
-  expect(decisions).toMatchObject([
-    { id: "s-big", kind: "wait" },
-    { id: "s-small", kind: "grant", placement: { gpus: [{ uuid: "GPU-2-0" }] } },
-  ]);
+test("a filter leaves only the GPUs that have it", () => {
+  const servers = [server(1, [[]]), server(2, [[]], { gib: 80 })];
+  const filters = [parseFilter("gpu.memory>=40GiB")];
+  expect(placed({ count: 1, size: WHOLE, filters }, servers)).toEqual(["GPU-2-0"]);
+  expect(placed({ count: 2, size: WHOLE, filters }, servers)).toBeUndefined();
 });
 
-test("a pass never gives the same memory twice", () => {
-  const decisions = schedule(
-    [wish("aaa", 1, HALF), wish("bbb", 1, HALF), wish("ccc", 1, HALF)],
-    [server(1, [[]])],
-  );
-  expect(decisions.map(({ kind }) => kind)).toEqual(["grant", "grant", "wait"]);
+test("only servers that are allowed, also where the GPUs of before are elsewhere", () => {
+  const servers = [server(1, [[]]), server(2, [[], []])];
+  const only = new Set([servers[1]?.id].flatMap((id) => id ?? []));
+  const preferred = [gpuUuidSchema.parse("GPU-1-0")];
+  expect(placed({ count: 1, size: WHOLE, only, preferred }, servers)).toEqual(["GPU-2-0"]);
+  expect(placed({ count: 1, size: WHOLE, only: new Set() }, servers)).toBeUndefined();
+  expect(refusalOf({ count: 2, size: WHOLE, only: new Set() }, servers)).toMatchObject({
+    code: "FARPOOL_NEVER_FITS",
+  });
+});
+
+test("what is taken and given back leaves the sums as they were", () => {
+  const index = new PoolIndex([server(1, [[], []])]);
+  const before = [...index.freeOnServer, ...index.unusedOnServer, ...index.largestFreeOnServer];
+  const session = running("one", [1, 0, 1]);
+  index.occupy(session);
+  expect(place({ count: 1, size: WHOLE }, index)).toBeUndefined();
+  expect([...index.unusedOnServer]).toEqual([0]);
+  index.vacate(sessionId("one"), session.placement);
+  expect([...index.freeOnServer, ...index.unusedOnServer, ...index.largestFreeOnServer]).toEqual(before);
 });
 
 test("what can never fit is refused, naming the largest", () => {
-  const servers = [server(1, [[null], []]), server(2, [[]], 32)];
+  const servers = [server(1, [[null], []]), server(2, [[]], { gib: 32 })];
   expect(refusalOf({ count: 3, size: WHOLE }, servers)).toMatchObject({
     code: "FARPOOL_NEVER_FITS",
     message: expect.stringContaining("can ever grant is 2 × Test GPU"),
@@ -115,5 +121,21 @@ test("what can never fit is refused, naming the largest", () => {
   });
   expect(refusalOf({ count: 2, size: memory(20) }, servers)).toMatchObject({ code: "FARPOOL_NEVER_FITS" });
   expect(refusalOf({ count: 2, size: WHOLE }, servers)).toBeUndefined();
+  expect(refusalOf({ count: 3, size: WHOLE, spreadServers: true }, servers)).toBeUndefined();
   expect(refusalOf({ count: 1, size: WHOLE }, [])).toMatchObject({ message: "the pool has no GPUs" });
+});
+
+test("a refusal names the filter that nothing passes", () => {
+  const servers = [server(1, [[], []]), server(2, [[]], { gib: 32, gpu: { name: "Other GPU" } })];
+  const filters = (...texts: string[]) => ({ count: 1, size: WHOLE, filters: texts.map(parseFilter) });
+  expect(refusalOf(filters("gpu.memory>=40GiB"), servers)).toMatchObject({
+    message: "no GPU of the pool has gpu.memory>=40GiB",
+  });
+  expect(refusalOf(filters("gpu.memory>=32GiB", "gpu.name=test*"), servers)).toMatchObject({
+    message: "no GPU of the pool has gpu.memory>=32GiB and gpu.name=test* at once",
+  });
+  expect(refusalOf({ ...filters("gpu.name=other gpu"), count: 2 }, servers)).toMatchObject({
+    message:
+      "2 GPUs (gpu.name=other gpu) on one server: the largest session of this size that the pool can ever grant is 1 × Other GPU",
+  });
 });

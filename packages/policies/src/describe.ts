@@ -1,4 +1,5 @@
 import {
+  DEFAULT_PRIORITY,
   formatBytes,
   formatDuration,
   MIB,
@@ -99,6 +100,11 @@ export function explain(policy: EffectivePolicy, names?: ClientNames): FieldExpl
   return policyFieldNames.map((field) => explainField(field, policy[field], names));
 }
 
+/** What holds although nobody has said so. */
+function unset(field: PolicyFieldName, { origin }: Pick<Resolved<unknown>, "origin">): string | undefined {
+  return field === "priority" && origin === null ? String(DEFAULT_PRIORITY) : undefined;
+}
+
 function explainField<F extends PolicyFieldName>(
   field: F,
   resolved: EffectivePolicy[F],
@@ -106,7 +112,7 @@ function explainField<F extends PolicyFieldName>(
 ): FieldExplanation {
   return {
     field,
-    value: formatFieldValue(field, resolved.value),
+    value: unset(field, resolved) ?? formatFieldValue(field, resolved.value),
     hard: resolved.hard,
     origin: resolved.origin,
     originText: formatOrigin(resolved, names),

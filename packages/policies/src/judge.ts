@@ -1,4 +1,10 @@
-import { FarpoolError, type PolicyFieldName, type SessionPurpose } from "@farpool/contract";
+import {
+  DEFAULT_PRIORITY,
+  FarpoolError,
+  HIGHEST_PRIORITY,
+  type PolicyFieldName,
+  type SessionPurpose,
+} from "@farpool/contract";
 import { FIELD_TITLES, formatFieldValue, formatOrigin, whoCanChange, type ClientNames } from "./describe.ts";
 import type { EffectivePolicy } from "./resolve.ts";
 
@@ -17,7 +23,8 @@ export interface Asked {
   readonly count: number;
   /** The least memory that a session of this size takes. */
   readonly memoryMib: number;
-  readonly priority: number;
+  /** Null: what is allowed, up to the normal one. */
+  readonly priority: number | null;
   readonly waitMs: number | null;
   readonly idleTimeoutMs: number | null;
   readonly maxDurationMs: number | null;
@@ -28,6 +35,11 @@ export interface Lifetimes {
   readonly waitMs: number | null;
   readonly idleTimeoutMs: number | null;
   readonly maxDurationMs: number | null;
+}
+
+/** What a session gets. */
+export interface Terms extends Lifetimes {
+  readonly priority: number;
 }
 
 /** How much is held where each counted limit is counted. */
@@ -58,8 +70,8 @@ export function refuse({ policy, names }: Rules, { field, asked, allowed }: Refu
   );
 }
 
-/** Throws what a policy forbids; answers the times that hold for the session. */
-export function judge(rules: Rules, asked: Asked, holdings: Holdings): Lifetimes {
+/** Throws what a policy forbids; answers the times and the priority that hold for the session. */
+export function judge(rules: Rules, asked: Asked, holdings: Holdings): Terms {
   const { policy } = rules;
   const no = (field: PolicyFieldName, text: string): never => {
     throw refuse(rules, { field, asked: text });
@@ -67,7 +79,7 @@ export function judge(rules: Rules, asked: Asked, holdings: Holdings): Lifetimes
   if (policy.serviceOnly.value && asked.purpose !== "service")
     no("serviceOnly", `a session that is not the client's service (${asked.purpose})`);
   const beside = (held: number, unit: string): string => (held === 0 ? "" : ` beside ${unit} held already`);
-  const { gpus, memoryMib, sessions, priority } = policy;
+  const { gpus, memoryMib, sessions } = policy;
   if (sessions.value !== null && holdings.sessions.sessions + 1 > sessions.value)
     no("sessions", `1${beside(holdings.sessions.sessions, String(holdings.sessions.sessions))}`);
   if (gpus.value !== null && holdings.gpus.gpus + asked.count > gpus.value)
@@ -77,12 +89,21 @@ export function judge(rules: Rules, asked: Asked, holdings: Holdings): Lifetimes
     const held = holdings.memoryMib.memoryMib;
     no("memoryMib", `${text(asked.memoryMib)}${beside(held, text(held))}`);
   }
-  if (priority.value !== null && asked.priority > priority.value) no("priority", String(asked.priority));
   return {
+    priority: limitPriority(rules, asked.priority),
     waitMs: limitTime(rules, "waitMs", asked.waitMs),
     idleTimeoutMs: limitTime(rules, "idleTimeoutMs", asked.idleTimeoutMs),
     maxDurationMs: limitTime(rules, "maxDurationMs", asked.maxDurationMs),
   };
+}
+
+/** Where no policy says anything, everybody may be modest; who names none is never refused for it. */
+function limitPriority(rules: Rules, asked: number | null): number {
+  const { value, origin } = rules.policy.priority;
+  const most = value ?? (origin === null ? DEFAULT_PRIORITY : HIGHEST_PRIORITY);
+  if (asked === null) return Math.min(DEFAULT_PRIORITY, most);
+  if (asked > most) throw refuse(rules, { field: "priority", asked: String(asked), allowed: String(most) });
+  return asked;
 }
 
 /** Who names no time gets the policy's; who names a longer one is refused, so nobody is surprised later. */

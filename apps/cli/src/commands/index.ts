@@ -6,6 +6,7 @@ import { doctorCommand } from "./doctor.ts";
 import { healthCommand, supportBundleCommand } from "./health.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
+import { queueCommand } from "./queue.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
 import { sessionsCommand } from "./sessions.ts";
@@ -28,6 +29,7 @@ export const COMMANDS = defineCommand({
     smiCommand,
     sessionsCommand,
     usageCommand,
+    queueCommand,
     adminCommand,
     doctorCommand,
     healthCommand,

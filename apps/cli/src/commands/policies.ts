@@ -33,7 +33,7 @@ const setPolicy = defineCommand({
     priority: value(
       "--priority <number>",
       "the highest priority that may be asked for",
-      policyNumber("--priority", -1_000_000, 1_000_000),
+      policyNumber("--priority", 0, 100),
     ),
     idleTimeout: value(
       "--idle-timeout <duration>",
@@ -58,12 +58,21 @@ const setPolicy = defineCommand({
   details: [
     "Field by field the most specific policy holds: user, group, client, project, pool.",
     "'unlimited' in place of a number, size or duration is without limit.",
-    "",
-    "Examples:",
-    "  farpool admin policies set --pool --gpus 4 --idle-timeout 1h",
-    "  farpool admin policies set --client ws-17 --gpus 2 --hard",
-    "  farpool admin policies set --group vision --servers zone=a,b",
   ].join("\n"),
+  examples: [
+    {
+      line: "farpool admin policies set --pool --gpus 4 --idle-timeout 1h",
+      does: "for everybody of whom nothing else is said",
+    },
+    {
+      line: "farpool admin policies set --client ws-17 --gpus 2 --hard",
+      does: "for a client, whoever uses it",
+    },
+    {
+      line: "farpool admin policies set --group vision --servers zone=a,b",
+      does: "only servers whose label zone is a or b",
+    },
+  ],
   run: async ({ options }) => (await import("../pool/policies.ts")).set(options),
 });
 

@@ -15,12 +15,11 @@ export const reserveCommand = defineCommand({
       lifetimeMs("--auto-release"),
     ),
   },
-  details: [
-    "Examples:",
-    "  id=$(farpool reserve -n 1 --auto-release 30m)",
-    "  farpool attach $id -- python train.py",
-    "  farpool release $id",
-  ].join("\n"),
+  examples: [
+    { line: "id=$(farpool reserve -n 1 --auto-release 30m)", does: "takes a GPU" },
+    { line: "farpool attach $id -- python train.py", does: "runs a program with it" },
+    { line: "farpool release $id", does: "gives it back" },
+  ],
   run: async ({ options }) => (await import("../run/run.ts")).reserve(options),
 });
 

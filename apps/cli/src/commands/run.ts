@@ -1,4 +1,4 @@
-import { parseMemory, parseShare } from "@farpool/contract";
+import { parseFilter, parseMemory, parseShare } from "@farpool/contract";
 import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import {
   labelPair,
@@ -22,6 +22,17 @@ export const sessionOptions = {
     "how long to wait for GPUs: 0, 30s, 10m (default: as long as it takes)",
     waitMs,
   ),
+  filters: values(
+    "--filter <filter>",
+    "only GPUs that have it, as 'gpu.memory>=40GiB' or 'gpu.name=*H200*'; repeatable",
+    parseFilter,
+  ),
+  priority: value(
+    "--priority <number>",
+    "before others who wait, 0 to 100 (default: 50, the highest that everybody may have)",
+    wholeNumber("--priority", 0, 100),
+  ),
+  isSpread: flag("--spread-servers", "GPUs of several servers will do"),
   name: value("--name <name>", "a name for the session", sessionName),
   project: value("--project <name>", "the project that it is for", projectName),
   labels: values("--label <name=value>", "a label of the session; may be given several times", labelPair),
@@ -32,7 +43,7 @@ export const sessionOptions = {
   ),
   maxDuration: value(
     "--max-duration <duration>",
-    "end it so long after it was granted (default: never, or as policies say)",
+    "end it so long after it was granted (default: never, or as policies say); a short one may start sooner",
     lifetimeMs("--max-duration"),
   ),
   isNew: flag("--new", "take a session of its own, even inside 'farpool shell'"),
@@ -55,6 +66,10 @@ export const runCommand = defineCommand({
     {
       line: "farpool run -n 2 -p 0.5 --wait 10m -- python train.py",
       does: "with half of two GPUs each, if they are free within ten minutes",
+    },
+    {
+      line: "farpool run --filter 'gpu.memory>=40GiB' --max-duration 2h -- python train.py",
+      does: "with a large GPU, for two hours at most",
     },
   ],
   details: [

@@ -1,6 +1,14 @@
 import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, DEFAULT_METRICS_PORT, TIMES } from "@farpool/contract";
 import { completed, defineCommand, flag, value, values } from "../core/command.ts";
-import { graceSeconds, hostAndPort, indexList, serverLabel, wholeNumber } from "../core/parse-values.ts";
+import {
+  durationAtMost,
+  durationOrNone,
+  graceSeconds,
+  hostAndPort,
+  indexList,
+  serverLabel,
+  wholeNumber,
+} from "../core/parse-values.ts";
 
 /** The simulated GPU names no more. */
 const MOST_SIMULATED = 16;
@@ -36,6 +44,16 @@ export const upCommand = defineCommand({
       "--grace <time>",
       `how long a program may be without a connection (default: ${TIMES.graceMs / 1_000}s)`,
       graceSeconds,
+    ),
+    halfLifeMs: value(
+      "--fair-share-half-life <time>",
+      "after this time half of what users had is forgotten (default: 24h)",
+      durationAtMost("--fair-share-half-life"),
+    ),
+    reserveAfterMs: value(
+      "--reserve-after <time>",
+      "GPUs are kept for the first in the queue after this time (default: 2m)",
+      durationOrNone("--reserve-after"),
     ),
     state: stateOption,
     database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),

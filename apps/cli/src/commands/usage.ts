@@ -27,12 +27,13 @@ export const usageCommand = defineCommand({
     isFocus: flag("--focus", "print every record, as CSV with the columns of FOCUS 1.2"),
     ...jsonOption,
   },
-  details: [
-    "Examples:",
-    "  farpool usage --by project --from 2026-11 --to 2026-11",
-    "  farpool usage --from 2026-11 --to 2026-11 --focus > november.csv",
-    "",
-    "Days are those of the pool's time zone. Half of a GPU for two hours is one GPU hour.",
-  ].join("\n"),
+  examples: [
+    { line: "farpool usage --by project --from 2026-11 --to 2026-11", does: "a month, by projects" },
+    {
+      line: "farpool usage --from 2026-11 --to 2026-11 --focus > november.csv",
+      does: "its records, for other tools",
+    },
+  ],
+  details: "Days are those of the pool's time zone. Half of a GPU for two hours is one GPU hour.",
   run: async ({ options }) => (await import("../pool/usage.ts")).usage(options),
 });

@@ -23,6 +23,23 @@ export function waitMs(text: string): number {
   });
 }
 
+/** From a second to a year. */
+export function durationAtMost(name: string): (text: string) => number {
+  return (text) => {
+    const ms = Math.round(parseDurationMs(text, name));
+    if (ms >= 1_000 && ms <= LONGEST_WAIT_MS) return ms;
+    throw new FarpoolError("FARPOOL_USAGE", `${name} takes from 1 s to 365 days, not '${text}'`, {
+      hint: `${name} 90m; a bare number is seconds`,
+    });
+  };
+}
+
+/** Also nothing at all. */
+export function durationOrNone(name: string): (text: string) => number {
+  const atLeastASecond = durationAtMost(name);
+  return (text) => (parseDurationMs(text, name) === 0 ? 0 : atLeastASecond(text));
+}
+
 export function graceSeconds(text: string): number {
   const ms = parseDurationMs(text, "--grace");
   if (ms >= SHORTEST_GRACE_MS && ms <= LONGEST_GRACE_MS) return Math.ceil(ms / 1_000);

@@ -1,10 +1,13 @@
-import { FarpoolError, WHOLE, type Size } from "@farpool/contract";
+import { FarpoolError, WHOLE, type Filter, type Size } from "@farpool/contract";
 
 export interface SessionOptions {
   readonly count: number | undefined;
   readonly share: Size | undefined;
   readonly memory: Size | undefined;
   readonly wait: number | undefined;
+  readonly filters: readonly Filter[] | undefined;
+  readonly priority: number | undefined;
+  readonly isSpread: boolean;
   readonly name: string | undefined;
   readonly project: string | undefined;
   readonly labels: ReadonlyArray<readonly [string, string]> | undefined;
@@ -38,7 +41,8 @@ export function joinsSession(
   environment: Readonly<Record<string, string | undefined>>,
 ): boolean {
   const given = environment["FARPOOL_SESSION"];
-  const { count, share, memory, idleTimeout, maxDuration } = options;
-  const asks = [count, share, memory, idleTimeout, maxDuration].some((option) => option !== undefined);
+  const { count, share, memory, filters, isSpread, idleTimeout, maxDuration } = options;
+  const asked = [count, share, memory, filters, idleTimeout, maxDuration];
+  const asks = asked.some((option) => option !== undefined) || isSpread;
   return given !== undefined && given !== "" && !asks && !options.isNew;
 }

@@ -34,6 +34,24 @@ export function grantedLine(session: Session): string {
   return session.budgetNotice === null ? line : `${line}; ${session.budgetNotice}`;
 }
 
+/** `waiting for 1 GPU, after 1 before it (position 2, about 12 min, session s-7f3)`. */
+export function waitingLine({ id, queue }: Session, nowMs: number): string {
+  const estimate = formatEstimate(queue?.estimatedAt ?? null, nowMs);
+  const place = [
+    `position ${queue?.position ?? 1}`,
+    ...(estimate === null ? [] : [estimate]),
+    `session ${id}`,
+  ];
+  return `waiting for ${queue?.waitsFor ?? "GPUs"} (${place.join(", ")})`;
+}
+
+/** `about 12 min`, `any moment`; null: nobody knows. */
+export function formatEstimate(estimatedAt: string | null, nowMs: number): string | null {
+  if (estimatedAt === null) return null;
+  const minutes = Math.round((Date.parse(estimatedAt) - nowMs) / 60_000);
+  return minutes < 1 ? "any moment" : `about ${formatDuration(minutes * 60_000)}`;
+}
+
 /** `held 4 min 12 s, GPU busy 61 %`. */
 export function heldLine({ usage, gpus }: Session): string {
   const share =

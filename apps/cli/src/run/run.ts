@@ -115,6 +115,9 @@ function wishOf(
     idleTimeoutMs: options.idleTimeout,
     maxDurationMs: options.maxDuration,
     autoReleaseMs: undefined,
+    filters: options.filters,
+    priority: options.priority,
+    spreadServers: options.isSpread,
   };
 }
 

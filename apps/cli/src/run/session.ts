@@ -8,6 +8,7 @@ import {
   formatRequest,
   TIMES,
   type Labels,
+  type Filter,
   type PublicKey,
   type Session,
   type SessionConnection,
@@ -27,6 +28,9 @@ export interface SessionWish {
   readonly idleTimeoutMs: number | undefined;
   readonly maxDurationMs: number | undefined;
   readonly autoReleaseMs: number | undefined;
+  readonly filters: readonly Filter[] | undefined;
+  readonly priority: number | undefined;
+  readonly spreadServers: boolean;
   readonly program: string;
   /** Whose holder lets processes into the session. */
   readonly clientKey: PublicKey;
@@ -79,6 +83,9 @@ export async function takeSession(
       idleTimeoutMs: wish.idleTimeoutMs ?? null,
       maxDurationMs: wish.maxDurationMs ?? null,
       autoReleaseMs: wish.autoReleaseMs ?? null,
+      filters: (wish.filters ?? []).map(({ text }) => text),
+      priority: wish.priority,
+      spreadServers: wish.spreadServers,
     },
   });
   const params = { sessionId: session.id };

@@ -2,6 +2,7 @@ import { constants } from "node:os";
 import type { Session } from "@farpool/contract";
 import { say } from "../core/output.ts";
 import { ProgramError } from "./program.ts";
+import { waitingLine } from "./report.ts";
 import type { SessionHandle, Waiting } from "./session.ts";
 
 /** Errors that say themselves which exit code they mean. */
@@ -41,8 +42,8 @@ export async function whileWaiting(
     return () => process.off(name, handler);
   });
   let said = "";
-  const queued = ({ id, queue }: Session): void => {
-    const line = `waiting for ${queue?.waitsFor ?? "GPUs"}: position ${queue?.position ?? 1}, session ${id}`;
+  const queued = (session: Session): void => {
+    const line = waitingLine(session, Date.now());
     if (speaks && line !== said) say(line);
     said = line;
   };

@@ -27,7 +27,8 @@ export interface TestPool {
   stop(): Promise<Ended>;
 }
 
-export async function startTestPool(): Promise<TestPool> {
+/** `more` is for `up`. */
+export async function startTestPool(more: readonly string[] = []): Promise<TestPool> {
   const folder = temporaryFolder();
   const gpus = [0, 1].map((index) => ({
     uuid: `GPU-fake-${index}`,
@@ -42,7 +43,7 @@ export async function startTestPool(): Promise<TestPool> {
   };
   const start = (words: readonly string[], more: NodeJS.ProcessEnv = {}): Program =>
     startProgram([process.execPath, MAIN, ...words], { ...environment, ...more });
-  const up = start(["up", "--simulated=2", "--port", "0", "--data-port", "0"]);
+  const up = start(["up", "--simulated=2", "--port", "0", "--data-port", "0", ...more]);
   const client = createClient({ kind: "unix", path: join(folder.path, "state/run/manager.sock") });
   const pool: TestPool = {
     client,

@@ -22,6 +22,8 @@ function parts(isPlainTcp: boolean) {
     sockets: { descriptors: [20, 21, 22], names: "data-tcp:data-unix:control" },
     advertise: [{ host: "gpu-01.example.org", port: 9445 }],
     graceSeconds: 3,
+    halfLifeMs: undefined,
+    reserveAfterMs: 5_000,
     database: undefined,
     driver: "/driver",
     gpuIndexes: undefined,
@@ -43,8 +45,8 @@ test("data connections are TLS unless plain TCP is asked for; the workers have a
   expect(plain.acceptor.join(" ")).toContain("--worker-identity /state/worker-identity.pem --plain-tcp");
 });
 
-test("the agent is told what to advertise, and the manager how long the time of grace is", () => {
+test("the agent is told what to advertise, and the manager how long the time of grace is, and how to schedule", () => {
   const { agent, manager } = parts(false);
   expect(agent).toMatchObject({ advertise: [{ host: "gpu-01.example.org", port: 9445 }] });
-  expect(manager).toMatchObject({ graceMs: 3_000 });
+  expect(manager).toMatchObject({ graceMs: 3_000, scheduling: { reserveAfterMs: 5_000 } });
 });

@@ -28,6 +28,9 @@ export interface PoolSettings {
   readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }>;
   readonly labels?: Readonly<Record<string, string>>;
   readonly graceSeconds: number | undefined;
+  /** How the pool is scheduled, where that was given. */
+  readonly halfLifeMs: number | undefined;
+  readonly reserveAfterMs: number | undefined;
   readonly database: string | undefined;
   readonly driver: string;
   readonly gpuIndexes: readonly number[] | undefined;
@@ -50,6 +53,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     tcp: { host: listen, port },
     graceMs: settings.graceSeconds === undefined ? TIMES.graceMs : settings.graceSeconds * 1_000,
     metrics: settings.metrics === undefined ? null : { host: listen, port: settings.metrics.manager },
+    scheduling: { halfLifeMs: settings.halfLifeMs, reserveAfterMs: settings.reserveAfterMs },
   };
   const agent: AgentProcess = {
     manager: `unix:${managerSocket(folders)}`,

@@ -32,6 +32,8 @@ export interface UpOptions {
   readonly labels: ReadonlyArray<readonly [string, string]> | undefined;
   readonly advertise: ReadonlyArray<{ readonly host: string; readonly port: number }> | undefined;
   readonly graceSeconds: number | undefined;
+  readonly halfLifeMs: number | undefined;
+  readonly reserveAfterMs: number | undefined;
   readonly state: string | undefined;
   readonly database: string | undefined;
   readonly driver: string | undefined;
@@ -146,6 +148,8 @@ async function serveOn(
       advertise: options.advertise ?? [],
       labels: Object.fromEntries(options.labels ?? []),
       graceSeconds: options.graceSeconds,
+      halfLifeMs: options.halfLifeMs,
+      reserveAfterMs: options.reserveAfterMs,
       database: options.database,
       driver: choice.driver,
       gpuIndexes: options.gpus,

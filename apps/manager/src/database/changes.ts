@@ -3,7 +3,8 @@ import { sql } from "kysely";
 import pg from "pg";
 import { clientConfig, type ConnectionConfig, type Database } from "./connect.ts";
 
-const CHANNEL = "farpool_changes";
+/** What changes are announced on; the text is a topic. */
+export const CHANNEL = "farpool_changes";
 /** Notifications are lost while the listening connection is down: waiters look again by themselves. */
 const RECHECK_MS = 5_000;
 const RECONNECT_MS = 500;

@@ -3,6 +3,7 @@ import { Migrator } from "kysely/migration";
 import * as pool from "./migration-0001-pool.ts";
 import * as identity from "./migration-0002-identity.ts";
 import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
+import * as scheduling from "./migration-0004-scheduling.ts";
 import * as policies from "./migration-0005-policies.ts";
 import * as usage from "./migration-0007-usage.ts";
 import * as hostFacts from "./migration-0008-host-facts.ts";
@@ -12,6 +13,7 @@ const MIGRATIONS = {
   "0001-pool": pool,
   "0002-identity": identity,
   "0003-worker-sandbox": workerSandbox,
+  "0004-scheduling": scheduling,
   "0005-policies": policies,
   "0007-usage": usage,
   "0008-host-facts": hostFacts,

@@ -21,7 +21,7 @@ import type {
   Thumbprint,
   WorkerReport,
 } from "@farpool/contract";
-import type { ColumnType, Generated, JSONColumnType } from "kysely";
+import type { ColumnType, Generated, JSONColumnType, RawBuilder } from "kysely";
 import type { UsageTables } from "./schema-usage.ts";
 
 /** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */
@@ -124,6 +124,33 @@ export interface SessionsTable {
   usage_open: Generated<boolean>;
   over_budget: Generated<boolean>;
   budget_notice: string | null;
+  priority: Generated<number>;
+  filters: JSONColumnType<string[], string | undefined, string>;
+  /** Whose fair share it counts against. */
+  share_key: Generated<string>;
+  /** Slices as what they are of a GPU; null before the grant. */
+  granted_gpus: number | null;
+  /** The GPUs that the same one had lately, to be had again. */
+  preferred_gpus: ColumnType<GpuUuid[] | null, string | RawBuilder<string> | null, string | null>;
+  estimated_at: Instant | null;
+  /** Where GPUs are kept for it while it waits. */
+  reserved_server_id: ServerId | null;
+}
+
+/** Decayed GPU-seconds of sessions that are over; those of the others are added when somebody looks. */
+export interface FairShareTable {
+  share_key: string;
+  gpu_seconds: number;
+  as_of: Instant;
+}
+
+/** One row: how all managers of this pool schedule. */
+export interface SchedulingTable {
+  only_row: Generated<boolean>;
+  half_life_ms: number;
+  reserve_after_ms: number;
+  aging_ms: number;
+  kept_share: number;
 }
 
 export interface SessionGpusTable {
@@ -248,4 +275,6 @@ export interface Schema extends UsageTables {
   grant_keys: GrantKeysTable;
   clients: ClientsTable;
   audit: AuditTable;
+  fair_share: FairShareTable;
+  scheduling: SchedulingTable;
 }

@@ -24,6 +24,14 @@ export async function meetClient(
   { host, user }: SessionRequest["client"],
 ): Promise<Thumbprint> {
   const thumbprint = thumbprintOf(key);
+  const met = await tx
+    .updateTable("clients")
+    .set({ name: host, account: user, last_seen_at: now() })
+    .where("thumbprint", "=", thumbprint)
+    .where("revoked_at", "is", null)
+    .returning("thumbprint")
+    .executeTakeFirst();
+  if (met !== undefined) return thumbprint;
   const known = await tx
     .selectFrom("clients")
     .select(["revoked_at", "revoked_reason"])
@@ -41,20 +49,12 @@ export async function meetClient(
     });
     return thumbprint;
   }
-  if (known.revoked_at !== null) {
-    const why = known.revoked_reason === null ? "" : `: ${known.revoked_reason}`;
-    throw new FarpoolError(
-      "FARPOOL_NOT_PERMITTED",
-      `this client (key ${thumbprint}) was revoked at ${known.revoked_at.toISOString()}${why}`,
-      { hint: "an administrator of the pool did it; 'farpool admin clients list' shows it" },
-    );
-  }
-  await tx
-    .updateTable("clients")
-    .set({ name: host, account: user, last_seen_at: now() })
-    .where("thumbprint", "=", thumbprint)
-    .execute();
-  return thumbprint;
+  const why = known.revoked_reason === null ? "" : `: ${known.revoked_reason}`;
+  throw new FarpoolError(
+    "FARPOOL_NOT_PERMITTED",
+    `this client (key ${thumbprint}) was revoked at ${known.revoked_at?.toISOString() ?? "?"}${why}`,
+    { hint: "an administrator of the pool did it; 'farpool admin clients list' shows it" },
+  );
 }
 
 /**

@@ -1,49 +1,59 @@
-import { TIMES, type GpuUuid } from "@farpool/contract";
+import { TIMES, type Endpoint, type GpuUuid, type ServerId } from "@farpool/contract";
 import type { GpuCapacity, ServerCapacity } from "@farpool/domain";
 import { sql } from "kysely";
 import type { Database } from "../database/connect.ts";
 import { closedBecause } from "../servers/closed.ts";
 
-/** Every server with its GPUs and what is taken of them, as placement wants to see it. */
+interface Row {
+  readonly id: ServerId;
+  readonly name: string;
+  readonly accepts: boolean;
+  readonly endpoints: readonly Endpoint[];
+  readonly driver_version: string;
+  readonly simulated: boolean;
+  readonly gpus: ReadonlyArray<
+    readonly [GpuUuid, string, number, number, string, number, ReadonlyArray<number | null> | null]
+  >;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly driver_release: string | null;
+  readonly closed_because: string | null;
+}
+
+/** Every server with its GPUs and what is taken of them, as placement wants to see it: one statement. */
 export async function readCapacity(db: Database): Promise<readonly ServerCapacity[]> {
-  const [servers, gpus, taken] = await Promise.all([
-    db
-      .selectFrom("servers")
-      .select(["id", "name", "acceptor_ready"])
-      .select(closedBecause().as("closed_because"))
-      .select(
-        sql<boolean>`last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'`.as(
-          "is_heard",
-        ),
-      )
-      .orderBy("name")
-      .execute(),
-    db.selectFrom("gpus").selectAll().where("present", "=", true).orderBy("index").execute(),
-    db
-      .selectFrom("session_gpus")
-      .select(["gpu_uuid", "memory_limit_bytes"])
-      .where("released_at", "is", null)
-      .execute(),
-  ]);
-  const slices = new Map<GpuUuid, Array<number | null>>();
-  for (const { gpu_uuid: uuid, memory_limit_bytes: limit } of taken) {
-    const list = slices.get(uuid);
-    if (list === undefined) slices.set(uuid, [limit]);
-    else list.push(limit);
-  }
-  return servers.map((server) => ({
-    id: server.id,
-    name: server.name,
-    accepts: server.is_heard && server.acceptor_ready && server.closed_because === null,
-    closedBecause: server.closed_because,
-    gpus: gpus
-      .filter((gpu) => gpu.server_id === server.id)
-      .map((gpu): GpuCapacity => ({
-        uuid: gpu.uuid,
-        name: gpu.name,
-        index: gpu.index,
-        totalBytes: gpu.memory_total_bytes,
-        slices: slices.get(gpu.uuid) ?? [],
-      })),
+  const { rows } = await sql<Row>`
+    select servers.*,
+      acceptor_ready and last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'
+        as accepts,
+      ${closedBecause()} as closed_because,
+      coalesce(json_agg(json_build_array(
+        gpus.uuid, gpus.name, gpus.index, gpus.memory_total_bytes, compute_capability, multiprocessors, limits
+      ) order by gpus.index) filter (where gpus.uuid is not null), '[]') as gpus
+    from servers
+    left join gpus on gpus.server_id = servers.id and gpus.present
+    left join (
+      select gpu_uuid, json_agg(memory_limit_bytes) as limits
+      from session_gpus where released_at is null group by gpu_uuid
+    ) taken on taken.gpu_uuid = gpus.uuid
+    group by servers.id
+    order by servers.name`.execute(db);
+  return rows.map((row) => ({
+    id: row.id,
+    name: row.name,
+    accepts: row.accepts && row.closed_because === null,
+    closedBecause: row.closed_because,
+    facts: {
+      addresses: row.endpoints.flatMap((endpoint) => (endpoint.kind === "unix" ? [] : [endpoint.host])),
+      cudaVersion: row.driver_version,
+      driverVersion: row.driver_release,
+      isSimulated: row.simulated,
+      labels: row.labels,
+    },
+    gpus: row.gpus.map(
+      ([uuid, name, index, totalBytes, computeCapability, multiprocessors, slices]): GpuCapacity => ({
+        ...{ uuid, name, index, totalBytes, computeCapability, multiprocessors },
+        slices: slices ?? [],
+      }),
+    ),
   }));
 }

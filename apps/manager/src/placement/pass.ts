@@ -1,107 +1,110 @@
-import { formatGpus, type ServerId } from "@farpool/contract";
-import { schedule, toPart, type Decision, type ServerCapacity } from "@farpool/domain";
+import type { ServerId } from "@farpool/contract";
+import {
+  explain,
+  place,
+  PoolIndex,
+  schedule,
+  type Explanation,
+  type PassResult,
+  type ServerCapacity,
+  type WaitingSession,
+} from "@farpool/domain";
 import { announce } from "../database/changes.ts";
-import { now, type Tx } from "../database/connect.ts";
-import { recordEvent } from "../sessions/events.ts";
-import { allowedServers } from "../policies/allowed-servers.ts";
+import type { Tx } from "../database/connect.ts";
+import { allowedServers, withinLimits } from "../policies/allowed-servers.ts";
 import { readCapacity } from "./capacity.ts";
+import {
+  readAccounts,
+  readPastLengths,
+  readQueue,
+  readRunning,
+  type QueueState,
+  type Told,
+} from "./read-queue.ts";
+import { writeGrants, writeQueue } from "./write-decisions.ts";
+
+/** An estimate that moved by less than this, or by less than a tenth of what is left, is not news. */
+const ESTIMATE_NEWS_MS = 15_000;
 
 /**
  * One scheduling pass over all that wait. The caller holds the placement lock: a session that finds
- * room is granted in the transaction that inserted it.
+ * room is granted in the transaction that inserted it. Statements are for all sessions at once, whatever their
+ * number; `statements.test.ts` counts them.
  */
-export async function runPlacementPass(tx: Tx): Promise<void> {
-  const waiting = await tx
-    .selectFrom("sessions")
-    .select(["id", "state", "requested_count", "size", "queue_position", "waits_for"])
-    .select(["servers_allowed", "memory_allowed_bytes"])
-    .where("state", "in", ["requested", "queued"])
-    .orderBy("over_budget")
-    .orderBy("queue_number")
-    .execute();
-  if (waiting.length === 0) return;
-  const servers = await readCapacity(tx);
-  const allowed = await allowedServers(tx, waiting, servers);
-  const decisions = schedule(
-    waiting.map((session) => {
-      const wish = { id: session.id, count: session.requested_count, size: session.size };
-      const only = allowed(wish, {
-        servers: session.servers_allowed,
-        memoryBytes: session.memory_allowed_bytes,
-      });
-      return only === undefined ? wish : { ...wish, only };
-    }),
-    servers,
-  );
-  const known = new Map(waiting.map((session) => [session.id, session]));
-  for (const decision of decisions) {
-    if (decision.kind === "grant") {
-      await grant(tx, decision, servers);
-      continue;
-    }
-    const before = known.get(decision.id);
-    if (before?.queue_position === decision.position && before.waits_for === decision.waitsFor) continue;
-    await tx
-      .updateTable("sessions")
-      .set((eb) => ({
-        state: "queued",
-        queue_position: decision.position,
-        waits_for: decision.waitsFor,
-        revision: eb("revision", "+", 1),
-      }))
-      .where("id", "=", decision.id)
-      .execute();
-    if (before?.state === "requested") {
-      await recordEvent(tx, {
-        id: decision.id,
-        state: "queued",
-        reason: `position ${decision.position}, waits for ${decision.waitsFor}`,
-      });
-    }
-    await announce(tx, `session/${decision.id}`);
-  }
+export async function runPlacementPass(tx: Tx, capacity?: readonly ServerCapacity[]): Promise<void> {
+  const queue = await readQueue(tx);
+  if (queue === undefined) return;
+  const servers = capacity ?? (await readCapacity(tx));
+  const allowed = allowedServers(servers);
+  const waiting = queue.waiting.map((session) => withinLimits(session, session.limits, allowed));
+  const [first, ...others] = waiting;
+  if (first !== undefined && others.length === 0 && (await grantAlone(tx, first, servers))) return;
+  const users = [...new Set(waiting.map(({ user }) => user))];
+  const running = await readRunning(tx);
+  const accounts = await readAccounts(tx, users, queue.settings.halfLifeMs);
+  const lengths = await readPastLengths(tx);
+  const index = new PoolIndex(servers, running);
+  const { nowMs, settings } = queue;
+  const nobody = { usedGpuSeconds: 0, heldGpus: 0 };
+  const result = schedule({
+    ...{ nowMs, waiting, index, lengths, settings },
+    accounts: (user) => accounts.get(user) ?? nobody,
+  });
+  await writeGrants(tx, result.grants, index);
+  await tellQueue(tx, { queue, result, explanations: explain(result) });
 }
 
-type Grant = Extract<Decision, { kind: "grant" }>;
-
-async function grant(
+/**
+ * The usual case: nobody else waits, and there is room. Neither the past nor others matter then. The caller holds
+ * the placement lock.
+ */
+export async function grantAlone(
   tx: Tx,
-  { id, placement: { serverId, gpus } }: Grant,
+  session: WaitingSession,
   servers: readonly ServerCapacity[],
+): Promise<boolean> {
+  const index = new PoolIndex(servers);
+  const placement = place(session, index);
+  if (placement === undefined) return false;
+  await writeGrants(tx, [{ session, placement }], index);
+  return true;
+}
+
+async function tellQueue(
+  tx: Tx,
+  {
+    queue,
+    result,
+    explanations,
+  }: {
+    readonly queue: QueueState;
+    readonly result: PassResult;
+    readonly explanations: readonly Explanation[];
+  },
 ): Promise<void> {
-  const server = servers.find((candidate) => candidate.id === serverId);
-  if (server === undefined) throw new Error(`session ${id} was placed on an unknown server`);
-  await tx
-    .updateTable("sessions")
-    .set((eb) => ({
-      state: "granted",
-      server_id: serverId,
-      granted_at: now(),
-      queue_position: null,
-      waits_for: null,
-      revision: eb("revision", "+", 1),
-    }))
-    .where("id", "=", id)
-    .execute();
-  await tx
-    .insertInto("session_gpus")
-    .values(
-      gpus.map((gpu, ordinal) => ({
-        session_id: id,
-        ordinal,
-        gpu_uuid: gpu.uuid,
-        memory_limit_bytes: gpu.memoryLimitBytes,
-        released_at: null,
-      })),
-    )
-    .execute();
-  await bumpDesired(tx, serverId);
-  const parts = gpus.flatMap(({ uuid, memoryLimitBytes }) => {
-    const gpu = server.gpus.find((candidate) => candidate.uuid === uuid);
-    return gpu === undefined ? [] : [toPart(gpu, memoryLimitBytes)];
+  const reserved = new Map(result.reservations.map(({ sessionId, serverId }) => [sessionId, serverId]));
+  const changes = explanations.flatMap((explanation) => {
+    const told = queue.told.get(explanation.id);
+    const change = {
+      ...explanation,
+      reservedOn: reserved.get(explanation.id) ?? null,
+      isNew: told?.isNew !== false,
+    };
+    return told !== undefined && isOldNews(change, told, queue.nowMs) ? [] : [change];
   });
-  await recordEvent(tx, { id, state: "granted", reason: `${formatGpus(parts)} on ${server.name}` });
-  await announce(tx, `session/${id}`);
+  await writeQueue(tx, changes);
+}
+
+function isOldNews(
+  now: Explanation & { readonly reservedOn: ServerId | null },
+  told: Told,
+  nowMs: number,
+): boolean {
+  if (told.isNew || told.position !== now.position || told.waitsFor !== now.waitsFor) return false;
+  if (told.reservedOn !== now.reservedOn) return false;
+  if (told.estimateMs === null || now.estimateMs === null) return told.estimateMs === now.estimateMs;
+  const least = Math.max(ESTIMATE_NEWS_MS, 0.1 * (now.estimateMs - nowMs));
+  return Math.abs(told.estimateMs - now.estimateMs) < least;
 }
 
 /** The set of sessions a server has to hold changed; returns the revision from which on that is so. */

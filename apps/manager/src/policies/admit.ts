@@ -3,13 +3,12 @@ import {
   formatBytes,
   formatRequest,
   MIB,
-  type LabelRequirement,
   type SessionRequest,
   type Size,
   type Thumbprint,
   type PolicyUserSource,
 } from "@farpool/contract";
-import { fitsEver, limitOn, type ServerCapacity } from "@farpool/domain";
+import { fitsEver, limitOn, matchesAll, type ServerCapacity } from "@farpool/domain";
 import { thumbprintOf } from "@farpool/identity";
 import {
   judge,
@@ -18,12 +17,14 @@ import {
   formatRequirements,
   refuseService,
   resolvePolicies,
-  type Lifetimes,
+  type Terms,
   type Rules,
 } from "@farpool/policies";
 import type { Database, Tx } from "../database/connect.ts";
 import { recordAudit } from "../identity/audit.ts";
-import { allowedServers, type PlacementLimits } from "./allowed-servers.ts";
+import { wishOf } from "../placement/admission.ts";
+import type { BudgetTerms } from "../usage/budgets.ts";
+import { allowedServers, withinLimits, type PlacementLimits } from "./allowed-servers.ts";
 import { countHoldings, type LivingSession } from "./holdings.ts";
 import { readSituation } from "./situation.ts";
 import { askerOf } from "./subject.ts";
@@ -34,11 +35,12 @@ interface Application {
   readonly servers: readonly ServerCapacity[];
 }
 
-export interface Admission extends Lifetimes {
+export interface Admission extends Terms {
   readonly user: string;
   readonly source: PolicyUserSource;
-  readonly servers: readonly LabelRequirement[] | null;
-  readonly memoryBytes: number | null;
+  readonly limits: PlacementLimits;
+  /** Of the user and the project. */
+  readonly budgets: BudgetTerms;
 }
 
 /**
@@ -46,9 +48,9 @@ export interface Admission extends Lifetimes {
  * the session is there.
  */
 export async function admitRequest(tx: Tx, { request, clientKey, servers }: Application): Promise<Admission> {
-  const { count, size, purpose, project } = request;
+  const { count, purpose, project } = request;
   const asker = askerOf(request, clientKey);
-  const { groups, policies, specification, names, living } = await readSituation(tx, asker, servers);
+  const { groups, policies, specification, names, living, budgets } = await readSituation(tx, asker, servers);
   const subject = { user: asker.user, source: asker.source, client: clientKey, groups, project };
   const policy = resolvePolicies(policies, subject);
   const mine = living.filter((session) => session.client === clientKey);
@@ -61,16 +63,15 @@ export async function admitRequest(tx: Tx, { request, clientKey, servers }: Appl
     isWithin: (asked, most) => isWithin(asked, most, servers),
   });
   const held = countHoldings(policy, subject, living);
-  const wish = { count, size };
+  const wish = wishOf(request);
   const least = leastMemory(wish, servers);
   const rules = { policy, names };
-  const lifetimes = judge(
+  const terms = judge(
     rules,
     {
       ...{ purpose, count },
       memoryMib: Math.ceil(least / MIB),
-      // Nobody can ask for another one yet.
-      priority: 0,
+      priority: request.priority,
       waitMs: request.waitMs,
       idleTimeoutMs: request.idleTimeoutMs,
       maxDurationMs: request.maxDurationMs,
@@ -85,19 +86,20 @@ export async function admitRequest(tx: Tx, { request, clientKey, servers }: Appl
     memoryBytes: memoryMib === null ? null : (memoryMib - held.memoryMib.memoryMib) * MIB,
   };
   const place = { wish, limits, servers, rules };
-  if (!(await requirePlace(tx, place)))
+  if (!requirePlace(place))
     throw refuseService(
       { client: clientName, isSpecified: true },
       {
         title: "servers of the service",
-        asked: `${formatRequest(count, size)}, which no allowed server has`,
+        asked: `${formatRequest(count, request.size)}, which no allowed server has`,
         allowed: formatRequirements(requirements),
       },
     );
   return {
-    ...lifetimes,
-    ...limits,
-    idleTimeoutMs: request.idleTimeoutMs ?? shortest(lifetimes.idleTimeoutMs, service?.idleTimeoutMs ?? null),
+    ...terms,
+    limits,
+    budgets,
+    idleTimeoutMs: request.idleTimeoutMs ?? shortest(terms.idleTimeoutMs, service?.idleTimeoutMs ?? null),
     user: subject.user,
     source: subject.source,
   };
@@ -112,7 +114,7 @@ const shortest = (a: number | null, b: number | null): number | null =>
   a === null || b === null ? (a ?? b) : Math.min(a, b);
 
 interface Place {
-  readonly wish: { readonly count: number; readonly size: Size };
+  readonly wish: ReturnType<typeof wishOf>;
   readonly limits: PlacementLimits;
   readonly servers: readonly ServerCapacity[];
   readonly rules: Rules;
@@ -122,12 +124,9 @@ interface Place {
  * What could never be placed within the policies is refused now, and does not wait for ever. False: the policies would
  * allow it, but not what the service's specification says of servers.
  */
-async function requirePlace(tx: Tx, { wish, limits, servers, rules }: Place): Promise<boolean> {
-  const allowed = await allowedServers(tx, [{ servers_allowed: limits.servers }], servers);
-  const canBe = (within: PlacementLimits): boolean => {
-    const only = allowed(wish, within);
-    return fitsEver(only === undefined ? wish : { ...wish, only }, servers);
-  };
+function requirePlace({ wish, limits, servers, rules }: Place): boolean {
+  const allowed = allowedServers(servers);
+  const canBe = (within: PlacementLimits): boolean => fitsEver(withinLimits(wish, within, allowed), servers);
   const asked = formatRequest(wish.count, wish.size);
   if (!canBe({ servers: rules.policy.servers.value, memoryBytes: null }))
     throw refuse(rules, { field: "servers", asked: `${asked}, which no allowed server has` });
@@ -144,11 +143,11 @@ async function requirePlace(tx: Tx, { wish, limits, servers, rules }: Place): Pr
 }
 
 /** The least that a session of this size takes of any GPU that could hold it. */
-function leastMemory({ count, size }: Place["wish"], servers: readonly ServerCapacity[]): number {
-  const limits = servers.flatMap(({ gpus }) =>
-    gpus.flatMap((gpu) => {
+function leastMemory({ count, size, filters }: Place["wish"], servers: readonly ServerCapacity[]): number {
+  const limits = servers.flatMap((server) =>
+    server.gpus.flatMap((gpu) => {
       const limit = limitOn(gpu, size);
-      return limit === undefined ? [] : [limit ?? gpu.totalBytes];
+      return limit === undefined || !matchesAll(filters, server, gpu) ? [] : [limit ?? gpu.totalBytes];
     }),
   );
   return limits.length === 0 ? 0 : count * Math.min(...limits);

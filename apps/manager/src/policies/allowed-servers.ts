@@ -1,7 +1,6 @@
 import type { LabelRequirement, Labels, ServerId } from "@farpool/contract";
-import { limitOn, type ServerCapacity, type Wish } from "@farpool/domain";
-import { meets } from "@farpool/policies";
-import type { Database } from "../database/connect.ts";
+import { limitOn, matchesAll, type ServerCapacity, type Wish } from "@farpool/domain";
+import { formatRequirements, meets } from "@farpool/policies";
 
 /** What policies leave of the pool for one session; null is all. */
 export interface PlacementLimits {
@@ -9,53 +8,68 @@ export interface PlacementLimits {
   readonly memoryBytes: number | null;
 }
 
-type Allowed = (
-  wish: Pick<Wish, "count" | "size">,
-  limits: PlacementLimits,
-) => ReadonlySet<ServerId> | undefined;
+type Sized = Pick<Wish, "count" | "size" | "filters">;
+export type Allowed = (wish: Sized, limits: PlacementLimits) => ReadonlySet<ServerId> | undefined;
 
-interface Restricted {
-  readonly servers_allowed: readonly LabelRequirement[] | null;
-}
-
-/** Tells for each session on which servers it may be placed; undefined: on all. Labels are read only if they matter. */
-export async function allowedServers(
-  db: Database,
-  waiting: readonly Restricted[],
-  servers: readonly ServerCapacity[],
-): Promise<Allowed> {
-  const matter = waiting.some((session) => session.servers_allowed !== null);
-  const labels = matter ? await readLabels(db) : new Map<ServerId, Labels>();
+/**
+ * Tells for each session on which servers it may be placed; undefined: on all. Sessions of the same kind with the same
+ * limits get the same set, so that placement works out once what it means.
+ */
+export function allowedServers(servers: readonly ServerCapacity[]): Allowed {
+  const known = new Map<string, ReadonlySet<ServerId>>();
   return (wish, limits) => {
     if (limits.servers === null && limits.memoryBytes === null) return undefined;
-    const fitting = servers.filter(
-      (server) =>
-        meets(labels.get(server.id) ?? {}, limits.servers ?? []) &&
-        mostMemory(wish, server) <= (limits.memoryBytes ?? Number.POSITIVE_INFINITY),
-    );
-    return new Set(fitting.map(({ id }) => id));
+    const key = keyOf(wish, limits);
+    let allowed = known.get(key);
+    if (allowed === undefined) {
+      const fitting = servers.filter(
+        (server) =>
+          meets(labelsOf(server), limits.servers ?? []) &&
+          (limits.memoryBytes === null || mostMemory(wish, server) <= limits.memoryBytes),
+      );
+      allowed = new Set(fitting.map(({ id }) => id));
+      known.set(key, allowed);
+    }
+    return allowed;
   };
 }
 
+/** The wish with the servers that policies leave it. */
+export function withinLimits<W extends Sized>(
+  wish: W,
+  limits: PlacementLimits,
+  allowed: Allowed,
+): W & Pick<Wish, "only"> {
+  const only = allowed(wish, limits);
+  return only === undefined ? wish : { ...wish, only };
+}
+
+/** The size only matters where memory is limited. */
+function keyOf({ count, size, filters = [] }: Sized, { servers, memoryBytes }: PlacementLimits): string {
+  const what = memoryBytes === null ? "" : [count, ...filters.map(({ text }) => text)].join("\n");
+  return JSON.stringify([
+    formatRequirements(servers ?? []),
+    memoryBytes,
+    what,
+    memoryBytes === null ? null : size,
+  ]);
+}
+
 /** The most memory that a session could take there: which GPUs it gets is placement's affair. */
-export function mostMemory(
-  { count, size }: Pick<Wish, "count" | "size">,
-  { gpus }: Pick<ServerCapacity, "gpus">,
-): number {
-  const limits = gpus.flatMap((gpu) => {
+export function mostMemory({ count, size, filters = [] }: Sized, server: ServerCapacity): number {
+  const limits = server.gpus.flatMap((gpu) => {
     const limit = limitOn(gpu, size);
-    return limit === undefined ? [] : [limit ?? gpu.totalBytes];
+    return limit === undefined || !matchesAll(filters, server, gpu) ? [] : [limit ?? gpu.totalBytes];
   });
   return count * Math.max(0, ...limits);
 }
 
-/** What can be told of every server. */
-async function readLabels(db: Database): Promise<ReadonlyMap<ServerId, Labels>> {
-  const rows = await db.selectFrom("servers").select(["id", "name", "driver_version", "simulated"]).execute();
-  return new Map(
-    rows.map((row) => [
-      row.id,
-      { name: row.name, driver: row.driver_version, simulated: row.simulated ? "yes" : "no" },
-    ]),
-  );
+/** What can be told of every server, and what it and administrators call it. */
+function labelsOf({ name, facts }: ServerCapacity): Labels {
+  return {
+    ...facts?.labels,
+    name,
+    ...(typeof facts?.cudaVersion === "string" && { driver: facts.cudaVersion }),
+    simulated: facts?.isSimulated === true ? "yes" : "no",
+  };
 }

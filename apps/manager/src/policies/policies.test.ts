@@ -116,12 +116,13 @@ const BAD_POLICIES: ReadonlyArray<readonly [string, unknown]> = [
 test("a policy that is not understood gets a code and a sentence, and nothing is stored", async () => {
   const { client } = await startPool(postgres, 1);
   for (const [what, body] of BAD_POLICIES) {
-    const refused = client.call("setPolicy", { body } as Fields & { body: never });
-    const said = await refused.then(
-      () => "stored",
-      (error: unknown) => error,
-    );
-    expect({ what, said }).toMatchObject({ what, said: { code: "FARPOOL_BAD_REQUEST", exitCode: 64 } });
+    const answer = await client
+      .call("setPolicy", { body } as Fields & { body: never })
+      .catch((error: unknown) => error);
+    expect({ what, answer }).toMatchObject({
+      what,
+      answer: { code: "FARPOOL_BAD_REQUEST", exitCode: 64 },
+    });
   }
   expect((await client.call("listPolicies", {})).policies).toEqual([]);
 });
@@ -138,6 +139,52 @@ test("who names no times gets the policies'", async () => {
     maxDurationMs: 3_600_000,
   });
   await expect(ask(client)).rejects.toMatchObject({ code: "FARPOOL_WAIT_OVER" });
+});
+
+test("a policy's priority is the highest one, and nobody is refused who asks for none", async () => {
+  const { client } = await startPool(postgres, 8);
+  const user: PolicyScope = { kind: "user", name: "dev1@ws-17" };
+  expect(await ask(client)).toMatchObject({ priority: 50 });
+  const { fields } = await client.call("explainPolicy", { query: { user: user.name } });
+  expect(fields.find(({ field }) => field === "priority")).toMatchObject({ value: "50", origin: null });
+  await expect(ask(client, { priority: 51 })).rejects.toEqual(
+    refusal("policy 'highest priority': asked for 51, allowed: 50 (nobody has set it)"),
+  );
+  await set(client, user, { priority: { value: 80 } });
+  expect(await ask(client, { priority: 80 })).toMatchObject({ priority: 80 });
+  expect(await ask(client)).toMatchObject({ priority: 50 });
+  await expect(ask(client, { priority: 81 })).rejects.toEqual(
+    refusal("policy 'highest priority': asked for 81, allowed: 80 (policy of user dev1@ws-17)"),
+  );
+  await set(client, user, { priority: { value: 20 } });
+  expect(await ask(client)).toMatchObject({ priority: 20 });
+  await set(client, user, { priority: { value: null } });
+  expect(await ask(client, { priority: 100 })).toMatchObject({ priority: 100 });
+});
+
+test("labels that administrators give servers can be filtered by, and named in policies", async () => {
+  const { client, serverId } = await startPool(postgres, 2);
+  await client.call("changeServer", { params: { serverId }, body: { labels: { zone: "b" } } });
+  expect(await ask(client, { filters: ["server.label.zone=b"] })).toMatchObject({ state: "granted" });
+  await expect(ask(client, { filters: ["server.labels.zone=a"] })).rejects.toMatchObject({
+    code: "FARPOOL_NEVER_FITS",
+  });
+  await set(client, POOL, { servers: { value: [{ label: "zone", values: ["a", "b"] }] } });
+  expect(await ask(client)).toMatchObject({ state: "granted" });
+  await set(client, POOL, { servers: { value: [{ label: "zone", values: ["a"] }] } });
+  await expect(ask(client)).rejects.toEqual(refusal(/'allowed servers': .* allowed: zone=a/));
+});
+
+test("the duration that a policy gives is what the queue reckons with", async () => {
+  const { client } = await startPool(postgres, 2);
+  await set(client, POOL, { maxDurationMs: { value: 600_000 } });
+  const holder = await ask(client, { size: { kind: "whole" } });
+  expect(holder.maxDurationMs).toBe(600_000);
+  const queued = await ask(client, { count: 2, size: { kind: "whole" } });
+  // What the first one was given is when the second can come.
+  expect(Date.parse(queued.queue?.estimatedAt ?? "")).toBe(Date.parse(holder.expiresAt ?? ""));
+  const { users, entries } = await client.call("listQueue", {});
+  expect([users[0]?.shareKey, entries[0]?.shareKey]).toEqual(["dev1@ws-17", "dev1@ws-17"]);
 });
 
 test("requests at the same time never get more than a policy allows together", async () => {

@@ -14,6 +14,7 @@ import type { ServerCapacity } from "@farpool/domain";
 import type { ClientNames } from "@farpool/policies";
 import { sql } from "kysely";
 import type { Tx } from "../database/connect.ts";
+import { budgetTerms, subjectsOf, type BudgetTerms } from "../usage/budgets.ts";
 import { mostMemory } from "./allowed-servers.ts";
 import type { LivingSession } from "./holdings.ts";
 import type { Asker } from "./subject.ts";
@@ -26,6 +27,7 @@ export interface Situation {
   readonly names: ClientNames;
   /** Of the same user, client or project. */
   readonly living: readonly LivingSession[];
+  readonly budgets: BudgetTerms;
 }
 
 interface Row {
@@ -38,6 +40,7 @@ interface Row {
   readonly specification: unknown;
   readonly client_name: string | null;
   readonly living: readonly LivingRow[] | null;
+  readonly budgets: BudgetTerms;
 }
 
 interface LivingRow {
@@ -78,9 +81,8 @@ export async function readSituation(
                 order by queue_number)
          from sessions
         where state <> 'ended'
-          and (policy_user = ${user} or client_key = ${clientKey} or project = ${project})) as living`.execute(
-    tx,
-  );
+          and (policy_user = ${user} or client_key = ${clientKey} or project = ${project})) as living,
+      ${budgetTerms(subjectsOf([{ user, project }]))} as budgets`.execute(tx);
   const [row] = rows;
   if (row === undefined) throw new Error("a statement without a table answered no row");
   return {
@@ -92,6 +94,7 @@ export async function readSituation(
     specification: clientSpecificationSchema.nullable().parse(row.specification),
     names: new Map(row.client_name === null ? [] : [[clientKey, row.client_name]]),
     living: (row.living ?? []).map((each) => toLiving(each, servers)),
+    budgets: row.budgets,
   };
 }
 

@@ -1,6 +1,7 @@
 import { formatDuration, type EndReason, type Session, type SessionId } from "@farpool/contract";
 import { announce } from "../database/changes.ts";
 import { inPlacement, now, type Database, type Tx } from "../database/connect.ts";
+import { chargeFairShare } from "../placement/fair-share.ts";
 import { bumpDesired, runPlacementPass } from "../placement/pass.ts";
 import { recordEvent } from "./events.ts";
 import { readSession } from "./read.ts";
@@ -37,10 +38,13 @@ export async function endInPlacement(tx: Tx, session: Session, ending: Ending): 
       released_at: revision === null ? now() : null,
       queue_position: null,
       waits_for: null,
+      estimated_at: null,
+      reserved_server_id: null,
       revision: eb("revision", "+", 1),
     }))
     .where("id", "=", session.id)
     .execute();
+  if (session.grantedAt !== null) await chargeFairShare(tx, session.id);
   await recordEvent(tx, { id: session.id, state: "ended", reason: describe(session, ending) });
   await announce(tx, `session/${session.id}`);
 }

@@ -1,5 +1,6 @@
 import {
   FarpoolError,
+  type Queue,
   type Session,
   type SessionDetail,
   type SessionId,
@@ -9,7 +10,15 @@ import { sql, type Selectable } from "kysely";
 import type { Database } from "../database/connect.ts";
 import type { SessionsTable } from "../database/schema.ts";
 
-type Row = Selectable<SessionsTable> & { server_name: string | null; now: Date };
+type Row = Selectable<SessionsTable> & { server_name: string | null; now: Date; gpus: Session["gpus"] };
+
+/** Not a query of its own: a session is read in one statement. */
+const gpusOfSession = sql<Session["gpus"]>`(
+  select coalesce(json_agg(json_build_object(
+    'uuid', gpus.uuid, 'name', gpus.name,
+    'memoryTotalBytes', memory_total_bytes, 'memoryLimitBytes', memory_limit_bytes
+  ) order by ordinal), '[]')
+  from session_gpus join gpus on gpus.uuid = gpu_uuid where session_id = sessions.id)`;
 
 function selectSessions(db: Database) {
   return db
@@ -17,6 +26,7 @@ function selectSessions(db: Database) {
     .leftJoin("servers", "servers.id", "sessions.server_id")
     .selectAll("sessions")
     .select("servers.name as server_name")
+    .select(gpusOfSession.as("gpus"))
     .select(sql<Date>`clock_timestamp()`.as("now"));
 }
 
@@ -47,6 +57,16 @@ export async function listSessions(db: Database, ended: number): Promise<Session
           .limit(ended)
           .execute();
   return complete(db, [...alive, ...past]);
+}
+
+/** Those that wait, first to last, with whose share they count against. */
+export async function listQueued(db: Database): Promise<Queue["entries"]> {
+  const rows = await selectSessions(db)
+    .where("sessions.state", "in", ["requested", "queued"])
+    .orderBy("queue_position")
+    .orderBy("queue_number")
+    .execute();
+  return rows.map((row) => ({ session: toSession(row, {}), shareKey: row.share_key }));
 }
 
 /** One snapshot: the usage is that of the processes beside it. */
@@ -89,32 +109,10 @@ async function detailOf(db: Database, id: SessionId): Promise<SessionDetail> {
 }
 
 async function complete(db: Database, rows: readonly Row[]): Promise<Session[]> {
-  if (rows.length === 0) return [];
-  const ids = rows.map((row) => row.id);
-  const [gpus, usages] = await Promise.all([readGpus(db, ids), readUsages(db, ids)]);
-  return rows.map((row) => toSession(row, gpus.get(row.id) ?? [], usages.get(row.id) ?? {}));
-}
-
-async function readGpus(db: Database, ids: readonly SessionId[]): Promise<Map<SessionId, Session["gpus"]>> {
-  const rows = await db
-    .selectFrom("session_gpus")
-    .innerJoin("gpus", "gpus.uuid", "session_gpus.gpu_uuid")
-    .select(["session_id", "gpus.uuid", "gpus.name", "memory_total_bytes", "memory_limit_bytes"])
-    .where("session_id", "in", ids)
-    .orderBy("ordinal")
-    .execute();
-  const gpus = new Map<SessionId, Session["gpus"]>();
-  for (const row of rows) {
-    const list = gpus.get(row.session_id) ?? [];
-    gpus.set(row.session_id, list);
-    list.push({
-      uuid: row.uuid,
-      name: row.name,
-      memoryTotalBytes: row.memory_total_bytes,
-      memoryLimitBytes: row.memory_limit_bytes,
-    });
-  }
-  return gpus;
+  // Only what its server has opened has had processes.
+  const opened = rows.filter((row) => row.active_at !== null).map((row) => row.id);
+  const usages = opened.length === 0 ? undefined : await readUsages(db, opened);
+  return rows.map((row) => toSession(row, usages?.get(row.id) ?? {}));
 }
 
 type Counts = Omit<SessionUsage, "heldMs">;
@@ -153,7 +151,7 @@ const NO_COUNTS: Counts = {
   memoryPeakBytes: 0,
 };
 
-function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Session {
+function toSession(row: Row, counts: Partial<Counts>): Session {
   const heldMs = row.granted_at === null ? 0 : (row.ended_at ?? row.now).getTime() - row.granted_at.getTime();
   return {
     id: row.id,
@@ -181,7 +179,7 @@ function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Se
     lastBusyAt: row.last_busy_at?.toISOString() ?? null,
     serverId: row.server_id,
     serverName: row.server_name,
-    gpus,
+    gpus: row.gpus,
     requestedAt: row.requested_at.toISOString(),
     grantedAt: row.granted_at?.toISOString() ?? null,
     activeAt: row.active_at?.toISOString() ?? null,
@@ -190,7 +188,15 @@ function toSession(row: Row, gpus: Session["gpus"], counts: Partial<Counts>): Se
     endMessage: row.end_message,
     releasedAt: row.released_at?.toISOString() ?? null,
     queue:
-      row.queue_position === null ? null : { position: row.queue_position, waitsFor: row.waits_for ?? "" },
+      row.queue_position === null
+        ? null
+        : {
+            position: row.queue_position,
+            waitsFor: row.waits_for ?? "",
+            estimatedAt: row.estimated_at?.toISOString() ?? null,
+          },
+    priority: row.priority,
+    filters: row.filters,
     budgetNotice: row.budget_notice,
     usage: { ...NO_COUNTS, ...counts, heldMs: Math.max(0, heldMs) },
     revision: row.revision,

@@ -9,6 +9,7 @@ import type { FastifyInstance } from "fastify";
 import { pollUntil, type Changes } from "../database/changes.ts";
 import type { Database } from "../database/connect.ts";
 import { serve, toFastifyPath } from "../http/serve.ts";
+import { readQueueView } from "../placement/view.ts";
 import type { PoolIdentity } from "../identity/pool-identity.ts";
 import { grantSession } from "../identity/session-grants.ts";
 import { createSession } from "./create.ts";
@@ -34,6 +35,7 @@ export function registerSessionRoutes(
 ): void {
   serve(app, "createSession", ({ body }) => createSession(db, body));
   serve(app, "listSessions", async ({ query }) => ({ sessions: await listSessions(db, query.ended) }));
+  serve(app, "listQueue", () => readQueueView(db));
   serve(app, "showSession", ({ params }) => readSessionDetail(db, params.sessionId));
   serve(app, "watchSession", ({ params, query }, signal) =>
     pollUntil({

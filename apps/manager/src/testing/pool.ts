@@ -26,6 +26,8 @@ export interface TestPool {
   /** What the server would say after carrying out what is wanted of it. */
   obey(more?: Partial<AgentReport>): Promise<void>;
   restart(): Promise<void>;
+  /** A second manager on the same database. */
+  replica(): Promise<ManagerClient>;
 }
 
 /** A manager on a database of its own, and a server that only the test itself speaks for. */
@@ -33,11 +35,11 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
   const folder = temporaryFolder();
   const socketPath = join(folder.path, "manager.sock");
   const connection = await postgres.createDatabase();
-  const start = () =>
+  const start = (socket = socketPath) =>
     startManager({
       connection,
       databaseKind: "external",
-      socketPath,
+      socketPath: socket,
       tcp: null,
       tokenFile: join(folder.path, "token"),
       graceMs: TIMES.graceMs,
@@ -64,6 +66,16 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
         params,
         body: { appliedRevision: desired.revision, openSessions, failures: [], workers: [], ...more },
       });
+    },
+    async replica() {
+      const socket = join(folder.path, "replica.sock");
+      const other = await start(socket);
+      const otherClient = createClient({ kind: "unix", path: socket });
+      onTestFinished(async () => {
+        otherClient.close();
+        await other.stop();
+      });
+      return otherClient;
     },
     async restart() {
       await manager.stop();
@@ -101,16 +113,19 @@ export function ask(
     size = { kind: "whole" },
     waitMs = null,
     clientKey = CLIENT.publicKey,
-  }: Partial<Pick<SessionRequest, "size" | "waitMs" | "clientKey">> = {},
+    user = "dev1",
+    ...more
+  }: Partial<Omit<SessionRequest, "client" | "count" | "name">> & { readonly user?: string } = {},
 ): Promise<Session> {
   return client.call("createSession", {
     body: {
       count,
       size,
       name: null,
-      client: { host: "ws-17", user: "dev1", pid: 42, program: "train" },
+      client: { host: "ws-17", user, pid: 42, program: "train" },
       clientKey,
       waitMs,
+      ...more,
     },
   });
 }

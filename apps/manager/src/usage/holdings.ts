@@ -24,15 +24,18 @@ export interface HeldSession extends Attribution {
   readonly heardMs: number;
 }
 
-interface Row extends Attribution {
+/** Moments are dates, or texts where the row was JSON. */
+type Moment = Date | string;
+
+export interface HeldSessionRow extends Attribution {
   id: SessionId;
   name: string | null;
   program: string | null;
-  granted_at: Date;
-  active_at: Date | null;
-  ended_at: Date | null;
-  released_at: Date | null;
-  settled_until: Date | null;
+  granted_at: Moment;
+  active_at: Moment | null;
+  ended_at: Moment | null;
+  released_at: Moment | null;
+  settled_until: Moment | null;
   gpus: Array<{
     ordinal: number;
     uuid: GpuUuid;
@@ -60,7 +63,13 @@ interface Page {
  * a session's columns and its events are written by the same statements, and events are what counts where they differ.
  */
 export async function readHeldSessions(db: Database, page: Page): Promise<HeldSession[]> {
-  const { rows } = await sql<Row>`
+  const { rows } = await heldSessions(page).execute(db);
+  return rows.map(toHeldSession);
+}
+
+/** The same as a part of another statement, which may answer it as JSON. */
+export function heldSessions(page: Page): RawBuilder<HeldSessionRow> {
+  return sql<HeldSessionRow>`
     select session.id, session.name, session.client_program as program,
            coalesce(log.granted, session.granted_at) as granted_at,
            coalesce(log.active, session.active_at) as active_at, coalesce(log.ended, session.ended_at) as ended_at,
@@ -90,8 +99,7 @@ export async function readHeldSessions(db: Database, page: Page): Promise<HeldSe
        ${page.of === undefined ? sql`` : isOf(page.of)}
        and (${page.after}::text is null or session.id > ${page.after})
      order by session.id
-     limit ${page.limit}`.execute(db);
-  return rows.map(toSession);
+     limit ${page.limit}`;
 }
 
 /** Over, and its workers are gone; or a day end or a price change of one of its models has passed since it was settled. */
@@ -109,7 +117,7 @@ function isOf({ users, projects }: NonNullable<Page["of"]>): RawBuilder<unknown>
   return sql`and (${userOfSession()} = any(${users}::text[]) or ${projectOfSession()} = any(${projects}::text[]))`;
 }
 
-function toSession(row: Row): HeldSession {
+export function toHeldSession(row: HeldSessionRow): HeldSession {
   const gpus = row.gpus.map(({ limit, total, ...gpu }): SessionGpu => ({
     ...gpu,
     share: { part: limit ?? total, whole: total },
@@ -129,10 +137,10 @@ function toSession(row: Row): HeldSession {
     heardMs: row.heard === null ? Number.NEGATIVE_INFINITY : Number(row.heard),
     holding: {
       models: [...new Set(gpus.map(({ model }) => model))],
-      grantedMs: row.granted_at.getTime(),
-      activeMs: row.active_at?.getTime() ?? null,
-      endedMs: row.ended_at?.getTime() ?? null,
-      settledMs: row.settled_until?.getTime() ?? null,
+      grantedMs: msOf(row.granted_at),
+      activeMs: row.active_at === null ? null : msOf(row.active_at),
+      endedMs: row.ended_at === null ? null : msOf(row.ended_at),
+      settledMs: row.settled_until === null ? null : msOf(row.settled_until),
       outages: (row.outages ?? []).map(({ from, to, reason }) => ({
         fromMs: Math.round(from),
         toMs: Math.round(to),
@@ -141,3 +149,5 @@ function toSession(row: Row): HeldSession {
     },
   };
 }
+
+const msOf = (moment: Moment): number => new Date(moment).getTime();

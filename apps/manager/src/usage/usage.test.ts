@@ -380,6 +380,8 @@ test("budgets warn, send behind others, and refuse, by name and in money", async
       client: { host: "ws-18", user: "dev2", pid: 42, program: null },
       clientKey: { kty: "OKP", crv: "Ed25519", x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
       waitMs: null,
+      // It would be behind by itself.
+      priority: 40,
     },
   });
   expect(other.queue?.position).toBe(1);
