@@ -9,3 +9,6 @@ export * from "./servers.ts";
 export * from "./sessions.ts";
 export * from "./sizes.ts";
 export * from "./workers.ts";
+export * from "./access.ts";
+export * from "./joining.ts";
+export * from "./people.ts";

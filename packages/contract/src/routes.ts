@@ -15,6 +15,8 @@ import {
   thumbprintSchema,
 } from "./identity.ts";
 import { serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { JOINING_ROUTES } from "./joining.ts";
+import { PEOPLE_ROUTES } from "./people.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
   endReasonSchema,
@@ -191,6 +193,8 @@ export const ROUTES = {
     query: z.object({ last: z.coerce.number().int().min(1).max(10_000).default(100) }),
     response: z.object({ entries: z.array(auditEntrySchema) }),
   },
+  ...JOINING_ROUTES,
+  ...PEOPLE_ROUTES,
 } as const satisfies Record<string, RouteSpec>;
 
 /** The hold stream is no request with an answer: lines of JSON until the session ends. */

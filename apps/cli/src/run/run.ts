@@ -5,7 +5,7 @@ import { FarpoolError, formatDuration, type Session } from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { clientKeyFile, findInstallation, poolFolders } from "@farpool/layout";
 import { isTerminal, say } from "../core/output.ts";
-import { poolAddress } from "../core/pool-client.ts";
+import { reachPool } from "../core/pool-client.ts";
 import { startBroker, type Broker } from "./broker.ts";
 import { runChild } from "./child.ts";
 import { readOrCreateClientKey } from "./client-key.ts";
@@ -58,7 +58,11 @@ async function execute(
     }
     if (options.summary !== undefined) requireWritable(options.summary);
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
-    const client = createClient(poolAddress());
+    const way = await reachPool();
+    const client = createClient(way.address);
+    const working = new AbortController();
+    // A program may run for longer than a certificate lives; why it could not be renewed, the next command says.
+    way.membership?.keep(working.signal, () => undefined);
     try {
       const wish = {
         clientKey: clientKey.publicKey,
@@ -76,6 +80,7 @@ async function execute(
         ...{ shimFolder, speaks, expectsShim },
       });
     } finally {
+      working.abort();
       client.close();
     }
   } catch (error) {

@@ -104,7 +104,7 @@ async function serveOn(
   const choice = await chooseDriver(options, installation);
   say(`offering ${choice.sentence}`);
   say(`driver   ${choice.driver}`);
-  const address = formatAddress({ kind: "tcp", host: listen, port, token: null });
+  const address = formatAddress({ host: listen, port });
   const parts: Part[] = [];
   const record = (isReady: boolean): void => {
     const processes = parts.flatMap((part) => part.current() ?? []);
@@ -129,7 +129,7 @@ async function serveOn(
       sockets,
       advertise: options.advertise ?? [],
       graceSeconds: options.graceSeconds,
-      database: options.database,
+      database: options.database ?? databaseVariable(),
       driver: choice.driver,
       gpuIndexes: options.gpus,
       isPlainTcp: options.isPlainTcp,
@@ -217,6 +217,11 @@ function alreadyRunning(record: UpRecord, folders: PoolFolders, isWanted: boolea
   if (!isWanted || elsewhere) throw error;
   say(`farpool: ${error.message}`);
   return 0;
+}
+
+function databaseVariable(): string | undefined {
+  const url = process.env["FARPOOL_DATABASE"];
+  return url === "" ? undefined : url;
 }
 
 function stopRequest(): AbortSignal {

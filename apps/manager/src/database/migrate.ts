@@ -3,9 +3,15 @@ import { Migrator } from "kysely/migration";
 import * as pool from "./migration-0001-pool.ts";
 import * as identity from "./migration-0002-identity.ts";
 import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
+import * as joining from "./migration-0006-joining.ts";
 import type { Schema } from "./schema.ts";
 
-const MIGRATIONS = { "0001-pool": pool, "0002-identity": identity, "0003-worker-sandbox": workerSandbox };
+const MIGRATIONS = {
+  "0001-pool": pool,
+  "0002-identity": identity,
+  "0003-worker-sandbox": workerSandbox,
+  "0006-joining": joining,
+};
 
 /** Brings the database up to date. Kysely holds an advisory lock meanwhile: managers starting at once take turns. */
 export async function migrate(db: Kysely<Schema>): Promise<void> {

@@ -19,7 +19,8 @@ export async function createApp(logger: FastifyBaseLogger): Promise<FastifyInsta
     openapi: { openapi: "3.1.0", info: { title: `${PRODUCT_NAME} manager`, version: VERSION } },
     transform: jsonSchemaTransform,
   });
-  app.get("/openapi.json", { schema: { hide: true } }, () => {
+  const open = { farpool: { access: ["anyone"] } } as const;
+  app.get("/openapi.json", { schema: { hide: true }, config: open }, () => {
     const document = app.swagger();
     if (document === undefined) throw new FarpoolError("FARPOOL_INTERNAL", "there is no OpenAPI document");
     return document;

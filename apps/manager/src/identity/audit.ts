@@ -10,13 +10,17 @@ import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
 
 interface Deed {
-  readonly kind: "client-seen" | "client-revoked";
-  readonly clientKey: Thumbprint;
+  readonly kind: Exclude<AuditEntry["kind"], "session-started" | "session-ended" | "refused">;
   readonly reason: string;
+  readonly clientKey?: Thumbprint | null;
+  readonly serverId?: ServerId | null;
+  readonly peer?: string | null;
 }
 
-export async function recordAudit(tx: Tx, { kind, clientKey, reason }: Deed): Promise<void> {
-  await tx.insertInto("audit").values({ id: randomUUID(), kind, client_key: clientKey, reason }).execute();
+export async function recordAudit(db: Database | Tx, deed: Deed): Promise<void> {
+  const { kind, reason, clientKey = null, serverId = null, peer = null } = deed;
+  const values = { id: randomUUID(), kind, client_key: clientKey, server_id: serverId, peer, reason };
+  await db.insertInto("audit").values(values).execute();
 }
 
 /** Connections that a server turned away. A report that comes twice counts once. */

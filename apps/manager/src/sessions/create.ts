@@ -10,7 +10,9 @@ import {
 } from "@farpool/contract";
 import { refusalOf } from "@farpool/domain";
 import { inPlacement, now, nowPlus, type Database } from "../database/connect.ts";
+import { THE_MANAGER, type Principal } from "../http/principal.ts";
 import { meetClient } from "../identity/clients.ts";
+import { personOf } from "../identity/persons.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { recordEvent } from "./events.ts";
@@ -20,11 +22,19 @@ import { readSession } from "./read.ts";
 const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
 
 /** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
-export function createSession(db: Database, request: SessionRequest): Promise<Session> {
+export function createSession(
+  db: Database,
+  asked: SessionRequest,
+  caller: Principal = THE_MANAGER,
+): Promise<Session> {
+  // A client that has joined has the name that it joined with, whatever it says.
+  const host = caller.machine?.role === "client" ? caller.machine.name : asked.client.host;
+  const request = { ...asked, client: { ...asked.client, host } };
   return inPlacement(db, async (tx) => {
     const refusal = refusalOf(request, await readCapacity(tx));
     if (refusal !== undefined) throw refusal;
     const clientKey = await meetClient(tx, request.clientKey, request.client);
+    const person = await personOf(tx, { clientKey, account: request.client.user }, caller);
     const id = newSessionId();
     await tx
       .insertInto("sessions")
@@ -35,7 +45,10 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
         requested_count: request.count,
         size: JSON.stringify(request.size),
         client_host: request.client.host,
-        client_user: request.client.user,
+        client_user: person.name,
+        reported_account: request.client.user,
+        user_id: person.userId,
+        user_source: person.source,
         client_pid: request.client.pid,
         client_program: request.client.program,
         client_key: clientKey,
@@ -45,17 +58,17 @@ export function createSession(db: Database, request: SessionRequest): Promise<Se
         requested_at: now(),
       })
       .execute();
-    const asked = formatRequest(request.count, request.size);
+    const size = formatRequest(request.count, request.size);
     await recordEvent(tx, {
       id,
       state: "requested",
-      reason: `${asked} for ${request.client.user}@${request.client.host}`,
+      reason: `${size} for ${person.name}@${host}`,
     });
     await runPlacementPass(tx);
     const session = await readSession(tx, id);
     if (session.state === "queued" && request.waitMs === 0) {
       // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
-      throw new FarpoolError("FARPOOL_WAIT_OVER", `${asked}: waited 0 s, none is free now`, {
+      throw new FarpoolError("FARPOOL_WAIT_OVER", `${size}: waited 0 s, none is free now`, {
         hint: `it would be at position ${session.queue?.position ?? 1} of the queue`,
       });
     }
