@@ -1,5 +1,6 @@
 import { defineCommand, value } from "../core/command.ts";
 import { wholeNumber } from "../core/parse-values.ts";
+import { adminTokensCommand, adminUsersCommand, authorityCommand, loginLinkCommand } from "./people.ts";
 import { jsonOption } from "./pool.ts";
 
 const listClients = defineCommand({
@@ -36,6 +37,10 @@ export const adminCommand = defineCommand({
       run: async ({ options }) => (await import("../pool/admin.ts")).clients(options.isJson),
       commands: [listClients, revokeClient],
     }),
+    adminTokensCommand,
+    adminUsersCommand,
+    loginLinkCommand,
+    authorityCommand,
     defineCommand({
       name: "audit",
       summary: "revocations, refused connections, starts and ends of sessions",

@@ -4,6 +4,8 @@ import { adminCommand } from "./admin.ts";
 import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
+import { clientsCommand, joinCommand, leaveCommand, serverCommand, serversCommand } from "./joining.ts";
+import { loginCommand, logoutCommand, usersCommand, whoamiCommand } from "./people.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { sessionsCommand } from "./sessions.ts";
 import { downCommand, upCommand } from "./up.ts";
@@ -20,6 +22,15 @@ export const COMMANDS = defineCommand({
     gpusCommand,
     smiCommand,
     sessionsCommand,
+    serversCommand,
+    clientsCommand,
+    usersCommand,
+    joinCommand,
+    leaveCommand,
+    serverCommand,
+    loginCommand,
+    logoutCommand,
+    whoamiCommand,
     adminCommand,
     doctorCommand,
     upCommand,
