@@ -11,7 +11,7 @@ import { recogniseUser } from "../identity/api-tokens.ts";
 import { requireOwn } from "./ownership.ts";
 import { THE_MANAGER, type MachinePrincipal, type Principal, type UserPrincipal } from "./principal.ts";
 
-/** How long a connection's machine is believed without asking the database: revocation takes so long. */
+/** How long a connection's machine is believed without asking the database: revocation takes so long, but for servers. */
 const BELIEVED_MS = 2_000;
 
 /** What `serve` tells about a route. */
@@ -40,11 +40,14 @@ export function requireAccess(app: FastifyInstance, options: AccessOptions): voi
   const owner = digest(options.ownerToken);
   app.decorateRequest("principal");
 
-  async function machineOf(socket: Socket, isRenewal: boolean): Promise<MachinePrincipal | null> {
+  async function machineOf({ raw }: FastifyRequest, isRenewal: boolean): Promise<MachinePrincipal | null> {
+    const { socket, method } = raw;
     const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
     if (shown === undefined) return null;
     const known = believed.get(socket);
-    if (known !== undefined && known.until > performance.now() && !isRenewal) return known.machine;
+    // What a removed server still says about itself would bring it back.
+    const isFresh = isRenewal || (known?.machine.role === "server" && method !== "GET");
+    if (known !== undefined && known.until > performance.now() && !isFresh) return known.machine;
     const certificate = readMachineCertificate(shown, authority);
     if (certificate === undefined)
       throw new FarpoolError(
@@ -72,7 +75,7 @@ export function requireAccess(app: FastifyInstance, options: AccessOptions): voi
         description: describe(null, user) ?? "whoever may open the manager's socket",
       };
     const peer = socket.remoteAddress ?? "unknown";
-    const machine = await machineOf(socket, isRenewal);
+    const machine = await machineOf(request, isRenewal);
     const isAdministrator = isOwner || (user?.role === "administrator" && user.scopes.includes("administer"));
     const description =
       describe(machine, user) ?? (isOwner ? "whoever has the pool's api-token" : "somebody unknown");

@@ -9,7 +9,7 @@ import {
 } from "@farpool/contract";
 import type { Selectable } from "kysely";
 import type * as z from "zod";
-import { now, nowPlus, type Database } from "../database/connect.ts";
+import { now, type Database } from "../database/connect.ts";
 import type { JoinTokensTable } from "../database/schema.ts";
 import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "./audit.ts";
@@ -49,7 +49,7 @@ export function placeFor(door: PublicDoor, url: string | null): Place {
 type Request = z.output<typeof joinTokenRequestSchema>;
 
 export async function createJoinToken(
-  { db, door }: DoorParts,
+  { db, door, time }: DoorParts & { readonly time: () => Promise<Date> },
   { role, uses, validSeconds, url }: Request,
   by: Principal,
 ): Promise<z.output<typeof createdJoinTokenSchema>> {
@@ -64,7 +64,7 @@ export async function createJoinToken(
       uses,
       uses_left: uses,
       created_by: by.description,
-      expires_at: nowPlus(validSeconds * 1_000),
+      expires_at: new Date((await time()).getTime() + validSeconds * 1_000),
     })
     .returningAll()
     .executeTakeFirstOrThrow();
