@@ -45,9 +45,14 @@ export interface TestDatabase {
 /** Where a PostgreSQL can be had from elsewhere: `postgres://USER:PASSWORD@HOST:PORT/…`, who may make databases. */
 const EXTERNAL = process.env["FARPOOL_TEST_DATABASE"];
 
+interface Wish {
+  /** The test stops it while it goes on: nobody else's is taken. */
+  readonly isToBeStopped?: boolean;
+}
+
 /** A real PostgreSQL for the tests of one file, as in production but for fsync. */
-export async function startTestServer(): Promise<TestServer> {
-  if (EXTERNAL !== undefined && EXTERNAL !== "") return externalServer(EXTERNAL);
+export async function startTestServer({ isToBeStopped = false }: Wish = {}): Promise<TestServer> {
+  if (!isToBeStopped && EXTERNAL !== undefined && EXTERNAL !== "") return externalServer(EXTERNAL);
   const folder = temporaryFolder();
   const server = await startEmbeddedPostgres({
     folder: join(folder.path, "postgres"),

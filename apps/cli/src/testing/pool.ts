@@ -29,7 +29,10 @@ export interface TestPool {
   stop(): Promise<Ended>;
 }
 
-export async function startTestPool(more: readonly string[] = []): Promise<TestPool> {
+export async function startTestPool(
+  more: readonly string[] = [],
+  surroundings: NodeJS.ProcessEnv = {},
+): Promise<TestPool> {
   const folder = temporaryFolder();
   const gpus = [0, 1].map((index) => ({
     uuid: `GPU-fake-${index}`,
@@ -41,6 +44,7 @@ export async function startTestPool(more: readonly string[] = []): Promise<TestP
     HOME: folder.path,
     FARPOOL_STATE: join(folder.path, "state"),
     FARPOOL_DIST: createFakeInstallation(join(folder.path, "dist"), gpus),
+    ...surroundings,
   };
   const start = (words: readonly string[], more: NodeJS.ProcessEnv = {}, input?: string): Program =>
     startProgram([process.execPath, MAIN, ...words], { ...environment, ...more }, input);
