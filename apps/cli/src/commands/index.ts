@@ -5,6 +5,8 @@ import { completionCommand } from "./completion.ts";
 import { doctorCommand } from "./doctor.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
+import { clientsCommand, joinCommand, leaveCommand, serverCommand, serversCommand } from "./joining.ts";
+import { loginCommand, logoutCommand, usersCommand, whoamiCommand } from "./people.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
 import { sessionsCommand } from "./sessions.ts";
@@ -27,6 +29,15 @@ export const COMMANDS = defineCommand({
     smiCommand,
     sessionsCommand,
     usageCommand,
+    serversCommand,
+    clientsCommand,
+    usersCommand,
+    joinCommand,
+    leaveCommand,
+    serverCommand,
+    loginCommand,
+    logoutCommand,
+    whoamiCommand,
     adminCommand,
     doctorCommand,
     upCommand,

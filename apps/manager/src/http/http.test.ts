@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 import { request } from "node:http";
+import { request as secureRequest } from "node:https";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { ERRORS, ROUTES, TIMES } from "@farpool/contract";
@@ -47,7 +48,7 @@ interface Raw {
 
 function send({ method, path, body, headers = {} }: Raw, target: object = { socketPath }): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(
+    const outgoing = ("port" in target ? secureRequest : request)(
       { ...target, method, path, headers: { "content-type": "application/json", ...headers } },
       (incoming) => {
         let text = "";
@@ -184,7 +185,7 @@ test.each([
 });
 
 test("over TCP only the token opens the door", async () => {
-  const tcp = { host: "127.0.0.1", port };
+  const tcp = { host: "127.0.0.1", port, rejectUnauthorized: false };
   const status = { method: "GET", path: "/v1/status" };
   const token = readFileSync(tokenFile, "utf8").trim();
   expect(await send(status, tcp)).toMatchObject({ status: 401 });

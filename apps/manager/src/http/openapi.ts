@@ -1,6 +1,5 @@
 import * as contract from "@farpool/contract";
 import * as z from "zod";
-import { PUBLIC_PATHS } from "./access.ts";
 
 /**
  * The OpenAPI 3.1 document of the API, made from the routes of the contract. Schemas that the contract exports
@@ -216,7 +215,7 @@ function operationOf(
     operationId: name,
     summary: route.summary,
     tags: [tagOf(route.path)],
-    ...(PUBLIC_PATHS.has(route.path) ? { security: [] as const } : {}),
+    ...(contract.ACCESS[name]?.includes("anyone") === true ? { security: [] as const } : {}),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: { required: true, ...json(body) } }),
     responses: { 200: { description: "Done", ...json(response) }, default: FAILURE },

@@ -22,7 +22,9 @@ import {
   type Rules,
 } from "@farpool/policies";
 import type { Database, Tx } from "../database/connect.ts";
+import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "../identity/audit.ts";
+import { personOf, type Person } from "../identity/persons.ts";
 import { allowedServers, type PlacementLimits } from "./allowed-servers.ts";
 import { countHoldings, type LivingSession } from "./holdings.ts";
 import { readSituation } from "./situation.ts";
@@ -31,6 +33,7 @@ import { askerOf } from "./subject.ts";
 interface Application {
   readonly request: SessionRequest;
   readonly clientKey: Thumbprint;
+  readonly person: Person;
   readonly servers: readonly ServerCapacity[];
 }
 
@@ -45,9 +48,12 @@ export interface Admission extends Lifetimes {
  * What policies allow of a request, or a refusal. In the placement transaction: what is counted here stays true until
  * the session is there.
  */
-export async function admitRequest(tx: Tx, { request, clientKey, servers }: Application): Promise<Admission> {
+export async function admitRequest(
+  tx: Tx,
+  { request, clientKey, person, servers }: Application,
+): Promise<Admission> {
   const { count, size, purpose, project } = request;
-  const asker = askerOf(request, clientKey);
+  const asker = askerOf(request, person, clientKey);
   const { groups, policies, specification, names, living } = await readSituation(tx, asker, servers);
   const subject = { user: asker.user, source: asker.source, client: clientKey, groups, project };
   const policy = resolvePolicies(policies, subject);
@@ -166,12 +172,17 @@ function isWithin(size: Size, most: Size, servers: readonly ServerCapacity[]): b
 }
 
 /** Its own transaction: the one that refused leaves no trace. */
-export async function auditRefusal(db: Database, request: SessionRequest, error: unknown): Promise<void> {
+export async function auditRefusal(
+  db: Database,
+  { request, caller }: { readonly request: SessionRequest; readonly caller: Principal },
+  error: unknown,
+): Promise<void> {
   if (!(error instanceof FarpoolError) || error.code !== "FARPOOL_POLICY") return;
-  const { user, host } = request.client;
+  const clientKey = thumbprintOf(request.clientKey);
+  const person = await personOf(db, { clientKey, account: request.client.user }, caller);
   await recordAudit(db, {
     kind: "policy-refused",
-    clientKey: thumbprintOf(request.clientKey),
-    reason: `${user}@${host}, ${request.purpose}: ${error.message}`,
+    clientKey,
+    reason: `${person.name}@${request.client.host}, ${request.purpose}: ${error.message}`,
   });
 }

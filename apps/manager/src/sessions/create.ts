@@ -10,7 +10,9 @@ import {
 } from "@farpool/contract";
 import { refusalOf } from "@farpool/domain";
 import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
+import { THE_MANAGER, type Principal } from "../http/principal.ts";
 import { meetClient } from "../identity/clients.ts";
+import { personOf } from "../identity/persons.ts";
 import { admitRequest, auditRefusal } from "../policies/admit.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
@@ -22,21 +24,29 @@ import { readSession } from "./read.ts";
 const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
 
 /** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
-export async function createSession(db: Database, request: SessionRequest): Promise<Session> {
+export async function createSession(
+  db: Database,
+  asked: SessionRequest,
+  caller: Principal = THE_MANAGER,
+): Promise<Session> {
+  // A client that has joined has the name that it joined with, whatever it says.
+  const host = caller.machine?.role === "client" ? caller.machine.name : asked.client.host;
+  const request = { ...asked, client: { ...asked.client, host } };
   try {
-    return await inPlacement(db, (tx) => create(tx, request));
+    return await inPlacement(db, (tx) => create(tx, request, caller));
   } catch (error) {
-    await auditRefusal(db, request, error);
+    await auditRefusal(db, { request, caller }, error);
     throw error;
   }
 }
 
-async function create(tx: Tx, request: SessionRequest): Promise<Session> {
+async function create(tx: Tx, request: SessionRequest, caller: Principal): Promise<Session> {
   const servers = await readCapacity(tx);
   const refusal = refusalOf(request, servers);
   if (refusal !== undefined) throw refusal;
   const clientKey = await meetClient(tx, request.clientKey, request.client);
-  const admitted = await admitRequest(tx, { request, clientKey, servers });
+  const person = await personOf(tx, { clientKey, account: request.client.user }, caller);
+  const admitted = await admitRequest(tx, { request, clientKey, person, servers });
   const budget = await admitByBudget(tx, { user: admitted.user, project: request.project });
   const id = newSessionId();
   await tx
@@ -48,7 +58,9 @@ async function create(tx: Tx, request: SessionRequest): Promise<Session> {
       requested_count: request.count,
       size: JSON.stringify(request.size),
       client_host: request.client.host,
-      client_user: request.client.user,
+      client_user: person.name,
+      reported_account: request.client.user,
+      user_id: person.userId,
       client_pid: request.client.pid,
       client_program: request.client.program,
       client_key: clientKey,
@@ -74,7 +86,7 @@ async function create(tx: Tx, request: SessionRequest): Promise<Session> {
   await recordEvent(tx, {
     id,
     state: "requested",
-    reason: `${asked} for ${request.client.user}@${request.client.host}${budget === undefined ? "" : `; ${budget.sentence}`}`,
+    reason: `${asked} for ${person.name}@${request.client.host}${budget === undefined ? "" : `; ${budget.sentence}`}`,
   });
   await runPlacementPass(tx);
   const session = await readSession(tx, id);

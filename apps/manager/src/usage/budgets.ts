@@ -97,7 +97,11 @@ function subjectsOf(
 
 /** What was charged this month, per user and project, with what goes on so far. */
 async function readSpent(db: Database, tariff: PoolTariff, of: Subjects): Promise<ReadonlyMap<Key, number>> {
-  const range: Range = { fromMs: startOfMonth(tariff.nowMs, tariff.timeZone), toMs: tariff.nowMs + 1 };
+  const range: Range = {
+    fromMs: startOfMonth(tariff.nowMs, tariff.timeZone),
+    toMs: tariff.nowMs + 1,
+    user: null,
+  };
   const { rows } = await sql<{ user_name: string; project: string | null; cost: number }>`
     select user_name, project, sum(cost)::bigint as cost from usage_records
      where from_at >= ${new Date(range.fromMs ?? 0)}
