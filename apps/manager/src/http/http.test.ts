@@ -145,6 +145,26 @@ test("over TCP only the token opens the door", async () => {
   expect(await send({ method: "GET", path: "/no-such-page" }, tcp)).toMatchObject({ status: 401 });
 });
 
+test("what is no TLS, and TLS that says nothing, is sent away, and the manager lives", async () => {
+  const ends = await Promise.all(
+    ["GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01", "\0".repeat(100_000)].map(
+      (text) =>
+        new Promise<boolean>((resolve) => {
+          const socket = connect(port, "127.0.0.1", () => socket.end(text, "latin1"));
+          socket.on("error", () => undefined);
+          socket.once("close", () => resolve(true));
+          socket.resume();
+        }),
+    ),
+  );
+  expect(ends).toEqual([true, true, true]);
+  const answer = await send(
+    { method: "GET", path: "/readyz" },
+    { host: "127.0.0.1", port, rejectUnauthorized: false },
+  );
+  expect(answer).toMatchObject({ status: 200 });
+});
+
 test("only the owner reads the token and opens the socket", () => {
   expect(statSync(tokenFile).mode & 0o777).toBe(0o600);
   expect(statSync(socketPath).mode & 0o777).toBe(0o600);

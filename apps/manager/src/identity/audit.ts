@@ -8,6 +8,7 @@ import {
 } from "@farpool/contract";
 import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
+import { LOCAL_PEER } from "../http/principal.ts";
 
 interface Deed {
   readonly kind: Exclude<AuditEntry["kind"], "session-started" | "session-ended" | "refused">;
@@ -18,7 +19,9 @@ interface Deed {
 }
 
 export async function recordAudit(db: Database | Tx, deed: Deed): Promise<void> {
-  const { kind, reason, clientKey = null, serverId = null, peer = null } = deed;
+  const { kind, reason, clientKey = null, serverId = null } = deed;
+  // The manager's own machine is no place to tell of.
+  const peer = deed.peer === LOCAL_PEER ? null : (deed.peer ?? null);
   const values = { id: randomUUID(), kind, client_key: clientKey, server_id: serverId, peer, reason };
   await db.insertInto("audit").values(values).execute();
 }
