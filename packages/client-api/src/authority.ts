@@ -1,6 +1,7 @@
 import { createHash, X509Certificate } from "node:crypto";
-import { connect, type DetailedPeerCertificate } from "node:tls";
-import { FarpoolError, MANAGER_TLS_NAME } from "@farpool/contract";
+import { Agent, request } from "node:https";
+import { TLSSocket, type DetailedPeerCertificate } from "node:tls";
+import { FarpoolError, MANAGER_TLS_NAME, ROUTES } from "@farpool/contract";
 import { formatAddress } from "./address.ts";
 
 const PATIENCE_MS = 10_000;
@@ -34,11 +35,12 @@ function issuerOf(shown: Partial<DetailedPeerCertificate>): Buffer | undefined {
   return shown.issuerCertificate?.raw;
 }
 
+/** Asks for something that everybody may see, the way that later requests go: through a proxy where there is one. */
 function shownAuthority(host: string, port: number): Promise<X509Certificate> {
   const place = formatAddress({ host, port });
-  return new Promise((resolve, reject) => {
+  const agent = new Agent({ proxyEnv: process.env });
+  return new Promise<X509Certificate>((resolve, reject) => {
     const fail = (why: string, cause?: unknown): void => {
-      socket.destroy();
       const sentence = `the manager at ${place} cannot be reached (${why})`;
       reject(
         new FarpoolError("FARPOOL_POOL_UNREACHABLE", sentence, {
@@ -47,13 +49,23 @@ function shownAuthority(host: string, port: number): Promise<X509Certificate> {
         }),
       );
     };
-    const socket = connect({ host, port, servername: MANAGER_TLS_NAME, rejectUnauthorized: false }, () => {
-      const authority = issuerOf(socket.getPeerCertificate(true));
-      socket.end();
+    const path = ROUTES.authority.path;
+    const outgoing = request({
+      ...{ agent, host, port, path, servername: MANAGER_TLS_NAME },
+      // Whose certificate it is, is what this finds out; nothing is told to it.
+      rejectUnauthorized: false,
+    });
+    outgoing.setTimeout(PATIENCE_MS, () =>
+      outgoing.destroy(new Error(`no answer within ${PATIENCE_MS / 1_000} s`)),
+    );
+    outgoing.once("error", (error: NodeJS.ErrnoException) => fail(error.code ?? error.message, error));
+    outgoing.once("response", (incoming) => {
+      const { socket } = incoming;
+      const authority = socket instanceof TLSSocket ? issuerOf(socket.getPeerCertificate(true)) : undefined;
+      incoming.resume();
       if (authority === undefined) fail("it shows no certificate");
       else resolve(new X509Certificate(authority));
     });
-    socket.setTimeout(PATIENCE_MS, () => fail(`no answer within ${PATIENCE_MS / 1_000} s`));
-    socket.once("error", (error: NodeJS.ErrnoException) => fail(error.code ?? error.message, error));
-  });
+    outgoing.end();
+  }).finally(() => agent.destroy());
 }

@@ -66,7 +66,7 @@ export type ApiToken = z.output<typeof apiTokenSchema>;
 export const signInSchema = z.object({
   /** A one-time code of a sign-in link, or a user and her password. */
   code: z.string().max(200).nullable().default(null),
-  user: z.string().max(200).nullable().default(null),
+  user: foreignText(200).nullable().default(null),
   password: z.string().max(1_000).nullable().default(null),
   /** For the list of sign-ins: the machine's name. */
   device: foreignText(200).default(""),

@@ -1,7 +1,9 @@
 import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage } from "node:http";
+import { connect, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import { createFakeInstallation, GIB, waitFor } from "@farpool/testkit";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { startTestPool, type TestPool } from "../testing/pool.ts";
 
 let pool: TestPool;
@@ -99,6 +101,33 @@ test("another authority than the string's is refused before anything is told to 
   } finally {
     await other.stop();
   }
+});
+
+test("control connections go through HTTPS_PROXY, joining too, but not to what NO_PROXY names", async () => {
+  const asked: string[] = [];
+  const proxy = createServer();
+  proxy.on("connect", (request: IncomingMessage, socket: Socket) => {
+    asked.push(request.url ?? "");
+    const [host = "", port = ""] = (request.url ?? "").split(":");
+    const target = connect(Number(port), host, () => {
+      socket.write("HTTP/1.1 200 OK\r\n\r\n");
+      target.pipe(socket).pipe(target);
+    });
+    for (const end of [socket, target]) end.on("error", () => end.destroy());
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", () => resolve()));
+  onTestFinished(() => void proxy.close());
+  const address = proxy.address() as AddressInfo;
+  const through = { HTTPS_PROXY: `http://127.0.0.1:${address.port}` };
+  const machine = pool.on("behind");
+  const string = await joinString("--client");
+  const joined = await machine.farpool(["join", string, "--name", "behind"], through);
+  expect(joined).toMatchObject({ status: 0 });
+  const place = /^farpool:\/\/([^/]+)/.exec(string)?.[1];
+  expect(new Set(asked)).toEqual(new Set([place]));
+  asked.length = 0;
+  expect(await machine.farpool(["gpus"], { ...through, NO_PROXY: "127.0.0.1" })).toMatchObject({ status: 0 });
+  expect(asked).toEqual([]);
 });
 
 test.each([

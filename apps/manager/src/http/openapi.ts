@@ -77,14 +77,18 @@ export function openApiDocument(): OpenApiDocument {
       title: `${contract.PRODUCT_NAME} manager`,
       version: contract.VERSION,
       description:
-        "Over the pool's Unix socket no token is needed. Answers may get more fields in later versions. Every failure is " +
+        "Over the pool's Unix socket no token is needed; over HTTPS a machine may show its certificate instead. Answers may get more fields in later versions. Every failure is " +
         "a code, a sentence and a hint; codes are never renamed.",
     },
     security: [{ token: [] }],
     paths,
     components: {
       securitySchemes: {
-        token: { type: "http", scheme: "bearer", description: "the content of the pool's file api-token" },
+        token: {
+          type: "http",
+          scheme: "bearer",
+          description: "an API token, a sign-in, or the content of the pool's file api-token",
+        },
       },
       schemas: onlyUsed(components, paths),
     },

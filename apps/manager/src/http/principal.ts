@@ -30,13 +30,15 @@ export interface Principal {
   readonly peer: string;
 }
 
+export const LOCAL_PEER = "local";
+
 /** The manager's own work, and its tests. */
 export const THE_MANAGER: Principal = {
   machine: null,
   user: null,
   isAdministrator: true,
   description: "the manager",
-  peer: "local",
+  peer: LOCAL_PEER,
 };
 
 declare module "fastify" {

@@ -9,6 +9,7 @@ import {
 } from "@farpool/contract";
 import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
+import { LOCAL_PEER } from "../http/principal.ts";
 
 interface Deed {
   readonly kind: Exclude<AuditEntry["kind"], "session-started" | "session-ended" | "refused">;
@@ -20,8 +21,10 @@ interface Deed {
 }
 
 export async function recordAudit(db: Database | Tx, deed: Deed): Promise<void> {
-  const { kind, reason, sessionId = null, clientKey = null, serverId = null, peer = null } = deed;
+  const { kind, reason, sessionId = null, clientKey = null, serverId = null } = deed;
   const about = { client_key: clientKey, session_id: sessionId, server_id: serverId };
+  // The manager's own machine is no place to tell of.
+  const peer = deed.peer === LOCAL_PEER ? null : (deed.peer ?? null);
   await db
     .insertInto("audit")
     .values({ id: randomUUID(), kind, ...about, peer, reason })

@@ -219,7 +219,7 @@ export async function renewMachine(
   });
   if (outcome.certificate !== undefined) return outcome.certificate;
   const { role, name, certificates } = outcome.clonedFrom;
-  const sentence = `the certificate ${machine.serial} of the ${role} ${name} was renewed by another machine, which has its ${certificates}th by now: this one is a copy of it`;
+  const sentence = `the certificate ${machine.serial} of the ${role} ${name} was renewed by another machine, which has had ${certificates} by now: this one is a copy of it`;
   const clientKey = role === "client" ? machine.thumbprint : null;
   await recordAudit(db, { kind: "machine-cloned", reason: sentence, peer, clientKey });
   throw new FarpoolError("FARPOOL_CERTIFICATE", sentence, {
