@@ -9,6 +9,7 @@ import {
   readMembership,
   toMembership,
   writePrivate,
+  type ManagerClient,
   type OpenMembership,
 } from "@farpool/client-api";
 import { joinProof, parseJoinString, TIMES, type MachineRole } from "@farpool/contract";
@@ -17,7 +18,7 @@ import { startTestServer, temporaryFolder, type TestServer } from "@farpool/test
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { startManager } from "../manager.ts";
-import { ask } from "../testing/pool.ts";
+import { ask, registerServer } from "../testing/pool.ts";
 
 const DAY_MS = 86_400_000;
 let postgres: TestServer;
@@ -253,4 +254,52 @@ test("machines speak for themselves only: other sessions, other servers and the 
     refused("this is for administrators only; the client ws-1 is none"),
   );
   expect(await first.call("heartbeatSession", { params })).toMatchObject({ state: "granted" });
+});
+
+test("policies and usage know who is mapped or has signed in by name, and she sees nobody else's usage", async () => {
+  const pool = await startClockedPool();
+  await registerServer(pool.admin, 4);
+  const machine = await pool.joinAs("client", "ws-1");
+  const clientKey = machine.key.publicKey;
+  for (const name of ["alice", "bob"]) await pool.admin.call("createUser", { body: { name } });
+  const scope = { kind: "user", name: "bob" } as const;
+  await pool.admin.call("setPolicy", { body: { scope, fields: { gpus: { value: 1, hard: true } } } });
+  const { token } = await pool.admin.call("createApiToken", {
+    body: { user: "bob", name: "test", scopes: ["sessions"] },
+  });
+  const [local, bob] = [null, token].map((each) => createClient(pool.open(machine).address(each)));
+  if (local === undefined || bob === undefined) throw new Error("two clients");
+  onTestFinished(() => [local, bob].forEach((client) => client.close()));
+
+  await ask(local, 1, { clientKey });
+  const mapping = { client: machine.key.thumbprint, account: "dev1", user: "alice" };
+  await pool.admin.call("mapAccount", { body: mapping });
+  await ask(local, 1, { clientKey });
+  await ask(bob, 1, { clientKey });
+  await expect(ask(bob, 1, { clientKey })).rejects.toMatchObject({
+    code: "FARPOOL_POLICY",
+    message: expect.stringContaining("policy of bob"),
+  });
+  const { entries } = await pool.admin.call("audit", { query: { last: 100 } });
+  expect(entries.find(({ kind }) => kind === "policy-refused")).toMatchObject({
+    reason: expect.stringContaining("bob@ws-1, run:"),
+  });
+
+  const users = async (client: ManagerClient) => {
+    const { rows, total } = await client.call("usage", { query: { by: "user" } });
+    const { records } = await client.call("usageRecords", { query: {} });
+    return [
+      rows.map(({ key }) => key).toSorted(),
+      total.sessions,
+      records.map(({ user }) => user).toSorted(),
+    ];
+  };
+  const all = ["alice", "bob", "dev1@ws-1"];
+  expect(await users(pool.admin)).toEqual([all, 3, all]);
+  expect(await users(bob)).toEqual([["bob"], 1, ["bob"]]);
+  await expect(users(local)).rejects.toMatchObject({
+    code: "FARPOOL_NOT_PERMITTED",
+    message: "this is for users only; the client ws-1 is none",
+  });
+  await expect(bob.call("listPolicies", {})).rejects.toMatchObject({ code: "FARPOOL_NOT_PERMITTED" });
 });
