@@ -152,6 +152,10 @@ test("a server joins and serves, is removed by an administrator, and is refused 
   });
   await machine.farpool(["join", string, "--name", "gpu-02", "--labels", "rack=7,class=a100"], own);
   const server = machine.start(["server", "--simulated", "--data-port", "0"], own);
+  onTestFinished(async () => {
+    server.child.kill("SIGTERM");
+    await server.ended;
+  });
   await waitFor("the server", () => (server.stderr().includes("ready ") ? true : undefined), 30_000);
   const listed = (await pool.farpool(["servers"])).stdout;
   expect(listed).toMatch(/gpu-02 +online +1 .* rack=7,class=a100 /);
@@ -170,8 +174,6 @@ test("a server joins and serves, is removed by an administrator, and is refused 
     return status === 77 && stderr.includes("the server gpu-02 was revoked at") ? stderr : undefined;
   });
   expect((await pool.farpool(["gpus", "--json"])).stdout).not.toContain("GPU-second");
-  server.child.kill("SIGTERM");
-  await server.ended;
 });
 
 test("others may not read what proves a machine: it is refused until that is mended", async () => {
