@@ -160,7 +160,9 @@ export const adminTokensCommand = defineCommand({
       name: "revoke",
       summary: "nobody gets in with it any more; machines that have joined stay",
       arguments: "<token>",
-      run: async ({ arguments: [token = ""] }) => (await import("../people/tokens.ts")).revoke(token),
+      options: jsonOption,
+      run: async ({ options, arguments: [token = ""] }) =>
+        (await import("../people/tokens.ts")).revoke(options.isJson, token),
     }),
   ],
 });

@@ -128,17 +128,18 @@ function tokenTable(join: readonly JoinToken[], api: readonly ApiToken[]): strin
   return table(["TOKEN", "FOR", "USED", "STATE", "UNTIL", "WHOSE"], rows);
 }
 
-export async function revoke(tokenId: string): Promise<number> {
-  await withPool(async (client) => {
+export async function revoke(isJson: boolean, tokenId: string): Promise<number> {
+  const revoked = await withPool(async (client): Promise<JoinToken | ApiToken> => {
     const params = { tokenId };
     try {
-      await client.call("revokeJoinToken", { params });
+      return await client.call("revokeJoinToken", { params });
     } catch (error) {
       if (!(error instanceof FarpoolError) || error.code !== "FARPOOL_NOT_FOUND") throw error;
-      await client.call("revokeApiToken", { params });
+      return client.call("revokeApiToken", { params });
     }
   });
-  say(`the token ${tokenId} opens nothing any more`);
+  if (isJson) printJson(revoked);
+  else say(`the token ${tokenId} opens nothing any more`);
   return 0;
 }
 
