@@ -1,20 +1,25 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { createClient, parseAddress } from "@farpool/client-api";
+import { createClient, openMembership, type ManagerAddress } from "@farpool/client-api";
 import { serveMetrics } from "@farpool/metrics";
-import { serverIdSchema, serverLabelsSchema, type ServerId } from "@farpool/contract";
-import { pino } from "pino";
+import { FarpoolError, serverIdSchema, serverLabelsSchema, type ServerId } from "@farpool/contract";
+import { pino, type Logger } from "pino";
 import * as z from "zod";
 import { createAgentMetrics } from "./metrics.ts";
 import { runAgentLoops } from "./agent.ts";
 
 /** How the agent process is started: one JSON argument, made by `farpool up`. */
 export const agentProcessSchema = z.strictObject({
-  /** `unix:PATH` or `http://host:port`. */
-  manager: z.string(),
-  tokenFile: z.string().nullable(),
-  serverIdFile: z.string(),
-  serverName: z.string(),
+  /** The manager on this machine, or what `farpool join` left about another one. */
+  manager: z.discriminatedUnion("kind", [
+    z.strictObject({
+      kind: z.literal("local"),
+      socketPath: z.string(),
+      serverIdFile: z.string(),
+      serverName: z.string(),
+    }),
+    z.strictObject({ kind: z.literal("joined"), membership: z.string(), key: z.string() }),
+  ]),
   dataHost: z.string(),
   advertise: z.array(z.strictObject({ host: z.string(), port: z.int().min(1).max(65_535) })),
   acceptorSocket: z.string(),
@@ -35,7 +40,8 @@ export async function runAgent(options: z.output<typeof agentProcessSchema>): Pr
   const stopping = new AbortController();
   process.once("SIGTERM", () => stopping.abort());
   process.once("SIGINT", () => stopping.abort());
-  const client = createClient(parseAddress(options.manager, options.tokenFile ?? undefined));
+  const { address, serverId, serverName } = await openManager(options.manager, stopping.signal, logger);
+  const client = createClient(address);
   const metrics = options.metrics === null ? undefined : createAgentMetrics();
   const server =
     metrics === undefined || options.metrics === null
@@ -44,8 +50,8 @@ export async function runAgent(options: z.output<typeof agentProcessSchema>): Pr
   await runAgentLoops(
     {
       client,
-      serverId: readOrCreateServerId(options.serverIdFile),
-      serverName: options.serverName,
+      serverId,
+      serverName,
       dataHost: options.dataHost,
       advertise: options.advertise,
       acceptorSocket: options.acceptorSocket,
@@ -62,6 +68,36 @@ export async function runAgent(options: z.output<typeof agentProcessSchema>): Pr
   await server?.close();
   logger.info("agent stopped");
   return 0;
+}
+
+interface OpenManager {
+  readonly address: ManagerAddress;
+  readonly serverId: ServerId;
+  readonly serverName: string;
+}
+
+async function openManager(
+  manager: AgentProcess["manager"],
+  signal: AbortSignal,
+  logger: Logger,
+): Promise<OpenManager> {
+  if (manager.kind === "local") {
+    const { socketPath: path, serverIdFile, serverName } = manager;
+    return { address: { kind: "unix", path }, serverId: readOrCreateServerId(serverIdFile), serverName };
+  }
+  const opened = openMembership(manager);
+  if (opened === undefined)
+    throw new FarpoolError(
+      "FARPOOL_NOT_PERMITTED",
+      `this machine is no server of a pool: there is no ${manager.membership}`,
+      {
+        hint: "'farpool join STRING --server' makes it one",
+      },
+    );
+  await opened.renewIfDue();
+  opened.keep(signal, (error) => logger.warn({ err: error }, "the machine's certificate is not renewed"));
+  const { machineId, name } = opened.membership;
+  return { address: opened.address(), serverId: serverIdSchema.parse(machineId), serverName: name };
 }
 
 /** A server keeps its identity over restarts and upgrades. */

@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import { VERSION } from "@farpool/contract";
+import { FarpoolError, VERSION } from "@farpool/contract";
 import { serveMetrics } from "@farpool/metrics";
 import type { SchedulingSettings } from "@farpool/domain";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
@@ -14,7 +14,13 @@ import { serve } from "./http/serve.ts";
 import { startHousekeeping } from "./housekeeping.ts";
 import { countPool } from "./servers/read.ts";
 import { registerServerRoutes } from "./servers/routes.ts";
-import { openPoolIdentity } from "./identity/pool-identity.ts";
+import { authorityHash } from "@farpool/identity/certificates";
+import type { Place } from "./identity/join-tokens.ts";
+import { registerJoiningRoutes } from "./identity/joining-routes.ts";
+import { keepManagerCertificate } from "./identity/manager-certificate.ts";
+import { registerPeopleRoutes } from "./identity/people-routes.ts";
+import { ensureFirstAdministrator } from "./identity/users.ts";
+import { databaseTime, openPoolIdentity } from "./identity/pool-identity.ts";
 import { registerIdentityRoutes } from "./identity/routes.ts";
 import { registerPolicyRoutes } from "./policies/routes.ts";
 import { changeScheduling } from "./placement/fair-share.ts";
@@ -24,11 +30,18 @@ import { startUsageHousekeeping } from "./usage/housekeeping.ts";
 import { registerUsageRoutes } from "./usage/routes.ts";
 import { registerSessionRoutes } from "./sessions/routes.ts";
 
+/** How long requests that are under way may take when a manager stops: what supervises it waits longer. */
+const DRAIN_MS = 5_000;
+
 export interface ManagerOptions {
   readonly connection: ConnectionConfig;
   readonly databaseKind: "embedded" | "external";
   readonly socketPath: string;
   readonly tcp: { readonly host: string; readonly port: number } | null;
+  /** Where other machines reach it, when that is not where it listens. */
+  readonly publicPlace?: Place | undefined;
+  /** For certificates of machines: tests let days pass. The database's clock otherwise. */
+  readonly time?: () => Promise<Date>;
   readonly tokenFile: string;
   /** How long a client process may be without a connection, in every session. */
   readonly graceMs: number;
@@ -51,23 +64,45 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   await migrate(db);
   const identity = await openPoolIdentity(db);
   await changeScheduling(db, options.scheduling ?? {});
+  await ensureFirstAdministrator(db);
   await grantFreshPeriod(db);
   const changes = await listenForChanges(connection, report);
   const holds = createHolds(db, changes, report);
   const app = createApp(logger);
+  const certificate = await keepManagerCertificate({
+    authority: identity.authority,
+    hosts: [options.tcp, options.publicPlace].flatMap((place) => place?.host ?? []),
+    time: () => databaseTime(db),
+    onError: report,
+  });
+  const authority = identity.authority.certificate.toString("pem");
   const listeners = createListeners({
     socketPath: options.socketPath,
-    tcp: options.tcp,
+    tcp: options.tcp === null ? null : { ...options.tcp, certificate: certificate.first, authority },
     handler: (request, response) => app.routing(request, response),
   });
+  certificate.onRenewed((renewed) => listeners.present(renewed));
   const metrics = await startMetrics(app, db, options.metrics ?? null);
-  requireAccess(app, readOrCreateToken(options.tokenFile), listeners.isTrusted);
-  registerPoolRoutes(app, db, options.databaseKind);
+  const machines = { db, identity, time: options.time ?? (() => databaseTime(db)) };
+  const door = {
+    place: options.publicPlace ?? options.tcp,
+    authorityHash: authorityHash(new Uint8Array(identity.authority.certificate.rawData)),
+  };
+  const state = { isStopping: false };
+  const ownerToken = readOrCreateToken(options.tokenFile);
+  requireAccess(app, { ...machines, ownerToken, isTrusted: listeners.isTrusted });
+  app.addHook("onSend", async (_, reply) => {
+    // Who asks again asks another manager, or waits for this one's successor.
+    if (state.isStopping) reply.header("connection", "close");
+  });
+  registerPoolRoutes(app, { db, databaseKind: options.databaseKind, state });
   registerSessionRoutes(app, { db, changes, holds, identity, graceMs: options.graceMs });
   registerServerRoutes(app, { db, changes, graceMs: options.graceMs });
   registerIdentityRoutes(app, { db, identity });
   registerPolicyRoutes(app, db);
   registerUsageRoutes(app, db);
+  registerJoiningRoutes(app, { ...machines, door });
+  registerPeopleRoutes(app, { db, door });
   await app.ready();
   await listeners.open();
   const housekeeping = startHousekeeping(db, holds, report);
@@ -75,11 +110,15 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   logger.info({ socket: options.socketPath, tcp: options.tcp }, "manager listens");
   return {
     async stop() {
+      state.isStopping = true;
+      certificate.stop();
+      // Long polls and streams end now; what else is under way is finished.
       holds.close();
+      changes.endWaits();
+      await listeners.close(DRAIN_MS);
       await housekeeping.stop();
       await usage.stop();
       await changes.close();
-      await listeners.close();
       await app.close();
       await metrics?.close();
       await db.destroy();
@@ -105,10 +144,17 @@ async function startMetrics(
   };
 }
 
-function registerPoolRoutes(app: FastifyInstance, db: Database, databaseKind: "embedded" | "external"): void {
+interface PoolParts {
+  readonly db: Database;
+  readonly databaseKind: "embedded" | "external";
+  readonly state: { readonly isStopping: boolean };
+}
+
+function registerPoolRoutes(app: FastifyInstance, { db, databaseKind, state }: PoolParts): void {
   const startedAt = new Date().toISOString();
   serve(app, "health", () => Promise.resolve({ ok: true as const }));
   serve(app, "ready", async () => {
+    if (state.isStopping) throw new FarpoolError("FARPOOL_UNAVAILABLE", "this manager is stopping");
     await sql`select 1 from sessions limit 1`.execute(db);
     return { ok: true as const };
   });

@@ -1,19 +1,22 @@
 import { join } from "node:path";
 import type { SchedulingSettings } from "@farpool/domain";
 import { startEmbeddedPostgres, type EmbeddedPostgres } from "@farpool/embedded-postgres";
+import { FarpoolError } from "@farpool/contract";
 import { pino } from "pino";
 import * as z from "zod";
 import { startManager } from "./manager.ts";
 
 /** How the manager process is started: one JSON argument, made by `farpool up`. */
 export const managerProcessSchema = z.strictObject({
-  /** Null: the embedded PostgreSQL below the state folder. */
-  database: z.string().nullable(),
+  /** The embedded PostgreSQL below the state folder, or that of FARPOOL_DATABASE: others may read arguments, and it may hold a password. */
+  database: z.enum(["embedded", "external"]),
   stateFolder: z.string(),
   logFolder: z.string(),
   socketPath: z.string(),
   tokenFile: z.string(),
   tcp: z.object({ host: z.string(), port: z.int() }).nullable(),
+  /** Where other machines reach it, when that is not `tcp`. */
+  publicPlace: z.object({ host: z.string(), port: z.int() }).nullable().default(null),
   graceMs: z.int().min(0),
   /** Where Prometheus may read the metrics; null: nowhere. */
   metrics: z.object({ host: z.string(), port: z.int() }).nullable().default(null),
@@ -34,7 +37,7 @@ export async function runManager(options: z.output<typeof managerProcessSchema>)
   let postgres: EmbeddedPostgres | undefined;
   try {
     postgres =
-      options.database === null
+      options.database === "embedded"
         ? await startEmbeddedPostgres({
             folder: join(options.stateFolder, "postgres"),
             logFile: join(options.logFolder, "postgres.log"),
@@ -42,12 +45,11 @@ export async function runManager(options: z.output<typeof managerProcessSchema>)
         : undefined;
     const manager = await startManager({
       connection:
-        postgres === undefined
-          ? { url: options.database ?? "" }
-          : { ...postgres.connection, database: "postgres" },
+        postgres === undefined ? { url: databaseUrl() } : { ...postgres.connection, database: "postgres" },
       databaseKind: postgres === undefined ? "external" : "embedded",
       socketPath: options.socketPath,
       tcp: options.tcp,
+      publicPlace: options.publicPlace ?? undefined,
       tokenFile: options.tokenFile,
       graceMs: options.graceMs,
       metrics: options.metrics,
@@ -75,4 +77,12 @@ function schedulingOf(given: ManagerProcess["scheduling"]): Partial<SchedulingSe
     ...(given?.halfLifeMs !== undefined && { halfLifeMs: given.halfLifeMs }),
     ...(given?.reserveAfterMs !== undefined && { reserveAfterMs: given.reserveAfterMs }),
   };
+}
+
+function databaseUrl(): string {
+  const url = process.env["FARPOOL_DATABASE"];
+  if (url !== undefined && url !== "") return url;
+  throw new FarpoolError("FARPOOL_USAGE", "FARPOOL_DATABASE names no database", {
+    hint: "FARPOOL_DATABASE=postgres://USER@HOST/DATABASE",
+  });
 }

@@ -1,39 +1,73 @@
 import { readFileSync } from "node:fs";
-import { DEFAULT_MANAGER_PORT, FarpoolError } from "@farpool/contract";
+import { FarpoolError, parsePlace } from "@farpool/contract";
 
-/** Where a manager listens. Whoever can open the Unix socket is trusted; over TCP a token is needed. */
-export type ManagerAddress =
-  | { readonly kind: "unix"; readonly path: string }
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly token: string | null };
-
-export function formatAddress(address: ManagerAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
-  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
-  return `http://${host}:${address.port}`;
+/** What a machine that has joined proves itself with: both PEM. */
+export interface MachineCredentials {
+  readonly certificate: string;
+  readonly privateKey: string;
 }
 
-/** `unix:/path/manager.sock` or `http://host:7443`; the token comes from a file that only its owner reads. */
-export function parseAddress(text: string, tokenFile: string | undefined): ManagerAddress {
+/** Where a manager listens. Whoever can open the Unix socket is trusted; over HTTPS everybody shows something. */
+export type ManagerAddress =
+  | {
+      readonly kind: "unix";
+      readonly path: string;
+      /** Who has signed in says so here, too. */
+      readonly token?: string | null;
+    }
+  | {
+      readonly kind: "https";
+      readonly host: string;
+      readonly port: number;
+      /** PEM: who signs the managers' certificates. */
+      readonly authority: string;
+      readonly token: string | null;
+      /** Asked for each request: a certificate is renewed while programs run. */
+      readonly credentials?: () => MachineCredentials | null;
+    };
+
+export function formatAddress(
+  address:
+    | { readonly kind: "unix"; readonly path: string }
+    | { readonly host: string; readonly port: number },
+): string {
+  if ("path" in address) return `unix:${address.path}`;
+  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+  return `https://${host}:${address.port}`;
+}
+
+interface Files {
+  readonly tokenFile: string | undefined;
+  readonly authorityFile: string | undefined;
+}
+
+/** `unix:/path/manager.sock` or `https://host:7443`; the token comes from a file that only its owner reads. */
+export function parseAddress(text: string, { tokenFile, authorityFile }: Files): ManagerAddress {
   if (text.startsWith("unix:")) return { kind: "unix", path: text.slice("unix:".length) };
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || url.protocol !== "http:" || url.hostname === "") {
+  const place = parsePlace(text);
+  if (place === undefined)
     throw new FarpoolError("FARPOOL_USAGE", `'${text}' is not the address of a manager`, {
-      hint: "addresses look like unix:/run/farpool/manager.sock or http://host:7443",
+      hint: "addresses look like unix:/run/farpool/manager.sock or https://host:7443",
     });
-  }
-  const port = url.port === "" ? DEFAULT_MANAGER_PORT : Number(url.port);
+  if (authorityFile === undefined)
+    throw new FarpoolError("FARPOOL_USAGE", `${text} needs the certificate of the pool's authority`, {
+      hint: "FARPOOL_CA_FILE names its file ('farpool admin ca' prints it); 'farpool join' and 'farpool login LINK' need none",
+    });
   return {
-    kind: "tcp",
-    host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
-    port,
-    token: tokenFile === undefined ? null : readToken(tokenFile),
+    ...{ kind: "https", ...place },
+    authority: read(authorityFile, "the certificate of the pool's authority"),
+    token: tokenFile === undefined ? null : read(tokenFile, "the token file").trim(),
   };
 }
 
-function readToken(file: string): string {
+function read(file: string, what: string): string {
   try {
-    return readFileSync(file, "utf8").trim();
+    return readFileSync(file, "utf8");
   } catch (cause) {
-    throw new FarpoolError("FARPOOL_UNAUTHENTICATED", `the token file ${file} cannot be read`, { cause });
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    throw new FarpoolError("FARPOOL_UNAUTHENTICATED", `${what}, ${file}, cannot be read (${code})`, {
+      cause,
+      hint: null,
+    });
   }
 }

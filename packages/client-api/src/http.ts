@@ -1,5 +1,6 @@
 import { Agent, request, type ClientRequest, type IncomingMessage, type RequestOptions } from "node:http";
-import { FarpoolError } from "@farpool/contract";
+import type { AgentOptions, RequestOptions as SecureOptions } from "node:https";
+import { FarpoolError, MANAGER_TLS_NAME } from "@farpool/contract";
 import { formatAddress, type ManagerAddress } from "./address.ts";
 
 /** An answer of the manager is a few kilobytes; lists of a large pool are some megabytes. */
@@ -21,20 +22,17 @@ export interface HttpRequest {
 }
 
 /**
- * HTTP over a Unix socket or TCP. Node's `fetch` knows no Unix sockets and takes longer to load than
+ * HTTP over a Unix socket, or HTTPS. Node's `fetch` knows no Unix sockets and takes longer to load than
  * `farpool run` may take in all.
  */
 export function createHttp(address: ManagerAddress) {
-  const agent = new Agent({ keepAlive: true, maxSockets: 16, timeout: 0 });
-  const target: RequestOptions =
-    address.kind === "unix" ? { socketPath: address.path } : { host: address.host, port: address.port };
+  const way = address.kind === "unix" ? local(address.path) : remote(address);
   const headers: Record<string, string> = { host: address.kind === "unix" ? "farpool" : address.host };
-  if (address.kind === "tcp" && address.token !== null) headers["authorization"] = `Bearer ${address.token}`;
+  const { token = null } = address;
+  if (token !== null) headers["authorization"] = `Bearer ${token}`;
 
   function open(options: OpenOptions, signal: AbortSignal | undefined): ClientRequest {
-    return request({
-      agent,
-      ...target,
+    return way.request({
       ...options,
       headers: { ...headers, ...options.headers },
       ...(signal && { signal }),
@@ -97,8 +95,48 @@ export function createHttp(address: ManagerAddress) {
     },
 
     close(): void {
-      agent.destroy();
+      way.close();
     },
+  };
+}
+
+interface Way {
+  request(options: OpenOptions): ClientRequest;
+  close(): void;
+}
+
+const AGENT: AgentOptions = { keepAlive: true, maxSockets: 16, timeout: 0 };
+
+function local(path: string): Way {
+  const agent = new Agent(AGENT);
+  return {
+    request: (options) => request({ agent, socketPath: path, ...options }),
+    close: () => agent.destroy(),
+  };
+}
+
+/**
+ * Managers are recognised by the pool's authority and a name that only they get, so any address that leads to one will do.
+ * HTTPS_PROXY and NO_PROXY are honoured.
+ */
+function remote(address: Extract<ManagerAddress, { kind: "https" }>): Way {
+  // Loaded when needed: on the manager's own machine nobody pays for TLS.
+  const https = process.getBuiltinModule("node:https");
+  const agent = new https.Agent({ ...AGENT, proxyEnv: process.env });
+  return {
+    request(options) {
+      const credentials = address.credentials?.() ?? null;
+      const secure: SecureOptions = {
+        host: address.host,
+        port: address.port,
+        servername: MANAGER_TLS_NAME,
+        ca: address.authority,
+        minVersion: "TLSv1.3",
+        ...(credentials && { cert: credentials.certificate, key: credentials.privateKey }),
+      };
+      return https.request({ agent, ...secure, ...options });
+    },
+    close: () => agent.destroy(),
   };
 }
 
@@ -144,7 +182,15 @@ function unreachable(address: ManagerAddress, error: unknown): unknown {
       cause: error,
     });
   }
-  const hint = "the address is FARPOOL_MANAGER's; 'farpool doctor' looks for the cause";
-  const options = address.kind === "tcp" ? { hint, cause: error } : { cause: error };
+  const authority = /CERT|ISSUER|ALTNAME|UNABLE_TO_VERIFY/.test(code ?? "");
+  if (authority)
+    return new FarpoolError(
+      "FARPOOL_OTHER_AUTHORITY",
+      `what answers at ${place} is not a manager of this machine's pool (${code})`,
+      { hint: "'farpool join' with a new string joins another pool; ask the administrator", cause: error },
+    );
+  const hint =
+    "'farpool doctor' looks for the cause; the address is FARPOOL_MANAGER's, or that of the pool joined";
+  const options = address.kind === "https" ? { hint, cause: error } : { cause: error };
   return new FarpoolError("FARPOOL_POOL_UNREACHABLE", message, options);
 }

@@ -1,2 +1,5 @@
 export * from "./address.ts";
+export * from "./authority.ts";
 export * from "./client.ts";
+export * from "./membership.ts";
+export * from "./renewal.ts";

@@ -22,8 +22,19 @@ export const ERRORS = {
   FARPOOL_UNAUTHENTICATED: {
     httpStatus: 401,
     exitCode: 77,
-    hint: "the token is in the file 'api-token' of the pool's state folder; name it in FARPOOL_TOKEN_FILE",
+    hint: "'farpool join' makes this machine a client of the pool, 'farpool login' signs a person in",
   },
+  FARPOOL_CERTIFICATE: {
+    httpStatus: 401,
+    exitCode: 77,
+    hint: "an administrator sees this machine with 'farpool clients' or 'farpool servers'",
+  },
+  FARPOOL_OTHER_AUTHORITY: {
+    httpStatus: 403,
+    exitCode: 77,
+    hint: "ask the administrator for a new string; do not use this one elsewhere",
+  },
+  FARPOOL_TOO_MANY_ATTEMPTS: { httpStatus: 429, exitCode: 75, hint: null },
   FARPOOL_NOT_PERMITTED: { httpStatus: 403, exitCode: 77, hint: null },
   /** A policy says no: the sentence names policy, value asked, value allowed, origin, and who can change it. */
   FARPOOL_POLICY: {

@@ -88,6 +88,15 @@ export const auditKinds = [
   "session-started",
   "session-ended",
   "refused",
+  "machine-joined",
+  "machine-left",
+  "machine-revoked",
+  "machine-cloned",
+  "join-refused",
+  "sign-in",
+  "sign-in-refused",
+  "user-changed",
+  "token-changed",
 ] as const;
 
 /** Who did what, or was not allowed to. */

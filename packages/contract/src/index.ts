@@ -13,3 +13,6 @@ export * from "./sessions.ts";
 export * from "./sizes.ts";
 export * from "./usage.ts";
 export * from "./workers.ts";
+export * from "./access.ts";
+export * from "./joining.ts";
+export * from "./people.ts";

@@ -6,6 +6,8 @@ export const VERSION = "0.1.0";
 
 /** Manager: API and agents. */
 export const DEFAULT_MANAGER_PORT = 7443;
+/** The name in every manager's certificate, and in no other one; no name server knows it. */
+export const MANAGER_TLS_NAME = "manager.farpool.internal";
 /** Server: all data connections. */
 export const DEFAULT_DATA_PORT = 7445;
 

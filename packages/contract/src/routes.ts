@@ -27,6 +27,8 @@ import {
   policySubjectSchema,
   userNameSchema,
 } from "./policies.ts";
+import { JOINING_ROUTES } from "./joining.ts";
+import { PEOPLE_ROUTES } from "./people.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
   endReasonSchema,
@@ -296,6 +298,8 @@ export const ROUTES = {
     response: z.object({ entries: z.array(auditEntrySchema) }),
   },
   ...USAGE_ROUTES,
+  ...JOINING_ROUTES,
+  ...PEOPLE_ROUTES,
 } as const satisfies Record<string, RouteSpec>;
 
 /** The hold stream is no request with an answer: lines of JSON until the session ends. */

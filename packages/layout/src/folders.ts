@@ -36,6 +36,14 @@ export const upFile = (folders: PoolFolders): string => join(folders.runtime, "u
 export const tokenFile = (folders: PoolFolders): string => join(folders.state, "api-token");
 /** Whoever reads it can let processes into this client's sessions. */
 export const clientKeyFile = (folders: PoolFolders): string => join(folders.state, "client-key.pem");
+/** How this machine is in another machine's pool, as a client and as a server; `join` writes them. */
+export const clientMembershipFile = (folders: PoolFolders): string =>
+  join(folders.state, "client-membership.json");
+export const serverMembershipFile = (folders: PoolFolders): string =>
+  join(folders.state, "server-membership.json");
+export const serverKeyFile = (folders: PoolFolders): string => join(folders.state, "server-key.pem");
+/** Who has signed in. */
+export const signInFile = (folders: PoolFolders): string => join(folders.state, "sign-in.json");
 /** What the workers of this server prove themselves with. */
 export const workerIdentityFile = (folders: PoolFolders): string =>
   join(folders.state, "worker-identity.pem");

@@ -15,10 +15,16 @@ export interface Program {
   readonly stderr: () => string;
 }
 
-/** A real child process whose output is kept. */
-export function startProgram(words: readonly string[], environment: NodeJS.ProcessEnv): Program {
+/** A real child process whose output is kept. Without input it has no stdin. */
+export function startProgram(
+  words: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  input?: string,
+): Program {
   const [file = "", ...rest] = words;
-  const child = spawn(file, rest, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(file, rest, { env: environment, stdio: ["pipe", "pipe", "pipe"] });
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(input);
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;

@@ -4,6 +4,7 @@ import { setSpecification, showSpecification } from "./client-specification.ts";
 import { groupsCommand, policiesCommand } from "./policies.ts";
 import { adminUsageCommand, budgetsCommand, pricesCommand } from "./admin-billing.ts";
 import { serversCommand } from "./admin-servers.ts";
+import { adminTokensCommand, adminUsersCommand, authorityCommand, loginLinkCommand } from "./people.ts";
 import { jsonOption } from "./pool.ts";
 
 const listClients = defineCommand({
@@ -47,6 +48,10 @@ export const adminCommand = defineCommand({
     }),
     policiesCommand,
     groupsCommand,
+    adminTokensCommand,
+    adminUsersCommand,
+    loginLinkCommand,
+    authorityCommand,
     defineCommand({
       name: "audit",
       summary: "revocations, refused connections, starts and ends of sessions",

@@ -7,6 +7,8 @@ import { healthCommand, supportBundleCommand } from "./health.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
 import { queueCommand } from "./queue.ts";
+import { clientsCommand, joinCommand, leaveCommand, serverCommand, serversCommand } from "./joining.ts";
+import { loginCommand, logoutCommand, usersCommand, whoamiCommand } from "./people.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
 import { sessionsCommand } from "./sessions.ts";
@@ -30,6 +32,15 @@ export const COMMANDS = defineCommand({
     sessionsCommand,
     usageCommand,
     queueCommand,
+    serversCommand,
+    clientsCommand,
+    usersCommand,
+    joinCommand,
+    leaveCommand,
+    serverCommand,
+    loginCommand,
+    logoutCommand,
+    whoamiCommand,
     adminCommand,
     doctorCommand,
     healthCommand,

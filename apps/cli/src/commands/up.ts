@@ -18,28 +18,54 @@ const stateOption = completed(
   "folder",
 );
 
+/** What `up` and `server` have in common. */
+export const serverOptions = {
+  gpus: value("--gpus <indexes>", "offer these GPUs only, for example 0,2", indexList),
+  listen: value("--listen <address>", "listen on this address (default: all of this machine's)", String),
+  dataPort: value(
+    "--data-port <port>",
+    `port for data connections (default: ${DEFAULT_DATA_PORT}; 0: any)`,
+    wholeNumber("--data-port", 0, 65_535),
+  ),
+  advertise: values(
+    "--advertise <host:port>",
+    "tell clients this address for data connections instead of --listen and --data-port; repeatable",
+    hostAndPort("--advertise"),
+  ),
+  labels: values("--label <name=value>", "what this server is called by; repeatable", serverLabel),
+  state: stateOption,
+  driver: completed(value("--driver <file>", "the libcuda.so.1 that executes the calls", String), "file"),
+  simulated: {
+    ...value(
+      "--simulated [count]",
+      `offer simulated GPUs, ${MOST_SIMULATED} at most (default: 1)`,
+      wholeNumber("--simulated", 1, MOST_SIMULATED),
+    ),
+    bare: "1",
+  },
+  metricsPort: {
+    ...value(
+      "--metrics-port [port]",
+      `metrics of the agent for Prometheus on this port (default: ${DEFAULT_METRICS_PORT + 1}; 0: any)`,
+      wholeNumber("--metrics-port", 0, 65_535),
+    ),
+    bare: String(DEFAULT_METRICS_PORT + 1),
+  },
+  isPlainTcp: flag("--plain-tcp", "data connections over TCP without TLS: for tests and measurements"),
+  isBackground: flag("--background", "return when it is ready"),
+} as const;
+
 export const upCommand = defineCommand({
   name: "up",
   summary: "start a pool on this machine: manager, database, agent and acceptor",
   options: {
-    gpus: value("--gpus <indexes>", "offer these GPUs only, for example 0,2", indexList),
+    ...serverOptions,
     listen: value("--listen <address>", "listen on this address (default: 127.0.0.1)", String),
     port: value(
       "--port <port>",
       `port of the manager (default: ${DEFAULT_MANAGER_PORT}; 0: any)`,
       wholeNumber("--port", 0, 65_535),
     ),
-    dataPort: value(
-      "--data-port <port>",
-      `port for data connections (default: ${DEFAULT_DATA_PORT}; 0: any)`,
-      wholeNumber("--data-port", 0, 65_535),
-    ),
-    advertise: values(
-      "--advertise <host:port>",
-      "tell clients this address for data connections instead of --listen and --data-port; repeatable",
-      hostAndPort("--advertise"),
-    ),
-    labels: values("--label <name=value>", "what this server is called by; repeatable", serverLabel),
     graceSeconds: value(
       "--grace <time>",
       `how long a program may be without a connection (default: ${TIMES.graceMs / 1_000}s)`,
@@ -55,17 +81,6 @@ export const upCommand = defineCommand({
       "GPUs are kept for the first in the queue after this time (default: 2m)",
       durationOrNone("--reserve-after"),
     ),
-    state: stateOption,
-    database: value("--database <url>", "use this PostgreSQL instead of the embedded one", String),
-    driver: completed(value("--driver <file>", "the libcuda.so.1 that executes the calls", String), "file"),
-    simulated: {
-      ...value(
-        "--simulated [count]",
-        `offer simulated GPUs, ${MOST_SIMULATED} at most (default: 1)`,
-        wholeNumber("--simulated", 1, MOST_SIMULATED),
-      ),
-      bare: "1",
-    },
     metricsPort: {
       ...value(
         "--metrics-port [port]",
@@ -74,8 +89,11 @@ export const upCommand = defineCommand({
       ),
       bare: String(DEFAULT_METRICS_PORT),
     },
-    isPlainTcp: flag("--plain-tcp", "data connections over TCP without TLS: for tests and measurements"),
-    isBackground: flag("--background", "return when the pool is ready"),
+    database: value(
+      "--database <url>",
+      "use this PostgreSQL instead of the embedded one (also: FARPOOL_DATABASE)",
+      String,
+    ),
     isStop: flag("--stop", "stop the pool, as 'farpool down' does"),
   },
   run: async ({ options }) => (await import("../up/up.ts")).up(options),

@@ -48,6 +48,22 @@ export function graceSeconds(text: string): number {
   });
 }
 
+export function expirySeconds(text: string): number {
+  const ms = parseDurationMs(text, "--expires");
+  if (ms >= 60_000 && ms <= LONGEST_WAIT_MS) return Math.floor(ms / 1_000);
+  throw new FarpoolError("FARPOOL_USAGE", `--expires takes from 1 minute to 365 days, not '${text}'`, {
+    hint: "a string that many machines use: --uses 50 --expires 1d",
+  });
+}
+
+export function machineName(text: string): string {
+  if (/^[\w][\w.-]{0,62}$/.test(text)) return text;
+  const shown = text.replaceAll(/\p{Cc}/gu, "?");
+  throw new FarpoolError("FARPOOL_USAGE", `--name takes 1 to 63 letters, digits or ._-, not '${shown}'`, {
+    hint: null,
+  });
+}
+
 /** `HOST:PORT`, an IPv6 address in brackets. */
 export function hostAndPort(
   name: string,

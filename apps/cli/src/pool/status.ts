@@ -2,7 +2,7 @@ import { hostname, userInfo } from "node:os";
 import { formatAddress } from "@farpool/client-api";
 import { formatDuration, type Client, type PoolStatus, type Server, type Session } from "@farpool/contract";
 import { counted, print, printJson } from "../core/output.ts";
-import { poolAddress, withPool } from "../core/pool-client.ts";
+import { poolWay, withPool, type PoolWay } from "../core/pool-client.ts";
 import { ownThumbprint } from "../health/own-client.ts";
 import { sessionTable } from "./sessions.ts";
 
@@ -22,7 +22,8 @@ export async function status(isJson: boolean): Promise<number> {
       client.call("listClients", {}).catch(() => ({ clients: [] })),
     ]),
   );
-  const address = formatAddress(poolAddress());
+  const way = poolWay();
+  const address = formatAddress(way.address);
   const thumbprint = ownThumbprint();
   const client = clients.clients.find((each) => each.thumbprint === thumbprint) ?? null;
   const mine = sessions.filter(isMine);
@@ -31,12 +32,13 @@ export async function status(isJson: boolean): Promise<number> {
     printJson({ address, ...pool, client, list: sessions, mine: mine.map(({ id }) => id), expiries });
     return 0;
   }
-  print(page({ address, pool, client, thumbprint, sessions, mine, expiries }));
+  print(page({ address, way, pool, client, thumbprint, sessions, mine, expiries }));
   return 0;
 }
 
 interface Facts {
   readonly address: string;
+  readonly way: PoolWay;
   readonly pool: PoolStatus;
   readonly client: Client | null;
   readonly thumbprint: string | undefined;
@@ -45,13 +47,14 @@ interface Facts {
   readonly expiries: readonly Expiry[];
 }
 
-function page({ address, pool, client, thumbprint, sessions, mine, expiries }: Facts): string {
+function page({ address, way, pool, client, thumbprint, sessions, mine, expiries }: Facts): string {
   const now = Date.now();
   const up = formatDuration(now - Date.parse(pool.startedAt));
   const others = sessions.filter((session) => !mine.includes(session));
   const inside = process.env["FARPOOL_SESSION"];
   const lines = [
     `pool      ${address}, manager ${pool.version} (pid ${pool.pid}), up ${up}`,
+    ...membershipLines(way),
     `servers   ${serversLine(pool)}`,
     `GPUs      ${pool.gpus.total}, ${pool.gpus.wholeFree} wholly free`,
     `sessions  ${pool.sessions.running} running, ${pool.sessions.queued} queued`,
@@ -109,4 +112,13 @@ function expiriesOf(servers: readonly Server[]): readonly Expiry[] {
   if (first === undefined) return [];
   const rest = ends.length === 1 ? "" : `, the first of ${counted(ends.length, "server")}`;
   return [{ what: `the workers' certificate of ${first.name}${rest} (renews itself)`, at: first.at }];
+}
+
+/** Until when this machine is part of the pool without doing anything. */
+function membershipLines({ membership }: PoolWay): string[] {
+  if (membership === undefined) return [];
+  const { name, role, expiresAt, renewAt } = membership.membership;
+  return [
+    `machine   ${name}, a ${role}; its certificate is good until ${expiresAt}, renewed from ${renewAt} on`,
+  ];
 }

@@ -75,7 +75,7 @@ const SHELLS = [
 test.each(SHELLS)(
   "%s completes commands, options, values and the words of other programs",
   async (_, complete) => {
-    expect(await complete("farpool se")).toEqual(["sessions"]);
+    expect(await complete("farpool ses")).toEqual(["sessions"]);
     expect((await complete("farpool sessions ")).toSorted()).toEqual(
       expect.arrayContaining(["end", "list", "show"]),
     );

@@ -23,9 +23,18 @@ export const EXIT_CODES: readonly Fact[] = [
 export const ENVIRONMENT: readonly Fact[] = [
   {
     name: "FARPOOL_MANAGER",
-    meaning: "the manager's address, unix:PATH or http://HOST:PORT; without it the pool is this machine's",
+    meaning:
+      "the manager's address, unix:PATH or https://HOST:PORT; without it the pool is the one that was joined, else this machine's",
   },
-  { name: "FARPOOL_TOKEN_FILE", meaning: "the file with the pool's API token, for a manager over TCP" },
+  {
+    name: "FARPOOL_TOKEN_FILE",
+    meaning: "the file with an API token, for the manager that FARPOOL_MANAGER names",
+  },
+  {
+    name: "FARPOOL_CA_FILE",
+    meaning: "the certificate of that pool's authority, as 'farpool admin ca' prints it",
+  },
+  { name: "FARPOOL_DATABASE", meaning: "the PostgreSQL of 'up', in place of the embedded one" },
   { name: "FARPOOL_STATE", meaning: "the folder of keys, logs and database of this machine's pool" },
   { name: "FARPOOL_RUNTIME", meaning: "the folder of the sockets of this machine's pool" },
   {
@@ -43,6 +52,12 @@ export const FILES: readonly Fact[] = [
     name: "STATE/client-key.pem",
     meaning: "this client's key; whoever reads it can use what the client may",
   },
-  { name: "STATE/api-token", meaning: "the token for the API over TCP" },
+  {
+    name: "STATE/client-membership.json, STATE/server-membership.json",
+    meaning: "of a machine that has joined: the pool and the certificate",
+  },
+  { name: "STATE/server-key.pem", meaning: "the key of a server that has joined" },
+  { name: "STATE/sign-in.json", meaning: "the token of who has signed in with 'farpool login'" },
+  { name: "STATE/api-token", meaning: "the owner's token for the API over HTTPS" },
   { name: "STATE/logs", meaning: "one log per part of the pool, JSON lines" },
 ];

@@ -20,7 +20,7 @@ test.each([...referencePages(COMMANDS)])(
 );
 
 /** What only changes something, and says so in a sentence. */
-const CHANGES = ["set", "add", "remove"];
+const CHANGES = ["set", "add", "remove", "passwd", "disable", "enable", "map", "unmap"];
 
 test.each(views.filter(({ path }) => path.length > 1))(
   "$path says what it is and does in the house's form",
@@ -39,6 +39,7 @@ const WITHOUT_DATA = [
   "shell",
   "up",
   "down",
+  "server",
   "completion",
   "attach",
   "env",

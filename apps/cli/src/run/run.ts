@@ -5,7 +5,7 @@ import { FarpoolError, formatDuration, type SessionId, type SessionNotice } from
 import type { SigningKey } from "@farpool/identity";
 import { clientKeyFile, findInstallation, poolFolders } from "@farpool/layout";
 import { isTerminal, print, printJson, say } from "../core/output.ts";
-import { poolAddress } from "../core/pool-client.ts";
+import { reachPool } from "../core/pool-client.ts";
 import { joinSession } from "./attach.ts";
 import { startBroker, type Broker } from "./broker.ts";
 import { runChild } from "./child.ts";
@@ -49,7 +49,7 @@ export async function attach(
     const command = { file: findProgram(name, process.env["PATH"]), name, arguments: rest };
     const { shimFolder } = findInstallation();
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
-    const client = createClient(poolAddress());
+    const { client, close } = await openPool();
     try {
       const speaks = !isQuiet && (isVerbose || isTerminal());
       const handle = await whileWaiting(speaks, (waiting) =>
@@ -62,7 +62,7 @@ export async function attach(
         expectsShim: words.length > 0,
       });
     } finally {
-      client.close();
+      close();
     }
   });
 }
@@ -73,7 +73,7 @@ export async function reserve(
 ): Promise<number> {
   return reportingProgramErrors(async () => {
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
-    const client = createClient(poolAddress());
+    const { client, close } = await openPool();
     try {
       const wish = {
         ...wishOf(options, clientKey, "reserve"),
@@ -92,9 +92,24 @@ export async function reserve(
       await handle.end();
       return 0;
     } finally {
-      client.close();
+      close();
     }
   });
+}
+
+/** For as long as a program runs, which may be longer than a certificate lives: why it could not be renewed, the next command says. */
+async function openPool(): Promise<{ readonly client: ManagerClient; readonly close: () => void }> {
+  const { address, membership } = await reachPool();
+  const client = createClient(address);
+  const working = new AbortController();
+  membership?.keep(working.signal, () => undefined);
+  return {
+    client,
+    close() {
+      working.abort();
+      client.close();
+    },
+  };
 }
 
 function wishOf(
@@ -144,7 +159,7 @@ async function execute(
     }
     if (options.summary !== undefined) requireWritable(options.summary);
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
-    const client = createClient(poolAddress());
+    const { client, close } = await openPool();
     try {
       const wish = wishOf(options, clientKey, basename(name));
       const speaks = !options.isQuiet && (options.isVerbose || isTerminal());
@@ -155,7 +170,7 @@ async function execute(
         ...{ shimFolder, speaks, expectsShim },
       });
     } finally {
-      client.close();
+      close();
     }
   });
 }

@@ -20,15 +20,20 @@ export interface TestPool {
   readonly client: ManagerClient;
   readonly folder: string;
   readonly up: Program;
-  start(words: readonly string[], environment?: NodeJS.ProcessEnv): Program;
+  start(words: readonly string[], environment?: NodeJS.ProcessEnv, input?: string): Program;
   /** The same on a terminal of its own; what is typed goes to it. */
   startOnTerminal(words: readonly string[]): TerminalProgram;
-  farpool(words: readonly string[], environment?: NodeJS.ProcessEnv): Promise<Ended>;
+  farpool(words: readonly string[], environment?: NodeJS.ProcessEnv, input?: string): Promise<Ended>;
+  /** The same command on a machine of its own, as far as files go: with another state folder. */
+  on(machine: string): Pick<TestPool, "start" | "farpool">;
   stop(): Promise<Ended>;
 }
 
 /** `more` is for `up`. */
-export async function startTestPool(more: readonly string[] = []): Promise<TestPool> {
+export async function startTestPool(
+  more: readonly string[] = [],
+  surroundings: NodeJS.ProcessEnv = {},
+): Promise<TestPool> {
   const folder = temporaryFolder();
   const gpus = [0, 1].map((index) => ({
     uuid: `GPU-fake-${index}`,
@@ -40,9 +45,10 @@ export async function startTestPool(more: readonly string[] = []): Promise<TestP
     HOME: folder.path,
     FARPOOL_STATE: join(folder.path, "state"),
     FARPOOL_DIST: createFakeInstallation(join(folder.path, "dist"), gpus),
+    ...surroundings,
   };
-  const start = (words: readonly string[], more: NodeJS.ProcessEnv = {}): Program =>
-    startProgram([process.execPath, MAIN, ...words], { ...environment, ...more });
+  const start = (words: readonly string[], more: NodeJS.ProcessEnv = {}, input?: string): Program =>
+    startProgram([process.execPath, MAIN, ...words], { ...environment, ...more }, input);
   const up = start(["up", "--simulated=2", "--port", "0", "--data-port", "0", ...more]);
   const client = createClient({ kind: "unix", path: join(folder.path, "state/run/manager.sock") });
   const pool: TestPool = {
@@ -51,7 +57,13 @@ export async function startTestPool(more: readonly string[] = []): Promise<TestP
     up,
     start,
     startOnTerminal: (words) => startOnTerminal([process.execPath, MAIN, ...words], environment),
-    farpool: (words, more) => start(words, more).ended,
+    farpool: (words, more, input) => start(words, more, input).ended,
+    on(machine) {
+      const state = join(folder.path, machine);
+      const startThere: TestPool["start"] = (more, own = {}, input) =>
+        start(more, { FARPOOL_STATE: state, ...own }, input);
+      return { start: startThere, farpool: (...all) => startThere(...all).ended };
+    },
     async stop() {
       client.close();
       up.child.kill("SIGTERM");

@@ -25,10 +25,12 @@ export async function addServer(
     { PATH: process.env["PATH"] },
   );
   const settings: AgentProcess = {
-    manager: `unix:${join(pool.folder, "state/run/manager.sock")}`,
-    tokenFile: null,
-    serverIdFile: join(folder, "server-id"),
-    serverName: name,
+    manager: {
+      kind: "local",
+      socketPath: join(pool.folder, "state/run/manager.sock"),
+      serverIdFile: join(folder, "server-id"),
+      serverName: name,
+    },
     dataHost: "127.0.0.1",
     advertise: [],
     acceptorSocket: control,

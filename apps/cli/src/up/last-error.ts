@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import * as z from "zod";
 
-const lineSchema = z.object({ level: z.number().min(50), err: z.object({ message: z.string() }) });
+const lineSchema = z.object({ level: z.number().min(40), err: z.object({ message: z.string() }) });
 
 /** The last failure in a part's log, for those who would otherwise have to look for it. */
 export function lastError(logFile: string): string | undefined {

@@ -42,25 +42,50 @@ export interface PoolSettings {
 
 /** The three processes of a pool on one machine (ARCHITECTURE 2), in the order in which they are started. */
 export function poolParts(settings: PoolSettings): readonly PartSpec[] {
-  const { folders, installation, listen, port, dataPort, driver } = settings;
-  const environment = process.env;
+  const { folders, installation, listen, port } = settings;
   const manager: ManagerProcess = {
-    database: settings.database ?? null,
+    database: settings.database === undefined ? "embedded" : "external",
     stateFolder: folders.state,
     logFolder: logFolder(folders),
     socketPath: managerSocket(folders),
     tokenFile: tokenFile(folders),
     tcp: { host: listen, port },
+    publicPlace: { host: reachableHost(listen), port },
     graceMs: settings.graceSeconds === undefined ? TIMES.graceMs : settings.graceSeconds * 1_000,
     metrics: settings.metrics === undefined ? null : { host: listen, port: settings.metrics.manager },
     scheduling: { halfLifeMs: settings.halfLifeMs, reserveAfterMs: settings.reserveAfterMs },
   };
-  const agent: AgentProcess = {
-    manager: `unix:${managerSocket(folders)}`,
-    tokenFile: null,
+  const ownManager: AgentProcess["manager"] = {
+    kind: "local",
+    socketPath: managerSocket(folders),
     serverIdFile: join(folders.state, "server-id"),
     serverName: hostname(),
-    dataHost: reachableHost(listen),
+  };
+  const database = settings.database === undefined ? {} : { FARPOOL_DATABASE: settings.database };
+  return [
+    ours("manager", manager, { installation, environment: { ...process.env, ...database } }),
+    ...serverParts({ ...settings, manager: ownManager, dataHost: reachableHost(listen) }),
+  ];
+}
+
+type OfTheManager = "port" | "graceSeconds" | "database" | "metrics" | "halfLifeMs" | "reserveAfterMs";
+
+export interface ServerSettings extends Omit<PoolSettings, OfTheManager> {
+  /** Port of the agent's metrics; undefined: there are none. */
+  readonly metrics?: { readonly agent: number } | undefined;
+  readonly manager: AgentProcess["manager"];
+  /** Where clients reach the data port. */
+  readonly dataHost: string;
+}
+
+/** The two processes of a server, whosever manager it has. */
+export function serverParts(settings: ServerSettings): readonly PartSpec[] {
+  const { folders, installation, listen, dataPort, driver } = settings;
+  // The database is the manager's alone.
+  const { FARPOOL_DATABASE: _, ...environment } = process.env;
+  const agent: AgentProcess = {
+    manager: settings.manager,
+    dataHost: settings.dataHost,
     advertise: [...settings.advertise],
     labels: { ...settings.labels },
     acceptorSocket: acceptorControlSocket(folders),
@@ -71,20 +96,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
     gpuIndexes: settings.gpuIndexes === undefined ? null : [...settings.gpuIndexes],
     metrics: settings.metrics === undefined ? null : { host: listen, port: settings.metrics.agent },
   };
-  const ours = (name: string, process_: object): PartSpec => ({
-    name,
-    file: process.execPath,
-    arguments: [
-      ...process.execArgv,
-      process.argv[1] ?? installation.cli,
-      "internal",
-      name,
-      JSON.stringify(process_),
-    ],
-    environment,
-  });
   return [
-    ours("manager", manager),
     {
       name: "acceptor",
       file: installation.acceptor,
@@ -101,11 +113,27 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
       environment: { ...environment, FARPOOL_LISTEN_FDS: settings.sockets.names },
       descriptors: settings.sockets.descriptors,
     },
-    ours("agent", agent),
+    ours("agent", agent, { installation, environment }),
   ];
 }
 
+interface Surroundings {
+  readonly installation: Installation;
+  readonly environment: NodeJS.ProcessEnv;
+}
+
+function ours(name: string, process_: object, { installation, environment }: Surroundings): PartSpec {
+  const program = process.argv[1] ?? installation.cli;
+  const words = ["internal", name, JSON.stringify(process_)];
+  return {
+    name,
+    file: process.execPath,
+    arguments: [...process.execArgv, program, ...words],
+    environment,
+  };
+}
+
 /** An address that means "all of mine" is nothing a client can connect to. */
-function reachableHost(listen: string): string {
+export function reachableHost(listen: string): string {
   return listen === "0.0.0.0" || listen === "::" ? hostname() : listen;
 }

@@ -52,3 +52,6 @@ export async function choosePort(host: string, port: number, option: string): Pr
     server.close();
   }
 }
+
+/** An IPv6 address as URLs have it. */
+export const bracketed = (host: string): string => (host.includes(":") ? `[${host}]` : host);

@@ -1,12 +1,10 @@
 import { existsSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { createClient, formatAddress } from "@farpool/client-api";
 import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, FarpoolError } from "@farpool/contract";
 import {
   acceptorControlSocket,
   createFolders,
   findInstallation,
-  logFolder,
   managerSocket,
   poolFolders,
   type Installation,
@@ -17,12 +15,12 @@ import { startInBackground } from "./background.ts";
 import { down } from "./down.ts";
 import { chooseDriver } from "./driver.ts";
 import { keepSockets, type KeptSockets } from "./kept-sockets.ts";
-import { lastError } from "./last-error.ts";
 import { endLeftovers } from "./leftovers.ts";
 import { poolParts } from "./parts.ts";
-import { choosePort } from "./ports.ts";
-import { claim, ownIdentity, readLiveRecord, removeRecord, writeRecord, type UpRecord } from "./record.ts";
-import { supervise, type Part } from "./supervisor.ts";
+import { bracketed, choosePort } from "./ports.ts";
+import { sayInvitations } from "./invitations.ts";
+import { claim, ownIdentity, readLiveRecord, removeRecord, type UpRecord } from "./record.ts";
+import { runParts, stopRequest } from "./run-parts.ts";
 
 export interface UpOptions {
   readonly gpus: readonly number[] | undefined;
@@ -44,7 +42,6 @@ export interface UpOptions {
   readonly isStop: boolean;
 }
 
-const READY_TIMEOUT_MS = 60_000;
 /** `sun_path` has 108 bytes with its final zero. */
 const MAX_SOCKET_PATH = 107;
 
@@ -122,93 +119,51 @@ async function serveOn(
   const choice = await chooseDriver(options, installation);
   say(`offering ${choice.sentence}`);
   say(`driver   ${choice.driver}`);
-  const address = formatAddress({ kind: "tcp", host: listen, port, token: null });
-  const parts: Part[] = [];
-  const record = (isReady: boolean): void => {
-    const processes = parts.flatMap((part) => part.current() ?? []);
-    writeRecord(folders, { ...own, isReady, address, description: choice.sentence, processes });
+  const address = formatAddress({ host: listen, port });
+  const settings = {
+    folders,
+    installation,
+    listen,
+    port,
+    dataPort,
+    sockets,
+    advertise: options.advertise ?? [],
+    labels: Object.fromEntries(options.labels ?? []),
+    graceSeconds: options.graceSeconds,
+    halfLifeMs: options.halfLifeMs,
+    reserveAfterMs: options.reserveAfterMs,
+    database: options.database ?? databaseVariable(),
+    driver: choice.driver,
+    gpuIndexes: options.gpus,
+    isPlainTcp: options.isPlainTcp,
+    metrics,
   };
-  let isReady = false;
-  const observer = {
-    started: () => queueMicrotask(() => record(isReady)),
-    died(name: string, how: string, delayMs: number) {
-      say(
-        `farpool: ${name} ended (${how}); it is started again in ${delayMs / 1_000} s, its log is ${logFolder(folders)}/${name}.log`,
-      );
-    },
-  };
-  try {
-    const settings = {
-      folders,
-      installation,
-      listen,
-      port,
-      dataPort,
-      sockets,
-      advertise: options.advertise ?? [],
-      labels: Object.fromEntries(options.labels ?? []),
-      graceSeconds: options.graceSeconds,
-      halfLifeMs: options.halfLifeMs,
-      reserveAfterMs: options.reserveAfterMs,
-      database: options.database,
-      driver: choice.driver,
-      gpuIndexes: options.gpus,
-      isPlainTcp: options.isPlainTcp,
-      metrics,
-    };
-    for (const spec of poolParts(settings)) parts.push(supervise(spec, logFolder(folders), observer));
-    if (await becomesReady(folders, parts, stop)) {
-      isReady = true;
-      say(`ready    manager at ${address}, data port ${dataPort}, state in ${folders.state}`);
-      if (metrics !== undefined) {
-        const at = (metricsPort: number): string =>
-          `${formatAddress({ kind: "tcp", host: listen, port: metricsPort, token: null })}/metrics`;
-        say(`metrics  ${at(metrics.manager)} (manager), ${at(metrics.agent)} (agent)`);
-      }
-      say(`next     farpool run -n 1 -- PROGRAM`);
-      // Last: who waits for it to start in the background shows what was said until then.
-      record(true);
-      await aborted(stop);
-    }
-    return 0;
-  } finally {
-    // The agent first, so that it does not report the acceptor's end; the manager last, so that it hears of all.
-    for (const part of parts.toReversed()) await part.stop();
-    if (isReady) say("stopped");
-  }
-}
-
-/** True when programs can run; false when it was stopped before. */
-async function becomesReady(
-  folders: PoolFolders,
-  parts: readonly Part[],
-  stop: AbortSignal,
-): Promise<boolean> {
   const client = createClient({ kind: "unix", path: managerSocket(folders) });
-  const deadline = Date.now() + READY_TIMEOUT_MS;
   try {
-    while (!stop.aborted) {
-      const status = await client
-        .call("status", {}, { timeoutMs: 2_000, signal: stop })
-        .catch(() => undefined);
-      if (status !== undefined && status.servers.online > 0) return true;
-      const failing = parts.find((part) => part.starts() > 4);
-      if (failing !== undefined || Date.now() > deadline) {
-        const name = failing?.name ?? (status === undefined ? "manager" : "agent");
-        const log = `${logFolder(folders)}/${name}.log`;
-        const cause = lastError(log);
-        const sentence = `the pool does not become ready: the ${name} fails${cause === undefined ? "" : `: ${cause}`}`;
-        throw new FarpoolError("FARPOOL_UNAVAILABLE", sentence, { hint: `its log is ${log}` });
-      }
-      await sleep(30, undefined, { signal: stop }).catch(() => undefined);
-    }
-    return false;
+    return await runParts({
+      specs: poolParts(settings),
+      ...{ folders, own, stop, what: "pool", address, description: choice.sentence },
+      async missing(signal) {
+        const status = await client.call("status", {}, { timeoutMs: 2_000, signal }).catch(() => undefined);
+        if (status === undefined) return "manager";
+        return status.servers.online > 0 ? undefined : "agent";
+      },
+      async onReady() {
+        say(`ready    manager at ${address}, data port ${dataPort}, state in ${folders.state}`);
+        if (metrics !== undefined) {
+          const at = (metricsPort: number): string => `http://${bracketed(listen)}:${metricsPort}/metrics`;
+          say(`metrics  ${at(metrics.manager)} (manager), ${at(metrics.agent)} (agent)`);
+        }
+        say(`next     farpool run -n 1 -- PROGRAM`);
+        await sayInvitations(client, listen);
+      },
+    });
   } finally {
     client.close();
   }
 }
 
-function requireParts({ acceptor, worker }: Installation): void {
+export function requireParts({ acceptor, worker }: Installation): void {
   for (const file of [acceptor, worker]) {
     if (existsSync(file)) continue;
     throw new FarpoolError("FARPOOL_UNAVAILABLE", `a part of farpool is missing: ${file}`, {
@@ -218,7 +173,7 @@ function requireParts({ acceptor, worker }: Installation): void {
 }
 
 /** Said before anything is started: acceptor and database would fail on it again and again. */
-function requireShortPaths(folders: PoolFolders): void {
+export function requireShortPaths(folders: PoolFolders): void {
   const longest = Buffer.byteLength(acceptorControlSocket(folders));
   if (longest <= MAX_SOCKET_PATH) return;
   throw new FarpoolError(
@@ -228,7 +183,7 @@ function requireShortPaths(folders: PoolFolders): void {
   );
 }
 
-function alreadyRunning(record: UpRecord, folders: PoolFolders, isWanted: boolean): number {
+export function alreadyRunning(record: UpRecord, folders: PoolFolders, isWanted: boolean): number {
   const elsewhere = record.runtime !== "" && record.runtime !== folders.runtime;
   const facts = [
     `already running: pid ${record.pid}`,
@@ -246,16 +201,7 @@ function alreadyRunning(record: UpRecord, folders: PoolFolders, isWanted: boolea
   return 0;
 }
 
-function stopRequest(): AbortSignal {
-  const stopping = new AbortController();
-  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, () => stopping.abort());
-  return stopping.signal;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  // A listener alone keeps no process alive; the parts do.
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+function databaseVariable(): string | undefined {
+  const url = process.env["FARPOOL_DATABASE"];
+  return url === "" ? undefined : url;
 }

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { listenForChanges } from "./changes.ts";
 
 test("a database that is away is asked again and again by one attempt at a time, not by ever more", async () => {
-  const server = await startTestServer();
+  const server = await startTestServer({ isToBeStopped: true });
   const errors: unknown[] = [];
   const changes = await listenForChanges(await server.createDatabase(), (error) => errors.push(error));
   await server.stop();

@@ -21,6 +21,8 @@ export interface Changes {
   readonly closed: AbortSignal;
   /** Resolves at the next change of the topic, or after a while, or when the signal aborts. */
   wait(topic: Topic, timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** The manager stops: whoever waits answers now, and nobody waits any more. */
+  endWaits(): void;
   close(): Promise<void>;
 }
 
@@ -62,6 +64,11 @@ export async function listenForChanges(
     });
   }
 
+  function endWaits(): void {
+    closing.abort();
+    for (const topic of waiters.keys()) wake(topic);
+  }
+
   await open();
   return {
     closed: closing.signal,
@@ -82,9 +89,9 @@ export async function listenForChanges(
         else signal.addEventListener("abort", settle, { once: true });
       });
     },
+    endWaits,
     async close() {
-      closing.abort();
-      for (const topic of waiters.keys()) wake(topic);
+      endWaits();
       await client?.end();
     },
   };

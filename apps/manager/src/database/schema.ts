@@ -1,4 +1,5 @@
 import type {
+  ApiToken,
   AuditEntry,
   ClientSpecification,
   ConnectionId,
@@ -8,6 +9,8 @@ import type {
   GpuUuid,
   LabelRequirement,
   Labels,
+  MachineLabels,
+  MachineRole,
   PolicyFields,
   PolicyScopeKind,
   PolicyUserSource,
@@ -19,6 +22,8 @@ import type {
   SessionState,
   Size,
   Thumbprint,
+  TokenScope,
+  UserRole,
   WorkerReport,
 } from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType, RawBuilder } from "kysely";
@@ -135,6 +140,10 @@ export interface SessionsTable {
   estimated_at: Instant | null;
   /** Where GPUs are kept for it while it waits. */
   reserved_server_id: ServerId | null;
+  /** Null: nobody whom the pool knows; `client_user` is then what the client reports. */
+  user_id: string | null;
+  /** What the client said, whoever it is for. Null: from before people could sign in. */
+  reported_account: string | null;
 }
 
 /** Decayed GPU-seconds of sessions that are over; those of the others are added when somebody looks. */
@@ -259,12 +268,98 @@ export interface SessionNoticesTable {
   text: string;
 }
 
+export interface UsersTable {
+  id: string;
+  name: string;
+  role: UserRole;
+  /** PHC string of argon2id. */
+  password_hash: string | null;
+  created_at: InstantByDefault;
+  last_sign_in_at: Instant | null;
+  disabled_at: Instant | null;
+}
+
+export interface JoinTokensTable {
+  id: string;
+  secret_hash: string;
+  role: MachineRole;
+  uses: number;
+  uses_left: number;
+  created_by: string;
+  created_at: InstantByDefault;
+  expires_at: Instant;
+  revoked_at: Instant | null;
+}
+
+export interface MachinesTable {
+  /** A server's is its server id. */
+  id: string;
+  role: MachineRole;
+  name: string;
+  labels: JSONColumnType<MachineLabels>;
+  thumbprint: Thumbprint;
+  public_x: string;
+  join_token_id: string | null;
+  joined_at: Instant;
+  last_seen_at: Instant;
+  certificates: Generated<number>;
+  /** Of its newest certificate, and of the one before. */
+  serial: string;
+  previous_serial: string | null;
+  /** Null: nobody has shown the newest certificate yet, its answer may have been lost. */
+  serial_used_at: Instant | null;
+  certificate_expires_at: Instant;
+  revoked_at: Instant | null;
+  revoked_reason: string | null;
+}
+
+export interface AccountMappingsTable {
+  client_key: Thumbprint;
+  account: string;
+  user_id: string;
+}
+
+export interface SignInCodesTable {
+  secret_hash: string;
+  user_id: string;
+  created_by: string;
+  expires_at: Instant;
+  used_at: Instant | null;
+}
+
+export interface ApiTokensTable {
+  id: string;
+  secret_hash: string;
+  user_id: string;
+  name: string;
+  kind: ApiToken["kind"];
+  scopes: JSONColumnType<TokenScope[]>;
+  created_at: InstantByDefault;
+  expires_at: Instant;
+  last_used_at: Instant | null;
+  revoked_at: Instant | null;
+}
+
+/** Failed attempts to sign in or to join, by who tried. */
+export interface AttemptsTable {
+  subject: string;
+  failures: number;
+  ends_at: Instant;
+}
+
 export interface Schema extends UsageTables {
   policies: PoliciesTable;
   user_groups: UserGroupsTable;
   user_group_members: UserGroupMembersTable;
   client_specifications: ClientSpecificationsTable;
   session_notices: SessionNoticesTable;
+  users: UsersTable;
+  join_tokens: JoinTokensTable;
+  machines: MachinesTable;
+  account_mappings: AccountMappingsTable;
+  sign_in_codes: SignInCodesTable;
+  api_tokens: ApiTokensTable;
+  attempts: AttemptsTable;
   servers: ServersTable;
   gpus: GpusTable;
   sessions: SessionsTable;

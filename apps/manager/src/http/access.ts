@@ -1,30 +1,154 @@
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes, timingSafeEqual, X509Certificate } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
-import { FarpoolError } from "@farpool/contract";
-import type { FastifyInstance } from "fastify";
+import { TLSSocket } from "node:tls";
+import { ACCESS, FarpoolError, type AccessRole, type RouteName } from "@farpool/contract";
+import { readMachineCertificate } from "@farpool/identity/certificates";
+import type { FastifyContextConfig, FastifyInstance, FastifyRequest } from "fastify";
+import type { MachineParts } from "../identity/machines.ts";
+import { recogniseMachine } from "../identity/recognise.ts";
+import { recogniseUser } from "../identity/api-tokens.ts";
+import { requireOwn } from "./ownership.ts";
+import { THE_MANAGER, type MachinePrincipal, type Principal, type UserPrincipal } from "./principal.ts";
 
-export const PUBLIC_PATHS: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/openapi.json", "/docs"]);
+/** How long a connection's machine is believed without asking the database: revocation takes so long, but for servers. */
+const BELIEVED_MS = 2_000;
 
-/**
- * Who may do what, today: whoever can open the Unix socket (0600, in a folder of mode 0700) or knows the
- * token is an administrator.
- */
-export function requireAccess(
-  app: FastifyInstance,
-  token: string,
-  isTrusted: (socket: Socket) => boolean,
-): void {
-  const expected = digest(`Bearer ${token}`);
+/** What `serve` tells about a route. */
+export interface RouteAccess {
+  readonly name?: RouteName;
+  readonly access: readonly AccessRole[];
+}
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    farpool?: RouteAccess;
+  }
+}
+
+export interface AccessOptions extends MachineParts {
+  /** Of the pool's owner on the manager's machine: whoever can read its file. */
+  readonly ownerToken: string;
+  /** Whether a connection came over the Unix socket: 0600, in a folder of mode 0700. */
+  readonly isTrusted: (socket: Socket) => boolean;
+}
+
+/** Finds out who asks, and refuses what is not theirs to ask. */
+export function requireAccess(app: FastifyInstance, options: AccessOptions): void {
+  const authority = new X509Certificate(Buffer.from(options.identity.authorities[0] ?? "", "base64"));
+  const believed = new WeakMap<Socket, { machine: MachinePrincipal; until: number }>();
+  const owner = digest(options.ownerToken);
+  app.decorateRequest("principal");
+
+  async function machineOf({ raw }: FastifyRequest, isRenewal: boolean): Promise<MachinePrincipal | null> {
+    const { socket, method } = raw;
+    const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+    if (shown === undefined) return null;
+    const known = believed.get(socket);
+    // What a removed server still says about itself would bring it back.
+    const isFresh = isRenewal || (known?.machine.role === "server" && method !== "GET");
+    if (known !== undefined && known.until > performance.now() && !isFresh) return known.machine;
+    const certificate = readMachineCertificate(shown, authority);
+    if (certificate === undefined)
+      throw new FarpoolError(
+        "FARPOOL_CERTIFICATE",
+        "the certificate that this machine shows is not of this pool",
+        {
+          hint: "'farpool leave --forget' removes it; 'farpool join' with a string of this pool gets another",
+        },
+      );
+    const machine = await recogniseMachine(options, certificate, isRenewal);
+    if (machine.certificateExpiresAt > (await options.time()))
+      believed.set(socket, { machine, until: performance.now() + BELIEVED_MS });
+    return machine;
+  }
+
+  async function principalOf(request: FastifyRequest, isRenewal: boolean): Promise<Principal> {
+    const { socket } = request.raw;
+    const secret = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+    const isOwner = secret !== undefined && timingSafeEqual(digest(secret), owner);
+    const user = secret === undefined || isOwner ? null : await recogniseUser(options.db, secret);
+    if (options.isTrusted(socket))
+      return {
+        ...THE_MANAGER,
+        user,
+        description: describe(null, user) ?? "whoever may open the manager's socket",
+      };
+    const peer = socket.remoteAddress ?? "unknown";
+    const machine = await machineOf(request, isRenewal);
+    const isAdministrator = isOwner || (user?.role === "administrator" && user.scopes.includes("administer"));
+    const description =
+      describe(machine, user) ?? (isOwner ? "whoever has the pool's api-token" : "somebody unknown");
+    return { machine, user, isAdministrator, description, peer };
+  }
+
   app.addHook("onRequest", async (request) => {
-    if (PUBLIC_PATHS.has(request.routeOptions.url ?? "") || isTrusted(request.raw.socket)) return;
-    const given = request.headers.authorization;
-    if (given !== undefined && timingSafeEqual(digest(given), expected)) return;
+    const { name, access } = routeAccess(request);
+    const isOpen = access.includes("anyone");
+    if (isOpen && request.headers.authorization === undefined && !(request.raw.socket instanceof TLSSocket)) {
+      request.principal = { ...THE_MANAGER, isAdministrator: options.isTrusted(request.raw.socket) };
+      return;
+    }
+    // What anyone may send is not refused for what else comes with it: a revoked machine joins again.
+    const asking = principalOf(request, name === "renewMachine");
+    request.principal = isOpen ? await asking.catch(() => stranger(request)) : await asking;
+    if (!isOpen) requireRole(request.principal, access, { isReading: request.method === "GET" });
+  });
+  app.addHook("preHandler", async (request) => {
+    if (request.principal.isAdministrator) return;
+    await requireOwn(options.db, request, routeAccess(request).name);
+  });
+}
+
+function routeAccess({ routeOptions }: FastifyRequest): RouteAccess {
+  // Where there is no such route there is no config either.
+  return (routeOptions.config as FastifyContextConfig | undefined)?.farpool ?? { access: [] };
+}
+
+/** What a route of the contract tells the hooks. */
+export function accessOf(name: RouteName): { readonly farpool: RouteAccess } {
+  return { farpool: { name, access: ACCESS[name] ?? [] } };
+}
+
+function requireRole(
+  { machine, user, isAdministrator, description }: Principal,
+  access: readonly AccessRole[],
+  { isReading }: { readonly isReading: boolean },
+): void {
+  if (isAdministrator) return;
+  if (machine === null && user === null)
     throw new FarpoolError(
       "FARPOOL_UNAUTHENTICATED",
-      given === undefined ? "over TCP the manager wants a token" : "the token is not the pool's",
+      "over the network the manager wants a certificate or a token, and none came",
     );
+  if (machine !== null && access.includes(machine.role)) return;
+  if (user !== null && access.includes("user")) {
+    if (isReading || user.scopes.includes("sessions")) return;
+    throw new FarpoolError(
+      "FARPOOL_NOT_PERMITTED",
+      `the token of ${user.name} is for ${user.scopes.join(", ")} only`,
+      {
+        hint: "'farpool admin tokens create --api USER --scope sessions' makes one that may have sessions",
+      },
+    );
+  }
+  const allowed = access.length === 0 ? "administrators" : `${access.join("s and ")}s`;
+  throw new FarpoolError("FARPOOL_NOT_PERMITTED", `this is for ${allowed} only; ${description} is none`, {
+    hint: "'farpool login' as an administrator, or ask one",
   });
+}
+
+function describe(machine: MachinePrincipal | null, user: UserPrincipal | null): string | undefined {
+  const words = [
+    ...(user === null ? [] : [`the ${user.role} ${user.name}`]),
+    ...(machine === null ? [] : [`the ${machine.role} ${machine.name}`]),
+  ];
+  return words.length === 0 ? undefined : words.join(" at ");
+}
+
+function stranger(request: FastifyRequest): Principal {
+  const peer = request.raw.socket.remoteAddress ?? "unknown";
+  return { machine: null, user: null, isAdministrator: false, description: "somebody unknown", peer };
 }
 
 /** Equal lengths for the comparison, whatever was sent. */

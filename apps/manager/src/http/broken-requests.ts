@@ -1,4 +1,5 @@
 import { STATUS_CODES, type Server } from "node:http";
+import type { Server as SecureServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { FarpoolError } from "@farpool/contract";
 
@@ -6,7 +7,7 @@ const JSON_TYPE = "application/json; charset=utf-8";
 const LINGER_MS = 1_000;
 
 /** What Node refuses before there is a request: the sender gets a sentence all the same. */
-export function answerBrokenRequests(server: Server): void {
+export function answerBrokenRequests(server: Server | SecureServer): void {
   server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
     const [status, sentence] = describe(error.code);
     refuse(socket, status, sentence);

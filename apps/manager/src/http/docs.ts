@@ -17,11 +17,12 @@ const CONTENT_SECURITY_POLICY = [
 export function registerDocuments(app: FastifyInstance): void {
   let document: string | undefined;
   let page: string | undefined;
-  app.get("/openapi.json", (_, reply) => {
+  const open = { config: { farpool: { access: ["anyone"] } } } as const;
+  app.get("/openapi.json", open, (_, reply) => {
     document ??= JSON.stringify(openApiDocument());
     return reply.type("application/json; charset=utf-8").send(document);
   });
-  app.get("/docs", (_, reply) => {
+  app.get("/docs", open, (_, reply) => {
     page ??= docsPage(openApiDocument());
     return reply
       .type("text/html; charset=utf-8")

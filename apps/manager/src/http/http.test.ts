@@ -1,8 +1,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { request } from "node:http";
+import { request as secureRequest } from "node:https";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { ERRORS, ROUTES, TIMES } from "@farpool/contract";
+import { ACCESS, ERRORS, ROUTES, TIMES, type RouteName } from "@farpool/contract";
 import { startTestServer, temporaryFolder, type TestServer } from "@farpool/testkit";
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -47,7 +48,7 @@ interface Raw {
 
 function send({ method, path, body, headers = {} }: Raw, target: object = { socketPath }): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(
+    const outgoing = ("port" in target ? secureRequest : request)(
       { ...target, method, path, headers: { "content-type": "application/json", ...headers } },
       (incoming) => {
         let text = "";
@@ -188,7 +189,7 @@ test.each([
 });
 
 test("over TCP only the token opens the door", async () => {
-  const tcp = { host: "127.0.0.1", port };
+  const tcp = { host: "127.0.0.1", port, rejectUnauthorized: false };
   const status = { method: "GET", path: "/v1/status" };
   const token = readFileSync(tokenFile, "utf8").trim();
   expect(await send(status, tcp)).toMatchObject({ status: 401 });
@@ -200,6 +201,89 @@ test("over TCP only the token opens the door", async () => {
   });
   expect(await send({ method: "GET", path: "/healthz" }, tcp)).toMatchObject({ status: 200 });
   expect(await send({ method: "GET", path: "/no-such-page" }, tcp)).toMatchObject({ status: 401 });
+});
+
+const everyRoute = Object.entries(ROUTES).map(([name, route]) => ({ name: name as RouteName, ...route }));
+/** Fits what a path wants, and names nothing. */
+const SAMPLES: Readonly<Record<string, string>> = {
+  sessionId: "s-22222222",
+  thumbprint: "A".repeat(43),
+  userName: "nobody",
+};
+const filled = (path: string): string =>
+  path.replaceAll(/\{(\w+)\}/g, (_, name: string) => SAMPLES[name] ?? "6f1b3c1e-58f4-4f0e-9d5c-0a1b2c3d4e5f");
+
+test("who shows nothing over the network gets a sentence from every request that is not for anyone", async () => {
+  for (const { name, method, path } of everyRoute) {
+    if (ACCESS[name]?.includes("anyone") === true) continue;
+    const tcp = { host: "127.0.0.1", port, rejectUnauthorized: false };
+    const answer = await send(
+      { method, path: filled(path), body: method === "POST" ? "{}" : undefined },
+      tcp,
+    );
+    expect({ name, ...JSON.parse(answer.body) }).toMatchObject({
+      name,
+      error: {
+        code: "FARPOOL_UNAUTHENTICATED",
+        message: expect.stringContaining("a certificate or a token"),
+      },
+    });
+  }
+});
+
+test("hostile bodies, paths and queries: every request answers with a code and a sentence, never with a failure of ours", async () => {
+  const nested = "[".repeat(20_000) + "]".repeat(20_000);
+  const bodies = [
+    "",
+    "{",
+    "null",
+    "[]",
+    '"\\u0000"',
+    "{}",
+    '{"__proto__":{}}',
+    '{"user":{"a":1},"role":[]}',
+    nested,
+  ];
+  const zero =
+    '{"name":"a\\u0000b","user":"a\\u0000b","password":"a\\u0000bcdefghijk","code":"\\u0000","reason":"\\u0000"}';
+  for (const { name, method, path } of everyRoute) {
+    const paths = [
+      filled(path),
+      path.replaceAll(/\{\w+\}/g, "%00"),
+      path.replaceAll(/\{\w+\}/g, "x".repeat(9_000)),
+    ];
+    for (const place of new Set(paths.map((each) => `${each}?revision=-1&last=x&account=%00`)))
+      for (const body of method === "POST" ? [...bodies, zero] : [undefined]) {
+        const answer = await send({ method, path: place, body });
+        if (answer.status === 200) continue;
+        const { error } = JSON.parse(answer.body);
+        expect({ name, place, body, status: answer.status, code: error.code }).toMatchObject({
+          status: expect.toSatisfy((status: number) => status < 500),
+          code: expect.stringMatching(/^FARPOOL_/),
+        });
+        expect(error.message.length).toBeGreaterThan(0);
+      }
+  }
+});
+
+test("what is no TLS, and TLS that says nothing, is sent away, and the manager lives", async () => {
+  const ends = await Promise.all(
+    ["GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01", "\0".repeat(100_000)].map(
+      (text) =>
+        new Promise<boolean>((resolve) => {
+          const socket = connect(port, "127.0.0.1", () => socket.end(text, "latin1"));
+          socket.on("error", () => undefined);
+          socket.once("close", () => resolve(true));
+          socket.resume();
+        }),
+    ),
+  );
+  expect(ends).toEqual([true, true, true]);
+  const answer = await send(
+    { method: "GET", path: "/readyz" },
+    { host: "127.0.0.1", port, rejectUnauthorized: false },
+  );
+  expect(answer).toMatchObject({ status: 200 });
 });
 
 test("only the owner reads the token and opens the socket", () => {
@@ -218,7 +302,10 @@ test("the OpenAPI document has every request of the contract, and refers to noth
 });
 
 test("the page of the API needs no token and nothing of another host", async () => {
-  const { status, body } = await send({ method: "GET", path: "/docs" }, { host: "127.0.0.1", port });
+  const { status, body } = await send(
+    { method: "GET", path: "/docs" },
+    { host: "127.0.0.1", port, rejectUnauthorized: false },
+  );
   expect(status).toBe(200);
   for (const { path } of Object.values(ROUTES)) expect(body).toContain(`<code>${path}</code>`);
   expect(body).not.toMatch(/(?:src|href)="(?!\/|#)/);

@@ -1,6 +1,5 @@
 import * as contract from "@farpool/contract";
 import * as z from "zod";
-import { PUBLIC_PATHS } from "./access.ts";
 
 /**
  * The OpenAPI 3.1 document of the API, made from the routes of the contract. Schemas that the contract exports
@@ -78,14 +77,18 @@ export function openApiDocument(): OpenApiDocument {
       title: `${contract.PRODUCT_NAME} manager`,
       version: contract.VERSION,
       description:
-        "Over the pool's Unix socket no token is needed. Answers may get more fields in later versions. Every failure is " +
+        "Over the pool's Unix socket no token is needed; over HTTPS a machine may show its certificate instead. Answers may get more fields in later versions. Every failure is " +
         "a code, a sentence and a hint; codes are never renamed.",
     },
     security: [{ token: [] }],
     paths,
     components: {
       securitySchemes: {
-        token: { type: "http", scheme: "bearer", description: "the content of the pool's file api-token" },
+        token: {
+          type: "http",
+          scheme: "bearer",
+          description: "an API token, a sign-in, or the content of the pool's file api-token",
+        },
       },
       schemas: onlyUsed(components, paths),
     },
@@ -216,7 +219,7 @@ function operationOf(
     operationId: name,
     summary: route.summary,
     tags: [tagOf(route.path)],
-    ...(PUBLIC_PATHS.has(route.path) ? { security: [] as const } : {}),
+    ...(contract.ACCESS[name]?.includes("anyone") === true ? { security: [] as const } : {}),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: { required: true, ...json(body) } }),
     responses: { 200: { description: "Done", ...json(response) }, default: FAILURE },

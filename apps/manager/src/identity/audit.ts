@@ -9,21 +9,25 @@ import {
 } from "@farpool/contract";
 import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
+import { LOCAL_PEER } from "../http/principal.ts";
 
 interface Deed {
-  readonly kind: "client-seen" | "client-revoked" | "policy-changed" | "policy-refused" | "session-extended";
-  readonly sessionId?: SessionId;
-  readonly clientKey: Thumbprint | null;
+  readonly kind: Exclude<AuditEntry["kind"], "session-started" | "session-ended" | "refused">;
   readonly reason: string;
+  readonly clientKey?: Thumbprint | null;
+  readonly sessionId?: SessionId | null;
+  readonly serverId?: ServerId | null;
+  readonly peer?: string | null;
 }
 
-export async function recordAudit(
-  tx: Database | Tx,
-  { kind, clientKey, sessionId, reason }: Deed,
-): Promise<void> {
-  await tx
+export async function recordAudit(db: Database | Tx, deed: Deed): Promise<void> {
+  const { kind, reason, sessionId = null, clientKey = null, serverId = null } = deed;
+  const about = { client_key: clientKey, session_id: sessionId, server_id: serverId };
+  // The manager's own machine is no place to tell of.
+  const peer = deed.peer === LOCAL_PEER ? null : (deed.peer ?? null);
+  await db
     .insertInto("audit")
-    .values({ id: randomUUID(), kind, client_key: clientKey, session_id: sessionId ?? null, reason })
+    .values({ id: randomUUID(), kind, ...about, peer, reason })
     .execute();
 }
 

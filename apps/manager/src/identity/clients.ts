@@ -69,32 +69,46 @@ export function revokeClient(db: Database, thumbprint: Thumbprint, reason: strin
         hint: "'farpool admin clients list' lists them",
       });
     if (known.revokedAt !== null) return known;
-    await tx
-      .updateTable("clients")
-      .set({ revoked_at: now(), revoked_reason: reason })
-      .where("thumbprint", "=", thumbprint)
-      .execute();
     const why = reason === null ? "" : `: ${reason}`;
     await recordAudit(tx, {
       kind: "client-revoked",
       clientKey: thumbprint,
       reason: `${known.user}@${known.name} was revoked by an administrator${why}`,
     });
-    const living = await tx
-      .selectFrom("sessions")
-      .select("id")
-      .where("client_key", "=", thumbprint)
-      .where("state", "<>", "ended")
+    await tx
+      .updateTable("machines")
+      .set({ revoked_at: now(), revoked_reason: `it was revoked by an administrator${why}` })
+      .where("thumbprint", "=", thumbprint)
+      .where("revoked_at", "is", null)
       .execute();
-    for (const { id } of living) {
-      const message = `the client ${known.name} was revoked by an administrator${why}`;
-      await endInPlacement(tx, await readSession(tx, id), { reason: "revoked", message });
-    }
-    await tellServers(tx);
+    const message = `the client ${known.name} was revoked by an administrator${why}`;
+    await revokeInPlacement(tx, thumbprint, { reason, message });
     await runPlacementPass(tx);
     const [revoked] = await listClients(tx, thumbprint);
     return revoked ?? known;
   });
+}
+
+/** The key opens nothing any more, and what it holds ends. */
+export async function revokeInPlacement(
+  tx: Tx,
+  thumbprint: Thumbprint,
+  { reason, message }: { readonly reason: string | null; readonly message: string },
+): Promise<void> {
+  await tx
+    .updateTable("clients")
+    .set({ revoked_at: now(), revoked_reason: reason })
+    .where("thumbprint", "=", thumbprint)
+    .execute();
+  const living = await tx
+    .selectFrom("sessions")
+    .select("id")
+    .where("client_key", "=", thumbprint)
+    .where("state", "<>", "ended")
+    .execute();
+  for (const { id } of living)
+    await endInPlacement(tx, await readSession(tx, id), { reason: "revoked", message });
+  await tellServers(tx);
 }
 
 /** What servers have to trust has changed: all agents are woken. */

@@ -21,7 +21,9 @@ import {
   type Rules,
 } from "@farpool/policies";
 import type { Database, Tx } from "../database/connect.ts";
+import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "../identity/audit.ts";
+import { personOf, type Person } from "../identity/persons.ts";
 import { wishOf } from "../placement/admission.ts";
 import type { BudgetTerms } from "../usage/budgets.ts";
 import { allowedServers, withinLimits, type PlacementLimits } from "./allowed-servers.ts";
@@ -32,6 +34,7 @@ import { askerOf } from "./subject.ts";
 interface Application {
   readonly request: SessionRequest;
   readonly clientKey: Thumbprint;
+  readonly person: Person;
   readonly servers: readonly ServerCapacity[];
 }
 
@@ -47,9 +50,12 @@ export interface Admission extends Terms {
  * What policies allow of a request, or a refusal. In the placement transaction: what is counted here stays true until
  * the session is there.
  */
-export async function admitRequest(tx: Tx, { request, clientKey, servers }: Application): Promise<Admission> {
+export async function admitRequest(
+  tx: Tx,
+  { request, clientKey, person, servers }: Application,
+): Promise<Admission> {
   const { count, purpose, project } = request;
-  const asker = askerOf(request, clientKey);
+  const asker = askerOf(request, person, clientKey);
   const { groups, policies, specification, names, living, budgets } = await readSituation(tx, asker, servers);
   const subject = { user: asker.user, source: asker.source, client: clientKey, groups, project };
   const policy = resolvePolicies(policies, subject);
@@ -165,12 +171,17 @@ function isWithin(size: Size, most: Size, servers: readonly ServerCapacity[]): b
 }
 
 /** Its own transaction: the one that refused leaves no trace. */
-export async function auditRefusal(db: Database, request: SessionRequest, error: unknown): Promise<void> {
+export async function auditRefusal(
+  db: Database,
+  { request, caller }: { readonly request: SessionRequest; readonly caller: Principal },
+  error: unknown,
+): Promise<void> {
   if (!(error instanceof FarpoolError) || error.code !== "FARPOOL_POLICY") return;
-  const { user, host } = request.client;
+  const clientKey = thumbprintOf(request.clientKey);
+  const person = await personOf(db, { clientKey, account: request.client.user }, caller);
   await recordAudit(db, {
     kind: "policy-refused",
-    clientKey: thumbprintOf(request.clientKey),
-    reason: `${user}@${host}, ${request.purpose}: ${error.message}`,
+    clientKey,
+    reason: `${person.name}@${request.client.host}, ${request.purpose}: ${error.message}`,
   });
 }

@@ -1,6 +1,7 @@
 import type { PolicyUserSource, SessionId, SessionRequest, Thumbprint } from "@farpool/contract";
 import type { Subject } from "@farpool/policies";
 import type { Database, Tx } from "../database/connect.ts";
+import type { Person } from "../identity/persons.ts";
 
 export interface SessionSubject extends Subject {
   readonly user: string;
@@ -17,14 +18,17 @@ export interface Asker {
 }
 
 /**
- * Who a session is for. A client reports its local account, `account@host`; whatever else the pool knows of people
- * comes in here, and nowhere else.
+ * Who a session is for: who has signed in, or whom an administrator has declared the account to be, by the name that she has
+ * in the pool. Of others a client reports the local account, which nobody proves: it is named with its machine, `account@host`.
  */
 export function askerOf(
   { client, project }: Pick<SessionRequest, "client" | "project">,
+  person: Person,
   clientKey: Thumbprint,
 ): Asker {
-  return { user: `${client.user}@${client.host}`, source: "reported", clientKey, project };
+  const { source } = person;
+  const user = source === "reported" ? `${client.user}@${client.host}` : person.name;
+  return { user, source, clientKey, project };
 }
 
 /** The same of a session that there is, with the groups of now. */

@@ -26,7 +26,6 @@ export async function registerAgent(db: Database, registration: Registration): P
     simulated: inventory.simulated,
     endpoints: JSON.stringify(endpoints),
     driver_release: inventory.driverRelease ?? null,
-    own_labels: JSON.stringify(registration.labels),
     acceptor_ready: false,
     worker_sandbox: jsonOrNull(workerSandbox),
     last_seen_at: now(),
@@ -34,10 +33,18 @@ export async function registerAgent(db: Database, registration: Registration): P
     ...(await hostColumn(db, host)),
   };
   await inPlacement(db, async (tx) => {
+    const joined = await tx
+      .selectFrom("machines")
+      .select("labels")
+      .where("id", "=", serverId)
+      .executeTakeFirst();
+    // What it was called when it joined, and what it is started with.
+    const ownLabels = JSON.stringify({ ...joined?.labels, ...registration.labels });
+    const stored = { ...values, own_labels: ownLabels };
     await tx
       .insertInto("servers")
-      .values({ id: serverId, ...values })
-      .onConflict((conflict) => conflict.column("id").doUpdateSet(values))
+      .values({ id: serverId, ...stored })
+      .onConflict((conflict) => conflict.column("id").doUpdateSet(stored))
       .execute();
     await storeInventory(tx, serverId, inventory);
   });

@@ -14,7 +14,9 @@ import type { WaitingSession } from "@farpool/domain";
 import { sql, type InsertObject } from "kysely";
 import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import type { Schema } from "../database/schema.ts";
+import { THE_MANAGER, type Principal } from "../http/principal.ts";
 import { meetClient } from "../identity/clients.ts";
+import { personOf, type Person } from "../identity/persons.ts";
 import { requireAdmissible, wishOf } from "../placement/admission.ts";
 import { readCapacity } from "../placement/capacity.ts";
 import { grantAlone, runPlacementPass } from "../placement/pass.ts";
@@ -31,20 +33,28 @@ const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
 const STICKY_MS = 86_400_000;
 
 /** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
-export async function createSession(db: Database, request: SessionRequest): Promise<Session> {
+export async function createSession(
+  db: Database,
+  asked: SessionRequest,
+  caller: Principal = THE_MANAGER,
+): Promise<Session> {
+  // A client that has joined has the name that it joined with, whatever it says.
+  const host = caller.machine?.role === "client" ? caller.machine.name : asked.client.host;
+  const request = { ...asked, client: { ...asked.client, host } };
   try {
-    return await inPlacement(db, (tx) => create(tx, request));
+    return await inPlacement(db, (tx) => create(tx, request, caller));
   } catch (error) {
-    await auditRefusal(db, request, error);
+    await auditRefusal(db, { request, caller }, error);
     throw error;
   }
 }
 
-async function create(tx: Tx, request: SessionRequest): Promise<Session> {
+async function create(tx: Tx, request: SessionRequest, caller: Principal): Promise<Session> {
   const servers = await readCapacity(tx);
   requireAdmissible(request, servers);
   const clientKey = await meetClient(tx, request.clientKey, request.client);
-  const admitted = await admitRequest(tx, { request, clientKey, servers });
+  const person = await personOf(tx, { clientKey, account: request.client.user }, caller);
+  const admitted = await admitRequest(tx, { request, clientKey, person, servers });
   const spender = { user: admitted.user, project: request.project };
   const budget = await admitByBudget(tx, spender, admitted.budgets);
   const id = newSessionId();
@@ -52,6 +62,7 @@ async function create(tx: Tx, request: SessionRequest): Promise<Session> {
     id,
     request,
     clientKey,
+    person,
     admitted,
     budget,
   });
@@ -72,6 +83,7 @@ interface NewSession {
   readonly id: SessionId;
   readonly request: SessionRequest;
   readonly clientKey: Thumbprint;
+  readonly person: Person;
   readonly admitted: Admission;
   readonly budget: SpentBudget | undefined;
 }
@@ -84,9 +96,8 @@ interface Inserted {
 
 /** The session and its first event in one statement, which also tells what placement has to know. */
 async function insertSession(tx: Tx, made: NewSession): Promise<Inserted> {
-  const { id, request, admitted, budget } = made;
-  const { client } = request;
-  const asked = `${formatRequest(request.count, request.size)} for ${client.user}@${client.host}`;
+  const { id, request, person, admitted, budget } = made;
+  const asked = `${formatRequest(request.count, request.size)} for ${person.name}@${request.client.host}`;
   const reason = budget === undefined ? asked : `${asked}; ${budget.sentence}`;
   const row = await tx
     .with("session", (context) =>
@@ -127,6 +138,7 @@ function columnsOf({
   id,
   request,
   clientKey,
+  person,
   admitted,
   budget,
 }: NewSession): InsertObject<Schema, "sessions"> {
@@ -138,7 +150,9 @@ function columnsOf({
     requested_count: request.count,
     size: JSON.stringify(request.size),
     client_host: client.host,
-    client_user: client.user,
+    client_user: person.name,
+    reported_account: client.user,
+    user_id: person.userId,
     client_pid: client.pid,
     client_program: client.program,
     client_key: clientKey,
@@ -153,7 +167,7 @@ function columnsOf({
     share_key: admitted.user,
     priority: admitted.priority,
     filters: JSON.stringify(request.filters),
-    preferred_gpus: gpusOfBefore(clientKey, client.user),
+    preferred_gpus: gpusOfBefore(clientKey, person.name),
     max_duration_ms: admitted.maxDurationMs,
     idle_timeout_ms: admitted.idleTimeoutMs,
     auto_release_ms: request.autoReleaseMs,

@@ -33,7 +33,7 @@ export function registerSessionRoutes(
   app: FastifyInstance,
   { db, changes, holds, identity, graceMs }: SessionParts,
 ): void {
-  serve(app, "createSession", ({ body }) => createSession(db, body));
+  serve(app, "createSession", ({ body }, _, principal) => createSession(db, body, principal));
   serve(app, "listSessions", async ({ query }) => ({ sessions: await listSessions(db, query.ended) }));
   serve(app, "listQueue", () => readQueueView(db));
   serve(app, "showSession", ({ params }) => readSessionDetail(db, params.sessionId));
@@ -58,6 +58,7 @@ export function registerSessionRoutes(
   app.get<{ Params: { sessionId: string }; Querystring: { after?: string } }>(
     toFastifyPath(HOLD_PATH),
     {
+      config: { farpool: { access: ["client", "user"] } },
       schema: { summary: "Lines of JSON, one per change, until the session ends; its end ends the session" },
     },
     async (request, reply) => {

@@ -19,7 +19,7 @@ export function attributionColumns(): RawBuilder<Attribution> {
   return sql<Attribution>`
     ${userOfSession()} as user_name,
     coalesce(session.policy_user_source, 'reported') as user_source,
-    session.client_user as account,
+    coalesce(session.reported_account, session.client_user) as account,
     session.client_host as client,
     ${projectOfSession()} as project,
     coalesce(session.labels, '{}') as labels`;

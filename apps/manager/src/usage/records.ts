@@ -3,12 +3,10 @@ import { sql, type Selectable } from "kysely";
 import type * as z from "zod";
 import type { Database } from "../database/connect.ts";
 import type { UsageRecordsTable } from "../database/schema-usage.ts";
-import { rangeOf, readOpenUsage, type OpenUsage } from "./report.ts";
+import { rangeOf, readOpenUsage, type OpenUsage, type RangeQuery } from "./report.ts";
 import { readTariff } from "./tariff.ts";
 
-interface Query {
-  readonly from?: string | undefined;
-  readonly to?: string | undefined;
+interface Query extends RangeQuery {
   readonly after: number;
   readonly limit: number;
 }
@@ -28,6 +26,7 @@ export async function listRecords(db: Database, query: Query): Promise<z.output<
         .where("id", ">", query.after)
         .where(sql<boolean>`(${from}::timestamptz is null or from_at >= ${from})`)
         .where("from_at", "<", new Date(range.toMs))
+        .where(sql<boolean>`(${range.user}::text is null or user_name = ${range.user})`)
         .orderBy("id")
         .limit(query.limit)
         .execute();

@@ -15,13 +15,19 @@ import { readUntold, tell, type ToldGpu, type ToldProcess } from "./telling.ts";
 export interface Range {
   readonly fromMs: number | null;
   readonly toMs: number;
+  /** Only what is this user's; null: everybody's. */
+  readonly user: string | null;
+}
+
+/** What is asked for, and what of it the asker may see. */
+export interface RangeQuery {
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+  readonly user: string | null;
 }
 
 /** Days and months of the pool's time zone as moments; the last day belongs to the range. */
-export function rangeOf(
-  { from, to }: { readonly from?: string | undefined; readonly to?: string | undefined },
-  { timeZone, nowMs }: PoolTariff,
-): Range {
+export function rangeOf({ from, to, user }: RangeQuery, { timeZone, nowMs }: PoolTariff): Range {
   const start = (day: string): number => {
     const full = day.length === 7 ? `${day}-01` : day;
     if (new Date(`${full}T00:00:00Z`).toISOString().slice(0, 10) !== full)
@@ -35,7 +41,7 @@ export function rangeOf(
     throw new FarpoolError("FARPOOL_BAD_REQUEST", `the range from ${from} to ${to ?? "now"} is empty`, {
       hint: "--from is its first day, --to its last",
     });
-  return { fromMs, toMs: endOf };
+  return { fromMs, toMs: endOf, user };
 }
 
 /** A session that is not all told yet, with what is to be told of it by now. */
@@ -47,7 +53,10 @@ export interface OpenUsage {
 
 /** What goes on, or has no records yet, so far: as it would be settled now. */
 export async function readOpenUsage(db: Database, tariff: PoolTariff, range: Range): Promise<OpenUsage[]> {
-  const sessions = await readHeldSessions(db, { after: null, limit: 1_000_000 });
+  const sessions = await readHeldSessions(db, {
+    ...{ after: null, limit: 1_000_000 },
+    ...(range.user !== null && { of: { users: [range.user], projects: [] } }),
+  });
   const untold = await readUntold(
     db,
     sessions.map(({ id }) => id),
@@ -82,7 +91,7 @@ interface GroupRow extends Omit<UsageSums, "sessions"> {
 /** Records of the range, summed by the database, and what goes on so far. */
 export async function reportUsage(
   db: Database,
-  query: { readonly by: UsageKey; readonly from?: string | undefined; readonly to?: string | undefined },
+  query: RangeQuery & { readonly by: UsageKey },
 ): Promise<UsageReport> {
   // One snapshot: a session that is settled meanwhile must not be told twice, or not at all.
   return db
@@ -241,9 +250,10 @@ interface Grouping {
   readonly open: readonly OpenUsage[];
 }
 
-const within = ({ fromMs, toMs }: Range): RawBuilder<boolean> => {
+const within = ({ fromMs, toMs, user }: Range): RawBuilder<boolean> => {
   const from = fromMs === null ? null : new Date(fromMs);
-  return sql<boolean>`(${from}::timestamptz is null or from_at >= ${from}) and from_at < ${new Date(toMs)}`;
+  return sql<boolean>`(${from}::timestamptz is null or from_at >= ${from}) and from_at < ${new Date(toMs)}
+    and (${user}::text is null or user_name = ${user})`;
 };
 
 async function readGroups(

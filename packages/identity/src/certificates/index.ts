@@ -1,2 +1,4 @@
 export * from "./authority.ts";
 export * from "./leaf.ts";
+export * from "./machine.ts";
+export * from "./manager.ts";
