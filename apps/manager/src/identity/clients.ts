@@ -13,41 +13,49 @@ import { runPlacementPass } from "../placement/pass.ts";
 import { endInPlacement } from "../sessions/end.ts";
 import { readSession } from "../sessions/read.ts";
 import { recordAudit } from "./audit.ts";
+import { mappedUser, type MappedUser } from "./persons.ts";
 
 /** Grants for a key end within minutes of its revocation; until long after, servers are told of it. */
 const TOLD_FOR_MS = 86_400_000;
+
+export interface MetClient {
+  readonly thumbprint: Thumbprint;
+  /** To whom its account is mapped. */
+  readonly mapped: MappedUser | null;
+}
 
 /** A client asks for something: it is known from now on, unless it was revoked. */
 export async function meetClient(
   tx: Tx,
   key: PublicKey,
   { host, user }: SessionRequest["client"],
-): Promise<Thumbprint> {
+): Promise<MetClient> {
   const thumbprint = thumbprintOf(key);
   const met = await tx
     .updateTable("clients")
     .set({ name: host, account: user, last_seen_at: now() })
     .where("thumbprint", "=", thumbprint)
     .where("revoked_at", "is", null)
-    .returning("thumbprint")
+    .returning(mappedUser(thumbprint, user).as("mapped"))
     .executeTakeFirst();
-  if (met !== undefined) return thumbprint;
+  if (met !== undefined) return { thumbprint, mapped: met.mapped };
   const known = await tx
     .selectFrom("clients")
     .select(["revoked_at", "revoked_reason"])
     .where("thumbprint", "=", thumbprint)
     .executeTakeFirst();
   if (known === undefined) {
-    await tx
+    const { mapped } = await tx
       .insertInto("clients")
       .values({ thumbprint, public_x: key.x, name: host, account: user })
-      .execute();
+      .returning(mappedUser(thumbprint, user).as("mapped"))
+      .executeTakeFirstOrThrow();
     await recordAudit(tx, {
       kind: "client-seen",
       clientKey: thumbprint,
       reason: `${user}@${host} has a new key`,
     });
-    return thumbprint;
+    return { thumbprint, mapped };
   }
   const why = known.revoked_reason === null ? "" : `: ${known.revoked_reason}`;
   throw new FarpoolError(

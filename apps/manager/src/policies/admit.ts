@@ -23,7 +23,7 @@ import {
 import type { Database, Tx } from "../database/connect.ts";
 import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "../identity/audit.ts";
-import { personOf, type Person } from "../identity/persons.ts";
+import { findMapped, personOf, type Person } from "../identity/persons.ts";
 import { wishOf } from "../placement/admission.ts";
 import type { BudgetTerms } from "../usage/budgets.ts";
 import { allowedServers, withinLimits, type PlacementLimits } from "./allowed-servers.ts";
@@ -178,7 +178,7 @@ export async function auditRefusal(
 ): Promise<void> {
   if (!(error instanceof FarpoolError) || error.code !== "FARPOOL_POLICY") return;
   const clientKey = thumbprintOf(request.clientKey);
-  const person = await personOf(db, { clientKey, account: request.client.user }, caller);
+  const person = personOf(request.client.user, await findMapped(db, clientKey, request.client.user), caller);
   await recordAudit(db, {
     kind: "policy-refused",
     clientKey,

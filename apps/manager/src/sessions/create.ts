@@ -52,8 +52,8 @@ export async function createSession(
 async function create(tx: Tx, request: SessionRequest, caller: Principal): Promise<Session> {
   const servers = await readCapacity(tx);
   requireAdmissible(request, servers);
-  const clientKey = await meetClient(tx, request.clientKey, request.client);
-  const person = await personOf(tx, { clientKey, account: request.client.user }, caller);
+  const { thumbprint: clientKey, mapped } = await meetClient(tx, request.clientKey, request.client);
+  const person = personOf(request.client.user, mapped, caller);
   const admitted = await admitRequest(tx, { request, clientKey, person, servers });
   const spender = { user: admitted.user, project: request.project };
   const budget = await admitByBudget(tx, spender, admitted.budgets);
