@@ -36,7 +36,7 @@ export const ERRORS = {
     exitCode: 77,
     hint: "an administrator of the pool can change it: farpool admin budgets set",
   },
-  FARPOOL_NOT_SUPPORTED: { httpStatus: 501, exitCode: 69, hint: null },
+  FARPOOL_NOT_SUPPORTED: { httpStatus: 422, exitCode: 69, hint: null },
   FARPOOL_NOT_FOUND: { httpStatus: 404, exitCode: 64, hint: null },
   FARPOOL_CONFLICT: { httpStatus: 409, exitCode: 69, hint: null },
   FARPOOL_SESSION_ENDED: {
