@@ -3,6 +3,7 @@ import { defineCommand } from "../core/command.ts";
 import { adminCommand } from "./admin.ts";
 import { completionCommand } from "./completion.ts";
 import { doctorCommand } from "./doctor.ts";
+import { healthCommand, supportBundleCommand } from "./health.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
 import { queueCommand } from "./queue.ts";
@@ -31,6 +32,8 @@ export const COMMANDS = defineCommand({
     queueCommand,
     adminCommand,
     doctorCommand,
+    healthCommand,
+    supportBundleCommand,
     upCommand,
     downCommand,
     completionCommand,

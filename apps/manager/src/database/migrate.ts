@@ -6,6 +6,7 @@ import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
 import * as scheduling from "./migration-0004-scheduling.ts";
 import * as policies from "./migration-0005-policies.ts";
 import * as usage from "./migration-0007-usage.ts";
+import * as hostFacts from "./migration-0008-host-facts.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -15,6 +16,7 @@ const MIGRATIONS = {
   "0004-scheduling": scheduling,
   "0005-policies": policies,
   "0007-usage": usage,
+  "0008-host-facts": hostFacts,
 };
 
 /** Brings the database up to date. Kysely holds an advisory lock meanwhile: managers starting at once take turns. */

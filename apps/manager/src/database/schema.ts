@@ -11,6 +11,7 @@ import type {
   PolicyFields,
   PolicyScopeKind,
   PolicyUserSource,
+  KnownHostFacts,
   ServerId,
   SessionId,
   SessionNotice,
@@ -36,6 +37,7 @@ export interface ServersTable {
   endpoints: JSONColumnType<Endpoint[]>;
   acceptor_ready: boolean;
   worker_sandbox: ColumnType<string[] | null, string | null, string | null>;
+  host: ColumnType<KnownHostFacts | null, string | null | undefined, string | null>;
   /** Counts changes of the set of sessions this server has to hold. */
   desired_revision: Generated<number>;
   registered_at: InstantByDefault;
