@@ -1,8 +1,8 @@
 export * from "./agents.ts";
 export * from "./durations.ts";
 export * from "./errors.ts";
-export * from "./host-facts.ts";
 export * from "./filters.ts";
+export * from "./host-facts.ts";
 export * from "./identity.ts";
 export * from "./ids.ts";
 export * from "./policies.ts";
@@ -13,6 +13,3 @@ export * from "./sessions.ts";
 export * from "./sizes.ts";
 export * from "./usage.ts";
 export * from "./workers.ts";
-export * from "./access.ts";
-export * from "./joining.ts";
-export * from "./people.ts";

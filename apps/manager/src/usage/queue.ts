@@ -1,6 +1,6 @@
 import type { SessionId } from "@farpool/contract";
 import { sql } from "kysely";
-import { inPlacement, type Database, type Tx } from "../database/connect.ts";
+import { inPlacement, type Database } from "../database/connect.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { userOfSession } from "./attribution.ts";
 import {
@@ -14,11 +14,11 @@ import {
 
 /** A new session against its budgets: throws the refusal; what else a spent budget says is the caller's to keep. */
 export async function admitByBudget(
-  tx: Tx,
+  db: Database,
   spender: Spender,
   terms: BudgetTerms,
 ): Promise<SpentBudget | undefined> {
-  const [spent] = await spentOf(tx, [spender], terms);
+  const [spent] = await spentOf(db, [spender], terms);
   if (spent?.action === "refuse") throw refusalOfBudget(spent);
   return spent;
 }
