@@ -84,6 +84,31 @@ describe("doctor", () => {
   });
 });
 
+describe("health", () => {
+  it("finds no failure in a running pool, and measures calls and copies through it", async () => {
+    const result = await pool.farpool(["health", "--measure", "--json"]);
+
+    expect(result).toMatchObject({ status: 0, stderr: "" });
+    const { sections } = JSON.parse(result.stdout) as {
+      sections: Array<{ checks: Array<{ name: string; result: string; message: string }> }>;
+    };
+    const checks = sections.flatMap((section) => section.checks);
+    expect(checks.filter((check) => check.result === "fail")).toEqual([]);
+    expect(checks.find(({ name }) => name === "throughput")?.message).toMatch(
+      /^Farpool Simulated GPU on .+: round trip [\d.]+ µs, to the GPU [\d.]+ GB\/s, from the GPU [\d.]+ GB\/s$/,
+    );
+    await pool.expectNothingHeld();
+  });
+
+  it("fails without a pool", async () => {
+    const result = await pool.farpool(["health"], {
+      environment: { FARPOOL_STATE: "/nonexistent", FARPOOL_RUNTIME: "/nonexistent" },
+    });
+
+    expect(result.status).toBe(69);
+  });
+});
+
 describe("down", () => {
   it("ends the pool and every process of it", async () => {
     const other = await startPool();

@@ -6,7 +6,7 @@ import { waitFor } from "./kit/program.ts";
 
 let pool: Pool;
 beforeAll(async () => {
-  pool = await startPool(2);
+  pool = await startPool(2, {}, { words: ["--label", "zone=b", "--label", "rack=7"] });
 });
 afterAll(async () => {
   await pool.stop();
@@ -126,6 +126,15 @@ it("slices, several GPUs and sessions that never ran a program add up, too", asy
     "process",
   ])
     expect((await usage(by)).total).toEqual(total);
+});
+
+it("a server is known by the labels that it was started with, and by those that it was given", async () => {
+  const { servers } = await pool.client.call("listServers", {});
+  const name = servers[0]?.name ?? "";
+  expect((await pool.farpool(["admin", "servers", "label", name, "zone=c"])).status).toBe(0);
+  await kill("agent");
+  const { stdout } = await pool.farpool(["admin", "servers"]);
+  expect(stdout).toMatch(/ rack=7 zone=c\n| zone=c rack=7\n/);
 });
 
 it("samples of a real worker arrive every ten seconds", async () => {

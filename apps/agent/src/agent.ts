@@ -13,6 +13,7 @@ import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
 import { SYSTEM_HEALTH, withHealth } from "./health.ts";
+import { readHostFacts } from "./host-facts.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
 import { createSamples, SAMPLE_MS } from "./samples.ts";
 import { createReconciler } from "./reconciler.ts";
@@ -23,6 +24,8 @@ const ACCEPTOR_RETRY_MS = 200;
 const MANAGER_RETRY_MS = 500;
 /** Used memory changes all the time; asking costs a process. */
 const INVENTORY_PERIOD_MS = 30_000;
+/** Disks fill and clocks drift slowly. */
+const HOST_PERIOD_MS = 30_000;
 /** After a worker's end its memory is looked at again; of several ends at once only once. */
 const INVENTORY_AFTER_END_MS = 200;
 
@@ -54,6 +57,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   const params = { serverId };
   let acceptor: AcceptorConnection | undefined;
   let isRegistered = false;
+  let hostToldAt = Number.NEGATIVE_INFINITY;
   let inventory: Inventory | undefined;
   let freshInventory: Inventory | null = null;
   let wakeManager = new AbortController();
@@ -173,6 +177,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           inventory,
           workerSandbox: workerSandbox(acceptor, inventory),
           labels: options.labels,
+          host: readHostFacts(options.identityFile),
         },
       },
       { signal },
@@ -208,11 +213,20 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   async function heartbeat(): Promise<void> {
     const sent = freshInventory;
     const started = performance.now();
+    const isHostDue = started - hostToldAt > HOST_PERIOD_MS;
     await client.call(
       "heartbeatAgent",
-      { params, body: { inventory: sent, acceptorReady: acceptor !== undefined } },
+      {
+        params,
+        body: {
+          inventory: sent,
+          acceptorReady: acceptor !== undefined,
+          host: isHostDue ? readHostFacts(options.identityFile) : null,
+        },
+      },
       { signal },
     );
+    if (isHostDue) hostToldAt = started;
     metrics?.heartbeat((performance.now() - started) / 1_000);
     if (freshInventory === sent) freshInventory = null;
     reconciler.poke();

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { connectionIdSchema, gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
+import { hostFactsSchema } from "./host-facts.ts";
 import { trustSchema } from "./identity.ts";
 import { foreignText, plainText } from "./text.ts";
 import { instantSchema, sandboxLayersSchema, sessionWorkerSchema } from "./workers.ts";
@@ -16,6 +17,7 @@ export const agentRegistrationSchema = z.object({
   workerSandbox: sandboxLayersSchema.nullish(),
   /** What the server is called by; labels that administrators give it count before these. */
   labels: serverLabelsSchema.default({}),
+  host: hostFactsSchema.nullish(),
 });
 
 export const agentHeartbeatSchema = z.object({
@@ -23,6 +25,8 @@ export const agentHeartbeatSchema = z.object({
   inventory: inventorySchema.nullable(),
   /** False while the acceptor does not answer: nothing new is placed on this server then. */
   acceptorReady: z.boolean(),
+  /** Present now and then. */
+  host: hostFactsSchema.nullish(),
 });
 
 /** A session as the acceptor has to hold it (ARCHITECTURE 4.5). */

@@ -1,6 +1,7 @@
 export * from "./agents.ts";
 export * from "./durations.ts";
 export * from "./errors.ts";
+export * from "./host-facts.ts";
 export * from "./identity.ts";
 export * from "./ids.ts";
 export * from "./policies.ts";

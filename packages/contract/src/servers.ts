@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { knownHostFactsSchema } from "./host-facts.ts";
 import { count32Schema, foreignText, plainText } from "./text.ts";
 import { gpuUuidSchema, serverIdSchema, sessionIdSchema } from "./ids.ts";
 import { sandboxLayersSchema } from "./workers.ts";
@@ -143,6 +144,8 @@ export const serverSchema = z.object({
   maintenance: maintenanceSchema.nullable(),
   /** Sessions that have GPUs of it, those that are being closed too. */
   sessions: z.int(),
+  /** Of its machine, as its agent told last; null where it does not tell. */
+  host: knownHostFactsSchema.nullable().default(null),
   registeredAt: z.iso.datetime(),
   lastSeenAt: z.iso.datetime(),
 });

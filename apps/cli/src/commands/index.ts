@@ -3,6 +3,7 @@ import { defineCommand } from "../core/command.ts";
 import { adminCommand } from "./admin.ts";
 import { completionCommand } from "./completion.ts";
 import { doctorCommand } from "./doctor.ts";
+import { healthCommand, supportBundleCommand } from "./health.ts";
 import { internalCommand } from "./internal.ts";
 import { gpusCommand, smiCommand, statusCommand } from "./pool.ts";
 import { clientsCommand, joinCommand, leaveCommand, serverCommand, serversCommand } from "./joining.ts";
@@ -40,6 +41,8 @@ export const COMMANDS = defineCommand({
     whoamiCommand,
     adminCommand,
     doctorCommand,
+    healthCommand,
+    supportBundleCommand,
     upCommand,
     downCommand,
     completionCommand,

@@ -59,7 +59,7 @@ async function checkServer(server: Server): Promise<Check[]> {
 }
 
 /** What keeps a hostile program's calls from the rest of the server; nothing where the server does not tell. */
-function checkSandbox(name: string, layers: Server["workerSandbox"]): Check[] {
+export function checkSandbox(name: string, layers: Server["workerSandbox"]): Check[] {
   if (layers === null) return [];
   if (layers.length === 0)
     return [
@@ -99,7 +99,7 @@ async function checkEndpoint(name: string, endpoint: Endpoint): Promise<Check> {
   );
 }
 
-function tryConnect(endpoint: Endpoint): Promise<string | undefined> {
+export function tryConnect(endpoint: Endpoint): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = connect(
       endpoint.kind === "unix" ? { path: endpoint.path } : { host: endpoint.host, port: endpoint.port },

@@ -1,37 +1,119 @@
+import { hostname, userInfo } from "node:os";
 import { formatAddress } from "@farpool/client-api";
-import { formatDuration } from "@farpool/contract";
-import { print, printJson } from "../core/output.ts";
+import { formatDuration, type Client, type PoolStatus, type Server, type Session } from "@farpool/contract";
+import { counted, print, printJson } from "../core/output.ts";
 import { poolWay, withPool, type PoolWay } from "../core/pool-client.ts";
+import { ownThumbprint } from "../health/own-client.ts";
 import { sessionTable } from "./sessions.ts";
 
+interface Expiry {
+  readonly what: string;
+  readonly at: string;
+}
+
+/** The first thing to type: what there is, what is yours, and why what you wait for is not there yet. */
 export async function status(isJson: boolean): Promise<number> {
-  const [pool, { sessions }] = await withPool((client) =>
-    Promise.all([client.call("status", {}), client.call("listSessions", { query: { ended: 0 } })]),
+  const account = userInfo().username;
+  const [pool, { sessions }, { servers }, clients, who] = await withPool((client) =>
+    Promise.all([
+      client.call("status", {}),
+      client.call("listSessions", { query: { ended: 0 } }),
+      client.call("listServers", {}),
+      // Who may not see the others sees the rest.
+      client.call("listClients", {}).catch(() => ({ clients: [] })),
+      client.call("whoAmI", { query: { account } }),
+    ]),
   );
   const way = poolWay();
   const address = formatAddress(way.address);
+  const thumbprint = ownThumbprint();
+  const client = clients.clients.find((each) => each.thumbprint === thumbprint) ?? null;
+  // A session is told by who it is for, and by the name with which a machine has joined.
+  const host = way.membership?.membership.name ?? hostname();
+  const user = who.signedIn ?? who.mapped ?? account;
+  const mine = sessions.filter((session) => session.client.host === host && session.client.user === user);
+  const expiries = expiriesOf(servers);
   if (isJson) {
-    printJson({ address, ...pool, list: sessions });
+    printJson({ address, ...pool, client, list: sessions, mine: mine.map(({ id }) => id), expiries });
     return 0;
   }
-  const { servers } = pool;
+  print(page({ way, address, pool, client, thumbprint, sessions, mine, expiries }));
+  return 0;
+}
+
+interface Facts {
+  readonly way: PoolWay;
+  readonly address: string;
+  readonly pool: PoolStatus;
+  readonly client: Client | null;
+  readonly thumbprint: string | undefined;
+  readonly sessions: readonly Session[];
+  readonly mine: readonly Session[];
+  readonly expiries: readonly Expiry[];
+}
+
+function page({ way, address, pool, client, thumbprint, sessions, mine, expiries }: Facts): string {
+  const now = Date.now();
+  const up = formatDuration(now - Date.parse(pool.startedAt));
+  const others = sessions.filter((session) => !mine.includes(session));
+  const inside = process.env["FARPOOL_SESSION"];
+  const lines = [
+    `pool      ${address}, manager ${pool.version} (pid ${pool.pid}), up ${up}`,
+    ...membershipLines(way),
+    `servers   ${serversLine(pool)}`,
+    `GPUs      ${pool.gpus.total}, ${pool.gpus.wholeFree} wholly free`,
+    `sessions  ${pool.sessions.running} running, ${pool.sessions.queued} queued`,
+    `you       ${clientLine(client, thumbprint)}`,
+    ...(inside === undefined || inside === ""
+      ? []
+      : [`shell     programs started here use the session behind ${inside}`]),
+    ...expiries.map(
+      ({ what, at }) => `expires   ${what} in ${formatDuration(Math.max(0, Date.parse(at) - now))}`,
+    ),
+  ];
+  if (mine.length > 0) lines.push("", "of this machine", sessionTable(mine));
+  for (const session of mine) lines.push(...waiting(session, now));
+  if (others.length > 0) lines.push("", "of others", sessionTable(others));
+  for (const session of others) lines.push(...waiting(session, now));
+  if (sessions.length === 0 && pool.servers.online === 0)
+    lines.push("", "no server is online: nothing can be granted now; 'farpool health' says more");
+  return lines.join("\n");
+}
+
+function serversLine({ servers }: PoolStatus): string {
   const troubles = [
     ...(servers.silent > 0 ? [`${servers.silent} silent`] : []),
     ...(servers.lost > 0 ? [`${servers.lost} lost`] : []),
   ];
-  const lines = [
-    `pool      ${address}, manager ${pool.version} (pid ${pool.pid}), up ${formatDuration(Date.now() - Date.parse(pool.startedAt))}`,
-    ...membershipLines(way),
-    `servers   ${servers.online} online${troubles.length > 0 ? `, ${troubles.join(", ")}` : ""}`,
-    `GPUs      ${pool.gpus.total}, ${pool.gpus.wholeFree} wholly free`,
-    `sessions  ${pool.sessions.running} running, ${pool.sessions.queued} queued`,
-  ];
-  if (sessions.length > 0) lines.push("", sessionTable(sessions));
-  for (const session of sessions) {
-    if (session.queue !== null) lines.push(`${session.id} waits for ${session.queue.waitsFor}`);
-  }
-  print(lines.join("\n"));
-  return 0;
+  const more = troubles.length === 0 ? "" : `, ${troubles.join(", ")} ('farpool health' says more)`;
+  return `${servers.online} online${more}`;
+}
+
+function clientLine(client: Client | null, thumbprint: string | undefined): string {
+  const who = `${userInfo().username}@${hostname()}`;
+  if (thumbprint === undefined) return `${who}, unknown to the pool until the first 'farpool run'`;
+  if (client === null) return `${who}, key ${thumbprint}`;
+  if (client.revokedAt === null) return `${client.user}@${client.name}, key ${thumbprint}`;
+  const why = client.revokedReason === null ? "" : `: ${client.revokedReason}`;
+  return `${client.user}@${client.name}, REVOKED at ${client.revokedAt}${why}`;
+}
+
+function waiting({ id, queue, requestedAt }: Session, now: number): string[] {
+  if (queue === null) return [];
+  const since = formatDuration(Math.max(0, now - Date.parse(requestedAt)));
+  return [`${id} has waited ${since}, position ${queue.position}; it waits for ${queue.waitsFor}`];
+}
+
+/** Of what is renewed by itself only what is late with that, and how many servers it is. */
+function expiriesOf(servers: readonly Server[]): readonly Expiry[] {
+  const ends = servers.flatMap(({ name, host }) => {
+    const at = host?.workerCertificateExpiresAt ?? null;
+    return at === null ? [] : [{ name, at }];
+  });
+  const [first] = ends.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+  if (first === undefined) return [];
+  const rest = ends.length === 1 ? "" : `, the first of ${counted(ends.length, "server")}`;
+  return [{ what: `the workers' certificate of ${first.name}${rest} (renews itself)`, at: first.at }];
 }
 
 /** Until when this machine is part of the pool without doing anything. */

@@ -97,9 +97,7 @@ test("a drained server takes no new sessions, runs on, and is empty in the end; 
   await output("admin", "servers", "label", name, "rack-");
   expect(await farpool("admin", "servers", "label", name, "Rack=7")).toMatchObject({
     status: 64,
-    stderr: expect.stringMatching(
-      /the label labels?\.?.*Rack is not one: a label's name has small letters|the label Rack is not one: a label's name/,
-    ),
+    stderr: expect.stringContaining("the label Rack is not one: a label's name has small letters"),
   });
   expect(await output("admin", "servers")).toMatch(/drained.* zone=b\n/);
   expect((await farpool("admin", "servers", "undrain", name)).stderr).toBe(`the server ${name} is open\n`);

@@ -7,6 +7,7 @@ import * as workerSandbox from "./migration-0003-worker-sandbox.ts";
 import * as policies from "./migration-0005-policies.ts";
 import * as joining from "./migration-0006-joining.ts";
 import * as usage from "./migration-0007-usage.ts";
+import * as hostFacts from "./migration-0008-host-facts.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -16,6 +17,7 @@ const MIGRATIONS = {
   "0005-policies": policies,
   "0006-joining": joining,
   "0007-usage": usage,
+  "0008-host-facts": hostFacts,
 };
 
 /**

@@ -14,6 +14,7 @@ import type {
   PolicyFields,
   PolicyScopeKind,
   PolicyUserSource,
+  KnownHostFacts,
   ServerId,
   SessionId,
   SessionNotice,
@@ -41,6 +42,7 @@ export interface ServersTable {
   endpoints: JSONColumnType<Endpoint[]>;
   acceptor_ready: boolean;
   worker_sandbox: ColumnType<string[] | null, string | null, string | null>;
+  host: ColumnType<KnownHostFacts | null, string | null | undefined, string | null>;
   /** Counts changes of the set of sessions this server has to hold. */
   desired_revision: Generated<number>;
   registered_at: InstantByDefault;

@@ -53,6 +53,7 @@ export async function listServers(db: Database): Promise<Server[]> {
         ? null
         : { until: row.maintenance_until.toISOString(), message: row.maintenance_message ?? "" },
     sessions: row.session_count ?? 0,
+    host: row.host,
     registeredAt: row.registered_at.toISOString(),
     lastSeenAt: row.last_seen_at.toISOString(),
   }));

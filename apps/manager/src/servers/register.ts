@@ -3,7 +3,9 @@ import {
   TIMES,
   type agentHeartbeatSchema,
   type agentRegistrationSchema,
+  type HostFacts,
   type Inventory,
+  type KnownHostFacts,
   type ServerId,
 } from "@farpool/contract";
 import { sql } from "kysely";
@@ -16,7 +18,7 @@ type Heartbeat = z.output<typeof agentHeartbeatSchema>;
 
 /** An agent starts: its server appears, or is back. Nothing is placed on it before its acceptor is ready. */
 export async function registerAgent(db: Database, registration: Registration): Promise<void> {
-  const { serverId, name, version, endpoints, inventory, workerSandbox } = registration;
+  const { serverId, name, version, endpoints, inventory, workerSandbox, host } = registration;
   const values = {
     name,
     version,
@@ -28,6 +30,7 @@ export async function registerAgent(db: Database, registration: Registration): P
     worker_sandbox: jsonOrNull(workerSandbox),
     last_seen_at: now(),
     heard_at: now(),
+    ...(await hostColumn(db, host)),
   };
   await inPlacement(db, async (tx) => {
     const joined = await tx
@@ -59,7 +62,12 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
       hint: "the agent registers again",
     });
   }
-  const values = { last_seen_at: now(), heard_at: now(), acceptor_ready: heartbeat.acceptorReady };
+  const values = {
+    last_seen_at: now(),
+    heard_at: now(),
+    acceptor_ready: heartbeat.acceptorReady,
+    ...(await hostColumn(db, heartbeat.host)),
+  };
   const opens = heartbeat.acceptorReady && !(before.acceptor_ready && before.is_heard);
   if (!opens && heartbeat.inventory === null) {
     await db.updateTable("servers").set(values).where("id", "=", serverId).execute();
@@ -71,6 +79,15 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
     if (inventory !== null) await storeInventory(tx, serverId, inventory);
     await runPlacementPass(tx);
   });
+}
+
+/** Nothing where nothing was told: what is known stays. */
+async function hostColumn(db: Database, host: HostFacts | null | undefined): Promise<{ host?: string }> {
+  if (host === null || host === undefined) return {};
+  const { rows } = await sql<{ at: Date }>`select clock_timestamp() as at`.execute(db);
+  const clockAheadMs = Date.parse(host.at) - (rows[0]?.at.getTime() ?? Date.now());
+  const known: KnownHostFacts = { ...host, clockAheadMs };
+  return { host: JSON.stringify(known) };
 }
 
 async function storeInventory(tx: Tx, serverId: ServerId, { gpus }: Inventory): Promise<void> {

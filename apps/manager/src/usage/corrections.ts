@@ -39,7 +39,10 @@ export async function correctUsage(
     const span = { fromMs: now.getTime(), toMs: now.getTime() };
     const gpu = { ...first, ...sums, ...span, pricePerHour: null, note: reason };
     const process = { ...sums, ...span, connectionId: null, program: session.program };
-    await insertRecords(tx, session, { gpus: [gpu], processes: [process], kind: "correction", currency });
+    await insertRecords(tx, [{ session, gpus: [gpu], processes: [process] }], {
+      kind: "correction",
+      currency,
+    });
     const written = await tx
       .selectFrom("usage_records")
       .selectAll()
@@ -74,9 +77,8 @@ export async function correctBusy(db: Database, ids: readonly SessionId[]): Prom
         gpus.map(() => 1),
       );
       const note = "counted by its workers, and told after the session's records were written";
-      await insertRecords(tx, session, {
-        kind: "correction",
-        currency,
+      const told = {
+        session,
         gpus: gpus.map((gpu, index) => ({ ...gpu, ...span, busyMs: busy[index] ?? 0, note })),
         processes: processes.map(({ connectionId, program, busyMs }) => ({
           ...span,
@@ -84,7 +86,8 @@ export async function correctBusy(db: Database, ids: readonly SessionId[]): Prom
           program,
           busyMs,
         })),
-      });
+      };
+      await insertRecords(tx, [told], { kind: "correction", currency });
     });
   }
 }

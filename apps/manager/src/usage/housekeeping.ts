@@ -22,7 +22,7 @@ export function startUsageHousekeeping(
     while (!stopping.signal.aborted) {
       try {
         await clock.look();
-        await settleUsage(db);
+        await settleUsage(db, stopping.signal);
         await requeueByBudget(db);
         if (performance.now() - rolledUpAt >= ROLL_UP_MS) {
           await rollUpSamples(db, (await readSettings(db)).now.getTime());

@@ -12,55 +12,19 @@ interface Subject extends Attribution {
   readonly program: string | null;
 }
 
-interface Records extends Telling {
+interface Told extends Telling {
+  readonly session: Subject;
+}
+
+interface Kind {
   readonly kind: "usage" | "correction";
   readonly currency: string;
 }
 
-/** Writes records, with what the session is called today: later names change nothing of them. */
-export async function insertRecords(
-  tx: Tx,
-  session: Subject,
-  { gpus, processes, kind, currency }: Records,
-): Promise<void> {
-  const common = {
-    kind,
-    session_id: session.id,
-    user_name: session.user_name,
-    user_source: session.user_source,
-  };
-  const numbers = (each: Telling["gpus"][number] | Telling["processes"][number]) => ({
-    from_at: new Date(each.fromMs),
-    to_at: new Date(each.toMs),
-    held_ms: each.heldMs,
-    charged_ms: each.chargedMs,
-    busy_ms: each.busyMs,
-    cost: each.cost,
-  });
-  const records = gpus.map((gpu) => ({
-    ...common,
-    ...numbers(gpu),
-    session_name: session.name,
-    ordinal: gpu.ordinal,
-    gpu_uuid: gpu.gpuUuid,
-    model: gpu.model,
-    server_id: gpu.serverId,
-    server_name: gpu.serverName,
-    client: session.client,
-    project: session.project,
-    labels: JSON.stringify(session.labels),
-    program: session.program,
-    price_per_hour: gpu.pricePerHour,
-    currency,
-    note: gpu.note,
-  }));
-  const ofProcesses = processes.map((process) => ({
-    ...common,
-    ...numbers(process),
-    connection_id: process.connectionId,
-    program: process.program,
-    account: session.account,
-  }));
+/** Writes records, with what their sessions are called today: later names change nothing of them. */
+export async function insertRecords(tx: Tx, all: readonly Told[], kind: Kind): Promise<void> {
+  const records = all.flatMap((told) => recordsOf(told, kind));
+  const ofProcesses = all.flatMap((told) => processRecordsOf(told, kind));
   for (const page of pages(records))
     await tx
       .insertInto("usage_records")
@@ -71,6 +35,51 @@ export async function insertRecords(
       .insertInto("usage_process_records")
       .values([...page])
       .execute();
+}
+
+function recordsOf({ session, gpus }: Told, { kind, currency }: Kind) {
+  const labels = JSON.stringify(session.labels);
+  return gpus.map((gpu) => ({
+    ...common(session, gpu),
+    kind,
+    session_name: session.name,
+    ordinal: gpu.ordinal,
+    gpu_uuid: gpu.gpuUuid,
+    model: gpu.model,
+    server_id: gpu.serverId,
+    server_name: gpu.serverName,
+    client: session.client,
+    project: session.project,
+    labels,
+    program: session.program,
+    price_per_hour: gpu.pricePerHour,
+    currency,
+    note: gpu.note,
+  }));
+}
+
+function processRecordsOf({ session, processes }: Told, { kind }: Kind) {
+  return processes.map((process) => ({
+    ...common(session, process),
+    kind,
+    connection_id: process.connectionId,
+    program: process.program,
+    account: session.account,
+  }));
+}
+
+function common(session: Subject, each: Telling["gpus"][number] | Telling["processes"][number]) {
+  return {
+    session_id: session.id,
+    user_name: session.user_name,
+    user_source: session.user_source,
+    from_at: new Date(each.fromMs),
+    to_at: new Date(each.toMs),
+    held_ms: each.heldMs,
+    charged_ms: each.chargedMs,
+    busy_ms: each.busyMs,
+    cost: each.cost,
+  };
 }
 
 function pages<T>(rows: readonly T[]): ReadonlyArray<readonly T[]> {

@@ -1,13 +1,13 @@
 import type { SessionId } from "@farpool/contract";
 import { sql } from "kysely";
-import { inPlacement, type Database, type Tx } from "../database/connect.ts";
+import { inPlacement, type Database } from "../database/connect.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { userOfSession } from "./attribution.ts";
 import { refusalOfBudget, spentBudget, spentBudgets, type SpentBudget, type Spender } from "./budgets.ts";
 
 /** A new session against its budgets: throws the refusal; what else a spent budget says is the caller's to keep. */
-export async function admitByBudget(tx: Tx, spender: Spender): Promise<SpentBudget | undefined> {
-  const spent = await spentBudget(tx, spender);
+export async function admitByBudget(db: Database, spender: Spender): Promise<SpentBudget | undefined> {
+  const spent = await spentBudget(db, spender);
   if (spent?.action === "refuse") throw refusalOfBudget(spent);
   return spent;
 }
