@@ -1,3 +1,4 @@
+export * from "./access.ts";
 export * from "./agents.ts";
 export * from "./durations.ts";
 export * from "./errors.ts";
@@ -5,6 +6,8 @@ export * from "./filters.ts";
 export * from "./host-facts.ts";
 export * from "./identity.ts";
 export * from "./ids.ts";
+export * from "./joining.ts";
+export * from "./people.ts";
 export * from "./policies.ts";
 export * from "./product.ts";
 export * from "./routes.ts";

@@ -82,6 +82,9 @@ test("status begins with this machine's sessions, and says why one waits", async
   const other = await startTestPool();
   try {
     const holder = other.start(["run", "-n", "2", "--", "sleep", "60"]);
+    await waitFor("the one that holds all", async () =>
+      (await other.client.call("status", {})).sessions.running > 0 ? true : undefined,
+    );
     const waiter = other.start(["run", "-n", "1", "--name", "later", "--", "true"]);
     await waitFor("the queue", async () =>
       (await other.client.call("status", {})).sessions.queued > 0 ? true : undefined,

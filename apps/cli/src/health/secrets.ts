@@ -1,6 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { clientKeyFile, tokenFile, workerIdentityFile, type PoolFolders } from "@farpool/layout";
+import {
+  clientKeyFile,
+  serverKeyFile,
+  signInFile,
+  tokenFile,
+  workerIdentityFile,
+  type PoolFolders,
+} from "@farpool/layout";
 
 /** Takes secrets out of text: those of this pool wherever they stand, and whatever has the form of one. */
 export type Redact = (text: string) => string;
@@ -17,6 +24,9 @@ const FORMS: ReadonlyArray<readonly [form: RegExp, instead: string]> = [
   [/\b(Bearer|Basic)\s+[\w.~+/=-]{8,}/gi, `$1 ${GONE}`],
   // A password in an address: postgres://user:password@host.
   [/(\b[a-z][\w+.-]*:\/\/[^\s:@/"']*:)[^\s@"']+@/gi, `$1${GONE}@`],
+  // What lets a machine join, or a person sign in: the address and the authority's hash stay.
+  [/(\bfarpool:\/\/[^\s/]+\/(?:server|client)\/[\w-]{43}\/)[\w-]{43}/g, `$1${GONE}`],
+  [/(\/login#[\w-]{43}\.)[\w-]{43}/g, `$1${GONE}`],
   // Session secrets and routing tokens: 32 bytes in hexadecimal.
   [/\b[0-9a-f]{64}\b/gi, GONE],
   [
@@ -47,10 +57,11 @@ function knownSecrets(folders: PoolFolders, environment: NodeJS.ProcessEnv): rea
     environment["FARPOOL_TOKEN_FILE"] ?? "",
   ];
   const tokens = wholeFiles.map((file) => readQuietly(file).trim());
-  const keys = [clientKeyFile(folders), workerIdentityFile(folders)].flatMap((file) =>
+  const signIn = /"token": *"([^"]+)"/.exec(readQuietly(signInFile(folders)))?.[1] ?? "";
+  const keys = [clientKeyFile(folders), serverKeyFile(folders), workerIdentityFile(folders)].flatMap((file) =>
     [...readQuietly(file).matchAll(PRIVATE_KEY)].flatMap(([block]) => bodyOf(block)),
   );
-  return [...new Set([...tokens, ...keys])]
+  return [...new Set([...tokens, signIn, ...keys])]
     .filter((secret) => secret.length >= 8)
     .toSorted((a, b) => b.length - a.length);
 }

@@ -30,6 +30,10 @@ test("none of the pool's secrets is in the archive, not even when a log has them
     return sessions.find(({ state: now }) => now === "active");
   });
   const { secret, grant } = await pool.client.call("connectSession", { params: { sessionId: session.id } });
+  const { join: joinString } = await pool.client.call("createJoinToken", { body: { role: "client" } });
+  const params = { userName: "admin" };
+  const { link } = await pool.client.call("createSignInCode", { params, body: {} });
+  const invitations = [joinString.slice(-43), link.slice(-43)];
   const secrets = [
     read("api-token").trim(),
     read("postgres/password").trim(),
@@ -44,6 +48,8 @@ test("none of the pool's secrets is in the archive, not even when a log has them
     [
       ...secrets.map((each) => JSON.stringify({ msg: `with ${each} in it`, nested: { value: each } })),
       JSON.stringify({ pem: read("client-key.pem"), joined: read("client-key.pem").replaceAll("\n", "") }),
+      `client   farpool join ${joinString}`,
+      JSON.stringify({ msg: `sign in  farpool login '${link}'` }),
       `Authorization: Bearer ${secrets[0]}`,
       "postgres://farpool:hunter2hunter2@db.example/farpool",
       JSON.stringify({ config: JSON.stringify({ password: "a-password-of-nobody", user: "x" }) }),
@@ -68,7 +74,7 @@ test("none of the pool's secrets is in the archive, not even when a log has them
     "pass-in-one",
     "PRIVATE KEY",
   ];
-  expect([...secrets, ...more].filter((each) => archive.includes(each))).toEqual([]);
+  expect([...secrets, ...invitations, ...more].filter((each) => archive.includes(each))).toEqual([]);
   expect(statSync(file).mode & 0o777).toBe(0o600);
 });
 

@@ -13,32 +13,37 @@ interface Expiry {
 
 /** The first thing to type: what there is, what is yours, and why what you wait for is not there yet. */
 export async function status(isJson: boolean): Promise<number> {
-  const [pool, { sessions }, { servers }, clients] = await withPool((client) =>
+  const account = userInfo().username;
+  const [pool, { sessions }, { servers }, clients, who] = await withPool((client) =>
     Promise.all([
       client.call("status", {}),
       client.call("listSessions", { query: { ended: 0 } }),
       client.call("listServers", {}),
       // Who may not see the others sees the rest.
       client.call("listClients", {}).catch(() => ({ clients: [] })),
+      client.call("whoAmI", { query: { account } }),
     ]),
   );
   const way = poolWay();
   const address = formatAddress(way.address);
   const thumbprint = ownThumbprint();
   const client = clients.clients.find((each) => each.thumbprint === thumbprint) ?? null;
-  const mine = sessions.filter(isMine);
+  // A session is told by who it is for, and by the name with which a machine has joined.
+  const host = way.membership?.membership.name ?? hostname();
+  const user = who.signedIn ?? who.mapped ?? account;
+  const mine = sessions.filter((session) => session.client.host === host && session.client.user === user);
   const expiries = expiriesOf(servers);
   if (isJson) {
     printJson({ address, ...pool, client, list: sessions, mine: mine.map(({ id }) => id), expiries });
     return 0;
   }
-  print(page({ address, way, pool, client, thumbprint, sessions, mine, expiries }));
+  print(page({ way, address, pool, client, thumbprint, sessions, mine, expiries }));
   return 0;
 }
 
 interface Facts {
-  readonly address: string;
   readonly way: PoolWay;
+  readonly address: string;
   readonly pool: PoolStatus;
   readonly client: Client | null;
   readonly thumbprint: string | undefined;
@@ -47,7 +52,7 @@ interface Facts {
   readonly expiries: readonly Expiry[];
 }
 
-function page({ address, way, pool, client, thumbprint, sessions, mine, expiries }: Facts): string {
+function page({ way, address, pool, client, thumbprint, sessions, mine, expiries }: Facts): string {
   const now = Date.now();
   const up = formatDuration(now - Date.parse(pool.startedAt));
   const others = sessions.filter((session) => !mine.includes(session));
@@ -98,9 +103,6 @@ function waiting({ id, queue, requestedAt }: Session, now: number): string[] {
   const since = formatDuration(Math.max(0, now - Date.parse(requestedAt)));
   return [`${id} has waited ${since}, position ${queue.position}; it waits for ${queue.waitsFor}`];
 }
-
-const isMine = ({ client }: Session): boolean =>
-  client.host === hostname() && client.user === userInfo().username;
 
 /** Of what is renewed by itself only what is late with that, and how many servers it is. */
 function expiriesOf(servers: readonly Server[]): readonly Expiry[] {

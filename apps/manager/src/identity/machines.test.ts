@@ -289,7 +289,7 @@ test("policies and usage know who is mapped or has signed in by name, and she se
     const { rows, total } = await client.call("usage", { query: { by: "user" } });
     const { records } = await client.call("usageRecords", { query: {} });
     return [
-      rows.map(({ key }) => String(key)).toSorted((one, other) => one.localeCompare(other)),
+      rows.map(({ key }) => key ?? "").toSorted((one, other) => one.localeCompare(other)),
       total.sessions,
       records.map(({ user }) => user).toSorted(),
     ];
