@@ -5,10 +5,10 @@ import { policyUserSources } from "./policies.ts";
 import type { RouteSpec } from "./route-spec.ts";
 import { foreignText } from "./text.ts";
 
-/** Somebody whom the pool knows. Of others it knows accounts, `dev1@ws-17`. */
+/** Somebody whom the pool knows. Of others it knows accounts, `dev1@ws-17`: no name of a user can be taken for one. */
 export const poolUserNameSchema = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._@-]{0,62}$/i, "a user's name has 1 to 63 letters, digits or ._@-");
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/i, "a user's name has 1 to 63 letters, digits or ._-");
 
 /** An administrator may do everything, a user what concerns her own sessions. */
 export const userRoles = ["user", "administrator"] as const;
