@@ -29,7 +29,7 @@ const cases: readonly Case[] = [
     title: "an unknown flag",
     words: ["run", "--gpu", "1", "--", "true"],
     says: "unknown option '--gpu'",
-    hint: "'farpool --help' lists commands and options",
+    hint: "'farpool run --help' lists its options",
     status: 64,
   },
   {
