@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often that is done over a Unix socket, where no network breaks anything: an acceptor that was killed had the
 /// connection in hand, or the worker does not start.
-const MOST_BROKEN_LOCALLY: u32 = 25;
+const MOST_BROKEN_LOCALLY: u32 = 100;
 
 /// How long one attempt to open the bulk lane may take: there is a connection that works.
 const BULK_ATTEMPT: Duration = Duration::from_secs(5);
