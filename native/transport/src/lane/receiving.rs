@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -153,16 +152,16 @@ impl Resumable {
         }
     }
 
-    /// Takes what has arrived without waiting, for later: whoever waits for acknowledgements or a sign of life.
-    pub(super) fn pull(
-        &self,
-        receiving: &mut MutexGuard<'_, Receiving>,
-        buffer: &mut [u8],
-    ) -> io::Result<()> {
+    /// Takes what has arrived without waiting, for later: for those who wait for acknowledgements or a sign of life. Answers
+    /// whether so much is there that the rest must wait; `None` while another thread receives, which then does it.
+    pub(super) fn take_arrived(&self) -> Option<bool> {
+        let mut receiving = self.receiving.try_lock().ok()?;
+        // An error is met by whoever uses the lane next.
         while !receiving.is_full()
-            && matches!(self.look_at_link(receiving, buffer)?, Look::Bytes(_) | Look::Words)
-        {}
-        Ok(())
+            && matches!(self.look_at_link(&mut receiving, &mut []), Ok(Look::Bytes(_) | Look::Words))
+        {
+        }
+        Some(receiving.is_full())
     }
 
     fn look_for_bytes(&self, receiving: &mut Receiving, buffer: &mut [u8]) -> io::Result<Look> {

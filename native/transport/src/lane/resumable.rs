@@ -377,10 +377,8 @@ impl Resumable {
     /// end makes one here.
     pub fn look(&self) {
         let Role::Client(_) = &self.role else { return };
-        if let Ok(mut receiving) = self.receiving.try_lock() {
-            // An answer to a probe is among what nobody waits for.
-            let _ = self.pull(&mut receiving, &mut []);
-        }
+        // An answer to a probe is among what nobody waits for.
+        self.take_arrived();
         let mut state = lock(&self.state);
         if state.ended.is_some() {
             return;
@@ -417,11 +415,7 @@ impl Resumable {
     /// Takes what has arrived at a worker's end, for whoever receives next, who is told.
     pub fn listen(&self) {
         let Role::Worker(tell) = &self.role else { return };
-        let Ok(mut receiving) = self.receiving.try_lock() else { return };
-        // The error is met by whoever uses the lane next.
-        let _ = self.pull(&mut receiving, &mut []);
-        drop(receiving);
-        if self.has_ready.load(Ordering::Acquire) {
+        if self.take_arrived().is_some() && self.has_ready.load(Ordering::Acquire) {
             tell();
         }
     }

@@ -55,7 +55,8 @@ impl Resumable {
                     piece = later;
                     if sending.replay.backlog() >= GATHER as u64 {
                         self.write(&mut sending, Mode::Wait)?;
-                        self.collect_acknowledgements();
+                        // What is kept stays little enough for the processor's cache where it is acknowledged early.
+                        self.take_arrived();
                     }
                 }
             }
@@ -144,14 +145,6 @@ impl Resumable {
         sending.replay.acknowledge(offset).map_err(|error| self.fail(error.to_string()))
     }
 
-    /// Looks for acknowledgements where nobody else reads: what is kept then stays little enough for the processor's cache.
-    fn collect_acknowledgements(&self) {
-        if let Ok(mut receiving) = self.receiving.try_lock() {
-            // A connection that breaks is met by the next write.
-            let _ = self.pull(&mut receiving, &mut []);
-        }
-    }
-
     /// Waits until more may be kept; answers how much.
     fn wait_for_room(&self, sending: &mut MutexGuard<'_, Sending>) -> io::Result<usize> {
         let started = Instant::now();
@@ -167,11 +160,7 @@ impl Resumable {
             }
             self.check_limit(started)?;
             // Where nobody reads the other direction, this thread does: acknowledgements come there.
-            let mut is_full = false;
-            if let Ok(mut receiving) = self.receiving.try_lock() {
-                let _ = self.pull(&mut receiving, &mut []);
-                is_full = receiving.is_full();
-            }
+            let is_full = self.take_arrived().unwrap_or(false);
             let seen = self.acknowledged.load(Ordering::Acquire);
             if seen > sending.replay.start() {
                 continue;
