@@ -1,25 +1,16 @@
 import { connect } from "node:net";
 import { hostname } from "node:os";
-import { createClient, formatAddress } from "@farpool/client-api";
+import { createClient, formatAddress, type OpenMembership } from "@farpool/client-api";
 import { DEFAULT_DATA_PORT, FarpoolError } from "@farpool/contract";
-import {
-  createFolders,
-  findInstallation,
-  poolFolders,
-  serverKeyFile,
-  serverMembershipFile,
-} from "@farpool/layout";
+import { poolFolders, serverKeyFile, serverMembershipFile } from "@farpool/layout";
 import { say } from "../core/output.ts";
 import { openServerMembership } from "../core/pool-client.ts";
-import { startInBackground } from "../up/background.ts";
+import { whileClaimed, type Claimed } from "../up/claimed.ts";
 import { chooseDriver } from "../up/driver.ts";
 import { keepSockets } from "../up/kept-sockets.ts";
-import { endLeftovers } from "../up/leftovers.ts";
 import { serverParts } from "../up/parts.ts";
-import { claim, ownIdentity, readLiveRecord, removeRecord, type UpRecord } from "../up/record.ts";
 import { bracketed, choosePort } from "../up/ports.ts";
-import { runParts, stopRequest } from "../up/run-parts.ts";
-import { alreadyRunning, requireParts, requireShortPaths } from "../up/up.ts";
+import { runParts } from "../up/run-parts.ts";
 
 export interface ServerOptions {
   readonly gpus: readonly number[] | undefined;
@@ -47,22 +38,14 @@ export async function server(options: ServerOptions): Promise<number> {
       `this machine is no server of a pool: there is no ${serverMembershipFile(folders)}`,
       { hint: "'farpool join STRING' makes it one; 'farpool up' starts a pool of its own" },
     );
-  const running = readLiveRecord(folders);
-  if (running !== undefined) return alreadyRunning(running, folders, options.isBackground);
-  const installation = findInstallation();
-  requireParts(installation);
-  requireShortPaths(folders);
-  if (options.isBackground) return startInBackground(folders);
-  if (options.simulated !== undefined) process.env["FARPOOL_SIMGPU_DEVICES"] = String(options.simulated);
-  createFolders(folders);
-  await endLeftovers(folders);
-  const own: UpRecord = {
-    ...ownIdentity(),
-    ...{ isReady: false, address: "", description: "", runtime: folders.runtime, processes: [] },
-  };
-  const other = claim(folders, own);
-  if (other !== undefined) return alreadyRunning(other, folders, false);
-  const stop = stopRequest();
+  return whileClaimed(options, folders, (claimed) => serve(options, membership, claimed));
+}
+
+async function serve(
+  options: ServerOptions,
+  membership: OpenMembership,
+  { folders, installation, own, stop }: Claimed,
+): Promise<number> {
   const { host, port, name, machineId } = membership.membership;
   const listen = options.listen ?? ALL_ADDRESSES;
   const metricsPort =
@@ -73,7 +56,7 @@ export async function server(options: ServerOptions): Promise<number> {
   const client = createClient(membership.address());
   try {
     await membership.renewIfDue();
-    const choice = await chooseDriver({ ...options, gpus: options.gpus }, installation);
+    const choice = await chooseDriver(options, installation);
     say(`offering ${choice.sentence}`);
     say(`driver   ${choice.driver}`);
     const address = formatAddress({ host, port });
@@ -112,7 +95,6 @@ export async function server(options: ServerOptions): Promise<number> {
   } finally {
     client.close();
     sockets.close();
-    removeRecord(folders);
   }
 }
 

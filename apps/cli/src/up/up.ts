@@ -1,26 +1,15 @@
-import { existsSync } from "node:fs";
 import { createClient, formatAddress } from "@farpool/client-api";
-import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT, FarpoolError } from "@farpool/contract";
-import {
-  acceptorControlSocket,
-  createFolders,
-  findInstallation,
-  managerSocket,
-  poolFolders,
-  type Installation,
-  type PoolFolders,
-} from "@farpool/layout";
+import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT } from "@farpool/contract";
+import { managerSocket, poolFolders } from "@farpool/layout";
 import { say } from "../core/output.ts";
-import { startInBackground } from "./background.ts";
+import { whileClaimed, type Claimed } from "./claimed.ts";
 import { down } from "./down.ts";
 import { chooseDriver } from "./driver.ts";
 import { keepSockets, type KeptSockets } from "./kept-sockets.ts";
-import { endLeftovers } from "./leftovers.ts";
 import { poolParts } from "./parts.ts";
 import { bracketed, choosePort } from "./ports.ts";
 import { sayInvitations } from "./invitations.ts";
-import { claim, ownIdentity, readLiveRecord, removeRecord, type UpRecord } from "./record.ts";
-import { runParts, stopRequest } from "./run-parts.ts";
+import { runParts } from "./run-parts.ts";
 
 export interface UpOptions {
   readonly gpus: readonly number[] | undefined;
@@ -42,54 +31,20 @@ export interface UpOptions {
   readonly isStop: boolean;
 }
 
-/** `sun_path` has 108 bytes with its final zero. */
-const MAX_SOCKET_PATH = 107;
-
 export async function up(options: UpOptions): Promise<number> {
   if (options.isStop) return down(options.state);
   const folders = poolFolders(process.env, options.state);
-  const running = readLiveRecord(folders);
-  if (running !== undefined) return alreadyRunning(running, folders, options.isBackground);
-  const installation = findInstallation();
-  requireParts(installation);
-  requireShortPaths(folders);
-  if (options.isBackground) return startInBackground(folders);
-  if (options.simulated !== undefined) process.env["FARPOOL_SIMGPU_DEVICES"] = String(options.simulated);
-  createFolders(folders);
-  await endLeftovers(folders);
-  const own: UpRecord = {
-    ...ownIdentity(),
-    isReady: false,
-    address: "",
-    description: "",
-    runtime: folders.runtime,
-    processes: [],
-  };
-  const other = claim(folders, own);
-  if (other !== undefined) return alreadyRunning(other, folders, false);
-  const stop = stopRequest();
-  try {
-    return await serve(options, { folders, installation, own, stop });
-  } finally {
-    removeRecord(folders);
-  }
+  return whileClaimed(options, folders, (claimed) => serve(options, claimed));
 }
 
-interface Claimed {
-  readonly folders: PoolFolders;
-  readonly installation: Installation;
-  /** The record by which this process runs the pool. */
-  readonly own: UpRecord;
-  readonly stop: AbortSignal;
-}
-
-async function serve(options: UpOptions, { folders, installation, own, stop }: Claimed): Promise<number> {
+async function serve(options: UpOptions, claimed: Claimed): Promise<number> {
+  const { folders } = claimed;
   const listen = options.listen ?? "127.0.0.1";
   const port = await choosePort(listen, options.port ?? DEFAULT_MANAGER_PORT, "--port");
   const metrics = await chooseMetricsPorts(listen, options.metricsPort);
   const sockets = keepSockets(listen, options.dataPort ?? DEFAULT_DATA_PORT, folders);
   try {
-    return await serveOn(sockets, { listen, port, metrics }, options, { folders, installation, own, stop });
+    return await serveOn(sockets, { listen, port, metrics }, options, claimed);
   } finally {
     sockets.close();
   }
@@ -161,44 +116,6 @@ async function serveOn(
   } finally {
     client.close();
   }
-}
-
-export function requireParts({ acceptor, worker }: Installation): void {
-  for (const file of [acceptor, worker]) {
-    if (existsSync(file)) continue;
-    throw new FarpoolError("FARPOOL_UNAVAILABLE", `a part of farpool is missing: ${file}`, {
-      hint: "in a checkout, 'npm run build' builds it",
-    });
-  }
-}
-
-/** Said before anything is started: acceptor and database would fail on it again and again. */
-export function requireShortPaths(folders: PoolFolders): void {
-  const longest = Buffer.byteLength(acceptorControlSocket(folders));
-  if (longest <= MAX_SOCKET_PATH) return;
-  throw new FarpoolError(
-    "FARPOOL_USAGE",
-    `the path ${acceptorControlSocket(folders)} has ${longest} bytes: sockets have ${MAX_SOCKET_PATH} at most`,
-    { hint: "choose a shorter --state, or a shorter FARPOOL_RUNTIME for the sockets alone" },
-  );
-}
-
-export function alreadyRunning(record: UpRecord, folders: PoolFolders, isWanted: boolean): number {
-  const elsewhere = record.runtime !== "" && record.runtime !== folders.runtime;
-  const facts = [
-    `already running: pid ${record.pid}`,
-    ...(record.address === "" ? [] : [`manager at ${record.address}`]),
-    ...(elsewhere ? [`sockets in ${record.runtime}`] : []),
-  ];
-  const error = new FarpoolError(
-    "FARPOOL_ALREADY_RUNNING",
-    facts.join(", "),
-    elsewhere ? { hint: `FARPOOL_RUNTIME=${record.runtime} uses it; 'farpool down' stops it` } : {},
-  );
-  // Who wants a pool in the background has one.
-  if (!isWanted || elsewhere) throw error;
-  say(`farpool: ${error.message}`);
-  return 0;
 }
 
 function databaseVariable(): string | undefined {
