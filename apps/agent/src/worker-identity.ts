@@ -1,6 +1,6 @@
-import { generateKeyPair, randomBytes, type KeyObject } from "node:crypto";
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { generateKeyPair, type KeyObject } from "node:crypto";
 import { promisify } from "node:util";
+import { replacePrivateFile } from "@farpool/client-api";
 import type { Certificate } from "@farpool/contract";
 import type { Logger } from "pino";
 import { elapsedMs, type Clock, type Moment } from "./clock.ts";
@@ -60,21 +60,8 @@ export function createWorkerIdentity({
   };
 }
 
-/** A worker that starts meanwhile reads the old file or the new one, never half of one. */
+/** Workers may start meanwhile. */
 function write(file: string, chain: string, privateKey: KeyObject): void {
   const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-  const fresh = `${file}.${randomBytes(4).toString("hex")}`;
-  try {
-    const descriptor = openSync(fresh, "wx", 0o600);
-    try {
-      writeFileSync(descriptor, `${chain.trimEnd()}\n${key}`);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-    renameSync(fresh, file);
-  } catch (error) {
-    rmSync(fresh, { force: true });
-    throw error;
-  }
+  replacePrivateFile(file, `${chain.trimEnd()}\n${key}`);
 }

@@ -1,16 +1,7 @@
-import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { FarpoolError, machineCertificateSchema } from "@farpool/contract";
 import * as z from "zod";
+import { replacePrivateFile } from "./private-file.ts";
 
 /** How a machine is in a pool: what `join` was told, beside the key in a file of its own. */
 export const membershipSchema = machineCertificateSchema.omit({ validSeconds: true }).extend({
@@ -57,20 +48,6 @@ function readPrivate<S extends z.ZodObject>(file: string, schema: S): z.output<S
   }
 }
 
-/** Who reads it meanwhile sees the old one or the new one. */
 export function writePrivate(file: string, value: Membership | SignInFile): void {
-  const fresh = `${file}.${randomBytes(4).toString("hex")}`;
-  try {
-    const descriptor = openSync(fresh, "wx", 0o600);
-    try {
-      writeFileSync(descriptor, `${JSON.stringify(value, null, 2)}\n`);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-    renameSync(fresh, file);
-  } catch (error) {
-    rmSync(fresh, { force: true });
-    throw error;
-  }
+  replacePrivateFile(file, `${JSON.stringify(value, null, 2)}\n`);
 }
