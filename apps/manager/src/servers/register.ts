@@ -11,6 +11,7 @@ import {
 import { sql } from "kysely";
 import type * as z from "zod";
 import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
+import { databaseTime } from "../identity/pool-identity.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 
 type Registration = z.output<typeof agentRegistrationSchema>;
@@ -30,7 +31,7 @@ export async function registerAgent(db: Database, registration: Registration): P
     worker_sandbox: jsonOrNull(workerSandbox),
     last_seen_at: now(),
     heard_at: now(),
-    ...(await hostColumn(db, host)),
+    ...hostColumn(host, await databaseTime(db)),
   };
   await inPlacement(db, async (tx) => {
     const joined = await tx
@@ -55,6 +56,7 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
     .selectFrom("servers")
     .select("acceptor_ready")
     .select(sql<boolean>`last_seen_at > ${nowPlus(-TIMES.serverSilentMs)}`.as("is_heard"))
+    .select(sql<Date>`clock_timestamp()`.as("now"))
     .where("id", "=", serverId)
     .executeTakeFirst();
   if (before === undefined) {
@@ -66,7 +68,7 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
     last_seen_at: now(),
     heard_at: now(),
     acceptor_ready: heartbeat.acceptorReady,
-    ...(await hostColumn(db, heartbeat.host)),
+    ...hostColumn(heartbeat.host, before.now),
   };
   const opens = heartbeat.acceptorReady && !(before.acceptor_ready && before.is_heard);
   if (!opens && heartbeat.inventory === null) {
@@ -82,11 +84,9 @@ export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat
 }
 
 /** Nothing where nothing was told: what is known stays. */
-async function hostColumn(db: Database, host: HostFacts | null | undefined): Promise<{ host?: string }> {
+function hostColumn(host: HostFacts | null | undefined, at: Date): { host?: string } {
   if (host === null || host === undefined) return {};
-  const { rows } = await sql<{ at: Date }>`select clock_timestamp() as at`.execute(db);
-  const clockAheadMs = Date.parse(host.at) - (rows[0]?.at.getTime() ?? Date.now());
-  const known: KnownHostFacts = { ...host, clockAheadMs };
+  const known: KnownHostFacts = { ...host, clockAheadMs: Date.parse(host.at) - at.getTime() };
   return { host: JSON.stringify(known) };
 }
 

@@ -3,8 +3,7 @@ import { sql, type Selectable } from "kysely";
 import type * as z from "zod";
 import type { Database } from "../database/connect.ts";
 import type { UsageRecordsTable } from "../database/schema-usage.ts";
-import { rangeOf, readOpenUsage, type OpenUsage, type RangeQuery } from "./report.ts";
-import { readTariff } from "./tariff.ts";
+import { inSnapshot, readOpenUsage, type OpenUsage, type RangeQuery } from "./report.ts";
 
 interface Query extends RangeQuery {
   readonly after: number;
@@ -13,37 +12,32 @@ interface Query extends RangeQuery {
 
 /** A page of records in the order in which they were written; the last one ends with what goes on so far. */
 export async function listRecords(db: Database, query: Query): Promise<z.output<typeof usageRecordsSchema>> {
-  return db
-    .transaction()
-    .setIsolationLevel("repeatable read")
-    .execute(async (tx) => {
-      const tariff = await readTariff(tx);
-      const range = rangeOf(query, tariff);
-      const from = range.fromMs === null ? null : new Date(range.fromMs);
-      const rows = await tx
-        .selectFrom("usage_records")
-        .selectAll()
-        .where("id", ">", query.after)
-        .where(sql<boolean>`(${from}::timestamptz is null or from_at >= ${from})`)
-        .where("from_at", "<", new Date(range.toMs))
-        .where(sql<boolean>`(${range.user}::text is null or user_name = ${range.user})`)
-        .orderBy("id")
-        .limit(query.limit)
-        .execute();
-      const isLast = rows.length < query.limit;
-      const open = isLast ? await readOpenUsage(tx, tariff, range) : [];
-      const { pool_id: poolId } = await tx
-        .selectFrom("pool_identity")
-        .select("pool_id")
-        .executeTakeFirstOrThrow();
-      return {
-        poolId,
-        currency: tariff.currency,
-        timeZone: tariff.timeZone,
-        records: [...rows.map(toUsageRecord), ...open.flatMap(openRecords)],
-        next: isLast ? null : (rows.at(-1)?.id ?? null),
-      };
-    });
+  return inSnapshot(db, query, async (tx, { tariff, range }) => {
+    const from = range.fromMs === null ? null : new Date(range.fromMs);
+    const rows = await tx
+      .selectFrom("usage_records")
+      .selectAll()
+      .where("id", ">", query.after)
+      .where(sql<boolean>`(${from}::timestamptz is null or from_at >= ${from})`)
+      .where("from_at", "<", new Date(range.toMs))
+      .where(sql<boolean>`(${range.user}::text is null or user_name = ${range.user})`)
+      .orderBy("id")
+      .limit(query.limit)
+      .execute();
+    const isLast = rows.length < query.limit;
+    const open = isLast ? await readOpenUsage(tx, tariff, range) : [];
+    const { pool_id: poolId } = await tx
+      .selectFrom("pool_identity")
+      .select("pool_id")
+      .executeTakeFirstOrThrow();
+    return {
+      poolId,
+      currency: tariff.currency,
+      timeZone: tariff.timeZone,
+      records: [...rows.map(toUsageRecord), ...open.flatMap(openRecords)],
+      next: isLast ? null : (rows.at(-1)?.id ?? null),
+    };
+  });
 }
 
 export function toUsageRecord(row: Selectable<UsageRecordsTable>): UsageRecord {

@@ -7,7 +7,7 @@ import {
 } from "@farpool/contract";
 import { dayOf, monthOf, nextDay, nextMonth, startOfDay } from "@farpool/usage";
 import { sql, type RawBuilder } from "kysely";
-import type { Database } from "../database/connect.ts";
+import type { Database, Tx } from "../database/connect.ts";
 import { readHeldSessions, type HeldSession } from "./holdings.ts";
 import { readTariff, type PoolTariff } from "./tariff.ts";
 import { readUntold, tell, type ToldGpu, type ToldProcess } from "./telling.ts";
@@ -93,39 +93,48 @@ export async function reportUsage(
   db: Database,
   query: RangeQuery & { readonly by: UsageKey },
 ): Promise<UsageReport> {
-  // One snapshot: a session that is settled meanwhile must not be told twice, or not at all.
+  return inSnapshot(db, query, async (tx, { tariff, range }) => {
+    const open = await readOpenUsage(tx, tariff, range);
+    const groups = await readGroups(tx, { by: query.by, range, tariff, open });
+    for (const line of open.flatMap((each) => linesOf(each, query.by, tariff.timeZone))) add(groups, line);
+    const rows = [...groups.values()].map(({ sessions, closed, ...row }) => ({
+      ...row,
+      sessions: closed + sessions.size,
+    }));
+    const all = new Set([...groups.values()].flatMap(({ sessions }) => [...sessions]));
+    const closed = await countClosed(tx, { range, open });
+    const sum = (field: "heldMs" | "chargedMs" | "busyMs" | "cost"): number =>
+      rows.reduce((total, row) => total + row[field], 0);
+    return {
+      by: query.by,
+      currency: tariff.currency,
+      timeZone: tariff.timeZone,
+      fromAt: range.fromMs === null ? null : new Date(range.fromMs).toISOString(),
+      toAt: new Date(Math.min(range.toMs, tariff.nowMs)).toISOString(),
+      rows: sorted(rows, query.by),
+      total: {
+        sessions: closed + all.size,
+        heldMs: sum("heldMs"),
+        chargedMs: sum("chargedMs"),
+        busyMs: sum("busyMs"),
+        cost: sum("cost"),
+      },
+    };
+  });
+}
+
+/** What is read of a range at one moment: a session that is settled meanwhile must not be told twice, or not at all. */
+export function inSnapshot<T>(
+  db: Database,
+  query: RangeQuery,
+  read: (tx: Tx, of: { readonly tariff: PoolTariff; readonly range: Range }) => Promise<T>,
+): Promise<T> {
   return db
     .transaction()
     .setIsolationLevel("repeatable read")
     .execute(async (tx) => {
       const tariff = await readTariff(tx);
-      const range = rangeOf(query, tariff);
-      const open = await readOpenUsage(tx, tariff, range);
-      const groups = await readGroups(tx, { by: query.by, range, tariff, open });
-      for (const line of open.flatMap((each) => linesOf(each, query.by, tariff.timeZone))) add(groups, line);
-      const rows = [...groups.values()].map(({ sessions, closed, ...row }) => ({
-        ...row,
-        sessions: closed + sessions.size,
-      }));
-      const all = new Set([...groups.values()].flatMap(({ sessions }) => [...sessions]));
-      const closed = await countClosed(tx, { range, open });
-      const sum = (field: "heldMs" | "chargedMs" | "busyMs" | "cost"): number =>
-        rows.reduce((total, row) => total + row[field], 0);
-      return {
-        by: query.by,
-        currency: tariff.currency,
-        timeZone: tariff.timeZone,
-        fromAt: range.fromMs === null ? null : new Date(range.fromMs).toISOString(),
-        toAt: new Date(Math.min(range.toMs, tariff.nowMs)).toISOString(),
-        rows: sorted(rows, query.by),
-        total: {
-          sessions: closed + all.size,
-          heldMs: sum("heldMs"),
-          chargedMs: sum("chargedMs"),
-          busyMs: sum("busyMs"),
-          cost: sum("cost"),
-        },
-      };
+      return read(tx, { tariff, range: rangeOf(query, tariff) });
     });
 }
 
