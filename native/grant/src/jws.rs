@@ -1,9 +1,9 @@
 //! Compact JSON Web Signatures, as far as grants need them.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
-use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::de::DeserializeOwned;
 
 use crate::claims::Header;

@@ -18,7 +18,9 @@ mod token;
 pub use delay::{EmulatedRtt, EmulatedRttError};
 pub use duration::parse_duration;
 pub use endpoint::{Endpoint, EndpointError};
-pub use lane::{Attempt, Closed, Dial, Lane, Link, Opening, OpeningError, Refusal, Waited, encode_refusal};
+pub use lane::{
+    Attempt, Closed, Dial, Lane, Link, Loan, Opening, OpeningError, Refusal, Waited, encode_refusal,
+};
 pub use socket::Socket;
 pub use tls::{
     ClientKey, ClientTls, IdentityError, Keys, SPKI_BYTES, ServerTls, TlsError, WorkerIdentity,

@@ -1,6 +1,6 @@
 //! Proofs for an acceptor that somebody entitled to a session has named a connection: keyed digests of its id.
 
-use ring::hmac::{HMAC_SHA256, Key, sign};
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
 /// Bytes of a token.
 pub const TOKEN_BYTES: usize = 32;

@@ -2,12 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use transport::Lane;
 
 use crate::counters::Counters;
 use crate::staging::Lent;
 use crate::wake::Wake;
+
+/// How long nothing follows before buffers come back that the client has not confirmed: what it may ask for again is then
+/// copied. While more follows its confirmations come soon enough.
+const REPAY_AFTER: Duration = Duration::from_millis(5);
 
 /// What leaves in one piece.
 #[derive(Debug)]
@@ -177,9 +182,25 @@ impl SendQueue {
 
     fn send_left_overs(&self) {
         let mut state = self.state();
+        let mut has_loans = false;
         loop {
             if !state.is_sending {
-                state = self.left_over.wait(state).unwrap_or_else(PoisonError::into_inner);
+                if !has_loans {
+                    state = self.left_over.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let wait = self.left_over.wait_timeout_while(state, REPAY_AFTER, |state| !state.is_sending);
+                state = wait.unwrap_or_else(PoisonError::into_inner).0;
+                if !state.is_sending {
+                    drop(state);
+                    let repaid = self.lane.repay();
+                    has_loans = false;
+                    state = self.state();
+                    if let Err(error) = repaid {
+                        broken(&mut state, &error);
+                    }
+                    self.wake.wake();
+                }
                 continue;
             }
             let offset = std::mem::take(&mut state.sent);
@@ -203,11 +224,17 @@ impl SendQueue {
                 state.is_sending = false;
                 continue;
             }
-            state.taken = left.len();
+            let length = left.len();
+            state.taken = length;
             drop(state);
-            let sent = self.lane.send_all(&[left]);
-            Counters::add(&self.counters.bytes_sent, left.len() as u64);
-            drop(part);
+            let sent = match part {
+                Part::Bytes(bytes) => self.lane.send_all(&[&bytes[offset..]]),
+                Part::Lent(lent) => {
+                    has_loans = true;
+                    self.lane.send_loan(Box::new(lent), offset)
+                }
+            };
+            Counters::add(&self.counters.bytes_sent, length as u64);
             state = self.state();
             state.taken = 0;
             if let Err(error) = sent {

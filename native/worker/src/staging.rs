@@ -36,7 +36,7 @@ pub struct Buffer {
 // SAFETY: a buffer is plain memory with one owner.
 unsafe impl Send for Buffer {}
 
-/// Bytes in a buffer that are on their way to the client. The buffer goes back when they have left.
+/// Bytes in a buffer that are on their way to the client. The buffer goes back when they need not be sent again.
 #[derive(Debug)]
 pub struct Lent {
     staging: Arc<Staging>,
@@ -48,6 +48,12 @@ impl Lent {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], |buffer| buffer.bytes(self.length))
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
     }
 }
 

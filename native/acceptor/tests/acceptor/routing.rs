@@ -20,7 +20,7 @@ fn name_of(session: &str, id: [u8; 16], token: &[u8; 32], flags: u32) -> String 
 
 /// What a TLS client sends first.
 fn client_hello(name: &str) -> Vec<u8> {
-    let provider = rustls::crypto::ring::default_provider();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let config = rustls::ClientConfig::builder_with_provider(provider.into())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

@@ -1,6 +1,6 @@
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use grant::{Expected, ManagerKey, verify};
-use ring::hmac;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 use crate::support::{Vectors, encode, sign, text};

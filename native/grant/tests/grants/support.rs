@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use grant::{Expected, GrantError, ManagerKey, Peer, Purpose, Verified, verify};
-use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
 pub struct Vectors {

@@ -44,7 +44,7 @@ fn a_good_grant_tells_who_connects() {
 
 #[test]
 fn thumbprints_are_those_of_the_typescript_side() {
-    use ring::signature::KeyPair;
+    use aws_lc_rs::signature::KeyPair;
     let vectors = Vectors::read();
     let key = vectors.client.public_key().as_ref().try_into().expect("32 bytes");
     assert_eq!(grant::thumbprint(&key), text(&vectors.all["clientKey"]));

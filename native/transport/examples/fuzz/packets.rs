@@ -7,7 +7,7 @@ use rustls::crypto::cipher::{AeadKey, Iv};
 use crate::bytes_of;
 use crate::opening::{Opening, Refusal};
 use crate::packet::{Found, HEAD_BYTES, Head, Kind, MOST_DATA, MOST_WORDS, PacketError, Parser, put_words};
-use crate::record::{MOST_PLAINTEXT, Opened, Opener, Sealer};
+use crate::record::{MOST_PLAINTEXT, Opened, Opener, RECORD_EXTRA_BYTES, Sealer};
 use crate::replay::Replay;
 
 /// Bytes of the largest TLS record.
@@ -126,7 +126,17 @@ fn replay(random: &mut Random) -> Result<(), String> {
     let byte_at = |place: u64| (place % 251).to_le_bytes()[0];
     let (mut replay, mut end, mut start, mut written) = (Replay::default(), 0_u64, 0_u64, 0_u64);
     for _ in 0..random.below(40) {
-        match random.below(6) {
+        match random.below(8) {
+            6 => {
+                let count = 1 + random.below(400);
+                if count <= replay.room() && replay.borrows(count) {
+                    let skip = random.below(5);
+                    let loan = (0..skip as u64).chain(end..end + count as u64).map(byte_at);
+                    replay.push_loan(Box::new(loan.collect::<Vec<u8>>()), skip);
+                    end += count as u64;
+                }
+            }
+            7 => drop(replay.repay()),
             0 | 1 => {
                 // Some lie in several pieces of memory.
                 let most = if random.once_in(20) { 3 * CHUNK } else { 400 };
@@ -165,9 +175,10 @@ fn replay(random: &mut Random) -> Result<(), String> {
         }
         let (first, second) = replay.unwritten(usize::MAX);
         let kept: Vec<u8> = [first, second].concat();
-        let expected: Vec<u8> = (written..end).take(CHUNK).map(byte_at).collect();
+        // Some of what is to be sent, all of it where it lies in two pieces.
+        let expected: Vec<u8> = (written..end).take(kept.len()).map(byte_at).collect();
         let places = (replay.start(), replay.backlog());
-        if kept != expected || places != (start, end - written) {
+        if kept != expected || (kept.is_empty() && written < end) || places != (start, end - written) {
             return Err(format!("kept is {places:?}, expected {start} to {end}, {written} of it written"));
         }
     }
@@ -176,9 +187,15 @@ fn replay(random: &mut Random) -> Result<(), String> {
 
 /// What is opened are exactly the sealed bytes up to where the first one was damaged.
 fn sealed(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
+    let is_aes = random.once_in(2);
     let secrets = || {
         let (key, iv) = (AeadKey::from([7; 32]), Iv::from([9; 12]));
-        (0, ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv })
+        let secrets = if is_aes {
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        } else {
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
+        };
+        (0, secrets)
     };
     let unusable = |error| format!("no keys: {error}");
     let mut sealer = Sealer::new(secrets()).map_err(unusable)?;
@@ -188,7 +205,11 @@ fn sealed(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
         let all = bytes_of(random.pick(recordings));
         let piece = &all[..random.below(all.len().min(MOST_PLAINTEXT) + 1)];
         let at = random.below(piece.len() + 1);
-        sealer.seal(&[&piece[..at], &piece[at..]], &mut wire).map_err(|error| error.to_string())?;
+        let start = wire.len();
+        wire.resize(start + piece.len() + RECORD_EXTRA_BYTES, 0);
+        let parts = [&piece[..at], &piece[at..]];
+        let parts: &[&[u8]] = if random.once_in(2) { &[piece] } else { &parts };
+        sealer.seal(parts, &mut wire[start..]).map_err(|error| error.to_string())?;
         sent.extend_from_slice(piece);
     }
     let honest = wire.clone();
@@ -202,7 +223,15 @@ fn sealed(recordings: &[Recording], random: &mut Random) -> Result<(), String> {
     let same = honest.iter().zip(&wire).take_while(|(one, other)| one == other).count();
     let (mut opened, mut at, whole) = (Vec::new(), 0, wire.len());
     loop {
-        match opener.open(&mut wire[at..]) {
+        let mut place = vec![0; random.below(MOST_RECORD)];
+        match opener.open(&mut wire[at..], &mut place) {
+            Ok(Opened::Placed(count, length)) => {
+                let bytes = place.get(..count).filter(|_| count < length && length <= MOST_RECORD);
+                let bytes =
+                    bytes.ok_or_else(|| format!("{count} bytes are said to be placed of {length}"))?;
+                opened.extend_from_slice(bytes);
+                at += length;
+            }
             Ok(Opened::Data(bytes, length)) => {
                 if length > MOST_RECORD || bytes.len() > length || length == 0 {
                     return Err(format!("a record of {length} bytes has {}", bytes.len()));

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use super::opening::{Opening, Refusal};
 use super::packet::{HEAD_BYTES, Head, Kind, MOST_WORDS, put_words};
+use super::unsent::Unsent;
 use crate::socket::Socket;
-use crate::tls::{Keys, Opened, Opener, RECORD_HEAD_BYTES, Sealer, receive_body};
+use crate::tls::{
+    Keys, MOST_PLAINTEXT, Opened, Opener, RECORD_EXTRA_BYTES, RECORD_HEAD_BYTES, Sealer, receive_body,
+};
 
 /// A connected socket, and what its bytes are sealed with.
 #[derive(Debug)]
@@ -100,11 +103,11 @@ impl Link {
         put_words(&mut packet, kind, words);
         let mut sealer = self.sealer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sealer) = sealer.as_mut() else { return self.socket.send_all(&[&packet]) };
-        let mut record = Vec::new();
-        for piece in packet.chunks(crate::tls::MOST_PLAINTEXT) {
-            sealer.seal(&[piece], &mut record)?;
+        let mut records = Unsent::default();
+        for piece in packet.chunks(MOST_PLAINTEXT) {
+            sealer.seal(&[piece], records.add(piece.len() + RECORD_EXTRA_BYTES))?;
         }
-        self.socket.send_all(&[&record])
+        self.socket.send_all(&[records.left()])
     }
 
     /// One packet and not one byte more.
@@ -130,9 +133,9 @@ fn receive_record(socket: &Socket, opener: &mut Opener) -> io::Result<Vec<u8>> {
     let mut record = vec![0; RECORD_HEAD_BYTES];
     socket.receive_exact(&mut record)?;
     receive_body(socket, &mut record)?;
-    match opener.open(&mut record)? {
+    match opener.open(&mut record, &mut [])? {
         Opened::Data(bytes, _) => Ok(bytes.to_vec()),
-        Opened::End | Opened::Partial => Err(io::ErrorKind::UnexpectedEof.into()),
+        Opened::End | Opened::Partial | Opened::Placed(..) => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

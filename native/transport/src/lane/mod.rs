@@ -12,6 +12,7 @@ mod replay;
 mod resumable;
 mod sending;
 mod silence;
+mod unsent;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,6 +29,7 @@ use crate::socket::{Socket, fill};
 pub(crate) use self::link::refusal_in_clear;
 pub use self::link::{Link, encode_refusal};
 pub use self::opening::{Opening, OpeningError, Refusal};
+pub use self::replay::Loan;
 
 /// What a client's end is to say when it connects anew.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +97,23 @@ impl Lane {
         match &self.0 {
             Kind::Bare(socket) => socket.send_all(parts),
             Kind::Resumable(lane) => lane.send_all(parts),
+        }
+    }
+
+    /// Sends the bytes of `loan` from `skip` on, and keeps it until nothing of it may have to be sent again or
+    /// [`Lane::repay`] asks for it.
+    pub fn send_loan(&self, loan: Loan, skip: usize) -> io::Result<()> {
+        match &self.0 {
+            Kind::Bare(socket) => socket.send_all(&[loan.as_ref().as_ref().get(skip..).unwrap_or(&[])]),
+            Kind::Resumable(lane) => lane.send_loan(loan, skip),
+        }
+    }
+
+    /// Gives all loans back, and copies what may have to be sent again.
+    pub fn repay(&self) -> io::Result<()> {
+        match &self.0 {
+            Kind::Bare(_) => Ok(()),
+            Kind::Resumable(lane) => lane.repay(),
         }
     }
 

@@ -242,8 +242,14 @@ impl Resumable {
                 at = *raw_end;
             }
             Some(opener) => loop {
-                match opener.open(&mut raw[at..*raw_end]) {
+                let most = parser.data_left();
+                match opener.open(&mut raw[at..*raw_end], taken.place(most)) {
                     Ok(Opened::Partial) => break,
+                    Ok(Opened::Placed(count, length)) => {
+                        parser.skip_data(count);
+                        taken.placed(count);
+                        at += length;
+                    }
                     Ok(Opened::Data(bytes, length)) => {
                         if let Err(error) = parser.push(bytes, |found| self.take(found, &mut taken)) {
                             return Err(self.fail(error.to_string()));
@@ -310,6 +316,21 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
+    /// Where the next `most` bytes of the stream may be put at once, and a byte more that means nothing.
+    fn place(&mut self, most: usize) -> &mut [u8] {
+        if !self.ready.is_empty() {
+            return &mut [];
+        }
+        let room = self.buffer.len() - self.filled;
+        &mut self.buffer[self.filled..][..room.min(most.saturating_add(1))]
+    }
+
+    /// So many bytes were put there.
+    fn placed(&mut self, count: usize) {
+        *self.received += count as u64;
+        self.filled += count;
+    }
+
     fn data(&mut self, bytes: &[u8]) {
         *self.received += bytes.len() as u64;
         let room = if self.ready.is_empty() { self.buffer.len() - self.filled } else { 0 };

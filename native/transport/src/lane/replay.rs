@@ -16,13 +16,19 @@ const CHUNK: usize = 256 << 10;
 /// Pieces without use that are kept. The last one that became free is used first: it is still in the processor's cache.
 const MOST_SPARE: usize = 16;
 
+/// Bytes of memory that its owner lends at most: it has better use for it than a long link has.
+const MOST_LENT: usize = 64 << 20;
+
+/// Bytes that somebody lends until the other end has read them.
+pub type Loan = Box<dyn AsRef<[u8]> + Send>;
+
 /// The stream's bytes from the first that is not acknowledged.
 #[derive(Debug)]
 pub struct Replay {
-    chunks: VecDeque<Box<[u8]>>,
+    pieces: VecDeque<Piece>,
     spare: Vec<Box<[u8]>>,
-    /// Place in the stream of the first byte of the first chunk.
-    base: u64,
+    /// Bytes of lent pieces.
+    lent: usize,
     /// Place of the first byte that is kept.
     start: u64,
     end: u64,
@@ -31,12 +37,45 @@ pub struct Replay {
     limit: usize,
 }
 
+/// Bytes that follow each other in memory; no piece is empty.
+struct Piece {
+    memory: Memory,
+    /// Their place in the stream.
+    from: u64,
+    to: u64,
+}
+
+enum Memory {
+    /// Filled from its beginning.
+    Own(Box<[u8]>),
+    /// All of it from this byte on.
+    Lent(Loan, usize),
+}
+
+impl Piece {
+    /// The bytes from this place on.
+    fn bytes_from(&self, place: u64) -> &[u8] {
+        let bytes = match &self.memory {
+            Memory::Own(chunk) => &chunk[..distance(self.from, self.to)],
+            Memory::Lent(loan, skip) => &loan.as_ref().as_ref()[*skip..],
+        };
+        &bytes[distance(self.from, place.max(self.from)).min(bytes.len())..]
+    }
+}
+
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let is_lent = matches!(self.memory, Memory::Lent(..));
+        formatter.debug_struct("Piece").field("is_lent", &is_lent).field("from", &self.from).finish()
+    }
+}
+
 impl Default for Replay {
     fn default() -> Self {
         Replay {
-            chunks: VecDeque::new(),
+            pieces: VecDeque::new(),
             spare: Vec::new(),
-            base: 0,
+            lent: 0,
             start: 0,
             end: 0,
             written: 0,
@@ -54,18 +93,58 @@ impl Replay {
     /// Adds bytes to the stream; there must be room.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let used = distance(self.base, self.end);
-            if used == self.chunks.len() * CHUNK {
-                let chunk = self.spare.pop().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-                self.chunks.push_back(chunk);
-            }
-            let at = used % CHUNK;
-            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - at));
-            let last = &mut self.chunks[used / CHUNK];
-            last[at..at + now.len()].copy_from_slice(now);
+            let (chunk, piece_end) = match self.pieces.back_mut() {
+                Some(Piece { memory: Memory::Own(chunk), from, to }) if distance(*from, *to) < CHUNK => {
+                    let filled = distance(*from, *to);
+                    (&mut chunk[filled..], to)
+                }
+                _ => {
+                    let chunk = self.spare.pop().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+                    self.pieces.push_back(Piece { memory: Memory::Own(chunk), from: self.end, to: self.end });
+                    continue;
+                }
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(chunk.len()));
+            chunk[..now.len()].copy_from_slice(now);
             self.end += now.len() as u64;
+            *piece_end = self.end;
             bytes = later;
         }
+    }
+
+    /// Whether `count` bytes may be lent.
+    pub fn borrows(&self, count: usize) -> bool {
+        self.lent + count <= MOST_LENT
+    }
+
+    /// Adds the bytes of `loan` from `skip` on, at least one, to the stream; there must be room.
+    pub fn push_loan(&mut self, loan: Loan, skip: usize) {
+        let count = loan.as_ref().as_ref().len() - skip;
+        let from = self.end;
+        self.end += count as u64;
+        self.lent += count;
+        self.pieces.push_back(Piece { memory: Memory::Lent(loan, skip), from, to: self.end });
+    }
+
+    /// Gives back all that was lent: what is kept of it is copied. Answers whether anything was.
+    pub fn repay(&mut self) -> bool {
+        if self.lent == 0 {
+            return false;
+        }
+        self.lent = 0;
+        let end = self.end;
+        for piece in std::mem::take(&mut self.pieces) {
+            match piece.memory {
+                Memory::Own(_) => self.pieces.push_back(piece),
+                Memory::Lent(..) => {
+                    // The stream as it was then: what follows is added again.
+                    self.end = self.start.max(piece.from);
+                    self.push(piece.bytes_from(self.end));
+                }
+            }
+        }
+        self.end = end;
+        true
     }
 
     /// Where what is kept begins.
@@ -76,14 +155,14 @@ impl Replay {
     /// What was not given to the present connection, `most` bytes of it at most and no more than a chunk has, in two
     /// pieces.
     pub fn unwritten(&self, most: usize) -> (&[u8], &[u8]) {
-        let length = distance(self.written, self.end).min(most).min(CHUNK);
-        let skip = distance(self.base, self.written);
-        let (chunk, at) = (skip / CHUNK, skip % CHUNK);
-        let piece = |chunk: usize, from: usize, to: usize| {
-            self.chunks.get(chunk).and_then(|bytes| bytes.get(from..to)).unwrap_or(&[])
+        let most = most.min(CHUNK);
+        let index = self.pieces.partition_point(|piece| piece.to <= self.written);
+        let bytes = |index: usize, most: usize| {
+            let bytes = self.pieces.get(index).map_or(&[][..], |piece| piece.bytes_from(self.written));
+            &bytes[..bytes.len().min(most)]
         };
-        let first = length.min(CHUNK - at);
-        (piece(chunk, at, at + first), piece(chunk + 1, 0, length - first))
+        let first = bytes(index, most);
+        (first, bytes(index + 1, most - first.len()))
     }
 
     /// Bytes that were not given to the present connection.
@@ -102,15 +181,12 @@ impl Replay {
             return Err(PacketError::Offset { given: offset, from: self.start, to: self.written });
         }
         self.start = self.start.max(offset);
-        while distance(self.base, self.start) >= CHUNK {
-            self.base += CHUNK as u64;
-            let chunk = self.chunks.pop_front();
-            self.spare.extend(chunk.filter(|_| self.spare.len() < MOST_SPARE));
-        }
-        if self.start == self.end {
-            self.base = self.start;
-            let rest = self.chunks.drain(..).take(MOST_SPARE - self.spare.len());
-            self.spare.extend(rest);
+        while let Some(piece) = self.pieces.pop_front_if(|piece| piece.to <= self.start) {
+            match piece.memory {
+                Memory::Own(chunk) if self.spare.len() < MOST_SPARE => self.spare.push(chunk),
+                Memory::Own(_) => {}
+                Memory::Lent(..) => self.lent -= distance(piece.from, piece.to),
+            }
         }
         Ok(())
     }
@@ -223,6 +299,83 @@ mod tests {
             again.extend(piece);
         }
         assert_eq!(again, bytes[usize::try_from(last).expect("small")..]);
+    }
+
+    /// What was lent says when it is given back.
+    struct Noted(Vec<u8>, std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl AsRef<[u8]> for Noted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn lent_bytes_stand_in_their_order_and_go_back_when_they_were_read() {
+        let given_back = std::sync::Arc::default();
+        let lend = |bytes: &[u8]| Box::new(Noted(bytes.to_vec(), std::sync::Arc::clone(&given_back)));
+        let count = || given_back.load(std::sync::atomic::Ordering::SeqCst);
+        let mut replay = Replay::default();
+        replay.push(b"ab");
+        replay.push_loan(lend(b"-cd"), 1);
+        replay.push(b"ef");
+        replay.push_loan(lend(b"gh"), 0);
+        let mut seen = Vec::new();
+        while replay.backlog() > 0 {
+            let piece = unwritten(&replay, 3);
+            replay.advance(piece.len());
+            seen.push(piece);
+        }
+        assert_eq!(seen.concat(), b"abcdefgh");
+        replay.acknowledge(3).expect("read");
+        assert_eq!(count(), 0, "a byte of it may have to be sent again");
+        replay.rewind(3).expect("resumed");
+        assert_eq!(unwritten(&replay, 3), b"def", "from the middle of what was lent");
+        replay.advance(5);
+        replay.acknowledge(4).expect("read");
+        assert_eq!(count(), 1);
+        assert!(replay.repay());
+        assert_eq!(count(), 2, "copied");
+        assert!(!replay.repay());
+        replay.push(b"i");
+        replay.rewind(5).expect("resumed");
+        let mut again = Vec::new();
+        while replay.backlog() > 0 {
+            let piece = unwritten(&replay, 100);
+            replay.advance(piece.len());
+            again.extend(piece);
+        }
+        assert_eq!(again, b"fghi");
+        replay.acknowledge(9).expect("read");
+        assert_eq!((replay.room(), replay.pieces.len()), (FIRST_LIMIT, 0));
+    }
+
+    #[test]
+    fn long_loans_are_copied_whole_and_not_more_is_lent_than_allowed() {
+        let bytes: Vec<u8> =
+            (0..2 * CHUNK + 3).map(|place| u8::try_from(place % 251).expect("small")).collect();
+        let mut replay = Replay::default();
+        replay.push_loan(Box::new(bytes.clone()), 0);
+        replay.advance(CHUNK);
+        replay.acknowledge(7).expect("read");
+        assert!(replay.repay());
+        replay.rewind(7).expect("resumed");
+        let mut again = Vec::new();
+        while replay.backlog() > 0 {
+            let piece = unwritten(&replay, usize::MAX);
+            replay.advance(piece.len());
+            again.extend(piece);
+        }
+        assert_eq!(again, bytes[7..]);
+        assert!(replay.borrows(MOST_LENT) && !replay.borrows(MOST_LENT + 1));
+        replay.push_loan(Box::new(vec![1]), 0);
+        assert!(!replay.borrows(MOST_LENT));
     }
 
     #[test]

@@ -7,13 +7,21 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::packet::{Head, Kind, MOST_DATA, put_words};
-use super::replay::Replay;
+use super::packet::{HEAD_BYTES, Head, Kind, MOST_DATA, put_words};
+use super::replay::{Loan, Replay};
 use super::resumable::{Cached, LOOK_EVERY, Present, Resumable, lock};
-use crate::tls::{MOST_PLAINTEXT, Sealer};
+use super::unsent::Unsent;
+use crate::tls::{MOST_PLAINTEXT, RECORD_EXTRA_BYTES, Sealer};
 
 /// Bytes that are taken over before they are written.
 const GATHER: usize = 256 << 10;
+
+/// A packet of no more bytes is one record, for which its head and its data are put together; else the head has a record
+/// of its own, and the data are sealed from where they are.
+const SHORT: usize = 4 << 10;
+
+/// Bytes of the longest loan that is taken: there is room for it at some time.
+const WHOLE: usize = 8 << 20;
 
 /// How long a sender that waits for room sleeps before it looks for itself.
 const ROOM_LOOK: Duration = Duration::from_millis(20);
@@ -24,9 +32,8 @@ pub(super) struct Sending {
     cached: Cached,
     replay: Replay,
     sealer: Option<Sealer>,
-    /// Bytes for the present connection that it did not take, from `unsent_from` on.
-    unsent: Vec<u8>,
-    unsent_from: usize,
+    /// Bytes for the present connection that it did not take.
+    unsent: Unsent,
     /// Bytes of the stream that belong to a packet whose head is written.
     packet_left: usize,
     /// When the last full ring was seen, and where the stream was acknowledged then: for the speed of the link.
@@ -49,7 +56,7 @@ impl Resumable {
         for part in parts {
             for mut piece in part.chunks(GATHER) {
                 while !piece.is_empty() {
-                    let room = self.wait_for_room(&mut sending)?;
+                    let room = self.wait_for_room(&mut sending, 1)?;
                     let (now, later) = piece.split_at(piece.len().min(room));
                     sending.replay.push(now);
                     piece = later;
@@ -64,6 +71,34 @@ impl Resumable {
         let written = self.write(&mut sending, Mode::Wait);
         self.let_go(sending);
         written
+    }
+
+    /// Sends the bytes of `loan` from `skip` on, which are not copied where that can be avoided. It is given back when the
+    /// other end has read them, and by [`Resumable::repay`].
+    pub fn send_loan(&self, loan: Loan, skip: usize) -> io::Result<()> {
+        let bytes = loan.as_ref().as_ref().get(skip..).unwrap_or(&[]);
+        let count = bytes.len();
+        let mut sending = lock(&self.sending);
+        if count == 0 || count > WHOLE || !sending.replay.borrows(count) {
+            drop(sending);
+            return self.send_all(&[bytes]);
+        }
+        self.wait_for_room(&mut sending, count)?;
+        sending.replay.push_loan(loan, skip);
+        let written = self.write(&mut sending, Mode::Wait);
+        self.take_arrived();
+        let trimmed = self.trim(&mut sending);
+        self.let_go(sending);
+        written.and(trimmed)
+    }
+
+    /// Gives back what was lent: what may have to be sent again is copied.
+    pub fn repay(&self) -> io::Result<()> {
+        self.take_arrived();
+        let mut sending = lock(&self.sending);
+        let trimmed = self.trim(&mut sending);
+        sending.replay.repay();
+        trimmed
     }
 
     /// Takes over what there is room for, and writes what the connection takes at once. Answers how much was taken;
@@ -145,13 +180,13 @@ impl Resumable {
         sending.replay.acknowledge(offset).map_err(|error| self.fail(error.to_string()))
     }
 
-    /// Waits until more may be kept; answers how much.
-    fn wait_for_room(&self, sending: &mut MutexGuard<'_, Sending>) -> io::Result<usize> {
+    /// Waits until `wanted` bytes more may be kept, [`WHOLE`] at most; answers how many.
+    fn wait_for_room(&self, sending: &mut MutexGuard<'_, Sending>, wanted: usize) -> io::Result<usize> {
         let started = Instant::now();
         loop {
             self.trim(sending)?;
             let room = sending.replay.room();
-            if room > 0 {
+            if room >= wanted {
                 return Ok(room);
             }
             self.write(sending, Mode::Wait)?;
@@ -219,8 +254,7 @@ impl Resumable {
                 return Ok(());
             }
             let (first, second) = sending.replay.unwritten(sending.packet_left);
-            let unsent = &sending.unsent[sending.unsent_from..];
-            let parts = [IoSlice::new(unsent), IoSlice::new(first), IoSlice::new(second)];
+            let parts = [IoSlice::new(sending.unsent.left()), IoSlice::new(first), IoSlice::new(second)];
             match link.socket().send_some(&parts) {
                 Ok(Some(count)) => sending.sent(count),
                 Ok(None) if mode == Mode::Now => {
@@ -241,7 +275,6 @@ impl Resumable {
     /// Puts what is due next into `unsent`; `false` when nothing is.
     fn encode(&self, sending: &mut Sending, link: &Arc<Link>) -> io::Result<bool> {
         sending.unsent.clear();
-        sending.unsent_from = 0;
         let mut words = Vec::new();
         let due = self.acknowledgement_due.swap(0, Ordering::AcqRel);
         if due > 0 {
@@ -269,7 +302,6 @@ impl Sending {
     /// A new connection begins.
     fn begin(&mut self, link: &Arc<Link>, peer_received: u64) -> Result<(), super::packet::PacketError> {
         self.unsent.clear();
-        self.unsent_from = 0;
         self.packet_left = 0;
         self.sealer = link.take_sealer();
         self.replay.rewind(peer_received)
@@ -277,15 +309,15 @@ impl Sending {
 
     /// Whether everything that was begun is written.
     fn is_written(&self) -> bool {
-        self.unsent_from == self.unsent.len() && self.packet_left == 0
+        self.unsent.left().is_empty() && self.packet_left == 0
     }
 
     /// Adds whole packets that are no data.
     fn put_packet(&mut self, packets: &[u8]) -> io::Result<()> {
         match &mut self.sealer {
-            Some(sealer) => sealer.seal(&[packets], &mut self.unsent),
+            Some(sealer) => sealer.seal(&[packets], self.unsent.add(packets.len() + RECORD_EXTRA_BYTES)),
             None => {
-                self.unsent.extend_from_slice(packets);
+                self.unsent.add(packets.len()).copy_from_slice(packets);
                 Ok(())
             }
         }
@@ -297,7 +329,8 @@ impl Sending {
             let (first, second) = self.replay.unwritten(MOST_DATA);
             let length = first.len() + second.len();
             if length > 0 {
-                self.unsent.extend_from_slice(&Head { kind: Kind::Data, length }.encode());
+                let head = Head { kind: Kind::Data, length }.encode();
+                self.unsent.add(HEAD_BYTES).copy_from_slice(&head);
                 self.packet_left = length;
             }
             return Ok(());
@@ -308,17 +341,14 @@ impl Sending {
             return Ok(());
         }
         let head = Head { kind: Kind::Data, length }.encode();
-        let mut before: &[u8] = &head;
-        let (mut first, mut second) = (first, second);
-        while !first.is_empty() || !second.is_empty() {
-            let room = MOST_PLAINTEXT - before.len();
-            let (now, later) = first.split_at(first.len().min(room));
-            let (behind, rest) = second.split_at(second.len().min(room - now.len()));
-            let behind = if later.is_empty() { behind } else { &[] };
-            sealer.seal(&[before, now, behind], &mut self.unsent)?;
-            before = &[];
-            first = later;
-            second = if later.is_empty() { rest } else { second };
+        if HEAD_BYTES + length <= SHORT {
+            let out = self.unsent.add(HEAD_BYTES + length + RECORD_EXTRA_BYTES);
+            sealer.seal(&[&head, first, second], out)?;
+        } else {
+            let pieces = first.chunks(MOST_PLAINTEXT).chain(second.chunks(MOST_PLAINTEXT));
+            for piece in std::iter::once(&head[..]).chain(pieces) {
+                sealer.seal(&[piece], self.unsent.add(piece.len() + RECORD_EXTRA_BYTES))?;
+            }
         }
         self.replay.advance(length);
         Ok(())
@@ -326,9 +356,7 @@ impl Sending {
 
     /// The connection took `count` bytes.
     fn sent(&mut self, count: usize) {
-        let unsent = self.unsent.len() - self.unsent_from;
-        self.unsent_from += count.min(unsent);
-        let data = count - count.min(unsent);
+        let data = self.unsent.took(count);
         self.packet_left -= data;
         self.replay.advance(data);
     }

@@ -26,7 +26,7 @@ const MOST_RECORD: usize = (1 << 14) + 256;
 
 /// AES-128 first: the fastest with the processor's instructions, and strong enough.
 fn provider() -> Arc<CryptoProvider> {
-    use rustls::crypto::ring::{cipher_suite, default_provider};
+    use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
     let cipher_suites = vec![
         cipher_suite::TLS13_AES_128_GCM_SHA256,
         cipher_suite::TLS13_AES_256_GCM_SHA384,

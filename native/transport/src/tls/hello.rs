@@ -36,7 +36,7 @@ mod tests {
         let tls = crate::tls::ClientTls::new(&key, &[], "g-1");
         assert!(tls.is_err(), "no authority is trusted");
         let mut config =
-            rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .expect("versions")
                 .with_root_certificates(rustls::RootCertStore::empty())

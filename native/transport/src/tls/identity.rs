@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use ring::rand::SystemRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -77,8 +77,8 @@ impl ClientKey {
         spki[..SPKI_HEAD.len()].copy_from_slice(&SPKI_HEAD);
         spki[SPKI_HEAD.len()..].copy_from_slice(pair.public_key().as_ref());
         let der = PrivatePkcs8KeyDer::from(document.as_ref().to_vec());
-        let key =
-            rustls::crypto::ring::sign::any_eddsa_type(&der).map_err(|error| unusable(error.to_string()))?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(&der)
+            .map_err(|error| unusable(error.to_string()))?;
         let certified = CertifiedKey::new(vec![CertificateDer::from(spki.to_vec())], key);
         Ok(ClientKey { certified: Arc::new(certified), spki })
     }

@@ -1,5 +1,5 @@
 //! TLS 1.3 on a socket: rustls shakes hands and hands over the keys; records are then sealed and opened here, each
-//! direction by itself and in place ([ADR 15](../../../docs/adr/0015-tls-records.md)).
+//! direction by itself ([ADR 15](../../../docs/adr/0015-tls-records.md)).
 
 mod handshake;
 mod hello;
@@ -10,7 +10,7 @@ pub(crate) use handshake::receive_body;
 pub use handshake::{ClientTls, ServerTls, client_handshake, server_handshake};
 pub use hello::server_name;
 pub use identity::{ClientKey, IdentityError, SPKI_BYTES, TlsError, WorkerIdentity};
-pub use record::{MOST_PLAINTEXT, Opened, Opener, RECORD_HEAD_BYTES, Sealer};
+pub use record::{MOST_PLAINTEXT, Opened, Opener, RECORD_EXTRA_BYTES, RECORD_HEAD_BYTES, Sealer};
 
 /// What both directions are sealed with.
 #[derive(Debug)]

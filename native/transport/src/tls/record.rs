@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ring::aead::{
+use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
 use rustls::ConnectionTrafficSecrets;
@@ -18,11 +18,17 @@ pub const MOST_PLAINTEXT: usize = 1 << 14;
 /// Bytes of the tag behind each ciphertext; the same in all suites.
 const TAG_BYTES: usize = 16;
 
+/// Bytes that a record has more than its plaintext: the head, the type's byte, the tag.
+pub const RECORD_EXTRA_BYTES: usize = RECORD_HEAD_BYTES + 1 + TAG_BYTES;
+
 /// Ciphertext of one record at most, the type's byte and the tag with it.
 const MOST_CIPHERTEXT: usize = MOST_PLAINTEXT + 256;
 
 /// Records under one key: RFC 8446 (5.5) allows AES-GCM 2^24.5 full ones. The lane is resumed with new keys before.
 const MOST_RECORDS: u64 = 1 << 23;
+
+/// Plaintext from here on is worth a place of its own: a record that was opened in place is copied from there.
+const PLACED_FROM: usize = 1 << 10;
 
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
@@ -84,26 +90,34 @@ impl Sealer {
         self.0.is_worn()
     }
 
-    /// Appends one record with `parts`, at most [`MOST_PLAINTEXT`] bytes together, to `out`.
-    pub fn seal(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) -> io::Result<()> {
-        let start = out.len();
-        let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1 + TAG_BYTES;
-        let [high, low] = u16::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?.to_be_bytes();
-        let head = [APPLICATION_DATA, 3, 3, high, low];
-        out.extend_from_slice(&head);
-        for part in parts {
-            out.extend_from_slice(part);
+    /// Makes one record of `parts`, at most [`MOST_PLAINTEXT`] bytes together, in `out`, which has [`RECORD_EXTRA_BYTES`]
+    /// more. One part is sealed from where it is; several are put together first.
+    ///
+    /// Errors: one of the lengths is another.
+    pub fn seal(&mut self, parts: &[&[u8]], out: &mut [u8]) -> io::Result<()> {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        if length > MOST_PLAINTEXT || out.len() != length + RECORD_EXTRA_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        out.push(APPLICATION_DATA);
-        let nonce = self.0.next_nonce();
-        let body = &mut out[start + RECORD_HEAD_BYTES..];
-        let tag = self
-            .0
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(head), body)
-            .map_err(|_| io::Error::other("a record cannot be sealed"))?;
-        out.extend_from_slice(tag.as_ref());
-        Ok(())
+        let behind_head = u16::try_from(length + 1 + TAG_BYTES).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let [high, low] = behind_head.to_be_bytes();
+        let head = [APPLICATION_DATA, 3, 3, high, low];
+        let (place, sealed) = out.split_at_mut(RECORD_HEAD_BYTES);
+        place.copy_from_slice(&head);
+        let (sealed, end) = sealed.split_at_mut(length);
+        let (nonce, aad, kind) = (self.0.next_nonce(), Aad::from(head), &[APPLICATION_DATA]);
+        let done = if let [plain] = parts {
+            self.0.key.seal_out_of_place_scatter(nonce, aad, plain, sealed, kind, end)
+        } else {
+            let mut rest = &mut *sealed;
+            for part in parts {
+                let (place, behind) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = behind;
+            }
+            self.0.key.seal_in_place_scatter(nonce, aad, sealed, kind, end)
+        };
+        done.map_err(|_| io::Error::other("a record cannot be sealed"))
     }
 }
 
@@ -123,6 +137,8 @@ pub enum Opened<'a> {
     Partial,
     /// Bytes of the stream, and how many bytes the record took.
     Data(&'a [u8], usize),
+    /// So many bytes of the stream at the beginning of the place that was given, and how many bytes the record took.
+    Placed(usize, usize),
     /// The other end says that it sends no more.
     End,
 }
@@ -133,10 +149,11 @@ impl Opener {
         Half::new(secrets).map(Opener)
     }
 
-    /// Opens the record at the beginning of `bytes` in place.
+    /// Opens the record at the beginning of `bytes`: in place, or to the beginning of `place` where that has room for
+    /// all of a long record and for the type's byte behind it. An error leaves there what nobody may use.
     ///
     /// Errors: it is malformed, or was sealed by somebody else.
-    pub fn open<'a>(&mut self, bytes: &'a mut [u8]) -> Result<Opened<'a>, TlsError> {
+    pub fn open<'a>(&mut self, bytes: &'a mut [u8], place: &mut [u8]) -> Result<Opened<'a>, TlsError> {
         let Some(head) = bytes.first_chunk::<RECORD_HEAD_BYTES>().copied() else {
             return Ok(Opened::Partial);
         };
@@ -158,23 +175,39 @@ impl Opener {
             return Err(TlsError::Worn);
         }
         let nonce = self.0.next_nonce();
-        let plain = self.0.key.open_in_place(nonce, Aad::from(head), body).map_err(|_| TlsError::Seal)?;
-        // Zeros behind the type's byte are padding.
-        let end = plain.iter().rposition(|byte| *byte != 0).ok_or(TlsError::Record)?;
-        let (content, kind) = (&plain[..end], plain[end]);
-        match kind {
-            APPLICATION_DATA => Ok(Opened::Data(content, whole)),
-            ALERT => Ok(Opened::End),
-            // Tickets are not asked for, and keys are not updated: the lane is resumed with new ones.
-            _ => Err(TlsError::Record),
+        let plain_length = length.checked_sub(TAG_BYTES).ok_or(TlsError::Record)?;
+        let (sealed, tag) = body.split_at(plain_length);
+        if let Some(place) = place.get_mut(..plain_length)
+            && plain_length >= PLACED_FROM
+        {
+            let opened = self.0.key.open_separate_gather(nonce, Aad::from(head), sealed, tag, place);
+            opened.map_err(|_| TlsError::Seal)?;
+            return match content(place)? {
+                Some(content) => Ok(Opened::Placed(content.len(), whole)),
+                None => Ok(Opened::End),
+            };
         }
+        let plain = self.0.key.open_in_place(nonce, Aad::from(head), body).map_err(|_| TlsError::Seal)?;
+        Ok(content(plain)?.map_or(Opened::End, |content| Opened::Data(content, whole)))
+    }
+}
+
+/// The bytes of the stream in a record that was opened; `None` where it says that no more come.
+fn content(plain: &[u8]) -> Result<Option<&[u8]>, TlsError> {
+    // Zeros behind the type's byte are padding.
+    let end = plain.iter().rposition(|byte| *byte != 0).ok_or(TlsError::Record)?;
+    match plain[end] {
+        APPLICATION_DATA => Ok(Some(&plain[..end])),
+        ALERT => Ok(None),
+        // Tickets are not asked for, and keys are not updated: the lane is resumed with new ones.
+        _ => Err(TlsError::Record),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ring::aead::Algorithm;
+    use aws_lc_rs::aead::Algorithm;
 
     fn half(algorithm: &'static Algorithm) -> Half {
         let key = UnboundKey::new(algorithm, &vec![7; algorithm.key_len()]).expect("a key");
@@ -185,33 +218,61 @@ mod tests {
         (Sealer(half(&AES_128_GCM)), Opener(half(&AES_128_GCM)))
     }
 
+    fn sealed(sealer: &mut Sealer, plain: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; plain.len() + RECORD_EXTRA_BYTES];
+        sealer.seal(&[plain], &mut record).expect("sealed");
+        record
+    }
+
     #[test]
     fn records_round_trip_in_order_only() {
         let (mut sealer, mut opener) = pair();
-        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let (mut first, mut second) = (vec![0; 5 + RECORD_EXTRA_BYTES], sealed(&mut pair().0, b"world"));
         sealer.seal(&[b"hel", b"lo"], &mut first).expect("sealed");
         sealer.seal(&[b"world"], &mut second).expect("sealed");
         let mut both = [first.clone(), second.clone()].concat();
-        assert_eq!(opener.open(&mut both), Ok(Opened::Data(b"hello", first.len())));
-        assert_eq!(opener.open(&mut first), Err(TlsError::Seal), "the same again");
+        assert_eq!(opener.open(&mut both, &mut []), Ok(Opened::Data(b"hello", first.len())));
+        assert_eq!(opener.open(&mut first, &mut []), Err(TlsError::Seal), "the same again");
         let (_, mut other) = pair();
-        assert_eq!(other.open(&mut second), Err(TlsError::Seal), "the second first");
+        assert_eq!(other.open(&mut second, &mut []), Err(TlsError::Seal), "the second first");
     }
 
     #[test]
     fn a_changed_bit_anywhere_and_any_truncation_is_noticed() {
         let (mut sealer, _) = pair();
-        let mut record = Vec::new();
-        sealer.seal(&[b"payload"], &mut record).expect("sealed");
-        for index in 0..record.len() {
-            let mut changed = record.clone();
-            changed[index] ^= 1;
-            let opened = pair().1.open(&mut changed).map(|found| matches!(found, Opened::Data(..)));
-            assert_ne!(opened, Ok(true), "byte {index}");
+        for plain in [&b"payload"[..], &[7; PLACED_FROM]] {
+            let record = sealed(&mut pair().0, plain);
+            let mut place = vec![0; plain.len() + 1];
+            for index in 0..record.len() {
+                let mut changed = record.clone();
+                changed[index] ^= 1;
+                let opened = pair().1.open(&mut changed, &mut place);
+                assert!(
+                    !matches!(opened, Ok(Opened::Data(..) | Opened::Placed(..))),
+                    "byte {index} of {}: {opened:?}",
+                    record.len()
+                );
+            }
+            for length in 0..record.len() {
+                let opened = pair().1.open(&mut record[..length].to_vec(), &mut place) == Ok(Opened::Partial);
+                assert!(opened, "{length} bytes of {}", record.len());
+            }
         }
-        for length in 0..record.len() {
-            assert_eq!(pair().1.open(&mut record[..length].to_vec()), Ok(Opened::Partial), "{length} bytes");
-        }
+        assert!(sealer.seal(&[&[0; MOST_PLAINTEXT + 1]], &mut vec![0; 1 << 15]).is_err(), "too long");
+    }
+
+    #[test]
+    fn a_long_record_is_opened_where_its_bytes_are_wanted() {
+        let plain: Vec<u8> = (0..=u8::MAX).cycle().take(MOST_PLAINTEXT).collect();
+        let mut record = sealed(&mut pair().0, &plain);
+        let whole = record.len();
+        let mut place = vec![0; plain.len() + 1];
+        assert_eq!(pair().1.open(&mut record.clone(), &mut place), Ok(Opened::Placed(plain.len(), whole)));
+        assert_eq!(place[..plain.len()], plain);
+        let (narrow, mut opener) = (&mut vec![0; plain.len()], pair().1);
+        assert_eq!(opener.open(&mut record, narrow), Ok(Opened::Data(&plain, whole)), "no room for the type");
+        let mut short = sealed(&mut pair().0, b"short");
+        assert!(matches!(pair().1.open(&mut short, &mut place), Ok(Opened::Data(b"short", _))));
     }
 
     #[test]
@@ -219,9 +280,8 @@ mod tests {
         let (mut sealer, mut opener) = pair();
         sealer.0.sequence = MOST_RECORDS;
         opener.0.sequence = MOST_RECORDS;
-        let mut record = Vec::new();
-        sealer.seal(&[b"x"], &mut record).expect("sealed");
+        let mut record = sealed(&mut sealer, b"x");
         assert!(sealer.is_worn());
-        assert_eq!(opener.open(&mut record), Err(TlsError::Worn));
+        assert_eq!(opener.open(&mut record, &mut []), Err(TlsError::Worn));
     }
 }
