@@ -12,12 +12,14 @@ export interface TlsSettings {
   readonly tls: (words: readonly string[]) => Promise<Report>;
 }
 
-const streamMebibytes = 256;
+/** Copies of 64 MiB in each turn, and as much for OpenSSL: the first megabytes of a connection are slower with both. */
+const copies = 8;
+const streamMebibytes = copies * 64;
 const cases = ["sustained launches", "bulk HtoD 64 MiB", "bulk DtoH 64 MiB"] as const;
 
 /** What TLS costs: the same cases with and without it and one stream of OpenSSL's, in turn. */
 export async function measureTls({ rounds, identity, plain, tls }: TlsSettings): Promise<Tls> {
-  const words = ["--rounds", "3", "--only", cases.join(",")];
+  const words = ["--rounds", String(copies), "--only", cases.join(",")];
   const launches: number[] = [];
   const up: number[] = [];
   const down: number[] = [];

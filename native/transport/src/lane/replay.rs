@@ -16,10 +16,10 @@ const CHUNK: usize = 256 << 10;
 /// Pieces without use that are kept. The last one that became free is used first: it is still in the processor's cache.
 const MOST_SPARE: usize = 16;
 
-/// Bytes of memory that its owner lends at most: it has better use for it than a long link has.
+/// Bytes that are lent or borrowed at most: their owner has better use for them than a long link has.
 const MOST_LENT: usize = 64 << 20;
 
-/// Bytes that somebody lends until the other end has read them.
+/// Bytes that their owner lends until the other end has read them.
 pub type Loan = Box<dyn AsRef<[u8]> + Send>;
 
 /// The stream's bytes from the first that is not acknowledged.
@@ -50,14 +50,17 @@ enum Memory {
     Own(Box<[u8]>),
     /// All of it from this byte on.
     Lent(Loan, usize),
+    /// In the memory of somebody who waits for the end of a send, and is named with each question: from this byte on.
+    Borrowed(usize),
 }
 
 impl Piece {
     /// The bytes from this place on.
-    fn bytes_from(&self, place: u64) -> &[u8] {
+    fn bytes_from<'a>(&'a self, place: u64, borrowed: &'a [u8]) -> &'a [u8] {
         let bytes = match &self.memory {
             Memory::Own(chunk) => &chunk[..distance(self.from, self.to)],
             Memory::Lent(loan, skip) => &loan.as_ref().as_ref()[*skip..],
+            Memory::Borrowed(at) => &borrowed[*at..*at + distance(self.from, self.to)],
         };
         &bytes[distance(self.from, place.max(self.from)).min(bytes.len())..]
     }
@@ -65,7 +68,7 @@ impl Piece {
 
 impl std::fmt::Debug for Piece {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let is_lent = matches!(self.memory, Memory::Lent(..));
+        let is_lent = !matches!(self.memory, Memory::Own(_));
         formatter.debug_struct("Piece").field("is_lent", &is_lent).field("from", &self.from).finish()
     }
 }
@@ -126,8 +129,16 @@ impl Replay {
         self.pieces.push_back(Piece { memory: Memory::Lent(loan, skip), from, to: self.end });
     }
 
-    /// Gives back all that was lent: what is kept of it is copied. Answers whether anything was.
-    pub fn repay(&mut self) -> bool {
+    /// Adds `count` bytes, at least one, of what is borrowed for the present send; there must be room.
+    pub fn push_borrowed(&mut self, at: usize, count: usize) {
+        let from = self.end;
+        self.end += count as u64;
+        self.lent += count;
+        self.pieces.push_back(Piece { memory: Memory::Borrowed(at), from, to: self.end });
+    }
+
+    /// Gives back all that was lent or is in `borrowed`: what is kept of it is copied. Answers whether anything was.
+    pub fn repay(&mut self, borrowed: &[u8]) -> bool {
         if self.lent == 0 {
             return false;
         }
@@ -136,10 +147,10 @@ impl Replay {
         for piece in std::mem::take(&mut self.pieces) {
             match piece.memory {
                 Memory::Own(_) => self.pieces.push_back(piece),
-                Memory::Lent(..) => {
+                Memory::Lent(..) | Memory::Borrowed(_) => {
                     // The stream as it was then: what follows is added again.
                     self.end = self.start.max(piece.from);
-                    self.push(piece.bytes_from(self.end));
+                    self.push(piece.bytes_from(self.end, borrowed));
                 }
             }
         }
@@ -154,11 +165,12 @@ impl Replay {
 
     /// What was not given to the present connection, `most` bytes of it at most and no more than a chunk has, in two
     /// pieces.
-    pub fn unwritten(&self, most: usize) -> (&[u8], &[u8]) {
+    pub fn unwritten<'a>(&'a self, most: usize, borrowed: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let most = most.min(CHUNK);
         let index = self.pieces.partition_point(|piece| piece.to <= self.written);
         let bytes = |index: usize, most: usize| {
-            let bytes = self.pieces.get(index).map_or(&[][..], |piece| piece.bytes_from(self.written));
+            let bytes =
+                self.pieces.get(index).map_or(&[][..], |piece| piece.bytes_from(self.written, borrowed));
             &bytes[..bytes.len().min(most)]
         };
         let first = bytes(index, most);
@@ -185,7 +197,7 @@ impl Replay {
             match piece.memory {
                 Memory::Own(chunk) if self.spare.len() < MOST_SPARE => self.spare.push(chunk),
                 Memory::Own(_) => {}
-                Memory::Lent(..) => self.lent -= distance(piece.from, piece.to),
+                Memory::Lent(..) | Memory::Borrowed(_) => self.lent -= distance(piece.from, piece.to),
             }
         }
         Ok(())
@@ -221,7 +233,7 @@ mod tests {
     use super::*;
 
     fn unwritten(replay: &Replay, most: usize) -> Vec<u8> {
-        let (first, second) = replay.unwritten(most);
+        let (first, second) = replay.unwritten(most, &[]);
         [first, second].concat()
     }
 
@@ -340,9 +352,9 @@ mod tests {
         replay.advance(5);
         replay.acknowledge(4).expect("read");
         assert_eq!(count(), 1);
-        assert!(replay.repay());
+        assert!(replay.repay(&[]));
         assert_eq!(count(), 2, "copied");
-        assert!(!replay.repay());
+        assert!(!replay.repay(&[]));
         replay.push(b"i");
         replay.rewind(5).expect("resumed");
         let mut again = Vec::new();
@@ -357,6 +369,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_send_borrows_is_copied_at_its_end() {
+        let borrowed: Vec<u8> = (0..=u8::MAX).cycle().take(2 * CHUNK).collect();
+        let mut replay = Replay::default();
+        replay.push(b"ab");
+        replay.push_borrowed(0, CHUNK);
+        replay.push_borrowed(CHUNK, CHUNK);
+        assert_eq!(replay.unwritten(5, &borrowed), (&b"ab"[..], &borrowed[..3]));
+        replay.advance(2 + CHUNK);
+        assert_eq!(replay.unwritten(usize::MAX, &borrowed), (&borrowed[CHUNK..], &b""[..]));
+        replay.acknowledge(2 + 5).expect("read");
+        assert!(replay.repay(&borrowed));
+        replay.rewind(2 + 5).expect("resumed");
+        let mut again = Vec::new();
+        while replay.backlog() > 0 {
+            let piece = unwritten(&replay, usize::MAX);
+            replay.advance(piece.len());
+            again.extend(piece);
+        }
+        assert_eq!(again, borrowed[5..]);
+    }
+
+    #[test]
     fn long_loans_are_copied_whole_and_not_more_is_lent_than_allowed() {
         let bytes: Vec<u8> =
             (0..2 * CHUNK + 3).map(|place| u8::try_from(place % 251).expect("small")).collect();
@@ -364,7 +398,7 @@ mod tests {
         replay.push_loan(Box::new(bytes.clone()), 0);
         replay.advance(CHUNK);
         replay.acknowledge(7).expect("read");
-        assert!(replay.repay());
+        assert!(replay.repay(&[]));
         replay.rewind(7).expect("resumed");
         let mut again = Vec::new();
         while replay.backlog() > 0 {

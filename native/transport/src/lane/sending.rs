@@ -23,6 +23,9 @@ const SHORT: usize = 4 << 10;
 /// Bytes of the longest loan that is taken: there is room for it at some time.
 const WHOLE: usize = 8 << 20;
 
+/// Parts from here on are sent from where they are, in pieces of this size.
+const BORROW_FROM: usize = 1 << 20;
+
 /// How long a sender that waits for room sleeps before it looks for itself.
 const ROOM_LOOK: Duration = Duration::from_millis(20);
 
@@ -40,6 +43,19 @@ pub(super) struct Sending {
     measured: Option<(Instant, u64)>,
 }
 
+/// Gives back what was borrowed, whatever happens: the owner's wait ends then. Nobody else sees it, as the sending half
+/// stays locked.
+struct Repaid<'a, 'b> {
+    sending: &'a mut MutexGuard<'b, Sending>,
+    borrowed: &'a [u8],
+}
+
+impl Drop for Repaid<'_, '_> {
+    fn drop(&mut self) {
+        self.sending.replay.repay(self.borrowed);
+    }
+}
+
 /// How far a send may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -54,23 +70,51 @@ impl Resumable {
     pub fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
         let mut sending = lock(&self.sending);
         for part in parts {
-            for mut piece in part.chunks(GATHER) {
-                while !piece.is_empty() {
-                    let room = self.wait_for_room(&mut sending, 1)?;
-                    let (now, later) = piece.split_at(piece.len().min(room));
-                    sending.replay.push(now);
-                    piece = later;
-                    if sending.replay.backlog() >= GATHER as u64 {
-                        self.write(&mut sending, Mode::Wait)?;
-                        // What is kept stays little enough for the processor's cache where it is acknowledged early.
-                        self.take_arrived();
-                    }
-                }
+            if part.len() >= BORROW_FROM {
+                self.send_borrowed(&mut sending, part)?;
+                continue;
+            }
+            for piece in part.chunks(GATHER) {
+                self.keep(&mut sending, piece)?;
             }
         }
         let written = self.write(&mut sending, Mode::Wait);
         self.let_go(sending);
         written
+    }
+
+    /// Adds a copy of `piece` to the stream, and writes what has gathered.
+    fn keep(&self, sending: &mut MutexGuard<'_, Sending>, mut piece: &[u8]) -> io::Result<()> {
+        while !piece.is_empty() {
+            let room = self.wait_for_room(sending, 1)?;
+            let (now, later) = piece.split_at(piece.len().min(room));
+            sending.replay.push(now);
+            piece = later;
+            if sending.replay.backlog() >= GATHER as u64 {
+                self.write(sending, Mode::Wait)?;
+                // What is kept stays little enough for the processor's cache where it is acknowledged early.
+                self.take_arrived();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `bytes` from where they are. Only what is not acknowledged at the end is copied.
+    fn send_borrowed(&self, sending: &mut MutexGuard<'_, Sending>, bytes: &[u8]) -> io::Result<()> {
+        let repaid = Repaid { sending, borrowed: bytes };
+        let sending = &mut *repaid.sending;
+        for (index, piece) in bytes.chunks(BORROW_FROM).enumerate() {
+            self.wait_for_room_with(sending, piece.len(), bytes)?;
+            if sending.replay.borrows(piece.len()) {
+                sending.replay.push_borrowed(index * BORROW_FROM, piece.len());
+            } else {
+                sending.replay.push(piece);
+            }
+            self.write_with(sending, Mode::Wait, bytes)?;
+            self.take_arrived();
+            self.trim(sending)?;
+        }
+        Ok(())
     }
 
     /// Sends the bytes of `loan` from `skip` on, which are not copied where that can be avoided. It is given back when the
@@ -97,7 +141,7 @@ impl Resumable {
         self.take_arrived();
         let mut sending = lock(&self.sending);
         let trimmed = self.trim(&mut sending);
-        sending.replay.repay();
+        sending.replay.repay(&[]);
         trimmed
     }
 
@@ -182,6 +226,16 @@ impl Resumable {
 
     /// Waits until `wanted` bytes more may be kept, [`WHOLE`] at most; answers how many.
     fn wait_for_room(&self, sending: &mut MutexGuard<'_, Sending>, wanted: usize) -> io::Result<usize> {
+        self.wait_for_room_with(sending, wanted, &[])
+    }
+
+    /// The same where part of the stream is in `borrowed`.
+    fn wait_for_room_with(
+        &self,
+        sending: &mut MutexGuard<'_, Sending>,
+        wanted: usize,
+        borrowed: &[u8],
+    ) -> io::Result<usize> {
         let started = Instant::now();
         loop {
             self.trim(sending)?;
@@ -189,7 +243,7 @@ impl Resumable {
             if room >= wanted {
                 return Ok(room);
             }
-            self.write(sending, Mode::Wait)?;
+            self.write_with(sending, Mode::Wait, borrowed)?;
             if let Some(link) = self.link() {
                 sending.measure(self.acknowledged.load(Ordering::Acquire), link.socket().round_trip());
             }
@@ -226,6 +280,11 @@ impl Resumable {
     }
 
     fn write(&self, sending: &mut Sending, mode: Mode) -> io::Result<()> {
+        self.write_with(sending, mode, &[])
+    }
+
+    /// Writes the stream, part of which is in `borrowed`.
+    fn write_with(&self, sending: &mut Sending, mode: Mode, borrowed: &[u8]) -> io::Result<()> {
         let mut started = None;
         loop {
             let link = match self.refresh(&mut sending.cached)? {
@@ -245,7 +304,7 @@ impl Resumable {
                     continue;
                 }
             };
-            if sending.is_written() && !self.encode(sending, &link)? {
+            if sending.is_written() && !self.encode(sending, &link, borrowed)? {
                 self.has_backlog.store(false, Ordering::SeqCst);
                 if self.has_changed(&sending.cached) {
                     // Whoever brought another connection could not send on it, as this thread was sending.
@@ -253,7 +312,7 @@ impl Resumable {
                 }
                 return Ok(());
             }
-            let (first, second) = sending.replay.unwritten(sending.packet_left);
+            let (first, second) = sending.replay.unwritten(sending.packet_left, borrowed);
             let parts = [IoSlice::new(sending.unsent.left()), IoSlice::new(first), IoSlice::new(second)];
             match link.socket().send_some(&parts) {
                 Ok(Some(count)) => sending.sent(count),
@@ -273,7 +332,7 @@ impl Resumable {
     }
 
     /// Puts what is due next into `unsent`; `false` when nothing is.
-    fn encode(&self, sending: &mut Sending, link: &Arc<Link>) -> io::Result<bool> {
+    fn encode(&self, sending: &mut Sending, link: &Arc<Link>, borrowed: &[u8]) -> io::Result<bool> {
         sending.unsent.clear();
         let mut words = Vec::new();
         let due = self.acknowledgement_due.swap(0, Ordering::AcqRel);
@@ -293,7 +352,7 @@ impl Resumable {
             self.broken(link, &io::Error::other("its keys are worn"));
             return Ok(true);
         }
-        sending.begin_packet()?;
+        sending.begin_packet(borrowed)?;
         Ok(!sending.is_written())
     }
 }
@@ -324,9 +383,9 @@ impl Sending {
     }
 
     /// Begins a packet with the next bytes of the stream, if there are any: sealed, or only its head.
-    fn begin_packet(&mut self) -> io::Result<()> {
+    fn begin_packet(&mut self, borrowed: &[u8]) -> io::Result<()> {
         let Some(sealer) = &mut self.sealer else {
-            let (first, second) = self.replay.unwritten(MOST_DATA);
+            let (first, second) = self.replay.unwritten(MOST_DATA, borrowed);
             let length = first.len() + second.len();
             if length > 0 {
                 let head = Head { kind: Kind::Data, length }.encode();
@@ -335,7 +394,7 @@ impl Sending {
             }
             return Ok(());
         };
-        let (first, second) = self.replay.unwritten(GATHER);
+        let (first, second) = self.replay.unwritten(GATHER, borrowed);
         let length = first.len() + second.len();
         if length == 0 {
             return Ok(());

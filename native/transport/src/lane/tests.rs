@@ -147,7 +147,7 @@ fn pattern(from: u64, length: usize) -> Vec<u8> {
 
 /// Sends `total` bytes in pieces of changing sizes.
 fn send(lane: &Lane, total: usize) {
-    let sizes = [1, 24, 300, 5_000, 70_000, 300_000, 1_500_000];
+    let sizes = [1, 24, 300, 5_000, 70_000, 300_000, 1_500_000, 2_500_000, 3_300_000];
     let mut sent = 0;
     for size in sizes.iter().cycle() {
         let size = (*size).min(total - sent);
