@@ -81,7 +81,7 @@ async function compareTls({ rounds }: BenchOptions): Promise<Tls> {
   return await withPool("0", plainTcp, async (plain) =>
     withPool("0", [], async (tls) =>
       measureTls({
-        rounds: rounds === undefined ? 9 : Number(rounds),
+        rounds: rounds === undefined ? 15 : Number(rounds),
         identity: join(tls.folder, "worker-identity.pem"),
         plain: (words) => pooledReport(plain, "tcp", words),
         tls: (words) => pooledReport(tls, "tcp", words),

@@ -19,7 +19,7 @@ const cases = ["sustained launches", "bulk HtoD 64 MiB", "bulk DtoH 64 MiB"] as 
 
 /** What TLS costs: the same cases with and without it and one stream of OpenSSL's, in turn. */
 export async function measureTls({ rounds, identity, plain, tls }: TlsSettings): Promise<Tls> {
-  const words = ["--rounds", String(copies), "--only", cases.join(",")];
+  const words = ["--rounds", String(copies), "--alone", "--only", cases.join(",")];
   const launches: number[] = [];
   const up: number[] = [];
   const down: number[] = [];

@@ -248,9 +248,12 @@ impl Bench<'_> {
         self.case("first kernel of a new process", "ms", vec![kernel])
     }
 
-    fn case(&self, name: &str, unit: &'static str, ways: Vec<Way<'_>>) -> anyhow::Result<()> {
+    fn case(&self, name: &str, unit: &'static str, mut ways: Vec<Way<'_>>) -> anyhow::Result<()> {
         if !self.options.wants(name) {
             return Ok(());
+        }
+        if self.options.is_alone {
+            ways.retain(|way| way.name == OURS);
         }
         let case: Case = interleave(name, unit, self.options.rounds, ways)?;
         print_case(&case);

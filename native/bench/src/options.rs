@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 pub const USAGE: &str = "\
-usage: farpool-bench [--raw tcp|unix] [--direct FOLDER] [--rounds N] [--smoke] [--only WORD,…] [--json FILE]
+usage: farpool-bench [--raw tcp|unix] [--direct FOLDER] [--rounds N] [--smoke] [--alone] [--only WORD,…] [--json FILE]
        farpool-bench idle SECONDS
 
 --raw     the kind of socket to compare with (tcp)
 --direct  where the libcuda.so.1 is with which launches are compared
 --rounds  how often each pair is measured (11)
 --smoke   small amounts and 3 rounds: whether everything runs, not how fast
+--alone   without the raw sockets and the other things that are compared with
 --only    cases whose names contain one of the words
 --json    where all samples are written";
 
@@ -23,6 +24,7 @@ pub struct Options {
     pub direct: Option<PathBuf>,
     pub rounds: usize,
     pub is_smoke: bool,
+    pub is_alone: bool,
     pub only: Vec<String>,
     pub json: Option<PathBuf>,
 }
@@ -70,6 +72,7 @@ impl Options {
             direct: None,
             rounds: 0,
             is_smoke: false,
+            is_alone: false,
             only: Vec::new(),
             json: None,
         };
@@ -77,6 +80,7 @@ impl Options {
             let mut value = || arguments.next().with_context(|| format!("`{argument}` needs a value"));
             match argument.as_str() {
                 "--raw" => options.socket = SocketKind::parse(&value()?)?,
+                "--alone" => options.is_alone = true,
                 "--direct" => options.direct = Some(value()?.into()),
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),

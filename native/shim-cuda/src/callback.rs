@@ -12,6 +12,7 @@ use wire::cuda;
 use wire::handle::Stream;
 
 use crate::client::Client;
+use crate::connection::Data;
 use crate::entry::Answer;
 use crate::graph::action::HostCall;
 use crate::rectangle::Copy3d;
@@ -170,7 +171,7 @@ fn serve(client: &'static Client) {
             <cuda::FarpoolCallbackDone<'_> as wire::Request<'_>>::CALL,
             (0, None),
             |writer| writer.put_u64(callback.token),
-            data,
+            Data::Passing(data),
         );
         client.connection().callback_done(callback.token);
         if done.is_err() || state::client().is_err() {

@@ -11,7 +11,7 @@ use wire::{CallId, Reader, Reply, Request, Writer};
 
 use crate::callback::{self, Actions};
 use crate::capture::Captures;
-use crate::connection::{Connection, Destination, Loss, ReplyRecord};
+use crate::connection::{Connection, Data, Destination, Loss, ReplyRecord};
 use crate::context::{self, Contexts};
 use crate::credit;
 use crate::device::Devices;
@@ -408,14 +408,14 @@ impl Client {
         self.connection.wait_for_fence(number).map_err(|loss| self.lost(&loss))
     }
 
-    /// Sends a request made of `head` and `data`, which puts work on `stream` if that is given, and which nobody waits for; `data` may be
-    /// reused afterwards.
+    /// Sends a request made of `head` and `data`, which puts work on `stream` if that is given, and which nobody waits for; passing
+    /// data may be reused afterwards.
     pub fn post_with_data(
         &self,
         call: CallId,
         stream: Option<Stream>,
         head: impl Fn(&mut Writer<'_>),
-        data: &[u8],
+        data: Data<'_>,
     ) -> Answer {
         current()?;
         self.send_with_data(call, (self.context_of(stream), stream), head, data)
@@ -423,7 +423,7 @@ impl Client {
 
     /// Sends an image in pieces that need no context.
     pub fn upload(&self, call: CallId, head: impl Fn(&mut Writer<'_>), data: &[u8]) -> Answer {
-        self.send_with_data(call, (context::current_index(), None), head, data)
+        self.send_with_data(call, (context::current_index(), None), head, Data::Passing(data))
     }
 
     /// In strict mode the caller waits until the worker has made the call; for the GPU nobody waits here.
@@ -439,7 +439,7 @@ impl Client {
         call: CallId,
         place: (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
-        data: &[u8],
+        data: Data<'_>,
     ) -> Answer {
         if self.is_strict {
             let record = self.connection.call_with_data(call, place, head, data);

@@ -7,7 +7,7 @@ use wire::{Request as _, Writer};
 
 use crate::capture;
 use crate::client::Client;
-use crate::connection::Destination;
+use crate::connection::{Data, Destination};
 use crate::entry::Answer;
 use crate::graph::action::Action;
 
@@ -158,7 +158,12 @@ impl Copy3d {
             // The length of the data is written with the data.
             head.truncate(head.len() - size_of::<u64>());
             let call = <CuMemcpy3DAsyncV2<'_>>::CALL;
-            client.post_with_data(call, Some(stream), |writer| writer.put_raw(&head), &bytes)?;
+            client.post_with_data(
+                call,
+                Some(stream),
+                |writer| writer.put_raw(&head),
+                Data::Passing(&bytes),
+            )?;
         }
         Ok(())
     }

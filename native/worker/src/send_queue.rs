@@ -231,7 +231,7 @@ impl SendQueue {
                 Part::Bytes(bytes) => self.lane.send_all(&[&bytes[offset..]]),
                 Part::Lent(lent) => {
                     has_loans = true;
-                    self.lane.send_loan(Box::new(lent), offset)
+                    self.lane.send_loan(&[], Box::new(lent), offset)
                 }
             };
             Counters::add(&self.counters.bytes_sent, length as u64);

@@ -22,7 +22,7 @@ use wire::{CallId, WireError, Writer};
 
 use super::receive_buffer::ReceiveBuffer;
 use super::receiving::Incoming;
-use super::{Connection, Loss, ReplyRecord, lock, wait};
+use super::{Connection, Data, Loss, ReplyRecord, lock, wait};
 
 /// How the second connection of this process is opened.
 pub struct Opener {
@@ -155,29 +155,42 @@ impl Connection {
         }
     }
 
-    /// Sends a record whose data take the lane. When this returns, `data` may be reused.
+    /// Gives back what a lane was lent.
+    pub(super) fn repay_loans(&self) {
+        if let Some(lane) = self.bulk.lane() {
+            // An error is met by whoever sends next.
+            let _ = lane.repay();
+        }
+    }
+
+    /// Sends a record whose data take the lane.
     pub(super) fn send_on_lane(
         &self,
         lane: &Lane,
         call: CallId,
         (context, stream): (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
-        data: &[u8],
+        data: Data<'_>,
         wants_reply: bool,
     ) -> Result<u64, Loss> {
+        let length = data.bytes().len() as u64;
         // Frames leave in the order of their records, so that the worker has a place for each when it comes.
         let _sending = lock(&self.bulk.sending);
         let mut outgoing = self.outgoing_with_room()?;
         let sequence = outgoing.with_buffer(|requests, buffer| {
-            requests.encode_bulk(buffer, call, wants_reply, context, head, data.len() as u64)
+            requests.encode_bulk(buffer, call, wants_reply, context, head, length)
         });
         if wants_reply {
             lock(&self.incoming).pending.expect(sequence, call, None);
         }
         self.posted(stream, context, sequence);
         self.leave_now(outgoing)?;
-        let frame = Frame { sequence, length: data.len() as u64 };
-        if let Err(error) = lane.send_all(&[&frame.encode(), data]) {
+        let frame = Frame { sequence, length }.encode();
+        let sent = match data {
+            Data::Passing(bytes) => lane.send_all(&[&frame, bytes]),
+            Data::Staying(piece) => lane.send_loan(&frame, piece.loan(), 0),
+        };
+        if let Err(error) = sent {
             let loss = Loss::from(error);
             self.lose(loss.clone());
             return Err(loss);

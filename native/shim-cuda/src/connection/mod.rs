@@ -3,6 +3,7 @@
 mod bulk;
 mod destination;
 mod detached;
+mod lending;
 mod loss;
 mod receive_buffer;
 mod receiving;
@@ -28,6 +29,7 @@ use crate::progress::Timelines;
 pub use self::bulk::Opener;
 pub use self::destination::Destination;
 pub use self::detached::Detached;
+pub use self::lending::{Data, Lending};
 pub use self::loss::Loss;
 pub use self::sending::last_number;
 

@@ -15,7 +15,7 @@ use wire::cuda::CuLaunchKernel;
 use wire::handle::Stream;
 use wire::{CallId, Request, Writer};
 
-use super::{Connection, Destination, Loss, ReplyRecord, lock, wait};
+use super::{Connection, Data, Destination, Loss, ReplyRecord, lock, wait};
 use crate::progress::Progress;
 
 /// Bytes that may wait for the sender before a caller is held back.
@@ -96,14 +96,14 @@ impl Connection {
         LAST_NUMBER.set(number);
     }
 
-    /// Sends a request made of `head` and `data`, which nobody waits for. When this returns, `data` may be
-    /// reused: it was copied or sent.
+    /// Sends a request made of `head` and `data`, which nobody waits for. When this returns, passing data may be reused:
+    /// they were copied or sent.
     pub fn post_with_data(
         &self,
         call: CallId,
         place: (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
-        data: &[u8],
+        data: Data<'_>,
     ) -> Result<(), Loss> {
         self.send_with_data(call, place, head, data, false).map(drop)
     }
@@ -114,7 +114,7 @@ impl Connection {
         call: CallId,
         place: (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
-        data: &[u8],
+        data: Data<'_>,
     ) -> Result<ReplyRecord, Loss> {
         self.count_wait(call);
         let sequence = self.send_with_data(call, place, head, data, true)?;
@@ -126,13 +126,14 @@ impl Connection {
         call: CallId,
         (context, stream): (u32, Option<Stream>),
         head: impl Fn(&mut Writer<'_>),
-        data: &[u8],
+        data: Data<'_>,
         wants_reply: bool,
     ) -> Result<u64, Loss> {
         self.room_on(stream, context, call)?;
-        if let Some(lane) = self.lane_for(call, data.len()) {
+        if let Some(lane) = self.lane_for(call, data.bytes().len()) {
             return self.send_on_lane(lane, call, (context, stream), head, data, wants_reply);
         }
+        let data = data.bytes();
         let expect = |sequence| {
             if wants_reply {
                 lock(&self.incoming).pending.expect(sequence, call, None);

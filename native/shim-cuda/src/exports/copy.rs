@@ -16,7 +16,7 @@ use wire::{Request, cuda};
 use crate::callback::{self, Action};
 use crate::capture;
 use crate::client::Client;
-use crate::connection::{self, Destination};
+use crate::connection::{self, Destination, Lending};
 use crate::context;
 use crate::entry::Answer;
 use crate::rectangle::Place;
@@ -107,7 +107,8 @@ unsafe fn to_device(
     // SAFETY: the program says that `length` bytes are readable there.
     let bytes: &[u8] = unsafe { std::slice::from_raw_parts(source.cast(), length) };
     let mut address = destination;
-    for piece in bytes.chunks(PIECE) {
+    let connection = client.connection();
+    for piece in Lending::new(connection, bytes).pieces(PIECE) {
         match stream {
             None => client.post_with_data(
                 cuda::CuMemcpyHtoDV2::CALL,
@@ -125,11 +126,10 @@ unsafe fn to_device(
                 piece,
             )?,
         }
-        address += piece.len() as u64;
+        address += piece.bytes().len() as u64;
     }
     if stream.is_none() {
         // CUDA waits for the legacy stream here. Nothing but a query could tell.
-        let connection = client.connection();
         connection.timelines.skipped(context::current_index()).legacy(connection::last_number());
     }
     Ok(())

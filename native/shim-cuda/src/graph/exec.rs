@@ -15,7 +15,7 @@ use wire::{Request as _, cuda};
 use crate::callback::{self, Action as Callback};
 use crate::capture;
 use crate::client::Client;
-use crate::connection::Destination;
+use crate::connection::{Data, Destination};
 use crate::entry::Answer;
 use crate::event::Recorded;
 use crate::graph::action::Action;
@@ -389,7 +389,7 @@ fn push(client: &Client, launch: u64, slot: u32, runs: &[Run]) -> Answer {
                 writer.put_u32(slot);
                 writer.put_u64(offset);
             },
-            data,
+            Data::Passing(data),
         )?;
     }
     Ok(())

@@ -100,12 +100,14 @@ impl Lane {
         }
     }
 
-    /// Sends the bytes of `loan` from `skip` on, and keeps it until nothing of it may have to be sent again or
+    /// Sends `front` and behind it the bytes of `loan` from `skip` on, and keeps it until nothing of it may have to be sent again or
     /// [`Lane::repay`] asks for it.
-    pub fn send_loan(&self, loan: Loan, skip: usize) -> io::Result<()> {
+    pub fn send_loan(&self, front: &[u8], loan: Loan, skip: usize) -> io::Result<()> {
         match &self.0 {
-            Kind::Bare(socket) => socket.send_all(&[loan.as_ref().as_ref().get(skip..).unwrap_or(&[])]),
-            Kind::Resumable(lane) => lane.send_loan(loan, skip),
+            Kind::Bare(socket) => {
+                socket.send_all(&[front, loan.as_ref().as_ref().get(skip..).unwrap_or(&[])])
+            }
+            Kind::Resumable(lane) => lane.send_loan(front, loan, skip),
         }
     }
 

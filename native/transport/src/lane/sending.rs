@@ -117,16 +117,17 @@ impl Resumable {
         Ok(())
     }
 
-    /// Sends the bytes of `loan` from `skip` on, which are not copied where that can be avoided. It is given back when the
-    /// other end has read them, and by [`Resumable::repay`].
-    pub fn send_loan(&self, loan: Loan, skip: usize) -> io::Result<()> {
+    /// Sends `front` and behind it the bytes of `loan` from `skip` on, which are not copied where that can be avoided. The loan
+    /// is given back when the other end has read it, and by [`Resumable::repay`].
+    pub fn send_loan(&self, front: &[u8], loan: Loan, skip: usize) -> io::Result<()> {
         let bytes = loan.as_ref().as_ref().get(skip..).unwrap_or(&[]);
         let count = bytes.len();
         let mut sending = lock(&self.sending);
         if count == 0 || count > WHOLE || !sending.replay.borrows(count) {
             drop(sending);
-            return self.send_all(&[bytes]);
+            return self.send_all(&[front, bytes]);
         }
+        self.keep(&mut sending, front)?;
         self.wait_for_room(&mut sending, count)?;
         sending.replay.push_loan(loan, skip);
         let written = self.write(&mut sending, Mode::Wait);

@@ -155,7 +155,7 @@ fn send(lane: &Lane, total: usize) {
         let (first, second) = bytes.split_at(size / 3);
         match size % 3 {
             0 => lane.send_all(&[first, second]).expect("sent"),
-            _ => lane.send_loan(Box::new([b"skipped", &bytes[..]].concat()), 7).expect("sent"),
+            _ => lane.send_loan(first, Box::new([b"skipped", second].concat()), 7).expect("sent"),
         }
         if size == 24 {
             lane.repay().expect("copied");
