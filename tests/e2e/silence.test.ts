@@ -26,8 +26,8 @@ interface Outage {
 }
 
 /** A program that computes whenever it is told to; it has done so once. */
-async function startOutage(): Promise<Outage> {
-  const run = proxied.pool.start(["run", "-n", "1", "--", example("lifetimes"), "outage"], {
+async function startOutage(...words: readonly string[]): Promise<Outage> {
+  const run = proxied.pool.start(["run", "-n", "1", "--", example("lifetimes"), "outage", ...words], {
     // Its sentences are for a person at a terminal, or for whoever asks.
     environment: { ...proxied.environment, FARPOOL_LOG: "stderr" },
     keepInput: true,
@@ -71,6 +71,21 @@ describe("a black hole", () => {
 
     expect(result.stdout).toMatch(/failed with cudaErrorDevicesUnavailable/);
     expect(result.stderr).toMatch(/no connection for \d+ s/);
+    await proxied.pool.expectNothingHeld();
+  });
+
+  it("is an end, too, for a program that never waits and only asks whether it is over", async () => {
+    const outage = await startOutage("polls");
+    outage.next();
+    await outage.run.until("round 2\n");
+    const over = proxied.proxies[0].blackhole();
+    await sleep(100);
+    outage.next();
+    const result = await within("the error", outage.run.ended);
+    proxied.proxies[0].heal();
+    await over;
+
+    expect(result.stdout).toMatch(/failed with cudaErrorDevicesUnavailable/);
     await proxied.pool.expectNothingHeld();
   });
 

@@ -258,7 +258,8 @@ impl Client {
     /// The error of the process once its connection is lost.
     pub fn check_connection(&self) -> Answer {
         match self.lost.load(Ordering::Relaxed) {
-            0 => Ok(()),
+            // A thread that only looks may have met the end, which no call has told yet.
+            0 => self.connection.loss().map_or(Ok(()), |loss| Err(self.lost(loss))),
             code => Err(CUresult(code)),
         }
     }

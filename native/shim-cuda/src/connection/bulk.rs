@@ -258,12 +258,14 @@ impl Connection {
             incoming.reading_lane = true;
             drop(incoming);
             let arrived = self.bulk.lane.get().map(|lane| lock(&self.bulk.stream).has_arrived(lane));
-            if matches!(arrived, Some(Ok(true))) {
-                drop(self.read_frame_for_all());
-            } else {
-                lock(&self.incoming).reading_lane = false;
-                self.reply_arrived.notify_all();
-                return false;
+            match arrived {
+                // What has ended is read, too: whoever only looks would look for ever.
+                Some(Ok(true) | Err(_)) => drop(self.read_frame_for_all()),
+                Some(Ok(false)) | None => {
+                    lock(&self.incoming).reading_lane = false;
+                    self.reply_arrived.notify_all();
+                    return false;
+                }
             }
         }
         true

@@ -133,6 +133,11 @@ impl Connection {
         self.service_wakes.notify_all();
     }
 
+    /// Why it was lost, if it was.
+    pub fn loss(&self) -> Option<&Loss> {
+        self.lost.get()
+    }
+
     fn check(&self) -> Result<(), Loss> {
         match self.lost.get() {
             Some(loss) => Err(loss.clone()),

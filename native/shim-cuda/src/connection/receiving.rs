@@ -195,7 +195,8 @@ impl Connection {
             }
             incoming.reading = true;
             drop(incoming);
-            if !self.look_at_lane() || !matches!(lock(&self.stream).has_arrived(&self.lane), Ok(true)) {
+            // What has ended is read, too: whoever only looks would look for ever.
+            if !self.look_at_lane() || matches!(lock(&self.stream).has_arrived(&self.lane), Ok(false)) {
                 self.stop_reading(&mut lock(&self.incoming));
                 self.reply_arrived.notify_all();
                 return;

@@ -23,8 +23,9 @@ const NOT_READY: i32 = 802;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long one attempt may take.
+/// How long one attempt may take, and a part of the time of grace that it takes at most: a line may swallow one.
 const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT_PART: u32 = 4;
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
 
 /// How long a thread that waits sleeps at most before it looks again.
@@ -306,7 +307,7 @@ impl Resumable {
             // Nobody reads the old connection any more, so this does not change until the new one is there.
             let received = lock(&self.receiving).received();
             let left = self.grace.saturating_sub(since.elapsed());
-            let time = left.clamp(SHORTEST_ATTEMPT, ATTEMPT);
+            let time = left.min(ATTEMPT).min(self.grace / ATTEMPT_PART).max(SHORTEST_ATTEMPT);
             let error = match dial(Attempt { received, time }) {
                 Ok((link, peer_received)) => return self.attach(link, peer_received),
                 Err(error) => error,
