@@ -28,7 +28,7 @@ const DIRECT_FROM: usize = 64 << 10;
 const LAST_SEND: Duration = Duration::from_secs(1);
 
 /// How often the writer looks whether the server still lives.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Number of the last record that this thread has sent.

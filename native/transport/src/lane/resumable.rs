@@ -409,6 +409,8 @@ impl Resumable {
                 let reason = format!("it was silent for {:.1} s", silent.as_secs_f64());
                 let error = io::Error::new(io::ErrorKind::TimedOut, reason);
                 self.broken_for(&link, &error, silent);
+                // At once: the worker may have been waiting since the silence began.
+                let _ = self.wait_for_link(LOOK_EVERY);
             }
         }
     }
