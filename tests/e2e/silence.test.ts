@@ -43,6 +43,17 @@ async function startOutage(...words: readonly string[]): Promise<Outage> {
   };
 }
 
+/** Has it compute once more after the line has died, and waits for its end. */
+async function askedInADeadLine(outage: Outage): Promise<ProgramResult> {
+  const over = proxied.proxies[0].blackhole();
+  await sleep(100);
+  outage.next();
+  const result = await within("the error", outage.run.ended);
+  proxied.proxies[0].heal();
+  await over;
+  return result;
+}
+
 describe("a black hole", () => {
   it("that is longer than the time of grace is a sticky error, soon and with a reason", async () => {
     const outage = await startOutage();
@@ -61,13 +72,7 @@ describe("a black hole", () => {
   });
 
   it("that begins under a waiting call is one, too", async () => {
-    const outage = await startOutage();
-    const over = proxied.proxies[0].blackhole();
-    await sleep(100);
-    outage.next();
-    const result = await within("the error", outage.run.ended);
-    proxied.proxies[0].heal();
-    await over;
+    const result = await askedInADeadLine(await startOutage());
 
     expect(result.stdout).toMatch(/failed with cudaErrorDevicesUnavailable/);
     expect(result.stderr).toMatch(/no connection for \d+ s/);
@@ -78,12 +83,7 @@ describe("a black hole", () => {
     const outage = await startOutage("polls");
     outage.next();
     await outage.run.until("round 2\n");
-    const over = proxied.proxies[0].blackhole();
-    await sleep(100);
-    outage.next();
-    const result = await within("the error", outage.run.ended);
-    proxied.proxies[0].heal();
-    await over;
+    const result = await askedInADeadLine(outage);
 
     expect(result.stdout).toMatch(/failed with cudaErrorDevicesUnavailable/);
     await proxied.pool.expectNothingHeld();

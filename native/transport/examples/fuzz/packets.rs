@@ -136,7 +136,7 @@ fn replay(random: &mut Random) -> Result<(), String> {
                     end += count as u64;
                 }
             }
-            7 => drop(replay.repay(&[])),
+            7 => drop(replay.repay()),
             0 | 1 => {
                 // Some lie in several pieces of memory.
                 let most = if random.once_in(20) { 3 * CHUNK } else { 400 };
@@ -147,7 +147,7 @@ fn replay(random: &mut Random) -> Result<(), String> {
             }
             2 => {
                 let most = if random.once_in(8) { 2 * CHUNK } else { 300 };
-                let (first, second) = replay.unwritten(1 + random.below(most), &[]);
+                let (first, second) = replay.unwritten(1 + random.below(most));
                 let count = first.len() + second.len();
                 replay.advance(count);
                 written += count as u64;
@@ -173,7 +173,7 @@ fn replay(random: &mut Random) -> Result<(), String> {
                 }
             }
         }
-        let (first, second) = replay.unwritten(usize::MAX, &[]);
+        let (first, second) = replay.unwritten(usize::MAX);
         let kept: Vec<u8> = [first, second].concat();
         // Some of what is to be sent, all of it where it lies in two pieces.
         let expected: Vec<u8> = (written..end).take(kept.len()).map(byte_at).collect();

@@ -16,7 +16,7 @@ const CHUNK: usize = 256 << 10;
 /// Pieces without use that are kept. The last one that became free is used first: it is still in the processor's cache.
 const MOST_SPARE: usize = 16;
 
-/// Bytes that are lent or borrowed at most: their owner has better use for them than a long link has.
+/// Bytes that are lent at most: their owner has better use for them than a long link has.
 const MOST_LENT: usize = 64 << 20;
 
 /// Bytes that their owner lends until the other end has read them.
@@ -50,17 +50,14 @@ enum Memory {
     Own(Box<[u8]>),
     /// All of it from this byte on.
     Lent(Loan, usize),
-    /// In the memory of somebody who waits for the end of a send, and is named with each question: from this byte on.
-    Borrowed(usize),
 }
 
 impl Piece {
     /// The bytes from this place on.
-    fn bytes_from<'a>(&'a self, place: u64, borrowed: &'a [u8]) -> &'a [u8] {
+    fn bytes_from(&self, place: u64) -> &[u8] {
         let bytes = match &self.memory {
             Memory::Own(chunk) => &chunk[..distance(self.from, self.to)],
             Memory::Lent(loan, skip) => &loan.as_ref().as_ref()[*skip..],
-            Memory::Borrowed(at) => &borrowed[*at..*at + distance(self.from, self.to)],
         };
         &bytes[distance(self.from, place.max(self.from)).min(bytes.len())..]
     }
@@ -68,7 +65,7 @@ impl Piece {
 
 impl std::fmt::Debug for Piece {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let is_lent = !matches!(self.memory, Memory::Own(_));
+        let is_lent = matches!(self.memory, Memory::Lent(..));
         formatter.debug_struct("Piece").field("is_lent", &is_lent).field("from", &self.from).finish()
     }
 }
@@ -129,16 +126,8 @@ impl Replay {
         self.pieces.push_back(Piece { memory: Memory::Lent(loan, skip), from, to: self.end });
     }
 
-    /// Adds `count` bytes, at least one, of what is borrowed for the present send; there must be room.
-    pub fn push_borrowed(&mut self, at: usize, count: usize) {
-        let from = self.end;
-        self.end += count as u64;
-        self.lent += count;
-        self.pieces.push_back(Piece { memory: Memory::Borrowed(at), from, to: self.end });
-    }
-
-    /// Gives back all that was lent or is in `borrowed`: what is kept of it is copied. Answers whether anything was.
-    pub fn repay(&mut self, borrowed: &[u8]) -> bool {
+    /// Gives back all that was lent: what is kept of it is copied. Answers whether anything was.
+    pub fn repay(&mut self) -> bool {
         if self.lent == 0 {
             return false;
         }
@@ -147,10 +136,10 @@ impl Replay {
         for piece in std::mem::take(&mut self.pieces) {
             match piece.memory {
                 Memory::Own(_) => self.pieces.push_back(piece),
-                Memory::Lent(..) | Memory::Borrowed(_) => {
+                Memory::Lent(..) => {
                     // The stream as it was then: what follows is added again.
                     self.end = self.start.max(piece.from);
-                    self.push(piece.bytes_from(self.end, borrowed));
+                    self.push(piece.bytes_from(self.end));
                 }
             }
         }
@@ -165,12 +154,11 @@ impl Replay {
 
     /// What was not given to the present connection, `most` bytes of it at most and no more than a chunk has, in two
     /// pieces.
-    pub fn unwritten<'a>(&'a self, most: usize, borrowed: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    pub fn unwritten(&self, most: usize) -> (&[u8], &[u8]) {
         let most = most.min(CHUNK);
         let index = self.pieces.partition_point(|piece| piece.to <= self.written);
         let bytes = |index: usize, most: usize| {
-            let bytes =
-                self.pieces.get(index).map_or(&[][..], |piece| piece.bytes_from(self.written, borrowed));
+            let bytes = self.pieces.get(index).map_or(&[][..], |piece| piece.bytes_from(self.written));
             &bytes[..bytes.len().min(most)]
         };
         let first = bytes(index, most);
@@ -197,7 +185,7 @@ impl Replay {
             match piece.memory {
                 Memory::Own(chunk) if self.spare.len() < MOST_SPARE => self.spare.push(chunk),
                 Memory::Own(_) => {}
-                Memory::Lent(..) | Memory::Borrowed(_) => self.lent -= distance(piece.from, piece.to),
+                Memory::Lent(..) => self.lent -= distance(piece.from, piece.to),
             }
         }
         Ok(())
@@ -233,8 +221,19 @@ mod tests {
     use super::*;
 
     fn unwritten(replay: &Replay, most: usize) -> Vec<u8> {
-        let (first, second) = replay.unwritten(most, &[]);
+        let (first, second) = replay.unwritten(most);
         [first, second].concat()
+    }
+
+    /// Everything that is to be written, in pieces of at most `most` bytes.
+    fn drained(replay: &mut Replay, most: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while replay.backlog() > 0 {
+            let piece = unwritten(replay, most);
+            replay.advance(piece.len());
+            all.extend(piece);
+        }
+        all
     }
 
     #[test]
@@ -293,24 +292,14 @@ mod tests {
         let mut seen = Vec::new();
         for (round, piece) in bytes.chunks(CHUNK - 7).enumerate() {
             replay.push(piece);
-            while replay.backlog() > 0 {
-                let piece = unwritten(&replay, CHUNK / 2 + round);
-                replay.advance(piece.len());
-                seen.extend(piece);
-            }
+            seen.extend(drained(&mut replay, CHUNK / 2 + round));
             let read = replay.end.saturating_sub(CHUNK as u64 / 3 * round as u64);
             replay.acknowledge(read.max(replay.start())).expect("read");
         }
         assert_eq!(seen, bytes);
         let last = replay.start();
         replay.rewind(last).expect("resumed");
-        let mut again = Vec::new();
-        while replay.backlog() > 0 {
-            let piece = unwritten(&replay, usize::MAX);
-            replay.advance(piece.len());
-            again.extend(piece);
-        }
-        assert_eq!(again, bytes[usize::try_from(last).expect("small")..]);
+        assert_eq!(drained(&mut replay, usize::MAX), bytes[usize::try_from(last).expect("small")..]);
     }
 
     /// What was lent says when it is given back.
@@ -338,13 +327,7 @@ mod tests {
         replay.push_loan(lend(b"-cd"), 1);
         replay.push(b"ef");
         replay.push_loan(lend(b"gh"), 0);
-        let mut seen = Vec::new();
-        while replay.backlog() > 0 {
-            let piece = unwritten(&replay, 3);
-            replay.advance(piece.len());
-            seen.push(piece);
-        }
-        assert_eq!(seen.concat(), b"abcdefgh");
+        assert_eq!(drained(&mut replay, 3), b"abcdefgh");
         replay.acknowledge(3).expect("read");
         assert_eq!(count(), 0, "a byte of it may have to be sent again");
         replay.rewind(3).expect("resumed");
@@ -352,42 +335,30 @@ mod tests {
         replay.advance(5);
         replay.acknowledge(4).expect("read");
         assert_eq!(count(), 1);
-        assert!(replay.repay(&[]));
+        assert!(replay.repay());
         assert_eq!(count(), 2, "copied");
-        assert!(!replay.repay(&[]));
+        assert!(!replay.repay());
         replay.push(b"i");
         replay.rewind(5).expect("resumed");
-        let mut again = Vec::new();
-        while replay.backlog() > 0 {
-            let piece = unwritten(&replay, 100);
-            replay.advance(piece.len());
-            again.extend(piece);
-        }
-        assert_eq!(again, b"fghi");
+        assert_eq!(drained(&mut replay, 100), b"fghi");
         replay.acknowledge(9).expect("read");
         assert_eq!((replay.room(), replay.pieces.len()), (FIRST_LIMIT, 0));
     }
 
     #[test]
-    fn what_a_send_borrows_is_copied_at_its_end() {
-        let borrowed: Vec<u8> = (0..=u8::MAX).cycle().take(2 * CHUNK).collect();
+    fn loans_behind_each_other_are_copied_when_they_are_given_back() {
+        let lent: Vec<u8> = (0..=u8::MAX).cycle().take(2 * CHUNK).collect();
         let mut replay = Replay::default();
         replay.push(b"ab");
-        replay.push_borrowed(0, CHUNK);
-        replay.push_borrowed(CHUNK, CHUNK);
-        assert_eq!(replay.unwritten(5, &borrowed), (&b"ab"[..], &borrowed[..3]));
+        replay.push_loan(Box::new(lent[..CHUNK].to_vec()), 0);
+        replay.push_loan(Box::new(lent[CHUNK..].to_vec()), 0);
+        assert_eq!(replay.unwritten(5), (&b"ab"[..], &lent[..3]));
         replay.advance(2 + CHUNK);
-        assert_eq!(replay.unwritten(usize::MAX, &borrowed), (&borrowed[CHUNK..], &b""[..]));
+        assert_eq!(replay.unwritten(usize::MAX), (&lent[CHUNK..], &b""[..]));
         replay.acknowledge(2 + 5).expect("read");
-        assert!(replay.repay(&borrowed));
+        assert!(replay.repay());
         replay.rewind(2 + 5).expect("resumed");
-        let mut again = Vec::new();
-        while replay.backlog() > 0 {
-            let piece = unwritten(&replay, usize::MAX);
-            replay.advance(piece.len());
-            again.extend(piece);
-        }
-        assert_eq!(again, borrowed[5..]);
+        assert_eq!(drained(&mut replay, usize::MAX), lent[5..]);
     }
 
     #[test]
@@ -398,15 +369,9 @@ mod tests {
         replay.push_loan(Box::new(bytes.clone()), 0);
         replay.advance(CHUNK);
         replay.acknowledge(7).expect("read");
-        assert!(replay.repay(&[]));
+        assert!(replay.repay());
         replay.rewind(7).expect("resumed");
-        let mut again = Vec::new();
-        while replay.backlog() > 0 {
-            let piece = unwritten(&replay, usize::MAX);
-            replay.advance(piece.len());
-            again.extend(piece);
-        }
-        assert_eq!(again, bytes[7..]);
+        assert_eq!(drained(&mut replay, usize::MAX), bytes[7..]);
         assert!(replay.borrows(MOST_LENT) && !replay.borrows(MOST_LENT + 1));
         replay.push_loan(Box::new(vec![1]), 0);
         assert!(!replay.borrows(MOST_LENT));

@@ -23,9 +23,6 @@ const SHORT: usize = 4 << 10;
 /// Bytes of the longest loan that is taken: there is room for it at some time.
 const WHOLE: usize = 8 << 20;
 
-/// Parts from here on are sent from where they are, in pieces of this size.
-const BORROW_FROM: usize = 1 << 20;
-
 /// How long a sender that waits for room sleeps before it looks for itself.
 const ROOM_LOOK: Duration = Duration::from_millis(20);
 
@@ -43,19 +40,6 @@ pub(super) struct Sending {
     measured: Option<(Instant, u64)>,
 }
 
-/// Gives back what was borrowed, whatever happens: the owner's wait ends then. Nobody else sees it, as the sending half
-/// stays locked.
-struct Repaid<'a, 'b> {
-    sending: &'a mut MutexGuard<'b, Sending>,
-    borrowed: &'a [u8],
-}
-
-impl Drop for Repaid<'_, '_> {
-    fn drop(&mut self) {
-        self.sending.replay.repay(self.borrowed);
-    }
-}
-
 /// How far a send may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -70,10 +54,6 @@ impl Resumable {
     pub fn send_all(&self, parts: &[&[u8]]) -> io::Result<()> {
         let mut sending = lock(&self.sending);
         for part in parts {
-            if part.len() >= BORROW_FROM {
-                self.send_borrowed(&mut sending, part)?;
-                continue;
-            }
             for piece in part.chunks(GATHER) {
                 self.keep(&mut sending, piece)?;
             }
@@ -95,24 +75,6 @@ impl Resumable {
                 // What is kept stays little enough for the processor's cache where it is acknowledged early.
                 self.take_arrived();
             }
-        }
-        Ok(())
-    }
-
-    /// Sends `bytes` from where they are. Only what is not acknowledged at the end is copied.
-    fn send_borrowed(&self, sending: &mut MutexGuard<'_, Sending>, bytes: &[u8]) -> io::Result<()> {
-        let repaid = Repaid { sending, borrowed: bytes };
-        let sending = &mut *repaid.sending;
-        for (index, piece) in bytes.chunks(BORROW_FROM).enumerate() {
-            self.wait_for_room_with(sending, piece.len(), bytes)?;
-            if sending.replay.borrows(piece.len()) {
-                sending.replay.push_borrowed(index * BORROW_FROM, piece.len());
-            } else {
-                sending.replay.push(piece);
-            }
-            self.write_with(sending, Mode::Wait, bytes)?;
-            self.take_arrived();
-            self.trim(sending)?;
         }
         Ok(())
     }
@@ -142,7 +104,7 @@ impl Resumable {
         self.take_arrived();
         let mut sending = lock(&self.sending);
         let trimmed = self.trim(&mut sending);
-        sending.replay.repay(&[]);
+        sending.replay.repay();
         trimmed
     }
 
@@ -227,16 +189,6 @@ impl Resumable {
 
     /// Waits until `wanted` bytes more may be kept, [`WHOLE`] at most; answers how many.
     fn wait_for_room(&self, sending: &mut MutexGuard<'_, Sending>, wanted: usize) -> io::Result<usize> {
-        self.wait_for_room_with(sending, wanted, &[])
-    }
-
-    /// The same where part of the stream is in `borrowed`.
-    fn wait_for_room_with(
-        &self,
-        sending: &mut MutexGuard<'_, Sending>,
-        wanted: usize,
-        borrowed: &[u8],
-    ) -> io::Result<usize> {
         let started = Instant::now();
         loop {
             self.trim(sending)?;
@@ -244,7 +196,7 @@ impl Resumable {
             if room >= wanted {
                 return Ok(room);
             }
-            self.write_with(sending, Mode::Wait, borrowed)?;
+            self.write(sending, Mode::Wait)?;
             if let Some(link) = self.link() {
                 sending.measure(self.acknowledged.load(Ordering::Acquire), link.socket().round_trip());
             }
@@ -281,11 +233,6 @@ impl Resumable {
     }
 
     fn write(&self, sending: &mut Sending, mode: Mode) -> io::Result<()> {
-        self.write_with(sending, mode, &[])
-    }
-
-    /// Writes the stream, part of which is in `borrowed`.
-    fn write_with(&self, sending: &mut Sending, mode: Mode, borrowed: &[u8]) -> io::Result<()> {
         let mut started = None;
         loop {
             let link = match self.refresh(&mut sending.cached)? {
@@ -305,7 +252,7 @@ impl Resumable {
                     continue;
                 }
             };
-            if sending.is_written() && !self.encode(sending, &link, borrowed)? {
+            if sending.is_written() && !self.encode(sending, &link)? {
                 self.has_backlog.store(false, Ordering::SeqCst);
                 if self.has_changed(&sending.cached) {
                     // Whoever brought another connection could not send on it, as this thread was sending.
@@ -313,7 +260,7 @@ impl Resumable {
                 }
                 return Ok(());
             }
-            let (first, second) = sending.replay.unwritten(sending.packet_left, borrowed);
+            let (first, second) = sending.replay.unwritten(sending.packet_left);
             let parts = [IoSlice::new(sending.unsent.left()), IoSlice::new(first), IoSlice::new(second)];
             match link.socket().send_some(&parts) {
                 Ok(Some(count)) => sending.sent(count),
@@ -333,7 +280,7 @@ impl Resumable {
     }
 
     /// Puts what is due next into `unsent`; `false` when nothing is.
-    fn encode(&self, sending: &mut Sending, link: &Arc<Link>, borrowed: &[u8]) -> io::Result<bool> {
+    fn encode(&self, sending: &mut Sending, link: &Arc<Link>) -> io::Result<bool> {
         sending.unsent.clear();
         let mut words = Vec::new();
         let due = self.acknowledgement_due.swap(0, Ordering::AcqRel);
@@ -353,7 +300,7 @@ impl Resumable {
             self.broken(link, &io::Error::other("its keys are worn"));
             return Ok(true);
         }
-        sending.begin_packet(borrowed)?;
+        sending.begin_packet()?;
         Ok(!sending.is_written())
     }
 }
@@ -384,9 +331,9 @@ impl Sending {
     }
 
     /// Begins a packet with the next bytes of the stream, if there are any: sealed, or only its head.
-    fn begin_packet(&mut self, borrowed: &[u8]) -> io::Result<()> {
+    fn begin_packet(&mut self) -> io::Result<()> {
         let Some(sealer) = &mut self.sealer else {
-            let (first, second) = self.replay.unwritten(MOST_DATA, borrowed);
+            let (first, second) = self.replay.unwritten(MOST_DATA);
             let length = first.len() + second.len();
             if length > 0 {
                 let head = Head { kind: Kind::Data, length }.encode();
@@ -395,7 +342,7 @@ impl Sending {
             }
             return Ok(());
         };
-        let (first, second) = self.replay.unwritten(GATHER, borrowed);
+        let (first, second) = self.replay.unwritten(GATHER);
         let length = first.len() + second.len();
         if length == 0 {
             return Ok(());
