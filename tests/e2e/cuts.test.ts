@@ -13,7 +13,8 @@ import { within } from "./kit/within.ts";
 const SEED = Number(process.env["FARPOOL_CUTS_SEED"] ?? 20_261_130);
 
 /** All of them take a quarter of an hour. These move much and little, wait, ask, call back, and use both lanes. */
-const USUAL = "vector-add,async-copy,event-polling,host-function,launch-queue,large-allocations,stream-overlap";
+const USUAL =
+  "vector-add,async-copy,event-polling,host-function,launch-queue,large-allocations,stream-overlap";
 
 /** `all`, or some by name. */
 const wanted = process.env["FARPOOL_CUTS_PROGRAMS"] ?? USUAL;

@@ -3,6 +3,7 @@ import { serializerCompiler, validatorCompiler } from "fastify-type-provider-zod
 import { logRequests, requestId } from "./request-log.ts";
 import { registerDocuments } from "./docs.ts";
 import { handleErrors, refuseBrokenPath } from "./errors.ts";
+import { dropUnreadBodies } from "./unread-body.ts";
 
 /** Fastify with the contract's schemas as validators and serializers. */
 export function createApp(logger: FastifyBaseLogger): FastifyInstance {
@@ -17,6 +18,7 @@ export function createApp(logger: FastifyBaseLogger): FastifyInstance {
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   handleErrors(app);
+  dropUnreadBodies(app);
   logRequests(app);
   registerDocuments(app);
   return app;

@@ -108,6 +108,28 @@ test("a body that is too large is refused", async () => {
   expect(await post("/v1/sessions", "x".repeat(100_000))).toMatchObject({ status: 413 });
 });
 
+test("who sends more than is read, and asks to close, still gets the answer", async () => {
+  const length = 8 * 1024 * 1024;
+  const head = `POST /v1/sessions HTTP/1.1\r\nhost: farpool\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n\r\n`;
+  const text = await new Promise<string>((resolve, reject) => {
+    const socket = connect(socketPath, () => socket.write(head + "x".repeat(length)));
+    let answer = "";
+    socket.setEncoding("utf8").on("data", (chunk) => (answer += chunk));
+    socket.once("end", () => resolve(answer)).once("error", reject);
+  });
+  expect(text).toMatch(/^HTTP\/1\.1 413 .*"FARPOOL_TOO_LARGE"/s);
+});
+
+test("who sends slower than anybody waits is answered in the middle", async () => {
+  const head = "POST /v1/sessions HTTP/1.1\r\nhost: farpool\r\ncontent-type: application/json\r\n";
+  const text = await new Promise<string>((resolve, reject) => {
+    const socket = connect(socketPath, () => socket.write(`${head}content-length: 100000\r\n\r\n[`));
+    socket.setEncoding("utf8").once("data", (chunk) => resolve(String(chunk)));
+    socket.once("data", () => socket.destroy()).once("error", reject);
+  });
+  expect(text).toMatch(/^HTTP\/1\.1 413 /);
+});
+
 test.each([
   "/v1/sessions/nonsense",
   "/v1/sessions/s-%00abc",
