@@ -4,7 +4,7 @@
 //! Sockets block. No send raises SIGPIPE (the client side lives in other people's processes), and every call
 //! goes on after a signal.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod connect;
 mod delay;

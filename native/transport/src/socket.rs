@@ -1,7 +1,7 @@
 //! One connected stream socket, TCP or Unix.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -193,6 +193,24 @@ impl Socket {
         let mut descriptors = [PollFd::new(&self.descriptor, flags)];
         // Whoever reads or writes finds out what went wrong.
         let _ = Timespec::try_from(time).map(|time| poll(&mut descriptors, Some(&time)));
+    }
+
+    /// From now on `bytes` must have arrived before who waits is woken: while more is certain to come, waking for every
+    /// segment costs the other threads of the machine more than it brings. An end or an error wakes all the same.
+    #[expect(unsafe_code, reason = "rustix does not know this option")]
+    pub fn wake_from(&self, bytes: usize) {
+        let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        let length = u32::try_from(size_of::<libc::c_int>()).unwrap_or_default();
+        // SAFETY: the kernel reads one int, which lives until the call returns. Where it refuses, all wake as before.
+        unsafe {
+            libc::setsockopt(
+                self.descriptor.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                (&raw const value).cast(),
+                length,
+            );
+        }
     }
 
     /// Whether readiness of the descriptor says nothing, as a delay is emulated.

@@ -17,6 +17,9 @@ const RECEIVE_BYTES: usize = 256 << 10;
 /// Data from here on go straight to where they are wanted.
 const DIRECT_FROM: usize = 16 << 10;
 
+/// Bytes that are waited for at once while more of a packet is certain to come.
+const BURST: usize = 128 << 10;
+
 /// Bytes that are read before the other end is told.
 const ACKNOWLEDGE_EVERY: u64 = 1 << 20;
 
@@ -42,6 +45,8 @@ pub(super) struct Receiving {
     told: u64,
     /// The other end closed in order.
     is_closed: bool,
+    /// Whether the socket wakes only for [`BURST`] bytes.
+    waits_for_burst: bool,
 }
 
 impl Receiving {
@@ -60,9 +65,31 @@ impl Receiving {
         self.parser = Parser::default();
         self.opener = link.take_opener();
         self.raw_end = 0;
+        self.waits_for_burst = false;
         if self.raw.is_empty() {
             self.raw = vec![0; RECEIVE_BYTES];
         }
+    }
+
+    /// Before a wait for `wanted` bytes: who waits is woken for many of them at once, as long as as many are certain to come.
+    fn expect(&mut self, link: &Link, wanted: usize) {
+        let waits_for_burst = self.certain().min(wanted) >= BURST;
+        if waits_for_burst != self.waits_for_burst {
+            self.waits_for_burst = waits_for_burst;
+            link.socket().wake_from(if waits_for_burst { BURST } else { 1 });
+        }
+    }
+
+    /// After bytes have arrived: others wait at this socket, too, and what is left may be less.
+    fn settle(&mut self, link: &Link) {
+        if self.waits_for_burst && self.certain() < BURST {
+            self.expect(link, 0);
+        }
+    }
+
+    /// Bytes that are missing of the packet under way.
+    fn certain(&self) -> usize {
+        self.parser.data_left().saturating_sub(self.raw_end)
     }
 
     fn take_ready(&mut self, buffer: &mut [u8]) -> usize {
@@ -113,6 +140,7 @@ impl Resumable {
             }
             match receiving.cached_link() {
                 Some(link) => {
+                    receiving.expect(&link, buffer.len());
                     link.socket().wait_until_ready(
                         true,
                         self.has_backlog() && !link.socket().is_delayed(),
@@ -207,6 +235,7 @@ impl Resumable {
                     self.has_heard.store(true, Ordering::Release);
                     receiving.parser.skip_data(count);
                     receiving.received += count as u64;
+                    receiving.settle(&link);
                     Ok(Look::Bytes(count))
                 }
                 Err(error) => self.gone(&link, &error),
@@ -220,7 +249,9 @@ impl Resumable {
             Err(error) => return self.gone(&link, &error),
         }
         self.has_heard.store(true, Ordering::Release);
-        self.take_apart(receiving, &link, buffer)
+        let look = self.take_apart(receiving, &link, buffer);
+        receiving.settle(&link);
+        look
     }
 
     fn gone(&self, link: &Arc<Link>, error: &io::Error) -> io::Result<Look> {

@@ -418,3 +418,53 @@ fn a_client_that_sends_and_never_acknowledges_is_held_back() {
     drop(client);
     reader.join().expect("the reader").expect("its end");
 }
+
+/// Whoever waits for much is woken for many bytes at once; a peer that stops in the middle of them, and a short packet behind
+/// them, are heard of all the same.
+#[test]
+fn bytes_that_come_slowly_arrive_while_much_is_waited_for() {
+    use std::io::Write as _;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let mut client = TcpStream::connect(listener.local_addr().expect("address")).expect("connected");
+    client.set_nodelay(true).expect("an option");
+    let (served, _) = listener.accept().expect("accepted");
+    let link = Link::plain(Socket::from_descriptor(served.into()));
+    let lane = Arc::new(Lane::worker(link, GRACE, Box::new(|| {})));
+    let (give, take) = mpsc::channel();
+    let reader = {
+        let lane = Arc::clone(&lane);
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 2 << 20];
+            loop {
+                let count = lane.receive(&mut buffer).expect("bytes");
+                if give.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let expect = |expected: &[u8]| {
+        let mut arrived = Vec::new();
+        while arrived.len() < expected.len() {
+            arrived.extend(take.recv_timeout(TIME).expect("bytes that were sent"));
+        }
+        assert!(arrived == expected, "other bytes arrived");
+    };
+    let mut packet = Vec::new();
+    packet::put_words(&mut packet, packet::Kind::Data, &pattern(0, packet::MOST_DATA));
+    let (first, rest) = packet.split_at(1000);
+    client.write_all(first).expect("sent");
+    expect(&pattern(0, 1000 - packet::HEAD_BYTES));
+    let (second, rest) = rest.split_at(100);
+    client.write_all(second).expect("sent");
+    expect(second);
+    client.write_all(rest).expect("sent");
+    expect(rest);
+    let mut short = Vec::new();
+    packet::put_words(&mut short, packet::Kind::Data, b"short");
+    client.write_all(&short).expect("sent");
+    expect(b"short");
+    drop(take);
+    client.write_all(&short).expect("sent");
+    reader.join().expect("the reader");
+}
