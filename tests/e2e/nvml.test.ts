@@ -1,7 +1,7 @@
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadNvmlSchema } from "../../api/generator/nvml-schema.ts";
-import { library, nvidiaSmi, root } from "../../scripts/repository.ts";
+import { farpool, library, nvidiaSmi, root } from "../../scripts/repository.ts";
 import { nvmlTools } from "../../scripts/setup/nvml-tools.ts";
 import { type Pool, example, runDirectly, startPool } from "./kit/pool.ts";
 import { execute, type ProgramResult, waitFor } from "./kit/program.ts";
@@ -315,6 +315,19 @@ describe("our nvidia-smi", () => {
     expect(stdout).not.toContain("Product Name");
     expect(missing.status).toBe(6);
     expect(missing.stdout).toContain("`7`");
+  });
+
+  it("is what 'nvidia-smi' means on a machine that has none, and what 'farpool smi' is inside a session", async () => {
+    // Whoever has NVIDIA's sees NVIDIA's.
+    const environment = { PATH: "/usr/bin:/bin" };
+    const named = await pool.farpool(["run", "-n", "1", "--", "nvidia-smi", "-L"], { environment });
+    const inside = await pool.farpool(["run", "-n", "1", "--", farpool, "smi", "--", "-L"]);
+    const outside = await pool.farpool(["smi", "--", "-L"]);
+
+    expect(named).toMatchObject({ status: 0, stdout: expect.stringMatching(/^GPU 0: .*\n$/) });
+    expect(inside).toMatchObject({ status: 0, stdout: named.stdout });
+    expect(outside).toMatchObject({ status: 64 });
+    expect(outside.stderr).toContain("farpool run -n 1 -- nvidia-smi -L");
   });
 
   it("says what to do where there is no session", async () => {
