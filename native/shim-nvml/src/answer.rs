@@ -64,6 +64,10 @@ pub fn parse(text: &str) -> Result<Machine, AnswerError> {
             }
         }
     }
+    if machine.gpus.is_empty() {
+        // A session always has one: this is a broker that does not know the question.
+        return Err(AnswerError::Malformed { line: "ok".to_owned(), expected: "a GPU after it" });
+    }
     match machine.gpus.iter().find(|gpu| gpu.name.is_empty() || gpu.memory_total == 0) {
         Some(gpu) => {
             Err(AnswerError::Malformed { line: gpu.uuid.clone(), expected: "a name and memory behind a GPU" })
@@ -171,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_newer_servers_cuda_is_answered_as_ours() {
-        assert_eq!(parse("ok\ncuda 14.2\n\n").map(|machine| machine.cuda_version), Ok(13000));
+        assert_eq!(
+            parse("ok\ncuda 14.2\ngpu GPU-1\nname x\nmemory 1 0\n\n").map(|machine| machine.cuda_version),
+            Ok(13000)
+        );
     }
 
     #[test]
@@ -188,6 +195,7 @@ mod tests {
             "",
             "maybe",
             "error 1",
+            "ok\nsession s-1\nconnection 07\n\n",
             "ok\ngpu GPU-1\n\n",
             "ok\ngpu GPU-1\nname x\nmemory 1\n",
             "ok\ngpu g\npci what\n",
