@@ -15,7 +15,11 @@ export const toolCache = join(process.env["XDG_CACHE_HOME"] || join(homedir(), "
 export const farpool = join(root, "farpool");
 export const library = {
   shim: join(dist, "lib", "shim", "libcuda.so.1"),
+  shimNvml: join(dist, "lib", "shim", "libnvidia-ml.so.1"),
   simgpu: join(dist, "lib", "simgpu", "libcuda.so.1"),
+  simgpuNvml: join(dist, "lib", "simgpu", "libnvidia-ml.so.1"),
   addOn: join(dist, "lib", "farpool-os.node"),
 };
+/** Our nvidia-smi, by the name that programs look for. */
+export const nvidiaSmi = join(dist, "compat", "nvidia-smi");
 export const examples = join(dist, "examples");

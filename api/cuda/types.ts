@@ -7,6 +7,7 @@ export const scalars: Readonly<Record<string, string>> = {
   cuuint64_t: "u64",
   float: "f32",
   int: "i32",
+  "long long": "i64",
   size_t: "usize",
   "unsigned char": "u8",
   "unsigned int": "u32",

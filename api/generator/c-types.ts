@@ -3,6 +3,7 @@
 import { enums } from "../cuda/enums.ts";
 import { structs } from "../cuda/structs.ts";
 import { aliases, callbacks, handles, opaque, plainEnums, scalars } from "../cuda/types.ts";
+import { nvmlAliases, nvmlEnums, nvmlHandles, nvmlOpaque, nvmlStructs } from "../nvml/types.ts";
 
 const named: ReadonlySet<string> = new Set([
   "CUresult",
@@ -14,6 +15,12 @@ const named: ReadonlySet<string> = new Set([
   ...opaque,
   ...plainEnums,
   ...structs.map((struct) => struct.name),
+  "nvmlReturn_t",
+  ...Object.keys(nvmlAliases),
+  ...Object.keys(nvmlEnums),
+  ...nvmlHandles,
+  ...nvmlOpaque,
+  ...nvmlStructs.map((struct) => struct.name),
 ]);
 
 /** The Rust spelling of a C type such as `const CUgraphNode **`. */

@@ -1,6 +1,7 @@
 /**
  * Writes everything that follows from the description: `node api/generator/main.ts` writes,
- * `--check` fails when a checked-in file differs, `--toolkit DIR` compares the description with a CUDA toolkit.
+ * `--check` fails when a checked-in file differs, `--toolkit DIR` and `--nvml-header FILE` compare the descriptions with
+ * NVIDIA's headers.
  * Phases: load and check the description (schema.ts) → emit texts (emit/) → format → write or compare.
  */
 
@@ -10,6 +11,8 @@ import { parseArgs } from "node:util";
 
 import { emitAll } from "./emit/all.ts";
 import { formatRust } from "./rustfmt.ts";
+import { checkNvmlHeader } from "./nvml-header.ts";
+import { loadNvmlSchema } from "./nvml-schema.ts";
 import { loadSchema } from "./schema.ts";
 import { checkToolkit } from "./toolkit.ts";
 
@@ -17,10 +20,15 @@ const root = resolve(import.meta.dirname, "../..");
 
 function main(): number {
   const { values } = parseArgs({
-    options: { check: { type: "boolean", default: false }, toolkit: { type: "string" } },
+    options: {
+      check: { type: "boolean", default: false },
+      toolkit: { type: "string" },
+      "nvml-header": { type: "string" },
+    },
   });
   const schema = loadSchema();
-  const outputs = formatRust(root, emitAll(schema, root));
+  const nvml = loadNvmlSchema();
+  const outputs = formatRust(root, emitAll(schema, nvml, root));
   const stale = outputs.filter((output) => read(join(root, output.path)) !== output.text);
   if (values.check) {
     for (const { path } of stale) {
@@ -36,14 +44,15 @@ function main(): number {
       console.log(`wrote ${path}`);
     }
   }
-  const drift = checkToolkit(schema, values.toolkit);
-  for (const line of drift.notes) {
+  const drifts = [checkToolkit(schema, values.toolkit), checkNvmlHeader(nvml, values["nvml-header"])];
+  for (const line of drifts.flatMap((drift) => drift.notes)) {
     console.log(line);
   }
-  for (const line of drift.errors) {
+  const errors = drifts.flatMap((drift) => drift.errors);
+  for (const line of errors) {
     console.error(line);
   }
-  return (values.check && stale.length > 0) || drift.errors.length > 0 ? 1 : 0;
+  return (values.check && stale.length > 0) || errors.length > 0 ? 1 : 0;
 }
 
 function read(path: string): string | undefined {

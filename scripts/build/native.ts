@@ -1,6 +1,6 @@
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { runOrFail } from "../process.ts";
-import { cargoTarget, dist, library, root } from "../repository.ts";
+import { cargoTarget, dist, library, nvidiaSmi, root } from "../repository.ts";
 import { zig } from "../setup/zig.ts";
 import { place, placeLink } from "./place.ts";
 
@@ -52,10 +52,11 @@ const locked = process.env["CI"] === "true" ? ["--locked"] : [];
 /** Worker, acceptor, simulated GPU, bench and stand: they run where they were built. */
 export async function buildServerPrograms(): Promise<void> {
   const packages = await workspacePackages();
-  const [worker, acceptor, simgpu, bench, stand] = [
+  const [worker, acceptor, simgpu, simgpuNvml, bench, stand] = [
     packageAt(packages, "worker"),
     packageAt(packages, "acceptor"),
     packageAt(packages, "simgpu"),
+    packageAt(packages, "simgpu-nvml"),
     packageAt(packages, "bench"),
     packageAt(packages, "stand"),
   ];
@@ -63,7 +64,7 @@ export async function buildServerPrograms(): Promise<void> {
     command: "cargo",
     arguments: [
       ...["build", "--release", ...locked],
-      ...[worker, acceptor, simgpu, bench, stand].flatMap((each) => ["-p", each.name]),
+      ...[worker, acceptor, simgpu, simgpuNvml, bench, stand].flatMap((each) => ["-p", each.name]),
     ],
     log: "cargo-build",
   });
@@ -71,12 +72,21 @@ export async function buildServerPrograms(): Promise<void> {
   for (const program of [worker, acceptor, bench, stand].flatMap(programsOf)) {
     place(join(release, program), join(dist, "bin", program));
   }
-  placeLibrary(join(release, libraryFile(targetOf(simgpu, "cdylib"))), library.simgpu);
+  placeLibrary(join(release, libraryFile(targetOf(simgpu, "cdylib"))), library.simgpu, "libcuda.so");
+  placeLibrary(
+    join(release, libraryFile(targetOf(simgpuNvml, "cdylib"))),
+    library.simgpuNvml,
+    "libnvidia-ml.so",
+  );
 }
 
-/** The shim runs in other people's processes, so it is linked for an old C library. */
+/** The shims run in other people's processes, so they are linked for an old C library; so is our nvidia-smi beside them. */
 export async function buildShim(): Promise<void> {
-  placeLibrary(await buildForClients("shim-cuda"), library.shim);
+  placeLibrary(await buildForClients("shim-cuda"), library.shim, "libcuda.so");
+  placeLibrary(await buildForClients("shim-nvml"), library.shimNvml, "libnvidia-ml.so");
+  const smi = join(dist, "bin", "farpool-smi");
+  place(await buildForClients("smi"), smi);
+  placeLink(smi, nvidiaSmi);
 }
 
 /** The add-on runs in Node on client machines. By itself, so that no feature it asks of a crate gets into the shim. */
@@ -84,7 +94,7 @@ export async function buildAddOn(): Promise<void> {
   place(await buildForClients("os"), library.addOn);
 }
 
-/** Builds the library of native/FOLDER for the oldest clients, and answers where it is. */
+/** Builds the library or program of native/FOLDER for the oldest clients, and answers where it is. */
 async function buildForClients(folder: string): Promise<string> {
   const built = packageAt(await workspacePackages(), folder);
   const tools = await zig();
@@ -97,14 +107,17 @@ async function buildForClients(folder: string): Promise<string> {
     environment: { CARGO_ZIGBUILD_ZIG_PATH: tools.zig },
     log: `cargo-zigbuild-${folder}`,
   });
-  return join(cargoTarget, clientTarget.triple, "release", libraryFile(targetOf(built, "cdylib")));
+  const [program] = programsOf(built);
+  const file = program ?? libraryFile(targetOf(built, "cdylib"));
+  return join(cargoTarget, clientTarget.triple, "release", file);
 }
 
 function libraryFile(target: string): string {
   return `lib${target.replaceAll("-", "_")}.so`;
 }
 
-function placeLibrary(source: string, target: string): void {
+/** With the link by which programs are linked, and some ask. */
+function placeLibrary(source: string, target: string, link: string): void {
   place(source, target);
-  placeLink(target, "libcuda.so");
+  placeLink(target, join(dirname(target), link));
 }

@@ -1,5 +1,5 @@
 import { copyFileSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync, utimesSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 
 /**
  * Puts a built file into dist/ unless it is there already. By rename: a program that runs from the
@@ -16,10 +16,11 @@ export function place(source: string, target: string): void {
   renameSync(partial, target);
 }
 
-/** A link beside a file, such as libcuda.so beside libcuda.so.1. */
-export function placeLink(target: string, name: string): void {
-  const partial = join(dirname(target), `.${name}.${process.pid}`);
+/** A link to a file, such as libcuda.so beside libcuda.so.1; it goes on leading there when dist/ is moved as a whole. */
+export function placeLink(target: string, link: string): void {
+  const partial = join(dirname(link), `.${basename(link)}.${process.pid}`);
+  mkdirSync(dirname(link), { recursive: true });
   rmSync(partial, { force: true });
-  symlinkSync(basename(target), partial);
-  renameSync(partial, join(dirname(target), name));
+  symlinkSync(relative(dirname(link), target), partial);
+  renameSync(partial, link);
 }

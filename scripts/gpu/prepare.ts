@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, lstatSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { basename, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { notRemoted, scenarios } from "./known-differences.ts";
 import { buildEverything } from "../build/everything.ts";
 import { placeLink } from "../build/place.ts";
@@ -21,9 +21,10 @@ await main(async () => {
     rmSync(join(kit, folder), { recursive: true, force: true });
   for (const program of ["farpool-acceptor", "farpool-worker", "farpool-bench", "farpool-stand"])
     await strip(join(dist, "bin", program), "bin");
-  for (const [name, path] of Object.entries(library)) {
-    await strip(path, join("lib", name));
-    placeLink(join(kit, "lib", name, basename(path)), "libcuda.so");
+  for (const name of ["shim", "simgpu"] as const) {
+    const path = join(kit, "lib", name, basename(library[name]));
+    await strip(library[name], join("lib", name));
+    placeLink(path, join(dirname(path), "libcuda.so"));
   }
   // What nvcc makes when no architecture is named holds PTX for all GPUs from compute capability 7.5 on.
   for (const name of exampleNames()) await strip(join(examples, name), "examples");

@@ -7,6 +7,7 @@ import { type Command, CommandFailed, run } from "../process.ts";
 import { logs } from "../repository.ts";
 import { cudaToolkit } from "../setup/cuda-toolkit.ts";
 import { prepareMachine } from "../setup/machine.ts";
+import { nvmlTools } from "../setup/nvml-tools.ts";
 import { zig } from "../setup/zig.ts";
 import { type Counts, countCargo, countCheck, countVitest, settle } from "./counts.ts";
 
@@ -41,6 +42,7 @@ export const steps: readonly Step[] = [
   preparation("machine", prepareMachine),
   preparation("CUDA compiler", cudaToolkit),
   preparation("zig", zig),
+  preparation("NVML's header and nvidia-ml-py", nvmlTools),
   preparation("build worker, acceptor and simulated GPU", buildServerPrograms),
   preparation("build the shim", buildShim),
   preparation("build the add-on of Node", buildAddOn),

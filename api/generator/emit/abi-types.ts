@@ -127,7 +127,7 @@ function shortName(name: string): string {
   return name.replace(/^CUDA_(ERROR_)?/, "");
 }
 
-function printHandle(file: RustFile, name: string): void {
+export function printHandle(file: RustFile, name: string): void {
   file.print(
     "",
     `/// An opaque \`${name}\`, the size of a pointer.`,
@@ -146,7 +146,7 @@ function printHandle(file: RustFile, name: string): void {
   );
 }
 
-function printEnum(file: RustFile, name: string, values: Values): void {
+export function printEnum(file: RustFile, name: string, values: Values): void {
   file.print("", `pub type ${name} = ${enumRepresentation(name)};`);
   const representation = enumRepresentation(name);
   for (const [constant, value] of values) {
@@ -155,7 +155,7 @@ function printEnum(file: RustFile, name: string, values: Values): void {
   }
 }
 
-function printStruct(file: RustFile, struct: Struct): void {
+export function printStruct(file: RustFile, struct: Struct): void {
   file.print("", "#[derive(Debug, Clone, Copy)]", "#[repr(C)]", `pub struct ${struct.name} {`);
   for (const [name, type] of struct.fields) {
     file.print(`    pub ${fieldName(name)}: ${rustType(type)},`);

@@ -2,12 +2,16 @@
 
 import type { Output } from "../rustfmt.ts";
 import { shimLibrary, simgpuLibrary } from "../libraries.ts";
+import type { NvmlSchema } from "../nvml-schema.ts";
 import type { Schema } from "../schema.ts";
 import { emitAbiSignatures } from "./abi-signatures.ts";
 import { emitAbiModule, emitAbiTypes } from "./abi-types.ts";
 import { emitCoverage } from "./coverage.ts";
 import { emitDriver } from "./driver.ts";
 import { emitLibrary } from "./library.ts";
+import { emitNvmlCoverage } from "./nvml-coverage.ts";
+import { emitNvmlLibrary } from "./nvml-library.ts";
+import { emitNvmlTypes } from "./nvml-types.ts";
 import { emitProcAddress } from "./proc-address.ts";
 import { emitShim } from "./shim.ts";
 import { emitWire } from "./wire.ts";
@@ -15,7 +19,7 @@ import { emitWireCalls } from "./wire-calls.ts";
 import { emitWireTests } from "./wire-tests.ts";
 import { emitTouched, emitWorker, emitWorkerModule } from "./worker.ts";
 
-export function emitAll(schema: Schema, root: string): readonly Output[] {
+export function emitAll(schema: Schema, nvml: NvmlSchema, root: string): readonly Output[] {
   const rust = [
     emitAbiModule(),
     emitAbiTypes(),
@@ -31,7 +35,10 @@ export function emitAll(schema: Schema, root: string): readonly Output[] {
     emitTouched(schema),
     ...emitLibrary(simgpuLibrary(schema, root), schema),
     ...emitLibrary(shimLibrary(schema), schema),
+    ...emitNvmlTypes(nvml),
+    ...emitNvmlLibrary("native/shim-nvml", nvml),
+    ...emitNvmlLibrary("native/simgpu-nvml", nvml),
   ];
   const texts = rust.map((file) => ({ path: file.path, text: file.text() }));
-  return [...texts, emitCoverage(schema, root)];
+  return [...texts, emitCoverage(schema, root), emitNvmlCoverage(nvml)];
 }

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cuda_abi::CUresult;
 use cuda_abi::integrity::DeviceIdentity;
+use simgpu_machine::identity::uuid_of;
+pub use simgpu_machine::identity::{DRIVER_VERSION, NAME, name};
 
 use crate::config::config;
 use crate::context::Context;
@@ -11,20 +13,8 @@ use crate::guard::Answer;
 use crate::heap::Heap;
 use crate::pool::Pool;
 
-/// What `cuDriverGetVersion` answers.
-pub const DRIVER_VERSION: i32 = 13000;
 /// Compute capability 8.0.
 pub const ARCHITECTURE: u32 = 80;
-/// What every device is called, but for a suffix.
-pub const NAME: &str = "Farpool Simulated GPU";
-
-/// The whole name.
-pub fn name() -> String {
-    match config().name_suffix.as_str() {
-        "" => NAME.to_owned(),
-        suffix => format!("{NAME} {suffix}"),
-    }
-}
 
 /// The state of a device's primary context.
 #[derive(Default)]
@@ -51,7 +41,7 @@ pub struct Device {
 impl Device {
     /// PCI bus number; domain and device number are 0.
     pub fn pci_bus(&self) -> i32 {
-        i32::try_from(self.physical).unwrap_or(0) + 1
+        simgpu_machine::identity::pci_bus(self.physical)
     }
 
     /// As the integrity check wants it.
@@ -146,23 +136,6 @@ fn reserve_window(ordinal: usize, length: u64) -> Answer<u64> {
     Ok((address.expose_provenance() as u64).next_multiple_of(ALIGN))
 }
 
-/// The UUID of device `index`: stable per machine (or FARPOOL_SIMGPU_SEED) and index.
-fn uuid_of(index: usize) -> [u8; 16] {
-    let mut uuid = [0; 16];
-    for (half, bytes) in uuid.chunks_mut(8).enumerate() {
-        // FNV-1a: spread, not secrecy, is what a UUID needs.
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in config().seed.bytes().chain([b'/', index as u8, half as u8]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        hash = (hash ^ (hash >> 31)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        bytes.copy_from_slice(&(hash ^ (hash >> 29)).to_be_bytes());
-    }
-    uuid[6] = (uuid[6] & 0x0f) | 0x80;
-    uuid[8] = (uuid[8] & 0x3f) | 0x80;
-    uuid
-}
-
 /// What `CUDA_VISIBLE_DEVICES` leaves: numbers or (beginnings of) UUIDs, up to the first that names nothing.
 fn visible(setting: Option<&str>, all: &[[u8; 16]]) -> Vec<usize> {
     let Some(setting) = setting else {
@@ -223,11 +196,5 @@ mod tests {
         assert_eq!(visible(Some("GPU-22"), &ALL), [2]);
         assert_eq!(visible(Some("GPU-1"), &ALL), [0; 0]);
         assert_eq!(visible(Some("GPU-12121212-1212"), &ALL), [1]);
-    }
-
-    #[test]
-    fn uuids_differ_per_device_and_stay() {
-        assert_ne!(uuid_of(0), uuid_of(1));
-        assert_eq!(uuid_of(0), uuid_of(0));
     }
 }

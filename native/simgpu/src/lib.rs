@@ -13,10 +13,8 @@
     reason = "sizes and addresses of the vendor's interface change width on their way; the library is 64-bit only"
 )]
 
-mod accounting;
 mod attributes;
 mod capture;
-mod config;
 mod context;
 mod copy;
 mod device;
@@ -36,6 +34,8 @@ mod output;
 mod pool;
 mod stream;
 mod virtual_memory;
+
+use simgpu_machine::{accounting, config};
 
 /// What calls answer that exist in CUDA, but not here.
 fn unsupported(name: &'static str) -> cuda_abi::CUresult {

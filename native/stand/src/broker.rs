@@ -31,12 +31,18 @@ fn admit(mut stream: UnixStream, session: &Session) -> std::io::Result<()> {
     let mut lines = BufReader::new(&stream);
     let mut line = String::new();
     let mut connection_id = random()?;
+    let mut asks_gpus = false;
     // The request ends with an empty line.
     while lines.read_line(&mut line)? > 1 {
         if let Some(id) = line.trim_end().strip_prefix("connection ").and_then(from_hex) {
             connection_id = id;
         }
+        asks_gpus |= line.trim_end() == "ask gpus";
         line.clear();
+    }
+    if asks_gpus {
+        let sentence = "a stand tells nothing of its GPUs but to CUDA";
+        return writeln!(stream, "error 69 CUDA_ERROR_NOT_SUPPORTED {sentence}");
     }
     let token = hex(&routing_token(&session.secret, &connection_id));
     let (id, connection, endpoint) = (session.id, hex(&connection_id), &session.endpoint);

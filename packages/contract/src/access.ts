@@ -31,6 +31,7 @@ export const ACCESS: { readonly [N in RouteName]?: readonly AccessRole[] } = {
   showSession: SESSION,
   watchSession: SESSION,
   connectSession: SESSION,
+  sessionGpus: SESSION,
   heartbeatSession: SESSION,
   grantSession: SESSION,
   endSession: SESSION,

@@ -30,6 +30,7 @@ import {
 import { JOINING_ROUTES } from "./joining.ts";
 import { PEOPLE_ROUTES } from "./people.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
+import { sessionGpusSchema } from "./session-gpus.ts";
 import {
   endReasonSchema,
   queueSchema,
@@ -122,6 +123,14 @@ export const ROUTES = {
     summary: "Secret and endpoints of an active session, for its broker",
     params: sessionParams,
     response: sessionConnectionSchema,
+  },
+  sessionGpus: {
+    method: "GET",
+    path: "/v1/sessions/{sessionId}/gpus",
+    summary:
+      "The GPUs of a session as its programs see them, what they do and who uses them: no use by itself",
+    params: sessionParams,
+    response: sessionGpusSchema,
   },
   heartbeatSession: {
     method: "POST",

@@ -11,6 +11,8 @@ export interface Installation {
   /** Folder for the loader path of client processes. */
   readonly shimFolder: string;
   readonly simulatedDriver: string;
+  /** Our nvidia-smi, by that name. */
+  readonly nvidiaSmi: string;
   /** What Node cannot do by itself (packages/os loads it). */
   readonly addOn: string;
   readonly cli: string;
@@ -49,6 +51,7 @@ function at(root: string): Installation {
     worker: join(root, "bin/farpool-worker"),
     shimFolder: join(root, "lib/shim"),
     simulatedDriver: join(root, "lib/simgpu/libcuda.so.1"),
+    nvidiaSmi: join(root, "compat/nvidia-smi"),
     addOn: join(root, "lib/farpool-os.node"),
     cli: join(root, "cli/farpool.mjs"),
   };

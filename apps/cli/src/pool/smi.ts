@@ -1,11 +1,30 @@
-import { formatBytes, VERSION, type Gpu } from "@farpool/contract";
+import { FarpoolError, formatBytes, VERSION, type Gpu } from "@farpool/contract";
+import { findInstallation } from "@farpool/layout";
 import { counted, print, printJson } from "../core/output.ts";
 import { withPool } from "../core/pool-client.ts";
+import { runChild } from "../run/child.ts";
+import { withShim } from "../run/environment.ts";
 
 const WIDTH = 86;
 const RULE = `+${"-".repeat(WIDTH - 2)}+`;
 
-export async function smi(isJson: boolean): Promise<number> {
+/** Our nvidia-smi, in the session that this process is in. */
+export function smiOfSession(words: readonly string[]): Promise<number> {
+  const { nvidiaSmi, shimFolder } = findInstallation();
+  const mark = `FARPOOL_SESSION=${process.env["FARPOOL_SESSION"] ?? ""}#`;
+  const environment = withShim(process.env, shimFolder);
+  return runChild({ file: nvidiaSmi, name: "nvidia-smi", arguments: words, environment, mark });
+}
+
+export async function smi(isJson: boolean, words: readonly string[]): Promise<number> {
+  if (words.length > 0)
+    throw new FarpoolError(
+      "FARPOOL_USAGE",
+      `'${words.join(" ")}' are nvidia-smi's, for the GPUs of a session`,
+      {
+        hint: `farpool run -n 1 -- nvidia-smi ${words.join(" ")}`,
+      },
+    );
   const [{ gpus }, { servers }] = await withPool((client) =>
     Promise.all([client.call("listGpus", {}), client.call("listServers", {})]),
   );

@@ -21,6 +21,7 @@ export async function joinSession(
       connection: await client.call("connectSession", { params }),
       goesOn: true,
       renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
+      readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),
       onEnded: keeper.onEnded,
       onNotice: keeper.onNotice,
       end() {

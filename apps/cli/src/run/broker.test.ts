@@ -48,6 +48,8 @@ async function start(changes: Partial<SessionConnection> = {}, renew = () => gra
     connection,
     clientKey,
     renewGrant: renew,
+    readGpus: () =>
+      Promise.resolve({ driverVersion: "13.0", driverRelease: null, simulated: true, gpus: [] }),
     folder: folder.path,
   });
   onTestFinished(() => {
@@ -232,4 +234,22 @@ test("nonsense and endless requests do the broker no harm", async () => {
   expect(await send(broker, "\n\n")).toMatch(/^error 69 /);
   expect(await send(broker, `farpool-broker 2\n${"x".repeat(20_000)}`)).toBe("");
   expect(await send(broker, `${hello()}more that nobody asked for`)).toMatch(/^ok\n/);
+});
+
+test("a process that asks what the GPUs are gets lines about them, and is not let in by that", async () => {
+  const broker = await start();
+  const ask = ["farpool-broker 2", "ask gpus", `pid ${process.pid}`, "program nvidia-smi", "", ""].join("\n");
+  expect(broker.wasLookedAt()).toBe(false);
+  expect(await send(broker, ask)).toBe(
+    ["ok", `session ${sessionId}`, "cuda 13.0", "simulated yes", "", ""].join("\n"),
+  );
+  expect(broker.wasLookedAt()).toBe(true);
+  expect(broker.admitted).toEqual([]);
+});
+
+test("after the session's end a process that asks what the GPUs are is told why there are none", async () => {
+  const broker = await start();
+  broker.refuse({ exitCode: 69, cudaError: "CUDA_ERROR_DEVICE_UNAVAILABLE", sentence: "it has ended" });
+  const ask = ["farpool-broker 2", "ask gpus", "pid 1", "", ""].join("\n");
+  expect(await send(broker, ask)).toBe("error 69 CUDA_ERROR_DEVICE_UNAVAILABLE it has ended\n");
 });

@@ -3,11 +3,12 @@ import { mkdirSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ConnectionId } from "@farpool/contract";
+import type { ConnectionId, SessionGpus } from "@farpool/contract";
 import type { AdmissionOptions } from "./admission.ts";
 import { formatRefusal, RefusedError, type Refusal } from "./answer.ts";
 import { ClientRefused, watchClients } from "./clients.ts";
 import { sendEndNotice } from "./end-notice.ts";
+import { createGpuFacts } from "./gpu-facts.ts";
 
 const PROTOCOL = "farpool-broker 2";
 const MAX_REQUEST_BYTES = 8 * 1024;
@@ -19,12 +20,16 @@ export interface Broker {
   readonly path: string;
   /** Client processes that were let in. */
   readonly admitted: ReadonlyArray<{ readonly pid: number; readonly program: string }>;
+  /** Whether a process asked what the GPUs are and do. */
+  wasLookedAt(): boolean;
   /** From now on every process is told why it gets no GPU. */
   refuse(refusal: Refusal): void;
   close(): void;
 }
 
 export interface BrokerOptions extends AdmissionOptions {
+  /** Asks the manager what the session's GPUs are and do. */
+  readonly readGpus: () => Promise<SessionGpus>;
   /** Where its private folder is made. */
   readonly folder: string;
 }
@@ -44,6 +49,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const admitted: Array<{ pid: number; program: string }> = [];
   const clients = watchClients();
   const closing = new AbortController();
+  const gpuFacts = createGpuFacts(options.readGpus);
+  let lookedAt = false;
   let refusal: Refusal | undefined;
 
   async function answer(text: string, socket: Socket): Promise<string> {
@@ -64,6 +71,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     if (request.protocol !== PROTOCOL) throw otherVersion(request.protocol);
     if (refusal !== undefined) throw new RefusedError(refusal);
     const peer = clients.admit(socket);
+    if (request.ask === "gpus") {
+      lookedAt = true;
+      return [`session ${options.sessionId}`, ...(await gpuFacts.lines())];
+    }
     const { connectionId, lines } = await (await loading).admit({ ...request, peer });
     if (request.connection === null) admitted.push({ pid: peer.pid, program: request.program });
     clients.onEnd(connectionId, peer, () => void endConnection(connectionId));
@@ -86,6 +97,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   return {
     path,
     admitted,
+    wasLookedAt: () => lookedAt,
     refuse(next) {
       refusal = next;
       stop();
@@ -115,6 +127,8 @@ interface Request {
   readonly program: string;
   readonly key: string;
   readonly connection: string | null;
+  /** What it wants instead of a connection: `gpus`. */
+  readonly ask: string | null;
 }
 
 function parseRequest(text: string): Request {
@@ -128,6 +142,7 @@ function parseRequest(text: string): Request {
     program: field("program") ?? "",
     key: field("key") ?? "",
     connection: field("connection") ?? null,
+    ask: field("ask") ?? null,
   };
 }
 

@@ -32,6 +32,17 @@ export function findProgram(name: string, searchPath: string | undefined): strin
   throw found ?? new ProgramError(127, `there is no program '${name}' in PATH`);
 }
 
+/** A machine without a driver has no nvidia-smi: there it is ours. */
+export function findProgramOrOurs(name: string, searchPath: string | undefined, nvidiaSmi: string): string {
+  try {
+    return findProgram(name, searchPath);
+  } catch (error) {
+    const isMissing = error instanceof ProgramError && error.exitCode === 127;
+    if (isMissing && name === "nvidia-smi" && isReachable(nvidiaSmi)) return nvidiaSmi;
+    throw error;
+  }
+}
+
 function isReachable(path: string): boolean {
   try {
     accessSync(path, constants.F_OK);

@@ -12,7 +12,7 @@ import { runChild } from "./child.ts";
 import { readOrCreateClientKey } from "./client-key.ts";
 import { sessionEnvironment, withShim } from "./environment.ts";
 import { joinsSession, sizeOf, type RunOptions, type SessionOptions } from "./options.ts";
-import { findProgram } from "./program.ts";
+import { findProgramOrOurs } from "./program.ts";
 import {
   grantedLine,
   heldLine,
@@ -46,8 +46,9 @@ export async function attach(
 ): Promise<number> {
   const [name = process.env["SHELL"] ?? "/bin/sh", ...rest] = words;
   return reportingProgramErrors(async () => {
-    const command = { file: findProgram(name, process.env["PATH"]), name, arguments: rest };
-    const { shimFolder } = findInstallation();
+    const { shimFolder, nvidiaSmi } = findInstallation();
+    const file = findProgramOrOurs(name, process.env["PATH"], nvidiaSmi);
+    const command = { file, name, arguments: rest };
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
     const { client, close } = await openPool();
     try {
@@ -144,8 +145,8 @@ async function execute(
   return reportingProgramErrors(async () => {
     // Before anything is asked for.
     sizeOf(options);
-    const file = findProgram(name, process.env["PATH"]);
-    const { shimFolder } = findInstallation();
+    const { shimFolder, nvidiaSmi } = findInstallation();
+    const file = findProgramOrOurs(name, process.env["PATH"], nvidiaSmi);
     const command = { file, name, arguments: rest };
     if (joinsSession(options, process.env)) {
       const mark = `FARPOOL_SESSION=${process.env["FARPOOL_SESSION"] ?? ""}`;
@@ -205,6 +206,7 @@ async function runInSession({
       connection,
       clientKey,
       renewGrant: () => handle.renewGrant(),
+      readGpus: () => handle.readGpus(),
       folder: poolFolders().runtime,
     });
     broker = opened;
@@ -228,7 +230,7 @@ async function runInSession({
     const mayWonder = expectsShim && speaks && exitCode < 128;
     // The terminal has shown ^C, and nobody has begun a new line since.
     if (speaks && exitCode === 128 + constants.signals.SIGINT && isTerminal()) say("");
-    if (mayWonder && opened.admitted.length === 0)
+    if (mayWonder && opened.admitted.length === 0 && !opened.wasLookedAt())
       await sayNeverLoaded(command.name, { durationMs, shimFolder });
     if (speaks && handle.goesOn)
       say(`session ${session.id} goes on; 'farpool release ${session.id}' ends it`);

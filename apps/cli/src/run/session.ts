@@ -12,6 +12,7 @@ import {
   type PublicKey,
   type Session,
   type SessionConnection,
+  type SessionGpus,
   type SessionGrant,
   type SessionPurpose,
   type Size,
@@ -41,6 +42,8 @@ export interface SessionHandle {
   readonly connection: SessionConnection;
   /** A fresh grant for the session, while it lives. */
   renewGrant(): Promise<SessionGrant>;
+  /** What the session's GPUs are and do now. */
+  readGpus(): Promise<SessionGpus>;
   /** Called once when the session ends without us: by an administrator, with its server. */
   onEnded(listener: EndListener): void;
   /** Called for each notice of the manager: a message, a warning. */
@@ -101,6 +104,7 @@ export async function takeSession(
       connection,
       goesOn,
       renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
+      readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),
       onEnded: keeper.onEnded,
       onNotice: keeper.onNotice,
       async end() {

@@ -8,6 +8,7 @@ const installation: Installation = {
   worker: "/opt/farpool/bin/farpool-worker",
   shimFolder: "/opt/farpool/lib/shim",
   simulatedDriver: "/opt/farpool/lib/simgpu/libcuda.so.1",
+  nvidiaSmi: "/opt/farpool/compat/nvidia-smi",
   cli: "/opt/farpool/cli/farpool.mjs",
   addOn: "/opt/farpool/lib/farpool-os.node",
 };

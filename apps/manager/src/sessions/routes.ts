@@ -15,6 +15,7 @@ import { grantSession } from "../identity/session-grants.ts";
 import { createSession } from "./create.ts";
 import { endSession } from "./end.ts";
 import { extendSession } from "./extend.ts";
+import { readSessionGpus } from "./gpus.ts";
 import type { Holds } from "./hold.ts";
 import { renewLease } from "./lease.ts";
 import { messageSession } from "./message.ts";
@@ -48,6 +49,7 @@ export function registerSessionRoutes(
     }),
   );
   serve(app, "connectSession", ({ params }) => readConnection({ db, identity, graceMs }, params.sessionId));
+  serve(app, "sessionGpus", ({ params }) => readSessionGpus(db, params.sessionId));
   serve(app, "heartbeatSession", async ({ params }) => ({ state: await renewLease(db, params.sessionId) }));
   serve(app, "endSession", ({ params, body }) => endSession(db, params.sessionId, body));
 

@@ -221,3 +221,15 @@ pub fn used_by_this_process(device: usize) -> u64 {
 pub fn used(device: usize) -> u64 {
     BOOK.as_ref().map_or(0, |book| book.lock().used(device))
 }
+
+/// Live processes that use a device, with their bytes.
+pub fn processes(device: usize) -> Vec<(u32, u64)> {
+    let Some(book) = BOOK.as_ref() else { return Vec::new() };
+    let _locked = book.lock();
+    let slots = book.shared.slots.iter();
+    slots
+        .filter(|slot| is_live(slot))
+        .map(|slot| (slot.pid.load(Ordering::SeqCst), slot.used[device].load(Ordering::SeqCst)))
+        .filter(|(_, used)| *used > 0)
+        .collect()
+}

@@ -25,19 +25,27 @@ pub struct Unkind {
 /// All settings.
 #[derive(Debug)]
 pub struct Config {
+    /// How many devices there are.
     pub devices: usize,
     /// Memory of each device; the last one counts for those behind it.
     pub memory_bytes: Vec<u64>,
     /// What follows the name of every device.
     pub name_suffix: String,
+    /// Memory that each context takes.
     pub context_bytes: u64,
     /// How long making a context takes.
     pub context_time: Duration,
+    /// Multiprocessors of each device.
     pub multiprocessors: i32,
+    /// Threads that execute kernels; 0 is one per core.
     pub workers: usize,
+    /// The file in which processes account for memory together.
     pub state_path: PathBuf,
+    /// What identifiers are made of.
     pub seed: String,
+    /// Whether the one who runs the program wants to read what happens.
     pub log: bool,
+    /// Where it is as unkind as NVIDIA's.
     pub unkind: Unkind,
     /// Whether devices have virtual memory management.
     pub virtual_memory: bool,

@@ -1,0 +1,65 @@
+/** What a libnvidia-ml.so.1 of ours exports: answered calls lead to native/nvml, the rest answers NOT_SUPPORTED. */
+
+import { rustType } from "../c-types.ts";
+import type { NvmlSchema } from "../nvml-schema.ts";
+import type { RustFile } from "../rust-file.ts";
+import { rustName } from "./abi-signatures.ts";
+import { nvmlFile, nvmlParameters } from "./nvml-types.ts";
+
+export function emitNvmlLibrary(folder: string, schema: NvmlSchema): readonly RustFile[] {
+  return [emitModule(folder), emitExports(folder, schema), emitUnsupported(folder, schema)];
+}
+
+function emitModule(folder: string): RustFile {
+  const doc = "The generated part of this library.";
+  const file = nvmlFile(folder, "mod", doc);
+  file.print("pub mod exports;", "pub mod unsupported;");
+  return file;
+}
+
+function emitExports(folder: string, { calls }: NvmlSchema): RustFile {
+  const file = nvmlFile(
+    folder,
+    "exports",
+    "Calls that are answered, and a check at compile time that each has the signature of the description.",
+  );
+  file.print("use std::ffi::{c_char, c_void};", "", "use nvml::*;");
+  for (const call of calls) {
+    const names = ["&crate::LIBRARY", ...call.parameters.map(({ name }) => rustName(name))];
+    const target = `nvml::calls::${call.symbol}(${names.join(", ")})`;
+    file.print(
+      "",
+      "#[unsafe(no_mangle)]",
+      `pub unsafe extern "C" fn ${call.symbol}(${nvmlParameters(call)}) -> ${rustType(call.result)} {`,
+      ...(call.result === "nvmlReturn_t"
+        ? [
+            "    // SAFETY: the caller keeps the contract of this call, which the other one shares.",
+            `    unsafe { ${target} }`,
+          ]
+        : [`    ${target}`]),
+      "}",
+    );
+  }
+  file.print("");
+  for (const { symbol } of calls) file.print(`const _: PFN_${symbol} = ${symbol};`);
+  return file;
+}
+
+function emitUnsupported(folder: string, { unsupported }: NvmlSchema): RustFile {
+  const file = nvmlFile(
+    folder,
+    "unsupported",
+    "Calls that NVML has, but this library does not: they answer NVML_ERROR_NOT_SUPPORTED whatever they are\ngiven, and are reported once by name.",
+  );
+  file.print("use nvml::nvmlReturn_t;");
+  for (const symbol of unsupported) {
+    file.print(
+      "",
+      "#[unsafe(no_mangle)]",
+      `pub extern "C" fn ${symbol}() -> nvmlReturn_t {`,
+      `    crate::LIBRARY.unsupported("${symbol}")`,
+      "}",
+    );
+  }
+  return file;
+}

@@ -1,0 +1,7 @@
+//! Gives the library the name under which programs ask for it, and keeps it loaded.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libnvidia-ml.so.1");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+}
