@@ -214,6 +214,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     const sent = freshInventory;
     const started = performance.now();
     const isHostDue = started - hostToldAt > HOST_PERIOD_MS;
+    const hasNothingNew = await reconciler.hasNothingNew().catch(() => false);
     await client.call(
       "heartbeatAgent",
       {
@@ -222,6 +223,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           inventory: sent,
           acceptorReady: acceptor !== undefined,
           host: isHostDue ? readHostFacts(options.identityFile) : null,
+          hasNothingNew,
         },
       },
       { signal },
@@ -229,7 +231,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     if (isHostDue) hostToldAt = started;
     metrics?.heartbeat((performance.now() - started) / 1_000);
     if (freshInventory === sent) freshInventory = null;
-    reconciler.poke();
+    if (!hasNothingNew) reconciler.poke();
   }
 
   async function keepDesired(): Promise<void> {

@@ -24,6 +24,18 @@ export interface Reconciler {
   onEvent(event: WorkerEvent | RefusedEvent): void;
   /** Look again soon: something may have changed. */
   poke(): void;
+  /** Whether a report would say what the last one said, as far as the manager has not forgotten it. */
+  hasNothingNew(): Promise<boolean>;
+}
+
+/** A report is repeated after so long, whatever has changed. */
+const TELL_AGAIN_MS = 30_000;
+
+/** What the manager was told last, when that was all there was to tell. */
+interface ToldState {
+  readonly link: AcceptorConnection;
+  readonly text: string;
+  readonly atMs: number;
 }
 
 interface ReconcilerOptions {
@@ -47,6 +59,7 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
   const refusals = createRefusals(SYSTEM_CLOCK);
   /** What the acceptor was last told to trust, as text. */
   let trusted: { readonly link: AcceptorConnection; readonly text: string } | undefined;
+  let told: ToldState | undefined;
   /** Workers that ended, until the manager has been told. */
   const ended = new Map<string, ReportedWorker>();
 
@@ -87,6 +100,7 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
       typeof failure === "string" ? [{ sessionId: id, message: failure }] : [],
     );
     const gone = endedWorkers(status);
+    told = undefined;
     const refused = refusals.pending();
     const sampled = samples?.pending() ?? [];
     await send({
@@ -97,12 +111,29 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
       refusals: [...refused],
       samples: [...sampled],
     });
+    const isSettled = outcomes.length === 0 && closing.size === 0 && gone.length === 0;
+    if (isSettled) told = { link, text: stateText(goal, status), atMs: performance.now() };
     refusals.told(refused);
     samples?.told(sampled);
     const connections = gone.map(({ worker }) => worker.connectionId);
     for (const connectionId of connections) ended.delete(connectionId);
     // Until here the acceptor keeps what they have counted: neither of us may die with it.
     if (connections.length > 0) await link.forget(connections).catch(ignoreUnknownOp);
+  }
+
+  async function hasNothingNew(): Promise<boolean> {
+    const last = told;
+    const goal = desired;
+    if (last === undefined || goal === undefined || last.link !== acceptor || running) return false;
+    if (performance.now() - last.atMs > TELL_AGAIN_MS || ended.size > 0) return false;
+    if (refusals.pending().length > 0 || (samples?.pending().length ?? 0) > 0) return false;
+    const status = await last.link.status();
+    return status.ended.length === 0 && told === last && stateText(goal, status) === last.text;
+  }
+
+  function stateText({ revision }: DesiredState, status: AcceptorStatus): string {
+    const open = status.sessions.map(({ id, isOpen }) => [id, isOpen]);
+    return JSON.stringify([revision, open, livingWorkers(status)]);
   }
 
   /** Sessions that were open already learn what has changed in whom to trust: a client was revoked, say. */
@@ -174,6 +205,7 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
 
   return {
     poke,
+    hasNothingNew,
     setDesired(next) {
       desired = next;
       poke();

@@ -27,6 +27,8 @@ export const agentHeartbeatSchema = z.object({
   acceptorReady: z.boolean(),
   /** Present now and then. */
   host: hostFactsSchema.nullish(),
+  /** All that its last report said is still so: as good as another report. */
+  hasNothingNew: z.boolean().default(false),
 });
 
 /** A session as the acceptor has to hold it (ARCHITECTURE 4.5). */
