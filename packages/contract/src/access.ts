@@ -23,6 +23,7 @@ export const ACCESS: { readonly [N in RouteName]?: readonly AccessRole[] } = {
   signIn: ["anyone"],
   whoAmI: LOOKING,
   status: LOOKING,
+  authorityState: LOOKING,
   listServers: LOOKING,
   listGpus: LOOKING,
   listQueue: SESSION,

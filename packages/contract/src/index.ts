@@ -9,6 +9,7 @@ export * from "./ids.ts";
 export * from "./joining.ts";
 export * from "./people.ts";
 export * from "./policies.ts";
+export * from "./privacy.ts";
 export * from "./product.ts";
 export * from "./routes.ts";
 export * from "./servers.ts";

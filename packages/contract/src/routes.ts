@@ -29,6 +29,7 @@ import {
 } from "./policies.ts";
 import { JOINING_ROUTES } from "./joining.ts";
 import { PEOPLE_ROUTES } from "./people.ts";
+import { PRIVACY_ROUTES } from "./privacy.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import {
   endReasonSchema,
@@ -300,6 +301,7 @@ export const ROUTES = {
   ...USAGE_ROUTES,
   ...JOINING_ROUTES,
   ...PEOPLE_ROUTES,
+  ...PRIVACY_ROUTES,
 } as const satisfies Record<string, RouteSpec>;
 
 /** The hold stream is no request with an answer: lines of JSON until the session ends. */

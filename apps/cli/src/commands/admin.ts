@@ -4,7 +4,8 @@ import { setSpecification, showSpecification } from "./client-specification.ts";
 import { groupsCommand, policiesCommand } from "./policies.ts";
 import { adminUsageCommand, budgetsCommand, pricesCommand } from "./admin-billing.ts";
 import { serversCommand } from "./admin-servers.ts";
-import { adminTokensCommand, adminUsersCommand, authorityCommand, loginLinkCommand } from "./people.ts";
+import { authorityCommand } from "./authority.ts";
+import { adminTokensCommand, adminUsersCommand, loginLinkCommand } from "./people.ts";
 import { jsonOption } from "./pool.ts";
 
 const listClients = defineCommand({

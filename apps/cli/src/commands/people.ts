@@ -175,10 +175,3 @@ export const loginLinkCommand = defineCommand({
   run: async ({ options, arguments: [user = "admin"] }) =>
     (await import("../people/users.ts")).loginLink(options, user),
 });
-
-export const authorityCommand = defineCommand({
-  name: "ca",
-  summary: "the certificate of the pool's authority, for FARPOOL_CA_FILE",
-  options: jsonOption,
-  run: async ({ options }) => (await import("../people/tokens.ts")).authority(options.isJson),
-});
