@@ -12,6 +12,7 @@ import {
 import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { createEnds } from "./ends.ts";
 import { SYSTEM_HEALTH, withHealth } from "./health.ts";
 import { readHostFacts } from "./host-facts.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
@@ -42,6 +43,8 @@ export interface AgentOptions {
   readonly identityFile: string;
   /** How the acceptor takes connections over TCP. */
   readonly transport: "tls" | "tcp";
+  /** When sessions end, for the next agent. */
+  readonly endsFile: string;
   readonly inventory: InventorySource;
   readonly labels: Readonly<Record<string, string>>;
   readonly logger: Logger;
@@ -66,6 +69,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   const reconciler = createReconciler({
     serverId,
     samples,
+    ends: createEnds({ file: options.endsFile, clock: SYSTEM_CLOCK, logger }),
     logger,
     async send(report) {
       if (!isRegistered) throw new Error("this server is not registered at the moment");

@@ -9,6 +9,7 @@ import {
   type WorkerEvent,
 } from "./acceptor-protocol.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { createEnds, type Ends } from "./ends.ts";
 import { planSessions } from "./plan.ts";
 import { createRefusals } from "./refusals.ts";
 import type { Samples } from "./samples.ts";
@@ -31,6 +32,10 @@ export interface Reconciler {
 /** A report is repeated after so long, whatever has changed. */
 const TELL_AGAIN_MS = 30_000;
 
+const DURATION_OVER = "its maximum duration is over, and the manager is away";
+/** Node knows no longer ones. */
+const LONGEST_TIMER_MS = 86_400_000;
+
 /** What the manager was told last, when that was all there was to tell. */
 interface ToldState {
   readonly link: AcceptorConnection;
@@ -43,6 +48,8 @@ interface ReconcilerOptions {
   readonly send: (report: AgentReport) => Promise<void>;
   /** How busy workers were, until it was told. */
   readonly samples?: Samples;
+  /** When sessions end while the manager is away. */
+  readonly ends?: Ends;
   readonly logger: Logger;
 }
 
@@ -50,7 +57,9 @@ interface ReconcilerOptions {
  * Makes the acceptor hold what the manager wants, and tells the manager what it does hold. Works on the
  * newest state only, one round at a time; every step may be repeated.
  */
-export function createReconciler({ serverId, send, samples, logger }: ReconcilerOptions): Reconciler {
+export function createReconciler(options: ReconcilerOptions): Reconciler {
+  const { serverId, send, samples, logger } = options;
+  const ends = options.ends ?? createEnds({ clock: SYSTEM_CLOCK, logger });
   let desired: DesiredState | undefined;
   let acceptor: AcceptorConnection | undefined;
   let dirty = false;
@@ -60,6 +69,7 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
   /** What the acceptor was last told to trust, as text. */
   let trusted: { readonly link: AcceptorConnection; readonly text: string } | undefined;
   let told: ToldState | undefined;
+  let nextEnd: NodeJS.Timeout | undefined;
   /** Workers that ended, until the manager has been told. */
   const ended = new Map<string, ReportedWorker>();
 
@@ -78,15 +88,28 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
     })();
   }
 
+  /** The manager may be away when a session is over. */
+  function lookAgainAtNextEnd(): void {
+    clearTimeout(nextEnd);
+    const ms = ends.nextMs();
+    if (ms === undefined) return;
+    nextEnd = setTimeout(poke, Math.min(ms + 1, LONGEST_TIMER_MS));
+    nextEnd.unref();
+  }
+
   async function round(): Promise<void> {
-    // Without a manager's word nothing is closed: what runs goes on.
-    if (desired === undefined || acceptor === undefined) return;
-    const goal = desired;
     const link = acceptor;
+    if (link === undefined) return;
+    lookAgainAtNextEnd();
+    const said = desired;
     const status = await link.status();
+    for (const { id } of status.sessions) if (ends.isOver(id)) closeSession(link, id, DURATION_OVER);
+    // Without a manager's word nothing else is closed: what runs goes on.
+    if (said === undefined) return;
+    const goal = { ...said, sessions: said.sessions.filter(({ id }) => !ends.isOver(id)) };
     const held = status.sessions.map((session) => session.id);
     const plan = planSessions(goal.sessions, status.sessions);
-    const withTrust = (session: DesiredSession): AcceptorSession => ({
+    const withTrust = ({ endsInMs: _, ...session }: DesiredSession): AcceptorSession => ({
       ...session,
       trust: { serverId, ...goal.trust },
     });
@@ -94,7 +117,7 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
     const isKept = ({ id }: DesiredSession): boolean => held.includes(id) && !closing.has(id);
     const kept = goal.sessions.filter((session) => isKept(session) && !plan.open.includes(session));
     await spreadTrust(link, goal.trust, kept.map(withTrust));
-    for (const id of plan.close) closeSession(link, id);
+    for (const id of plan.close) closeSession(link, id, "the session has ended");
     const opened = outcomes.flatMap(({ id, failure }) => (failure === undefined ? [id] : []));
     const failures = outcomes.flatMap(({ id, failure }) =>
       typeof failure === "string" ? [{ sessionId: id, message: failure }] : [],
@@ -185,11 +208,11 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
   }
 
   /** Ending workers takes a while; other sessions do not wait for it. */
-  function closeSession(link: AcceptorConnection, id: SessionId): void {
+  function closeSession(link: AcceptorConnection, id: SessionId, reason: string): void {
     if (closing.has(id)) return;
     closing.add(id);
     link
-      .closeSession(id, "the session has ended")
+      .closeSession(id, reason)
       .then(
         () => logger.info({ session: id }, "session closed"),
         (error: unknown) => {
@@ -207,6 +230,7 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
     poke,
     hasNothingNew,
     setDesired(next) {
+      ends.note(next.sessions);
       desired = next;
       poke();
     },

@@ -38,6 +38,8 @@ export const desiredSessionSchema = z.object({
   gpus: z.array(z.object({ uuid: gpuUuidSchema, memoryLimitBytes: z.int().min(1).nullable() })).min(1),
   /** How long its workers wait for clients whose connections broke. */
   graceSeconds: z.int().min(0),
+  /** After so long, counted from the answer, the server ends it by itself, should the manager be away then; null: never. */
+  endsInMs: z.int().min(0).nullable().default(null),
 });
 export type DesiredSession = z.output<typeof desiredSessionSchema>;
 

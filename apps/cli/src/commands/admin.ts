@@ -7,6 +7,7 @@ import { serversCommand } from "./admin-servers.ts";
 import { authorityCommand } from "./authority.ts";
 import { adminTokensCommand, adminUsersCommand, loginLinkCommand } from "./people.ts";
 import { jsonOption } from "./pool.ts";
+import { privacyCommand } from "./privacy.ts";
 
 const listClients = defineCommand({
   name: "list",
@@ -53,6 +54,7 @@ export const adminCommand = defineCommand({
     adminUsersCommand,
     loginLinkCommand,
     authorityCommand,
+    privacyCommand,
     defineCommand({
       name: "audit",
       summary: "revocations, refused connections, starts and ends of sessions",

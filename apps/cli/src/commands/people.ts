@@ -1,6 +1,7 @@
 import { defineCommand, flag, value } from "../core/command.ts";
 import { expirySeconds, wholeNumber } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
+import { exportPersonCommand, pseudonymiseCommand } from "./privacy.ts";
 
 const passwordStdin = flag("--password-stdin", "read the password from stdin");
 const urlOption = value("--url <url>", "an address of the manager other than where it listens", String);
@@ -111,6 +112,8 @@ export const adminUsersCommand = defineCommand({
       options: jsonOption,
       run: async ({ options }) => (await import("../people/users.ts")).mappings(options.isJson),
     }),
+    exportPersonCommand,
+    pseudonymiseCommand,
   ],
 });
 

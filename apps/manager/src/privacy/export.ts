@@ -2,7 +2,7 @@ import { thumbprintSchema, type PersonData } from "@farpool/contract";
 import { sql } from "kysely";
 import type { Database } from "../database/connect.ts";
 import { toUsageRecord } from "../usage/records.ts";
-import { readSessionDetail } from "../sessions/read.ts";
+import { readDetail } from "../sessions/read.ts";
 import { findSubject, isSubject, tellsOf, type DataSubject } from "./person.ts";
 
 /** All that the pool has of somebody, but secrets and samples: these are asked for by session. */
@@ -41,7 +41,7 @@ export function exportPerson(db: Database, named: string): Promise<PersonData> {
               },
         places: [...places],
         ...(await readSurroundings(tx, subject)),
-        sessions: await inTurn(sessions, ({ id }) => readSessionDetail(tx, id)),
+        sessions: await inTurn(sessions, ({ id }) => readDetail(tx, id)),
         usageRecords: records.map(toUsageRecord),
         processRecords: await readProcessRecords(tx, name),
         audit: await readAuditOf(tx, subject),

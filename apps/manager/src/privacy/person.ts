@@ -17,7 +17,7 @@ export async function findSubject(db: Database, named: string): Promise<DataSubj
   const user = await findUser(db, named);
   const name = user?.name ?? named;
   const { rows } = await sql<{ place: string }>`
-    select account || '@' || clients.name as place from account_mappings
+    select account_mappings.account || '@' || clients.name as place from account_mappings
       join clients on clients.thumbprint = client_key where user_id = ${user?.id ?? null}
     union
     select reported_account || '@' || client_host from sessions

@@ -17,6 +17,7 @@ interface Row {
     readonly id: SessionId;
     readonly secret: string;
     readonly gpus: ReadonlyArray<readonly [GpuUuid, number | null]>;
+    readonly endsInMs: number | null;
   }> | null;
   readonly keys: ReadonlyArray<{ readonly kid: Thumbprint; readonly x: string }> | null;
   readonly revoked: readonly Thumbprint[] | null;
@@ -26,8 +27,10 @@ interface Row {
 export async function readDesired(db: Database, serverId: ServerId, graceMs: number): Promise<DesiredState> {
   const { rows } = await sql<Row>`
     select desired_revision as revision,
-      (select json_agg(json_build_object('id', id, 'secret', secret, 'gpus', gpus) order by queue_number) from (
+      (select json_agg(json_build_object('id', id, 'secret', secret, 'gpus', gpus, 'endsInMs', ends_in_ms)
+          order by queue_number) from (
         select sessions.id, secret, queue_number,
+          greatest(0, ceil(max_duration_ms - extract(epoch from clock_timestamp() - granted_at) * 1000)) as ends_in_ms,
           json_agg(json_build_array(gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
           from sessions join session_gpus on session_gpus.session_id = sessions.id
          where sessions.server_id = servers.id and state in ('granted', 'active')
@@ -40,8 +43,8 @@ export async function readDesired(db: Database, serverId: ServerId, graceMs: num
   if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`);
   return {
     revision: row.revision,
-    sessions: (row.sessions ?? []).map(({ id, secret, gpus }) => ({
-      ...{ id, secret, graceSeconds: graceMs / 1_000 },
+    sessions: (row.sessions ?? []).map(({ id, secret, gpus, endsInMs }) => ({
+      ...{ id, secret, endsInMs, graceSeconds: graceMs / 1_000 },
       gpus: gpus.map(([uuid, memoryLimitBytes]) => ({ uuid, memoryLimitBytes })),
     })),
     trust: {
