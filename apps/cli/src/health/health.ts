@@ -67,8 +67,8 @@ function format({ title, checks }: Section): string {
 export async function examine(isMeasured: boolean): Promise<readonly Section[]> {
   const client = createClient(poolAddress());
   try {
-    const pool = await examinePool(client);
-    return [...pool, await examineMachine(client, isMeasured)];
+    const pool = await examinePool(client, isMeasured);
+    return [...pool, await examineMachine(client)];
   } catch (error) {
     const known = error instanceof FarpoolError ? error : undefined;
     const message = error instanceof Error ? error.message : String(error);
@@ -80,7 +80,7 @@ export async function examine(isMeasured: boolean): Promise<readonly Section[]> 
   }
 }
 
-async function examinePool(client: ManagerClient): Promise<Section[]> {
+async function examinePool(client: ManagerClient, isMeasured: boolean): Promise<Section[]> {
   const [status, { servers }, { gpus }, { sessions }] = await Promise.all([
     client.call("status", {}, CALL),
     client.call("listServers", {}, CALL),
@@ -110,7 +110,11 @@ async function examinePool(client: ManagerClient): Promise<Section[]> {
   for (const server of servers) {
     const way = server.state === "lost" ? [] : await checkWay(server);
     const own = gpus.filter(({ serverId }) => serverId === server.id).map(checkGpu);
-    sections.push({ title: `server ${server.name}`, checks: [...checkServer(server, now), ...way, ...own] });
+    const isMeasurable = isMeasured && server.state === "online";
+    // One after the other: beside each other they would share this machine's network.
+    const figures = isMeasurable ? [await measureThroughput(server.name)] : [];
+    const checks = [...checkServer(server, now), ...way, ...figures, ...own];
+    sections.push({ title: `server ${server.name}`, checks });
   }
   return sections;
 }
@@ -184,7 +188,7 @@ function checkQueue(sessions: readonly Session[], now: number): Check {
       );
 }
 
-async function examineMachine(client: ManagerClient, isMeasured: boolean): Promise<Section> {
+async function examineMachine(client: ManagerClient): Promise<Section> {
   const asked = Date.now();
   const { servers } = await client.call("listServers", {}, CALL);
   // Online servers speak every two seconds: their last word is about now, by the manager's clock.
@@ -194,12 +198,7 @@ async function examineMachine(client: ManagerClient, isMeasured: boolean): Promi
   const clock = heard.length === 0 ? [] : [checkClock(skew(asked, Math.max(...heard)))];
   return {
     title: "this machine",
-    checks: [
-      ...ownChecks(),
-      ...clock,
-      await checkClient(client),
-      ...(isMeasured ? [await measureThroughput()] : []),
-    ],
+    checks: [...ownChecks(), ...clock, await checkClient(client)],
   };
 }
 
