@@ -21,6 +21,8 @@ export const ACCESS: { readonly [N in RouteName]?: readonly AccessRole[] } = {
   authority: ["anyone"],
   joinPool: ["anyone"],
   signIn: ["anyone"],
+  beginOidc: ["anyone"],
+  finishOidc: ["anyone"],
   whoAmI: LOOKING,
   status: LOOKING,
   authorityState: LOOKING,

@@ -7,6 +7,7 @@ export * from "./host-facts.ts";
 export * from "./identity.ts";
 export * from "./ids.ts";
 export * from "./joining.ts";
+export * from "./oidc.ts";
 export * from "./people.ts";
 export * from "./policies.ts";
 export * from "./privacy.ts";

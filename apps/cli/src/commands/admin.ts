@@ -6,6 +6,7 @@ import { adminUsageCommand, budgetsCommand, pricesCommand } from "./admin-billin
 import { serversCommand } from "./admin-servers.ts";
 import { authorityCommand } from "./authority.ts";
 import { adminTokensCommand, adminUsersCommand, loginLinkCommand } from "./people.ts";
+import { oidcCommand } from "./oidc.ts";
 import { jsonOption } from "./pool.ts";
 import { privacyCommand } from "./privacy.ts";
 
@@ -55,6 +56,7 @@ export const adminCommand = defineCommand({
     loginLinkCommand,
     authorityCommand,
     privacyCommand,
+    oidcCommand,
     defineCommand({
       name: "audit",
       summary: "revocations, refused connections, starts and ends of sessions",

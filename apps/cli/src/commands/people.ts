@@ -17,10 +17,11 @@ export const loginCommand = defineCommand({
       String,
     ),
     isPasswordFromStdin: passwordStdin,
+    isOidc: flag("--oidc", "at the pool's identity provider, with a code for any browser"),
     ...jsonOption,
   },
   details: [
-    "With a link from 'farpool up' or 'farpool admin login-link', which works once; or with a password.",
+    "With a link from 'farpool up' or 'farpool admin login-link', which works once; with a password; or at the identity provider.",
     "The link needs quotes: farpool login 'https://HOST:7443/login#…'",
   ].join("\n"),
   run: async ({ options, arguments: [link] }) => (await import("../people/login.ts")).login(options, link),

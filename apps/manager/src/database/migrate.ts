@@ -11,6 +11,7 @@ import * as usage from "./migration-0007-usage.ts";
 import * as hostFacts from "./migration-0008-host-facts.ts";
 import * as authorities from "./migration-0009-authorities.ts";
 import * as privacy from "./migration-0010-privacy.ts";
+import * as oidc from "./migration-0011-oidc.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -24,6 +25,7 @@ const MIGRATIONS = {
   "0008-host-facts": hostFacts,
   "0009-authorities": authorities,
   "0010-privacy": privacy,
+  "0011-oidc": oidc,
 };
 
 /**

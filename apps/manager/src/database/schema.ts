@@ -339,6 +339,26 @@ export interface SignInCodesTable {
   used_at: Instant | null;
 }
 
+/** One row, or none. */
+export interface OidcSettingsTable {
+  only_row: Generated<boolean>;
+  issuer: string;
+  client_id: string;
+  client_secret: string | null;
+  user_claim: string;
+  creates_users: boolean;
+}
+
+/** Sign-ins at the identity provider that are under way. */
+export interface OidcFlowsTable {
+  secret_hash: string;
+  device_code: string;
+  interval_s: number;
+  /** When the provider may be asked again. */
+  next_at: InstantByDefault;
+  expires_at: Instant;
+}
+
 export interface ApiTokensTable {
   id: string;
   secret_hash: string;
@@ -371,6 +391,8 @@ export interface Schema extends UsageTables {
   account_mappings: AccountMappingsTable;
   sign_in_codes: SignInCodesTable;
   api_tokens: ApiTokensTable;
+  oidc_settings: OidcSettingsTable;
+  oidc_flows: OidcFlowsTable;
   attempts: AttemptsTable;
   servers: ServersTable;
   gpus: GpusTable;

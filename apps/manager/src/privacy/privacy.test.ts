@@ -101,7 +101,7 @@ test("a user who is pseudonymised is nowhere by name any more, and every sum is 
   await db.destroy();
   await expect(
     client.call("signIn", { body: { user: "alice", password: "correct horse" } }),
-  ).rejects.toMatchObject({ code: "FARPOOL_UNAUTHENTICATED" });
+  ).rejects.toMatchObject({ code: "FARPOOL_NOT_PERMITTED" });
 });
 
 test("names of programs and accounts are told by reports as long as they are switched on", async () => {
