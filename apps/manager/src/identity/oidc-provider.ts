@@ -2,7 +2,7 @@ import { FarpoolError, type OidcSettings } from "@farpool/contract";
 import { createRemoteJWKSet, jwtVerify, type JWTPayload } from "jose";
 import * as z from "zod";
 
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 4_000;
 const DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code";
 /** RFC 8628, 3.2: where the provider names none. */
 const USUAL_INTERVAL_S = 5;
@@ -56,7 +56,7 @@ export async function askForPerson(
   if (status !== 200) {
     const { error, error_description: description } = understood(errorSchema, json, `${issuer}: token`);
     if (error === "authorization_pending" || error === "slow_down") return { isHasty: error === "slow_down" };
-    const why = description === undefined ? error : `${error}: ${description}`;
+    const why = plain(description === undefined ? error : `${error}: ${description}`);
     throw new FarpoolError("FARPOOL_NOT_PERMITTED", `the identity provider refused the sign-in (${why})`, {
       hint: "'farpool login --oidc' begins another one",
     });
@@ -71,7 +71,7 @@ export async function askForPerson(
     });
     return { claims: payload, isHasty: false };
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = plain(cause instanceof Error ? cause.message : String(cause));
     throw new FarpoolError("FARPOOL_NOT_PERMITTED", `what ${issuer} says of the person cannot be trusted: ${why}`, {
       hint: "compare issuer and client id with what the provider has: 'farpool admin oidc'",
       cause,
@@ -84,12 +84,12 @@ export async function discover(issuer: string): Promise<z.output<typeof discover
   const address = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
   const { status, json } = await request(address, { method: "GET" });
   if (status !== 200)
-    throw new FarpoolError("FARPOOL_UNAVAILABLE", `${address} answered with HTTP status ${status}`, {
+    throw new FarpoolError("FARPOOL_IDENTITY_PROVIDER", `${address} answered with HTTP status ${status}`, {
       hint: "the issuer is to be named as the provider names itself",
     });
   const found = understood(discoverySchema, json, address);
   if (found.issuer === issuer) return found;
-  throw new FarpoolError("FARPOOL_CONFLICT", `${address} is of the issuer '${found.issuer}', not of '${issuer}'`, {
+  throw new FarpoolError("FARPOOL_CONFLICT", `${address} is of the issuer '${plain(found.issuer)}', not of '${issuer}'`, {
     hint: "the issuer is to be named as the provider names itself, to the last character",
   });
 }
@@ -116,12 +116,17 @@ async function request(address: string, init: RequestInit): Promise<Answer> {
     return { status: answer.status, json: await answer.json().catch(() => undefined) };
   } catch (cause) {
     const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
-    const why = inner instanceof Error ? inner.message : String(inner);
-    throw new FarpoolError("FARPOOL_UNAVAILABLE", `the identity provider does not answer at ${address} (${why})`, {
+    const why = plain(inner instanceof Error ? inner.message : String(inner));
+    throw new FarpoolError("FARPOOL_IDENTITY_PROVIDER", `the identity provider does not answer at ${address} (${why})`, {
       hint: "the manager's machine must reach it; NODE_EXTRA_CA_CERTS names a file with a certificate authority of your own",
       cause,
     });
   }
+}
+
+/** What another machine says is no sentence of ours. */
+function plain(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, "?").slice(0, 300);
 }
 
 function understood<S extends z.ZodType>(schema: S, json: unknown, what: string): z.output<S> {
@@ -129,7 +134,7 @@ function understood<S extends z.ZodType>(schema: S, json: unknown, what: string)
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new FarpoolError(
-    "FARPOOL_UNAVAILABLE",
+    "FARPOOL_IDENTITY_PROVIDER",
     `${what}: the answer is not understood (${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""})`,
     { hint: "the issuer must be an OpenID Connect provider" },
   );

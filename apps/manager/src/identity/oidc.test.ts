@@ -93,7 +93,7 @@ test("what is wrong with a provider is said when it is named, and a sign-in that
     message: expect.stringContaining(`is of the issuer '${provider.issuer}'`),
   });
   await expect(change({ issuer: "http://127.0.0.1:1" })).rejects.toMatchObject({
-    code: "FARPOOL_UNAVAILABLE",
+    code: "FARPOOL_IDENTITY_PROVIDER",
     message: expect.stringContaining("the identity provider does not answer at http://127.0.0.1:1/.well-known"),
   });
   await expect(change({ issuer: "http://example.org" })).rejects.toMatchObject({ code: "FARPOOL_BAD_REQUEST" });

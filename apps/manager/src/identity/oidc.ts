@@ -205,7 +205,7 @@ async function userOf(
   const parsed = poolUserNameSchema.safeParse(name);
   if (!createsUsers || !parsed.success)
     throw refuse(
-      `${issuer} says that it is '${name}', whom this pool does not know`,
+      `${issuer} says that it is '${name.replaceAll(/\p{Cc}/gu, "?").slice(0, 100)}', whom this pool does not know`,
       parsed.success
         ? "'farpool admin users add' adds her; 'farpool admin oidc set --create-users' does so by itself"
         : (parsed.error.issues[0]?.message ?? ""),

@@ -23,7 +23,14 @@ export async function beginRotation(parts: MachineParts, by: Principal): Promise
   const at = await time();
   const { certificate, privateKey } = await createAuthority(identity.poolId, at);
   await inIdentity(db, async (tx) => {
-    const { newest, presented } = await identity.refresh();
+    const { newest, presented, trusted } = await identity.refreshNow();
+    const old = trusted.find(({ id }) => id < presented.id);
+    if (old !== undefined)
+      throw new FarpoolError(
+        "FARPOOL_CONFLICT",
+        `the authority before (${old.hash}) is still trusted: workers have certificates of it for a day`,
+        { hint: "'farpool admin ca status' shows for how long" },
+      );
     if (newest !== presented)
       throw new FarpoolError(
         "FARPOOL_CONFLICT",
