@@ -38,7 +38,11 @@ test("a session is over a little after its end, so that a manager that is there 
   expect(ends.isOver(id("one"))).toBe(false);
   pass(ends.nextMs() ?? 0);
   expect(ends.isOver(id("one"))).toBe(true);
-  expect([ends.isOver(id("free")), ends.isOver(id("unknown")), ends.nextMs()]).toEqual([false, false, undefined]);
+  expect([ends.isOver(id("free")), ends.isOver(id("unknown")), ends.nextMs()]).toEqual([
+    false,
+    false,
+    undefined,
+  ]);
 });
 
 test("who is given more time keeps it, and a clock that is set forward ends nothing", () => {
@@ -60,7 +64,9 @@ test("the next agent of the server ends what is over while no manager answers", 
   time.monotonicMs = 5;
   pass(70_000);
   expect(open().isOver(id("one"))).toBe(true);
-  expect(JSON.parse(readFileSync(file, "utf8"))).toEqual([{ id: "s-one", endsAt: "2026-11-30T12:01:05.000Z" }]);
+  expect(JSON.parse(readFileSync(file, "utf8"))).toEqual([
+    { id: "s-one", endsAt: "2026-11-30T12:01:05.000Z" },
+  ]);
 });
 
 test("a file that is none is as no file", () => {

@@ -39,7 +39,8 @@ export function createEnds({ file, clock, logger }: Options): Ends {
       return new Map(all.map(({ id, endsAt }) => [id, Date.parse(endsAt) - wallMs + monotonicMs]));
     } catch (error) {
       const isNew = error instanceof Error && "code" in error && error.code === "ENOENT";
-      if (!isNew) logger.warn({ err: error, file }, "when sessions end is not known until the manager says so");
+      if (!isNew)
+        logger.warn({ err: error, file }, "when sessions end is not known until the manager says so");
       return new Map();
     }
   }

@@ -42,6 +42,7 @@ export const privacyCommand = defineCommand({
       oneOf("--accounts", switches),
     ),
   },
-  details: "Command lines are never reported. What is off holds for records of the past, too, when they are shown.",
+  details:
+    "Command lines are never reported. What is off holds for records of the past, too, when they are shown.",
   run: async ({ options }) => (await import("../people/privacy.ts")).privacy(options),
 });

@@ -33,6 +33,8 @@ test("of many that are well the first to end is named, and each that is late has
     ["server gpu-42", "warning"],
     ["certificates", "pass"],
   ]);
-  expect(checks.at(-1)?.message).toContain("40 are good; the first to end, the certificate of the server gpu-0,");
+  expect(checks.at(-1)?.message).toContain(
+    "40 are good; the first to end, the certificate of the server gpu-0,",
+  );
   expect(checkExpiries(many.slice(0, 3), NOW)).toHaveLength(3);
 });

@@ -67,7 +67,9 @@ test("a copy of a machine that had joined drops its identity and joins as itself
   const joined = await copy.boot("--name", "boot-3");
   expect(joined).toMatchObject({
     status: 0,
-    stderr: expect.stringContaining("dropped the identity of the client 'boot-2', of which this machine is a copy"),
+    stderr: expect.stringContaining(
+      "dropped the identity of the client 'boot-2', of which this machine is a copy",
+    ),
   });
   expect(copy.membership().machineId).not.toBe(original.membership().machineId);
   // Both are machines of the pool.

@@ -40,9 +40,13 @@ export async function login(options: LoginOptions, link: string | undefined): Pr
       hint: null,
     });
   if (options.isOidc && (invitation !== undefined || options.user !== undefined))
-    throw new FarpoolError("FARPOOL_USAGE", "--oidc is a way of its own: it takes neither a link nor --user", {
-      hint: "the identity provider says who it is",
-    });
+    throw new FarpoolError(
+      "FARPOOL_USAGE",
+      "--oidc is a way of its own: it takes neither a link nor --user",
+      {
+        hint: "the identity provider says who it is",
+      },
+    );
   const target = invitation === undefined ? await knownPool() : await linkedPool(invitation);
   const signIn = await wayOf(options, invitation);
   const client = createClient(target.address);

@@ -63,19 +63,27 @@ export async function askForPerson(
   }
   const { id_token: token } = understood(tokenSchema, json, `${issuer}: token`);
   try {
-    const { payload } = await jwtVerify(token, createRemoteJWKSet(new URL(keys), { timeoutDuration: PATIENCE_MS }), {
-      issuer,
-      audience: client.clientId,
-      requiredClaims: ["sub", "exp"],
-      clockTolerance: 60,
-    });
+    const { payload } = await jwtVerify(
+      token,
+      createRemoteJWKSet(new URL(keys), { timeoutDuration: PATIENCE_MS }),
+      {
+        issuer,
+        audience: client.clientId,
+        requiredClaims: ["sub", "exp"],
+        clockTolerance: 60,
+      },
+    );
     return { claims: payload, isHasty: false };
   } catch (cause) {
     const why = plain(cause instanceof Error ? cause.message : String(cause));
-    throw new FarpoolError("FARPOOL_NOT_PERMITTED", `what ${issuer} says of the person cannot be trusted: ${why}`, {
-      hint: "compare issuer and client id with what the provider has: 'farpool admin oidc'",
-      cause,
-    });
+    throw new FarpoolError(
+      "FARPOOL_NOT_PERMITTED",
+      `what ${issuer} says of the person cannot be trusted: ${why}`,
+      {
+        hint: "compare issuer and client id with what the provider has: 'farpool admin oidc'",
+        cause,
+      },
+    );
   }
 }
 
@@ -89,9 +97,13 @@ export async function discover(issuer: string): Promise<z.output<typeof discover
     });
   const found = understood(discoverySchema, json, address);
   if (found.issuer === issuer) return found;
-  throw new FarpoolError("FARPOOL_CONFLICT", `${address} is of the issuer '${plain(found.issuer)}', not of '${issuer}'`, {
-    hint: "the issuer is to be named as the provider names itself, to the last character",
-  });
+  throw new FarpoolError(
+    "FARPOOL_CONFLICT",
+    `${address} is of the issuer '${plain(found.issuer)}', not of '${issuer}'`,
+    {
+      hint: "the issuer is to be named as the provider names itself, to the last character",
+    },
+  );
 }
 
 async function post(
@@ -100,7 +112,8 @@ async function post(
   fields: Readonly<Record<string, string>>,
 ): Promise<Answer> {
   const basic = [clientId, clientSecret ?? ""].map(encodeURIComponent).join(":");
-  const headers = clientSecret === null ? {} : { authorization: `Basic ${Buffer.from(basic).toString("base64")}` };
+  const headers =
+    clientSecret === null ? {} : { authorization: `Basic ${Buffer.from(basic).toString("base64")}` };
   const own = clientSecret === null ? { client_id: clientId } : {};
   return request(address, { method: "POST", headers, body: new URLSearchParams({ ...fields, ...own }) });
 }
@@ -112,15 +125,23 @@ interface Answer {
 
 async function request(address: string, init: RequestInit): Promise<Answer> {
   try {
-    const answer = await fetch(address, { ...init, redirect: "error", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await fetch(address, {
+      ...init,
+      redirect: "error",
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
     return { status: answer.status, json: await answer.json().catch(() => undefined) };
   } catch (cause) {
     const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
     const why = plain(inner instanceof Error ? inner.message : String(inner));
-    throw new FarpoolError("FARPOOL_IDENTITY_PROVIDER", `the identity provider does not answer at ${address} (${why})`, {
-      hint: "the manager's machine must reach it; NODE_EXTRA_CA_CERTS names a file with a certificate authority of your own",
-      cause,
-    });
+    throw new FarpoolError(
+      "FARPOOL_IDENTITY_PROVIDER",
+      `the identity provider does not answer at ${address} (${why})`,
+      {
+        hint: "the manager's machine must reach it; NODE_EXTRA_CA_CERTS names a file with a certificate authority of your own",
+        cause,
+      },
+    );
   }
 }
 

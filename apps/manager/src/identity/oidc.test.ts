@@ -47,7 +47,10 @@ async function signIn({ client }: TestPool, login: string) {
   expect((await client.call("finishOidc", { body })).signedIn).toBeNull();
   const link = started.verificationUriComplete ?? started.verificationUri;
   await signInWithBrowser(link, { login, password: "whatever" });
-  return waitFor("the sign-in", async () => (await client.call("finishOidc", { body })).signedIn ?? undefined);
+  return waitFor(
+    "the sign-in",
+    async () => (await client.call("finishOidc", { body })).signedIn ?? undefined,
+  );
 }
 
 test("a person signs in at the provider with a code, and is the user whom the pool knows by that name", async () => {
@@ -63,7 +66,11 @@ test("a person signs in at the provider with a code, and is the user whom the po
   });
   await client.call("createUser", { body: { name: "alice", role: "administrator" } });
   const signedIn = await signIn(pool, "alice");
-  expect(signedIn).toMatchObject({ user: "alice", role: "administrator", token: expect.stringMatching(/^farpool-/) });
+  expect(signedIn).toMatchObject({
+    user: "alice",
+    role: "administrator",
+    token: expect.stringMatching(/^farpool-/),
+  });
   const { entries } = await client.call("audit", { query: {} });
   expect(entries[0]).toMatchObject({ kind: "sign-in", reason: `alice signed in at ${provider.issuer}` });
   const { tokens } = await client.call("listApiTokens", {});
@@ -94,9 +101,13 @@ test("what is wrong with a provider is said when it is named, and a sign-in that
   });
   await expect(change({ issuer: "http://127.0.0.1:1" })).rejects.toMatchObject({
     code: "FARPOOL_IDENTITY_PROVIDER",
-    message: expect.stringContaining("the identity provider does not answer at http://127.0.0.1:1/.well-known"),
+    message: expect.stringContaining(
+      "the identity provider does not answer at http://127.0.0.1:1/.well-known",
+    ),
   });
-  await expect(change({ issuer: "http://example.org" })).rejects.toMatchObject({ code: "FARPOOL_BAD_REQUEST" });
+  await expect(change({ issuer: "http://example.org" })).rejects.toMatchObject({
+    code: "FARPOOL_BAD_REQUEST",
+  });
   await change({});
   await expect(client.call("finishOidc", { body: { flow: "no" } })).rejects.toMatchObject({
     code: "FARPOOL_NOT_PERMITTED",

@@ -161,7 +161,11 @@ export async function finishOidc(
   } catch (error) {
     if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_PERMITTED") {
       await db.deleteFrom("oidc_flows").where("secret_hash", "=", hash).execute();
-      await recordAudit(db, { kind: "sign-in-refused", reason: `at ${client.issuer}: ${error.message}`, peer });
+      await recordAudit(db, {
+        kind: "sign-in-refused",
+        reason: `at ${client.issuer}: ${error.message}`,
+        peer,
+      });
     }
     throw error;
   }
@@ -175,9 +179,13 @@ async function requireFlow(db: Database, hash: string): Promise<number> {
     .where("expires_at", ">", now())
     .executeTakeFirst();
   if (row !== undefined) return row.interval_s;
-  throw new FarpoolError("FARPOOL_NOT_PERMITTED", "this sign-in was never begun, was finished, or took too long", {
-    hint: "'farpool login --oidc' begins another one",
-  });
+  throw new FarpoolError(
+    "FARPOOL_NOT_PERMITTED",
+    "this sign-in was never begun, was finished, or took too long",
+    {
+      hint: "'farpool login --oidc' begins another one",
+    },
+  );
 }
 
 /** Who it is in the pool: by the claim that the settings name. An address of e-mail counts only when the provider has verified it. */
@@ -218,7 +226,13 @@ async function userOf(
   return db.selectFrom("users").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
 }
 
-const PROVIDER: Principal = { machine: null, user: null, isAdministrator: false, description: "", peer: "local" };
+const PROVIDER: Principal = {
+  machine: null,
+  user: null,
+  isAdministrator: false,
+  description: "",
+  peer: "local",
+};
 
 interface Guest {
   readonly user: UserRow;

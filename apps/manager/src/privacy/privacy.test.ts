@@ -95,9 +95,9 @@ test("a user who is pseudonymised is nowhere by name any more, and every sum is 
     report.rows.filter(({ key }) => key !== running.id).map(({ about: _, ...rest }) => rest);
   expect(sums(after)).toEqual(sums(before));
   // The door that was opened for this is closed again.
-  await expect(
-    db.updateTable("usage_records").set({ user_name: "somebody" }).execute(),
-  ).rejects.toThrow("never edited");
+  await expect(db.updateTable("usage_records").set({ user_name: "somebody" }).execute()).rejects.toThrow(
+    "never edited",
+  );
   await db.destroy();
   await expect(
     client.call("signIn", { body: { user: "alice", password: "correct horse" } }),

@@ -1,10 +1,17 @@
 /** As much of a browser as signing in takes: cookies, redirects, and forms that are filled in and sent. */
-export async function signInWithBrowser(start: string, answers: Readonly<Record<string, string>>): Promise<string> {
+export async function signInWithBrowser(
+  start: string,
+  answers: Readonly<Record<string, string>>,
+): Promise<string> {
   const cookies = new Map<string, string>();
 
   async function open(address: string, init: RequestInit = {}): Promise<{ address: string; page: string }> {
     const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join("; ");
-    const answer = await fetch(address, { ...init, redirect: "manual", headers: { ...init.headers, cookie } });
+    const answer = await fetch(address, {
+      ...init,
+      redirect: "manual",
+      headers: { ...init.headers, cookie },
+    });
     for (const line of answer.headers.getSetCookie()) {
       const [, name = "", value = ""] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
       if (value === "") cookies.delete(name);
