@@ -62,7 +62,9 @@ export type RefusedEvent = z.output<typeof refusedSchema>;
 export const anyEventSchema = z.object({ event: z.string() });
 
 /** A session as `openSession` takes it: sent again, it changes what grants are checked against. */
-export type AcceptorSession = DesiredSession & { readonly trust: { readonly serverId: ServerId } & Trust };
+export type AcceptorSession = Omit<DesiredSession, "endsInMs"> & {
+  readonly trust: { readonly serverId: ServerId } & Trust;
+};
 
 export const unknownResults = z.object({});
 

@@ -12,6 +12,7 @@ import {
 import type { Logger } from "pino";
 import { connectAcceptor, type AcceptorConnection } from "./acceptor-connection.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { createEnds } from "./ends.ts";
 import { SYSTEM_HEALTH, withHealth } from "./health.ts";
 import { readHostFacts } from "./host-facts.ts";
 import { readInventory, type InventorySource } from "./inventory.ts";
@@ -42,6 +43,8 @@ export interface AgentOptions {
   readonly identityFile: string;
   /** How the acceptor takes connections over TCP. */
   readonly transport: "tls" | "tcp";
+  /** When sessions end, for the next agent. */
+  readonly endsFile: string;
   readonly inventory: InventorySource;
   readonly labels: Readonly<Record<string, string>>;
   readonly logger: Logger;
@@ -66,6 +69,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   const reconciler = createReconciler({
     serverId,
     samples,
+    ends: createEnds({ file: options.endsFile, clock: SYSTEM_CLOCK, logger }),
     logger,
     async send(report) {
       if (!isRegistered) throw new Error("this server is not registered at the moment");
@@ -214,6 +218,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     const sent = freshInventory;
     const started = performance.now();
     const isHostDue = started - hostToldAt > HOST_PERIOD_MS;
+    const hasNothingNew = await reconciler.hasNothingNew().catch(() => false);
     await client.call(
       "heartbeatAgent",
       {
@@ -222,6 +227,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
           inventory: sent,
           acceptorReady: acceptor !== undefined,
           host: isHostDue ? readHostFacts(options.identityFile) : null,
+          hasNothingNew,
         },
       },
       { signal },
@@ -229,7 +235,7 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
     if (isHostDue) hostToldAt = started;
     metrics?.heartbeat((performance.now() - started) / 1_000);
     if (freshInventory === sent) freshInventory = null;
-    reconciler.poke();
+    if (!hasNothingNew) reconciler.poke();
   }
 
   async function keepDesired(): Promise<void> {

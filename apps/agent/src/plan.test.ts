@@ -8,6 +8,7 @@ const wanted = (name: string): DesiredSession => ({
   secret: "0".repeat(64),
   gpus: [{ uuid: gpuUuidSchema.parse("GPU-1"), memoryLimitBytes: null }],
   graceSeconds: 120,
+  endsInMs: null,
 });
 
 test("what is wanted and missing is opened, what is held and unknown is closed, the rest is adopted", () => {

@@ -15,6 +15,7 @@ import { pino } from "pino";
 import { expect, test } from "vitest";
 import type { AcceptorConnection } from "./acceptor-connection.ts";
 import type { AcceptorSession, AcceptorStatus } from "./acceptor-protocol.ts";
+import type { Ends } from "./ends.ts";
 import { createReconciler } from "./reconciler.ts";
 
 const serverId = serverIdSchema.parse(randomUUID());
@@ -26,7 +27,7 @@ function desired(revision: number, revoked: DesiredState["trust"]["revoked"]): D
   const gpus = [{ uuid: gpuUuidSchema.parse("GPU-1"), memoryLimitBytes: null }];
   return {
     revision,
-    sessions: [{ id, secret: "0".repeat(64), gpus, graceSeconds: 120 }],
+    sessions: [{ id, secret: "0".repeat(64), gpus, graceSeconds: 120, endsInMs: null }],
     trust: { managerKeys: [{ kid: manager.thumbprint, x: manager.publicKey.x }], revoked },
   };
 }
@@ -35,6 +36,7 @@ function desired(revision: number, revoked: DesiredState["trust"]["revoked"]): D
 function acceptor(pid = 1, left: readonly SessionId[] = [], ended: AcceptorStatus["ended"] = []) {
   const opened: AcceptorSession[] = [];
   const forgotten: string[] = [];
+  const closings: Array<readonly [SessionId, string]> = [];
   const link: AcceptorConnection = {
     hello: { version: 1, pid, port: 7445 },
     closed: new Promise(() => undefined),
@@ -42,7 +44,10 @@ function acceptor(pid = 1, left: readonly SessionId[] = [], ended: AcceptorStatu
       opened.push(session);
       return Promise.resolve();
     },
-    closeSession: () => Promise.resolve(),
+    closeSession(closed, reason) {
+      closings.push([closed, reason]);
+      return Promise.resolve();
+    },
     status: () =>
       Promise.resolve({
         sessions: [...new Set([...left, ...opened.map((session) => session.id)])].map((id) => ({
@@ -60,14 +65,15 @@ function acceptor(pid = 1, left: readonly SessionId[] = [], ended: AcceptorStatu
     },
     end: () => undefined,
   };
-  return { opened, forgotten, link };
+  return { opened, forgotten, closings, link };
 }
 
-function start() {
+function start(ends?: Ends) {
   const reports: AgentReport[] = [];
   const state = { isAway: false };
   const reconciler = createReconciler({
     serverId,
+    ...(ends && { ends }),
     logger: pino({ level: "silent" }),
     send(report) {
       if (state.isAway) return Promise.reject(new Error("it is away"));
@@ -175,4 +181,43 @@ test("last words of workers that a dead agent had not passed on are told, and fo
   reconciler.setDesired(desired(3, []));
   await reported(3);
   expect(reports.at(-1)?.workers).toEqual([]);
+});
+
+test("a session whose time is over is closed by the server itself while the manager is away, by a new agent, too", async () => {
+  const over = new Set<SessionId>();
+  const ends: Ends = { note: () => undefined, isOver: (each) => over.has(each), nextMs: () => undefined };
+  const { link, opened, closings } = acceptor();
+  const first = start(ends);
+  first.reconciler.setAcceptor(link);
+  first.reconciler.setDesired(desired(1, []));
+  await first.reported(1);
+  first.state.isAway = true;
+  over.add(id);
+  first.reconciler.poke();
+  await waitFor("it is closed", () => (closings.length > 0 ? true : undefined));
+  expect(closings[0]).toEqual([id, expect.stringContaining("its maximum duration is over")]);
+  const next = acceptor(2, [id]);
+  const second = start(ends);
+  second.reconciler.setAcceptor(next.link);
+  await waitFor("it is closed again", () => (next.closings.length > 0 ? true : undefined));
+  // The manager is back and has not ended it yet: it is not opened again.
+  second.reconciler.setDesired(desired(2, []));
+  await second.reported(2);
+  expect([opened.length, next.opened.length]).toEqual([1, 0]);
+});
+
+test("a report that would say what the last one said need not be sent; one with news must", async () => {
+  const { reconciler, reported, state } = start();
+  const { link } = acceptor();
+  reconciler.setAcceptor(link);
+  expect(await reconciler.hasNothingNew()).toBe(false);
+  reconciler.setDesired(desired(1, []));
+  await reported(1);
+  reconciler.setDesired(desired(2, []));
+  await reported(2);
+  await waitFor("it is settled", async () => ((await reconciler.hasNothingNew()) ? true : undefined));
+  state.isAway = true;
+  reconciler.setDesired(desired(3, []));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(await reconciler.hasNothingNew()).toBe(false);
 });

@@ -9,6 +9,7 @@ import {
   type WorkerEvent,
 } from "./acceptor-protocol.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { createEnds, type Ends } from "./ends.ts";
 import { planSessions } from "./plan.ts";
 import { createRefusals } from "./refusals.ts";
 import type { Samples } from "./samples.ts";
@@ -24,6 +25,22 @@ export interface Reconciler {
   onEvent(event: WorkerEvent | RefusedEvent): void;
   /** Look again soon: something may have changed. */
   poke(): void;
+  /** Whether a report would say what the last one said, as far as the manager has not forgotten it. */
+  hasNothingNew(): Promise<boolean>;
+}
+
+/** A report is repeated after so long, whatever has changed. */
+const TELL_AGAIN_MS = 30_000;
+
+const DURATION_OVER = "its maximum duration is over, and the manager is away";
+/** Node knows no longer ones. */
+const LONGEST_TIMER_MS = 86_400_000;
+
+/** What the manager was told last, when that was all there was to tell. */
+interface ToldState {
+  readonly link: AcceptorConnection;
+  readonly text: string;
+  readonly atMs: number;
 }
 
 interface ReconcilerOptions {
@@ -31,6 +48,8 @@ interface ReconcilerOptions {
   readonly send: (report: AgentReport) => Promise<void>;
   /** How busy workers were, until it was told. */
   readonly samples?: Samples;
+  /** When sessions end while the manager is away. */
+  readonly ends?: Ends;
   readonly logger: Logger;
 }
 
@@ -38,7 +57,9 @@ interface ReconcilerOptions {
  * Makes the acceptor hold what the manager wants, and tells the manager what it does hold. Works on the
  * newest state only, one round at a time; every step may be repeated.
  */
-export function createReconciler({ serverId, send, samples, logger }: ReconcilerOptions): Reconciler {
+export function createReconciler(options: ReconcilerOptions): Reconciler {
+  const { serverId, send, samples, logger } = options;
+  const ends = options.ends ?? createEnds({ clock: SYSTEM_CLOCK, logger });
   let desired: DesiredState | undefined;
   let acceptor: AcceptorConnection | undefined;
   let dirty = false;
@@ -47,6 +68,8 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
   const refusals = createRefusals(SYSTEM_CLOCK);
   /** What the acceptor was last told to trust, as text. */
   let trusted: { readonly link: AcceptorConnection; readonly text: string } | undefined;
+  let told: ToldState | undefined;
+  let nextEnd: NodeJS.Timeout | undefined;
   /** Workers that ended, until the manager has been told. */
   const ended = new Map<string, ReportedWorker>();
 
@@ -65,15 +88,28 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
     })();
   }
 
+  /** The manager may be away when a session is over. */
+  function lookAgainAtNextEnd(): void {
+    clearTimeout(nextEnd);
+    const ms = ends.nextMs();
+    if (ms === undefined) return;
+    nextEnd = setTimeout(poke, Math.min(ms + 1, LONGEST_TIMER_MS));
+    nextEnd.unref();
+  }
+
   async function round(): Promise<void> {
-    // Without a manager's word nothing is closed: what runs goes on.
-    if (desired === undefined || acceptor === undefined) return;
-    const goal = desired;
     const link = acceptor;
+    if (link === undefined) return;
+    lookAgainAtNextEnd();
+    const said = desired;
     const status = await link.status();
+    for (const { id } of status.sessions) if (ends.isOver(id)) closeSession(link, id, DURATION_OVER);
+    // Without a manager's word nothing else is closed: what runs goes on.
+    if (said === undefined) return;
+    const goal = { ...said, sessions: said.sessions.filter(({ id }) => !ends.isOver(id)) };
     const held = status.sessions.map((session) => session.id);
     const plan = planSessions(goal.sessions, status.sessions);
-    const withTrust = (session: DesiredSession): AcceptorSession => ({
+    const withTrust = ({ endsInMs: _, ...session }: DesiredSession): AcceptorSession => ({
       ...session,
       trust: { serverId, ...goal.trust },
     });
@@ -81,12 +117,13 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
     const isKept = ({ id }: DesiredSession): boolean => held.includes(id) && !closing.has(id);
     const kept = goal.sessions.filter((session) => isKept(session) && !plan.open.includes(session));
     await spreadTrust(link, goal.trust, kept.map(withTrust));
-    for (const id of plan.close) closeSession(link, id);
+    for (const id of plan.close) closeSession(link, id, "the session has ended");
     const opened = outcomes.flatMap(({ id, failure }) => (failure === undefined ? [id] : []));
     const failures = outcomes.flatMap(({ id, failure }) =>
       typeof failure === "string" ? [{ sessionId: id, message: failure }] : [],
     );
     const gone = endedWorkers(status);
+    told = undefined;
     const refused = refusals.pending();
     const sampled = samples?.pending() ?? [];
     await send({
@@ -97,12 +134,29 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
       refusals: [...refused],
       samples: [...sampled],
     });
+    const isSettled = outcomes.length === 0 && closing.size === 0 && gone.length === 0;
+    if (isSettled) told = { link, text: stateText(goal, status), atMs: performance.now() };
     refusals.told(refused);
     samples?.told(sampled);
     const connections = gone.map(({ worker }) => worker.connectionId);
     for (const connectionId of connections) ended.delete(connectionId);
     // Until here the acceptor keeps what they have counted: neither of us may die with it.
     if (connections.length > 0) await link.forget(connections).catch(ignoreUnknownOp);
+  }
+
+  async function hasNothingNew(): Promise<boolean> {
+    const last = told;
+    const goal = desired;
+    if (last === undefined || goal === undefined || last.link !== acceptor || running) return false;
+    if (performance.now() - last.atMs > TELL_AGAIN_MS || ended.size > 0) return false;
+    if (refusals.pending().length > 0 || (samples?.pending().length ?? 0) > 0) return false;
+    const status = await last.link.status();
+    return status.ended.length === 0 && told === last && stateText(goal, status) === last.text;
+  }
+
+  function stateText({ revision }: DesiredState, status: AcceptorStatus): string {
+    const open = status.sessions.map(({ id, isOpen }) => [id, isOpen]);
+    return JSON.stringify([revision, open, livingWorkers(status)]);
   }
 
   /** Sessions that were open already learn what has changed in whom to trust: a client was revoked, say. */
@@ -154,11 +208,11 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
   }
 
   /** Ending workers takes a while; other sessions do not wait for it. */
-  function closeSession(link: AcceptorConnection, id: SessionId): void {
+  function closeSession(link: AcceptorConnection, id: SessionId, reason: string): void {
     if (closing.has(id)) return;
     closing.add(id);
     link
-      .closeSession(id, "the session has ended")
+      .closeSession(id, reason)
       .then(
         () => logger.info({ session: id }, "session closed"),
         (error: unknown) => {
@@ -174,7 +228,9 @@ export function createReconciler({ serverId, send, samples, logger }: Reconciler
 
   return {
     poke,
+    hasNothingNew,
     setDesired(next) {
+      ends.note(next.sessions);
       desired = next;
       poke();
     },

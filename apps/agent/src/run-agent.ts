@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { dirname, join } from "node:path";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createClient, openMembership, type ManagerAddress } from "@farpool/client-api";
 import { serveMetrics } from "@farpool/metrics";
@@ -56,6 +57,7 @@ export async function runAgent(options: z.output<typeof agentProcessSchema>): Pr
       advertise: options.advertise,
       acceptorSocket: options.acceptorSocket,
       identityFile: options.identityFile,
+      endsFile: join(dirname(options.identityFile), "session-ends.json"),
       transport: options.transport,
       inventory: { worker: options.worker, driver: options.driver, indexes: options.gpuIndexes },
       labels: options.labels,

@@ -53,7 +53,11 @@ export async function tick(db: Database): Promise<void> {
       if (ending.reason === "server-lost") await recordServerLost(tx, id);
     }
     await endMaintenance(tx);
-    for (const { id } of await findStuck(tx)) await releaseInPlacement(tx, id);
+    const stuck = await findStuck(tx);
+    await releaseInPlacement(
+      tx,
+      stuck.map(({ id }) => id),
+    );
     await runPlacementPass(tx);
   });
 }

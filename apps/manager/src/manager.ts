@@ -14,15 +14,16 @@ import { serve } from "./http/serve.ts";
 import { startHousekeeping } from "./housekeeping.ts";
 import { countPool } from "./servers/read.ts";
 import { registerServerRoutes } from "./servers/routes.ts";
-import { authorityHash } from "@farpool/identity/certificates";
 import type { Place } from "./identity/join-tokens.ts";
 import { registerJoiningRoutes } from "./identity/joining-routes.ts";
 import { keepManagerCertificate } from "./identity/manager-certificate.ts";
 import { registerPeopleRoutes } from "./identity/people-routes.ts";
 import { ensureFirstAdministrator } from "./identity/users.ts";
 import { databaseTime, openPoolIdentity } from "./identity/pool-identity.ts";
+import { keepDropping } from "./identity/rotation.ts";
 import { registerIdentityRoutes } from "./identity/routes.ts";
 import { registerPolicyRoutes } from "./policies/routes.ts";
+import { registerPrivacyRoutes } from "./privacy/routes.ts";
 import { changeScheduling } from "./placement/fair-share.ts";
 import { createHolds } from "./sessions/hold.ts";
 import { grantFreshPeriod } from "./sessions/lease.ts";
@@ -62,7 +63,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   const report = (error: unknown): void => logger.error({ err: error }, "background work failed");
   const db = connect(connection, report);
   await migrate(db);
-  const identity = await openPoolIdentity(db);
+  const identity = await openPoolIdentity(db, report);
   await changeScheduling(db, options.scheduling ?? {});
   await ensureFirstAdministrator(db);
   await grantFreshPeriod(db);
@@ -70,23 +71,28 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   const holds = createHolds(db, changes, report);
   const app = createApp(logger);
   const certificate = await keepManagerCertificate({
-    authority: identity.authority,
+    authority: () => identity.authorities().presented.authority,
     hosts: [options.tcp, options.publicPlace].flatMap((place) => place?.host ?? []),
     time: () => databaseTime(db),
     onError: report,
   });
-  const authority = identity.authority.certificate.toString("pem");
   const listeners = createListeners({
     socketPath: options.socketPath,
-    tcp: options.tcp === null ? null : { ...options.tcp, certificate: certificate.first, authority },
+    tcp:
+      options.tcp === null
+        ? null
+        : { ...options.tcp, certificate: certificate.first, authority: () => identity.authorities().bundle },
     handler: (request, response) => app.routing(request, response),
   });
   certificate.onRenewed((renewed) => listeners.present(renewed));
+  identity.onChanged(() => certificate.look());
   const metrics = await startMetrics(app, db, options.metrics ?? null);
   const machines = { db, identity, time: options.time ?? (() => databaseTime(db)) };
   const door = {
     place: options.publicPlace ?? options.tcp,
-    authorityHash: authorityHash(new Uint8Array(identity.authority.certificate.rawData)),
+    get authorityHash() {
+      return identity.authorities().presented.hash;
+    },
   };
   const state = { isStopping: false };
   const ownerToken = readOrCreateToken(options.tokenFile);
@@ -101,17 +107,21 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   registerIdentityRoutes(app, { db, identity });
   registerPolicyRoutes(app, db);
   registerUsageRoutes(app, db);
-  registerJoiningRoutes(app, { ...machines, door });
+  registerPrivacyRoutes(app, db);
+  registerJoiningRoutes(app, { ...machines, door, certificateExpiresAt: certificate.expiresAt });
   registerPeopleRoutes(app, { db, door });
   await app.ready();
   await listeners.open();
   const housekeeping = startHousekeeping(db, holds, report);
+  const dropping = keepDropping(machines, report);
   const usage = startUsageHousekeeping(db, report);
   logger.info({ socket: options.socketPath, tcp: options.tcp }, "manager listens");
   return {
     async stop() {
       state.isStopping = true;
       certificate.stop();
+      identity.stop();
+      dropping.stop();
       // Long polls and streams end now; what else is under way is finished.
       holds.close();
       changes.endWaits();

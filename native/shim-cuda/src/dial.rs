@@ -13,7 +13,7 @@ use transport::{
 use wire::preface::{Preface, Purpose};
 
 use crate::broker::{self, Admission, Applicant, BrokerError, to_hex};
-use crate::connection::{Connection, Opener};
+use crate::connection::{Connection, Explain, Opener};
 use crate::descriptor;
 use crate::state::Line;
 
@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How often that is done over a Unix socket, where no network breaks anything: an acceptor that was killed had the
 /// connection in hand, or the worker does not start.
 const MOST_BROKEN_LOCALLY: u32 = 100;
+
+/// How long it is asked why a connection within the machine is over.
+const EXPLANATION: Duration = Duration::from_millis(500);
 
 /// How long one attempt to open the bulk lane may take: there is a connection that works.
 const BULK_ATTEMPT: Duration = Duration::from_secs(5);
@@ -93,6 +96,7 @@ pub fn open(
         match way.first(&endpoint, Line::Control, time) {
             Ok(link) => {
                 let lane = lane(&way, &endpoint, Line::Control, link, grace);
+                let explain = explanation(&way, &endpoint);
                 let (way, rest) = (Arc::clone(&way), endpoint);
                 let open_bulk = move || {
                     // The first grant may be old by now.
@@ -104,7 +108,7 @@ pub fn open(
                         Err(_) => Ok(None),
                     }
                 };
-                let opener = Opener { connect: Box::new(open_bulk) };
+                let opener = Opener { connect: Box::new(open_bulk), explain };
                 lane.limit_receiving(Some(time));
                 return Connection::start(lane, Some(opener))
                     .map_err(|error| Unopened::from(error.to_string()));
@@ -130,6 +134,16 @@ fn lane(way: &Arc<Way>, endpoint: &Endpoint, line: Line, link: Link, grace: Dura
     let (way, endpoint) = (Arc::clone(way), endpoint.clone());
     let dial: Dial = Box::new(move |attempt| way.again(&endpoint, line, attempt));
     Lane::client(link, dial, grace)
+}
+
+/// Over a network a lane that breaks is connected anew, and whoever refuses that says why. Within the machine nobody would
+/// ask, so this does.
+fn explanation(way: &Arc<Way>, endpoint: &Endpoint) -> Option<Explain> {
+    if !matches!(endpoint, Endpoint::Unix(_)) {
+        return None;
+    }
+    let (way, endpoint) = (Arc::clone(way), endpoint.clone());
+    Some(Box::new(move || way.explain(&endpoint)))
 }
 
 /// What is said of a server that does not answer for `time`.
@@ -209,6 +223,24 @@ impl Way {
             }
         }
         Err(last)
+    }
+
+    /// Why the connection within the machine is over: what the broker says, who holds the session, or else the acceptor. The
+    /// worker may be gone before either has heard why.
+    fn explain(&self, endpoint: &Endpoint) -> Option<Refusal> {
+        let deadline = Instant::now() + EXPLANATION;
+        let mut known = None;
+        while Instant::now() < deadline {
+            if let Err(error) = self.renew() {
+                return refusal(&error).cloned().or(known);
+            }
+            if known.is_none() {
+                let attempt = self.connect(endpoint, Line::Control, Some(0), EXPLANATION);
+                known = attempt.err().as_ref().and_then(refusal).cloned();
+            }
+            std::thread::sleep(PAUSE);
+        }
+        known.filter(|refusal| refusal.code != CUresult::SYSTEM_NOT_READY.0)
     }
 
     /// Asks for a fresh grant. A broker that is away does not matter as long as the last one is valid.

@@ -5,6 +5,8 @@ import { FarpoolError, parsePlace } from "@farpool/contract";
 export interface MachineCredentials {
   readonly certificate: string;
   readonly privateKey: string;
+  /** Whom the machine trusts by now: there may be more than when it joined. */
+  readonly authority?: string;
 }
 
 /** Where a manager listens. Whoever can open the Unix socket is trusted; over HTTPS everybody shows something. */
@@ -24,6 +26,8 @@ export type ManagerAddress =
       readonly token: string | null;
       /** Asked for each request: a certificate is renewed while programs run. */
       readonly credentials?: () => MachineCredentials | null;
+      /** Hears with each answer which authority is the pool's newest. */
+      readonly onAuthority?: (hash: string) => void;
     };
 
 export function formatAddress(

@@ -30,6 +30,12 @@ export async function fetchAuthority({ host, port, authorityHash }: Expected): P
   );
 }
 
+/** Of each certificate of a PEM text, as join strings name it. */
+export function authorityHashes(bundle: string): string[] {
+  const parts = bundle.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  return parts.map((part) => createHash("sha256").update(new X509Certificate(part).raw).digest("base64url"));
+}
+
 /** The types promise more than a peer without a certificate, or with half a chain, gives. */
 function issuerOf(shown: Partial<DetailedPeerCertificate>): Buffer | undefined {
   return shown.issuerCertificate?.raw;

@@ -1,6 +1,6 @@
 import { Agent, request, type ClientRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import type { AgentOptions, RequestOptions as SecureOptions } from "node:https";
-import { FarpoolError, MANAGER_TLS_NAME } from "@farpool/contract";
+import { AUTHORITY_HEADER, FarpoolError, MANAGER_TLS_NAME } from "@farpool/contract";
 import { formatAddress, type ManagerAddress } from "./address.ts";
 
 /** An answer of the manager is a few kilobytes; lists of a large pool are some megabytes. */
@@ -31,6 +31,11 @@ export function createHttp(address: ManagerAddress) {
   const { token = null } = address;
   if (token !== null) headers["authorization"] = `Bearer ${token}`;
 
+  function hear({ headers }: IncomingMessage): void {
+    const hash = headers[AUTHORITY_HEADER];
+    if (address.kind === "https" && typeof hash === "string") address.onAuthority?.(hash);
+  }
+
   function open(options: OpenOptions, signal: AbortSignal | undefined): ClientRequest {
     return way.request({
       ...options,
@@ -55,6 +60,7 @@ export function createHttp(address: ManagerAddress) {
         reject(Object.assign(error, { reusedSocket: outgoing.reusedSocket }));
       });
       outgoing.once("response", (incoming) => {
+        hear(incoming);
         readBody(incoming)
           .then((body) => resolve({ status: incoming.statusCode ?? 0, body }), reject)
           .finally(() => clearTimeout(timer));
@@ -130,7 +136,7 @@ function remote(address: Extract<ManagerAddress, { kind: "https" }>): Way {
         host: address.host,
         port: address.port,
         servername: MANAGER_TLS_NAME,
-        ca: address.authority,
+        ca: credentials?.authority ?? address.authority,
         minVersion: "TLSv1.3",
         ...(credentials && { cert: credentials.certificate, key: credentials.privateKey }),
       };

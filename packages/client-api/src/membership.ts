@@ -10,6 +10,8 @@ export const membershipSchema = machineCertificateSchema.omit({ validSeconds: tr
   /** By this machine's clock, from when on the certificate is to be renewed, and until when it is good. */
   renewAt: z.iso.datetime(),
   expiresAt: z.iso.datetime(),
+  /** By what this machine is told from its copies; null: nobody noted it. */
+  machine: z.string().nullable().default(null),
 });
 export type Membership = z.output<typeof membershipSchema>;
 

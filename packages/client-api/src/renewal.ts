@@ -1,5 +1,6 @@
 import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { FarpoolError, type MachineCertificate } from "@farpool/contract";
+import { authorityHashes } from "./authority.ts";
 import { createClient } from "./client.ts";
 import type { MachineCredentials, ManagerAddress } from "./address.ts";
 import { readMembership, writePrivate, type Membership } from "./membership.ts";
@@ -21,7 +22,8 @@ export function toMembership(
   { host, port, now }: { readonly host: string; readonly port: number; readonly now: number },
 ): Membership {
   const at = (seconds: number): string => new Date(now + seconds * 1_000).toISOString();
-  return { ...certificate, host, port, renewAt: at(validSeconds / 2), expiresAt: at(validSeconds) };
+  const times = { renewAt: at(validSeconds / 2), expiresAt: at(validSeconds) };
+  return { ...certificate, host, port, ...times, machine: null };
 }
 
 /** A machine's place in its pool, as long as a process of it lives. */
@@ -44,21 +46,43 @@ export function openMembership(
   if (first === undefined) return undefined;
   let held = first;
   const privateKey = readKey(files.key);
-  const credentials = (): MachineCredentials => ({ certificate: held.certificate, privateKey });
+  const credentials = (): MachineCredentials => ({
+    certificate: held.certificate,
+    privateKey,
+    authority: held.authority,
+  });
+  let hashes = authorityHashes(held.authority);
 
   const isDue = (): boolean => now() >= Date.parse(held.renewAt);
 
+  function hold(membership: Membership): void {
+    held = membership;
+    hashes = authorityHashes(held.authority);
+  }
+
+  /** The pool has an authority that this machine does not know: with the next certificate it will. */
+  function onAuthority(hash: string): void {
+    if (hashes.includes(hash)) return;
+    hold(readMembership(files.membership) ?? held);
+    if (hashes.includes(hash) || isDue()) return;
+    const dueNow = { ...held, renewAt: new Date(now()).toISOString() };
+    hold(dueNow);
+    // For whichever process of this machine is the next to look.
+    writePrivate(files.membership, dueNow);
+  }
+
   async function renewIfDue(): Promise<void> {
     if (!isDue()) return;
-    held = readMembership(files.membership) ?? held;
+    hold(readMembership(files.membership) ?? held);
     if (!isDue()) return;
     await locked(files.membership, now, async () => {
-      held = readMembership(files.membership) ?? held;
+      hold(readMembership(files.membership) ?? held);
       if (!isDue()) return;
       const client = createClient(addressOf(held, credentials));
       try {
         const renewed = await client.call("renewMachine", {}, { timeoutMs: RENEWAL_TIMEOUT_MS });
-        held = toMembership(renewed, { host: held.host, port: held.port, now: now() });
+        const { host, port, machine } = held;
+        hold({ ...toMembership(renewed, { host, port, now: now() }), machine });
         writePrivate(files.membership, held);
       } finally {
         client.close();
@@ -68,7 +92,7 @@ export function openMembership(
 
   return {
     membership: first,
-    address: (token = null) => addressOf(held, credentials, token),
+    address: (token = null) => ({ ...addressOf(held, credentials, token), onAuthority }),
     async renewIfDue() {
       try {
         await renewIfDue();
@@ -90,7 +114,7 @@ function addressOf(
   { host, port, authority }: Membership,
   credentials: () => MachineCredentials,
   token: string | null = null,
-): ManagerAddress {
+): Extract<ManagerAddress, { kind: "https" }> {
   return { kind: "https", host, port, authority, token, credentials };
 }
 

@@ -27,6 +27,8 @@ export const agentHeartbeatSchema = z.object({
   acceptorReady: z.boolean(),
   /** Present now and then. */
   host: hostFactsSchema.nullish(),
+  /** All that its last report said is still so: as good as another report. */
+  hasNothingNew: z.boolean().default(false),
 });
 
 /** A session as the acceptor has to hold it (ARCHITECTURE 4.5). */
@@ -36,6 +38,8 @@ export const desiredSessionSchema = z.object({
   gpus: z.array(z.object({ uuid: gpuUuidSchema, memoryLimitBytes: z.int().min(1).nullable() })).min(1),
   /** How long its workers wait for clients whose connections broke. */
   graceSeconds: z.int().min(0),
+  /** After so long, counted from the answer, the server ends it by itself, should the manager be away then; null: never. */
+  endsInMs: z.int().min(0).nullable().default(null),
 });
 export type DesiredSession = z.output<typeof desiredSessionSchema>;
 

@@ -56,6 +56,11 @@ export const ERRORS = {
     hint: "'farpool sessions show' tells when and why",
   },
   FARPOOL_ALREADY_RUNNING: { httpStatus: 409, exitCode: 75, hint: "'farpool down' stops it" },
+  FARPOOL_IDENTITY_PROVIDER: {
+    httpStatus: 424,
+    exitCode: 69,
+    hint: "'farpool admin oidc' shows which identity provider the pool trusts",
+  },
   FARPOOL_POOL_UNREACHABLE: {
     httpStatus: 503,
     exitCode: 69,

@@ -97,6 +97,7 @@ export const auditKinds = [
   "sign-in-refused",
   "user-changed",
   "token-changed",
+  "authority-changed",
 ] as const;
 
 /** Who did what, or was not allowed to. */

@@ -96,6 +96,35 @@ export const machineSchema = z.object({
 });
 export type Machine = z.output<typeof machineSchema>;
 
+/** The pool's certificate authorities, until when they are good, and how far a newer one is with taking over. */
+export const authorityStateSchema = z.object({
+  authorities: z.array(
+    z.object({
+      /** As join strings name it. */
+      sha256: z.string(),
+      createdAt: instant,
+      expiresAt: instant,
+      /** It signs what managers and workers show; it is trusted and will do so; it did so, and is trusted still. */
+      role: z.enum(["presented", "spreading", "retiring"]),
+    }),
+  ),
+  rotation: z
+    .object({
+      phase: z.enum(["spreading", "retiring"]),
+      since: instant,
+      /** Machines that trust the newest one, and the names of some that do not. */
+      machines: z.object({ total: z.int(), renewed: z.int(), waiting: z.array(z.string()) }),
+      /** Living sessions from before it was made: they do not trust it. */
+      olderSessions: z.int(),
+      /** From when on the old one is trusted no longer; null: not before the newer takes over. */
+      dropsAt: instant.nullable(),
+    })
+    .nullable(),
+  /** Of the manager that answers. */
+  managerCertificateExpiresAt: instant,
+});
+export type AuthorityState = z.output<typeof authorityStateSchema>;
+
 const ok = z.object({ ok: z.literal(true) });
 
 export const JOINING_ROUTES = {
@@ -122,8 +151,28 @@ export const JOINING_ROUTES = {
   authority: {
     method: "GET",
     path: "/v1/authority",
-    summary: "The certificate of the pool's authority, PEM",
+    summary:
+      "Certificates of the authorities that the pool trusts, PEM; sha256 is of the one that managers show",
     response: z.object({ authority: z.string(), sha256: z.string() }),
+  },
+  authorityState: {
+    method: "GET",
+    path: "/v1/authority/state",
+    summary: "Until when the pool's authorities are good, and how far a newer one is with taking over",
+    response: authorityStateSchema,
+  },
+  rotateAuthority: {
+    method: "POST",
+    path: "/v1/authority/rotate",
+    summary: "Make a new authority, which machines get to know from now on",
+    response: authorityStateSchema,
+  },
+  finishRotation: {
+    method: "POST",
+    path: "/v1/authority/finish",
+    summary: "Let the new authority take over; a day later the old one is trusted no longer",
+    body: z.object({ isForced: z.boolean().default(false) }),
+    response: authorityStateSchema,
   },
   joinPool: {
     method: "POST",

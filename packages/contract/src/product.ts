@@ -8,6 +8,8 @@ export const VERSION = "0.1.0";
 export const DEFAULT_MANAGER_PORT = 7443;
 /** The name in every manager's certificate, and in no other one; no name server knows it. */
 export const MANAGER_TLS_NAME = "manager.farpool.internal";
+/** In every answer over HTTPS: the SHA-256 of the pool's newest authority. Who does not trust it renews its certificate. */
+export const AUTHORITY_HEADER = "x-farpool-authority";
 /** Server: all data connections. */
 export const DEFAULT_DATA_PORT = 7445;
 

@@ -28,7 +28,9 @@ import {
   userNameSchema,
 } from "./policies.ts";
 import { JOINING_ROUTES } from "./joining.ts";
+import { OIDC_ROUTES } from "./oidc.ts";
 import { PEOPLE_ROUTES } from "./people.ts";
+import { PRIVACY_ROUTES } from "./privacy.ts";
 import { gpuSchema, serverSchema } from "./servers.ts";
 import { sessionGpusSchema } from "./session-gpus.ts";
 import {
@@ -309,6 +311,8 @@ export const ROUTES = {
   ...USAGE_ROUTES,
   ...JOINING_ROUTES,
   ...PEOPLE_ROUTES,
+  ...PRIVACY_ROUTES,
+  ...OIDC_ROUTES,
 } as const satisfies Record<string, RouteSpec>;
 
 /** The hold stream is no request with an answer: lines of JSON until the session ends. */

@@ -4,8 +4,11 @@ import { setSpecification, showSpecification } from "./client-specification.ts";
 import { groupsCommand, policiesCommand } from "./policies.ts";
 import { adminUsageCommand, budgetsCommand, pricesCommand } from "./admin-billing.ts";
 import { serversCommand } from "./admin-servers.ts";
-import { adminTokensCommand, adminUsersCommand, authorityCommand, loginLinkCommand } from "./people.ts";
+import { authorityCommand } from "./authority.ts";
+import { adminTokensCommand, adminUsersCommand, loginLinkCommand } from "./people.ts";
+import { oidcCommand } from "./oidc.ts";
 import { jsonOption } from "./pool.ts";
+import { privacyCommand } from "./privacy.ts";
 
 const listClients = defineCommand({
   name: "list",
@@ -52,6 +55,8 @@ export const adminCommand = defineCommand({
     adminUsersCommand,
     loginLinkCommand,
     authorityCommand,
+    privacyCommand,
+    oidcCommand,
     defineCommand({
       name: "audit",
       summary: "revocations, refused connections, starts and ends of sessions",

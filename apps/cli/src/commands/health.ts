@@ -6,7 +6,10 @@ export const healthCommand = defineCommand({
   summary: "check the pool: manager, database, servers, GPUs, and the way to them",
   options: {
     ...jsonOption,
-    isMeasured: flag("--measure", "also measure calls and copies, with a slice of a GPU for some seconds"),
+    isMeasured: flag(
+      "--measure",
+      "also measure calls and copies to each server, with a slice of a GPU for some seconds",
+    ),
   },
   details: [
     "Each line is ok, a warning or a FAIL, and what is not ok says what to do. The exit code is 0 when nothing failed, else 69.",

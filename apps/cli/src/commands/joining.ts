@@ -1,5 +1,5 @@
 import { parseLabels } from "@farpool/contract";
-import { defineCommand, flag, value } from "../core/command.ts";
+import { completed, defineCommand, flag, value } from "../core/command.ts";
 import { machineName } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
 import { serverOptions } from "./up.ts";
@@ -7,20 +7,34 @@ import { serverOptions } from "./up.ts";
 export const joinCommand = defineCommand({
   name: "join",
   summary: "make this machine a client or a server of a pool",
-  arguments: "<string>",
+  arguments: "[string]",
   options: {
     isServer: flag("--server", "as a server: its GPUs are offered (the string must be for one)"),
     isClient: flag("--client", "as a client: programs here use the pool's GPUs"),
     name: value("--name <name>", "what the pool calls it (default: the host's name)", machineName),
     labels: value("--labels <labels>", "for example rack=7,class=a100", parseLabels),
+    onFirstBoot: completed(
+      value(
+        "--on-first-boot <file>",
+        "join once with the string in this file, at each start (for images)",
+        String,
+      ),
+      "file",
+    ),
     ...jsonOption,
   },
   details: [
     "The string comes from 'farpool admin tokens create --client' (or --server) on the manager's machine, or from",
     "'farpool up --listen ADDRESS'. It names the manager, its certificate authority and a secret, and nothing else is needed.",
+    "",
+    "An image has a string for many machines (--uses) in a file that only root reads, and runs 'farpool join --on-first-boot FILE'",
+    "at each start. A machine that has not joined yet does so under its own name, and removes the file. One that was copied after",
+    "it had joined is told by /etc/machine-id: it drops the copied identity first. For all others the command does nothing.",
   ].join("\n"),
   run: async ({ options, arguments: [text = ""] }) =>
-    (await import("../joining/join.ts")).join(options, text),
+    options.onFirstBoot === undefined
+      ? (await import("../joining/join.ts")).join(options, text)
+      : (await import("../joining/first-boot.ts")).joinOnFirstBoot(options, options.onFirstBoot, text),
 });
 
 export const leaveCommand = defineCommand({

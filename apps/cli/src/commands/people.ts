@@ -1,6 +1,7 @@
 import { defineCommand, flag, value } from "../core/command.ts";
 import { expirySeconds, wholeNumber } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
+import { exportPersonCommand, pseudonymiseCommand } from "./privacy.ts";
 
 const passwordStdin = flag("--password-stdin", "read the password from stdin");
 const urlOption = value("--url <url>", "an address of the manager other than where it listens", String);
@@ -16,10 +17,11 @@ export const loginCommand = defineCommand({
       String,
     ),
     isPasswordFromStdin: passwordStdin,
+    isOidc: flag("--oidc", "at the pool's identity provider, with a code for any browser"),
     ...jsonOption,
   },
   details: [
-    "With a link from 'farpool up' or 'farpool admin login-link', which works once; or with a password.",
+    "With a link from 'farpool up' or 'farpool admin login-link', which works once; with a password; or at the identity provider.",
     "The link needs quotes: farpool login 'https://HOST:7443/login#…'",
   ].join("\n"),
   run: async ({ options, arguments: [link] }) => (await import("../people/login.ts")).login(options, link),
@@ -111,6 +113,8 @@ export const adminUsersCommand = defineCommand({
       options: jsonOption,
       run: async ({ options }) => (await import("../people/users.ts")).mappings(options.isJson),
     }),
+    exportPersonCommand,
+    pseudonymiseCommand,
   ],
 });
 
@@ -174,11 +178,4 @@ export const loginLinkCommand = defineCommand({
   options: { ...jsonOption, url: urlOption },
   run: async ({ options, arguments: [user = "admin"] }) =>
     (await import("../people/users.ts")).loginLink(options, user),
-});
-
-export const authorityCommand = defineCommand({
-  name: "ca",
-  summary: "the certificate of the pool's authority, for FARPOOL_CA_FILE",
-  options: jsonOption,
-  run: async ({ options }) => (await import("../people/tokens.ts")).authority(options.isJson),
 });

@@ -2,6 +2,7 @@ import { ERRORS } from "@farpool/contract";
 import { findInstallation } from "@farpool/layout";
 import { print, printJson } from "../core/output.ts";
 import { poolAddress } from "../core/pool-client.ts";
+import { checkExpiries, ownExpiries } from "../health/expiries.ts";
 import type { Check } from "./check.ts";
 import { checkMachine } from "./machine-checks.ts";
 import { checkPool } from "./pool-checks.ts";
@@ -17,6 +18,7 @@ export async function doctor(isJson: boolean, [program]: readonly string[]): Pro
   const installation = findInstallation();
   const checks = [
     ...checkMachine(installation),
+    ...checkExpiries(ownExpiries(), Date.now()),
     ...(await checkPool(poolAddress())),
     ...(program === undefined ? [] : checkProgram(program, installation.shimFolder)),
   ];

@@ -2,6 +2,7 @@ import { connect } from "node:net";
 import { createClient, formatAddress, type ManagerAddress } from "@farpool/client-api";
 import { FarpoolError, VERSION, type Endpoint, type Server } from "@farpool/contract";
 import { counted } from "../core/output.ts";
+import { checkExpiries, poolExpiries } from "../health/expiries.ts";
 import { fail, pass, warning, type Check } from "./check.ts";
 
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -27,6 +28,7 @@ export async function checkPool(address: ManagerAddress): Promise<Check[]> {
             "upgrade the manager first, then servers, then clients",
           ),
     );
+    checks.push(...checkExpiries(await poolExpiries(client), Date.now()));
     for (const server of servers) checks.push(...(await checkServer(server)));
     return checks;
   } catch (error) {

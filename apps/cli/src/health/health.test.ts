@@ -29,6 +29,7 @@ test("health tells of the pool, each server and this machine", async () => {
   const { sections } = await report();
   expect(sections.map(({ title }) => title)).toEqual([
     "pool",
+    "certificates",
     expect.stringMatching(/^server /),
     "this machine",
   ]);
@@ -46,7 +47,7 @@ test("health tells of the pool, each server and this machine", async () => {
       "MTU",
       "open files",
     ],
-    ...["disk", "certificate", "data port", "GPU 0", "GPU 1", "client"],
+    ...["disk", "certificate", "data port", "GPU 0", "GPU 1", "client", "authority"],
   ]) {
     expect(names).toContain(name);
     expect(page.stdout).toContain(name);

@@ -1,11 +1,21 @@
 import { statfsSync } from "node:fs";
 import { createClient, formatAddress, type ManagerClient } from "@farpool/client-api";
-import { ERRORS, FarpoolError, formatDuration, VERSION, type Server, type Session } from "@farpool/contract";
+import {
+  ERRORS,
+  FarpoolError,
+  formatDuration,
+  VERSION,
+  type AuthorityState,
+  type Server,
+  type Session,
+} from "@farpool/contract";
 import { findInstallation, poolFolders } from "@farpool/layout";
 import { counted, print, printJson } from "../core/output.ts";
 import { poolAddress } from "../core/pool-client.ts";
 import { fail, pass, warning, type Check } from "../doctor/check.ts";
 import { checkMachine } from "../doctor/machine-checks.ts";
+import { describeRotation } from "../people/authority.ts";
+import { checkExpiries, ownExpiries, poolExpiries } from "./expiries.ts";
 import { measureThroughput } from "./measure.ts";
 import { ownThumbprint } from "./own-client.ts";
 import { checkClock, checkDisk, checkGpu, checkServer } from "./server-checks.ts";
@@ -57,8 +67,8 @@ function format({ title, checks }: Section): string {
 export async function examine(isMeasured: boolean): Promise<readonly Section[]> {
   const client = createClient(poolAddress());
   try {
-    const pool = await examinePool(client);
-    return [...pool, await examineMachine(client, isMeasured)];
+    const pool = await examinePool(client, isMeasured);
+    return [...pool, await examineMachine(client)];
   } catch (error) {
     const known = error instanceof FarpoolError ? error : undefined;
     const message = error instanceof Error ? error.message : String(error);
@@ -70,7 +80,7 @@ export async function examine(isMeasured: boolean): Promise<readonly Section[]> 
   }
 }
 
-async function examinePool(client: ManagerClient): Promise<Section[]> {
+async function examinePool(client: ManagerClient, isMeasured: boolean): Promise<Section[]> {
   const [status, { servers }, { gpus }, { sessions }] = await Promise.all([
     client.call("status", {}, CALL),
     client.call("listServers", {}, CALL),
@@ -96,13 +106,41 @@ async function examinePool(client: ManagerClient): Promise<Section[]> {
       checkQueue(sessions, now),
     ],
   };
-  const sections = [pool];
+  const sections = [pool, await examineCertificates(client, now)];
   for (const server of servers) {
     const way = server.state === "lost" ? [] : await checkWay(server);
     const own = gpus.filter(({ serverId }) => serverId === server.id).map(checkGpu);
-    sections.push({ title: `server ${server.name}`, checks: [...checkServer(server, now), ...way, ...own] });
+    const isMeasurable = isMeasured && server.state === "online";
+    // One after the other: beside each other they would share this machine's network.
+    const figures = isMeasurable ? [await measureThroughput(server.name)] : [];
+    const checks = [...checkServer(server, now), ...way, ...figures, ...own];
+    sections.push({ title: `server ${server.name}`, checks });
   }
   return sections;
+}
+
+async function examineCertificates(client: ManagerClient, now: number): Promise<Section> {
+  const [{ rotation }, expiries] = await Promise.all([
+    client.call("authorityState", {}, CALL),
+    poolExpiries(client),
+  ]);
+  // Those of workers are said with their servers.
+  const shown = expiries.filter(({ name }) => !name.startsWith("workers of "));
+  return {
+    title: "certificates",
+    checks: [...checkExpiries(shown, now), ...(rotation === null ? [] : [checkRotation(rotation, now)])],
+  };
+}
+
+/** A change that nobody finishes is forgotten. */
+const LONG_ROTATION_MS = 45 * 86_400_000;
+
+function checkRotation(rotation: NonNullable<AuthorityState["rotation"]>, now: number): Check {
+  const sentence = describeRotation(rotation, now);
+  const isForgotten = rotation.phase === "spreading" && now - Date.parse(rotation.since) > LONG_ROTATION_MS;
+  return isForgotten
+    ? warning("rotation", sentence, "'farpool admin ca finish' lets the new authority take over")
+    : pass("rotation", sentence);
 }
 
 async function checkDatabase(client: ManagerClient): Promise<Check> {
@@ -150,7 +188,7 @@ function checkQueue(sessions: readonly Session[], now: number): Check {
       );
 }
 
-async function examineMachine(client: ManagerClient, isMeasured: boolean): Promise<Section> {
+async function examineMachine(client: ManagerClient): Promise<Section> {
   const asked = Date.now();
   const { servers } = await client.call("listServers", {}, CALL);
   // Online servers speak every two seconds: their last word is about now, by the manager's clock.
@@ -160,12 +198,7 @@ async function examineMachine(client: ManagerClient, isMeasured: boolean): Promi
   const clock = heard.length === 0 ? [] : [checkClock(skew(asked, Math.max(...heard)))];
   return {
     title: "this machine",
-    checks: [
-      ...ownChecks(),
-      ...clock,
-      await checkClient(client),
-      ...(isMeasured ? [await measureThroughput()] : []),
-    ],
+    checks: [...ownChecks(), ...clock, await checkClient(client)],
   };
 }
 
@@ -176,7 +209,7 @@ function skew(now: number, heard: number): number {
 }
 
 function ownChecks(): Check[] {
-  const checks = checkMachine(findInstallation());
+  const checks = [...checkMachine(findInstallation()), ...checkExpiries(ownExpiries(), Date.now())];
   try {
     const { bavail, blocks, bsize } = statfsSync(poolFolders().state);
     return [...checks, checkDisk("disk", { freeBytes: bavail * bsize, totalBytes: blocks * bsize })];

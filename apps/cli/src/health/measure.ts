@@ -27,47 +27,40 @@ const resultSchema = z.object({
     }),
   ),
 });
-const summarySchema = z.object({ server: z.string().nullable() });
 
-/** Calls and copies through the pool, with a slice of a GPU and as any program does them: whatever `run` uses. */
-export async function measureThroughput(): Promise<Check> {
+/** Calls and copies through the pool to one server, with a slice of a GPU and as any program does them: whatever `run` uses. */
+export async function measureThroughput(server: string): Promise<Check> {
   const bench = join(dirname(findInstallation().worker), "farpool-bench");
   if (!existsSync(bench))
     return warning(NAME, `${bench} is missing`, "in a checkout, 'npm run build' builds it");
   const folder = mkdtempSync(join(tmpdir(), "farpool-health-"));
   try {
-    const [summary, result] = [join(folder, "summary.json"), join(folder, "result.json")];
+    const result = join(folder, "result.json");
     const words = [
       ...[...process.execArgv, process.argv[1] ?? "", "run", "-q", "--new", "-m", MEMORY_MIB, "--wait", "0"],
-      ...[
-        "--summary",
-        summary,
-        "--",
-        bench,
-        "--smoke",
-        "--only",
-        Object.keys(CASES).join(","),
-        "--json",
-        result,
-      ],
+      ...["--filter", `server.name=${server}`],
+      ...["--", bench, "--smoke", "--only", Object.keys(CASES).join(","), "--json", result],
     ];
     const { code, text } = await run(words);
     if (code === 75)
-      return warning(NAME, "not measured: no GPU has 256 MiB free now", "try again when a session has ended");
+      return warning(
+        NAME,
+        "not measured: none of its GPUs has 256 MiB free now",
+        "try again when a session has ended",
+      );
     if (code !== 0)
       return fail(
         NAME,
         `the measurement ended with ${code}: ${text}`,
         "'farpool run -v -- PROGRAM' says more",
       );
-    const { server } = summarySchema.parse(JSON.parse(readFileSync(summary, "utf8")));
     const { cases, device } = resultSchema.parse(JSON.parse(readFileSync(result, "utf8")));
     const figures = cases.flatMap(({ name, unit, series }) => {
       const title = Object.entries(CASES).find(([each]) => each === name)?.[1];
       const median = series.find(({ way }) => way === "cuda")?.median;
       return title === undefined || median === undefined ? [] : [`${title} ${median.toPrecision(3)} ${unit}`];
     });
-    return pass(NAME, `${device} on ${server ?? "an unknown server"}: ${figures.join(", ")}`);
+    return pass(NAME, `${device}: ${figures.join(", ")}`);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -28,6 +28,7 @@ import {
 } from "@farpool/layout";
 import { printJson, say } from "../core/output.ts";
 import { openClientMembership, openServerMembership } from "../core/pool-client.ts";
+import { readMachineIdentity } from "./machine-identity.ts";
 import { readOrCreateClientKey } from "../run/client-key.ts";
 
 export interface JoinOptions {
@@ -43,7 +44,7 @@ interface RoleFiles {
   readonly key: string;
 }
 
-function filesOf(role: MachineRole, folders: PoolFolders): RoleFiles {
+export function filesOf(role: MachineRole, folders: PoolFolders): RoleFiles {
   return role === "client"
     ? { membership: clientMembershipFile(folders), key: clientKeyFile(folders) }
     : { membership: serverMembershipFile(folders), key: serverKeyFile(folders) };
@@ -51,6 +52,10 @@ function filesOf(role: MachineRole, folders: PoolFolders): RoleFiles {
 
 /** Makes this machine a client or a server of the pool that the string names. Its key never leaves it. */
 export async function join(options: JoinOptions, text: string): Promise<number> {
+  if (text === "")
+    throw new FarpoolError("FARPOOL_USAGE", "'farpool join' wants a join string", {
+      hint: "'farpool admin tokens create --client' on the manager's machine prints one",
+    });
   const invitation = parseJoinString(text);
   const { host, port, role, secret } = invitation;
   requireRole(options, role);
@@ -78,7 +83,10 @@ export async function join(options: JoinOptions, text: string): Promise<number> 
         proof: sign(null, joinProof(secret), key.privateKey).toString("base64url"),
       },
     });
-    const membership = toMembership(certificate, { host, port, now: Date.now() });
+    const membership = {
+      ...toMembership(certificate, { host, port, now: Date.now() }),
+      machine: readMachineIdentity(),
+    };
     writePrivate(files.membership, membership);
     if (options.isJson) {
       const { machineId, name, poolId, expiresAt } = membership;
@@ -160,7 +168,7 @@ function withForget(error: unknown): unknown {
 }
 
 /** True when there was something to forget. */
-function forget(role: MachineRole, files: RoleFiles, folders: PoolFolders): boolean {
+export function forget(role: MachineRole, files: RoleFiles, folders: PoolFolders): boolean {
   let had = false;
   try {
     had = readMembership(files.membership) !== undefined;

@@ -1,23 +1,27 @@
-import { createHash, X509Certificate } from "node:crypto";
 import { rmSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import {
+  authorityHashes,
   createClient,
   fetchAuthority,
   formatAddress,
   writePrivate,
   type ManagerAddress,
+  type ManagerClient,
   type SignInFile,
 } from "@farpool/client-api";
-import { FarpoolError, parseLoginLink, type Invitation } from "@farpool/contract";
+import { FarpoolError, parseLoginLink, type Invitation, type RouteResponse } from "@farpool/contract";
 import { createFolders, poolFolders, signInFile } from "@farpool/layout";
 import { printJson, say, print } from "../core/output.ts";
 import { currentSignIn, openClientMembership, reachPool } from "../core/pool-client.ts";
+import { signInAtProvider } from "./oidc.ts";
 import { readPassword } from "./password.ts";
 
 export interface LoginOptions {
   readonly user: string | undefined;
   readonly isPasswordFromStdin: boolean;
+  /** At the pool's identity provider. */
+  readonly isOidc: boolean;
   readonly isJson: boolean;
 }
 
@@ -35,17 +39,19 @@ export async function login(options: LoginOptions, link: string | undefined): Pr
     throw new FarpoolError("FARPOOL_USAGE", "a link is a user's already: --user belongs to a password", {
       hint: null,
     });
-  const user = options.user ?? accountName();
+  if (options.isOidc && (invitation !== undefined || options.user !== undefined))
+    throw new FarpoolError(
+      "FARPOOL_USAGE",
+      "--oidc is a way of its own: it takes neither a link nor --user",
+      {
+        hint: "the identity provider says who it is",
+      },
+    );
   const target = invitation === undefined ? await knownPool() : await linkedPool(invitation);
-  const credentials =
-    invitation === undefined
-      ? { user, password: await readPassword(`password of ${user}: `, options.isPasswordFromStdin) }
-      : { code: invitation.secret };
+  const signIn = await wayOf(options, invitation);
   const client = createClient(target.address);
   try {
-    const { token, role, ...signedIn } = await client.call("signIn", {
-      body: { ...credentials, device: hostname() },
-    });
+    const { token, role, ...signedIn } = await signIn(client);
     createFolders(folders);
     writePrivate(signInFile(folders), { ...signedIn, token, manager: target.manager });
     if (options.isJson) printJson({ ...signedIn, role });
@@ -54,6 +60,19 @@ export async function login(options: LoginOptions, link: string | undefined): Pr
   } finally {
     client.close();
   }
+}
+
+type SignIn = (client: ManagerClient) => Promise<RouteResponse<"signIn">>;
+
+async function wayOf(options: LoginOptions, invitation: Invitation | undefined): Promise<SignIn> {
+  const device = hostname();
+  if (options.isOidc) return (client) => signInAtProvider(client, device);
+  const user = options.user ?? accountName();
+  const credentials =
+    invitation === undefined
+      ? { user, password: await readPassword(`password of ${user}: `, options.isPasswordFromStdin) }
+      : { code: invitation.secret };
+  return (client) => client.call("signIn", { body: { ...credentials, device } });
 }
 
 function requireLink(text: string): Invitation {
@@ -77,8 +96,7 @@ async function knownPool(): Promise<Target> {
 async function linkedPool(invitation: Invitation): Promise<Target> {
   const membership = openClientMembership(poolFolders());
   if (membership !== undefined) {
-    const own = new X509Certificate(membership.membership.authority).raw;
-    if (createHash("sha256").update(own).digest("base64url") === invitation.authorityHash) {
+    if (authorityHashes(membership.membership.authority).includes(invitation.authorityHash)) {
       await membership.renewIfDue();
       return { address: membership.address(), manager: null };
     }

@@ -142,10 +142,3 @@ export async function revoke(isJson: boolean, tokenId: string): Promise<number> 
   else say(`the token ${tokenId} opens nothing any more`);
   return 0;
 }
-
-export async function authority(isJson: boolean): Promise<number> {
-  const answer = await withPool((client) => client.call("authority", {}));
-  if (isJson) printJson(answer);
-  else print(answer.authority.trimEnd());
-  return 0;
-}

@@ -1,24 +1,28 @@
 import { hostname, userInfo } from "node:os";
 import { formatAddress } from "@farpool/client-api";
-import { formatDuration, type Client, type PoolStatus, type Server, type Session } from "@farpool/contract";
-import { counted, print, printJson } from "../core/output.ts";
+import {
+  formatDuration,
+  type AuthorityState,
+  type Client,
+  type PoolStatus,
+  type Session,
+} from "@farpool/contract";
+import { print, printJson } from "../core/output.ts";
 import { poolWay, withPool, type PoolWay } from "../core/pool-client.ts";
+import { checkExpiry, isLate, ownExpiries, poolExpiries, type Expiry } from "../health/expiries.ts";
 import { ownThumbprint } from "../health/own-client.ts";
+import { describeRotation } from "../people/authority.ts";
 import { sessionTable } from "./sessions.ts";
-
-interface Expiry {
-  readonly what: string;
-  readonly at: string;
-}
 
 /** The first thing to type: what there is, what is yours, and why what you wait for is not there yet. */
 export async function status(isJson: boolean): Promise<number> {
   const account = userInfo().username;
-  const [pool, { sessions }, { servers }, clients, who] = await withPool((client) =>
+  const [pool, { sessions }, ends, rotation, clients, who] = await withPool((client) =>
     Promise.all([
       client.call("status", {}),
       client.call("listSessions", { query: { ended: 0 } }),
-      client.call("listServers", {}),
+      poolExpiries(client),
+      client.call("authorityState", {}).then((state) => state.rotation),
       // Who may not see the others sees the rest.
       client.call("listClients", {}).catch(() => ({ clients: [] })),
       client.call("whoAmI", { query: { account } }),
@@ -32,12 +36,20 @@ export async function status(isJson: boolean): Promise<number> {
   const host = way.membership?.membership.name ?? hostname();
   const user = who.signedIn ?? who.mapped ?? account;
   const mine = sessions.filter((session) => session.client.host === host && session.client.user === user);
-  const expiries = expiriesOf(servers);
+  const expiries = [...ownExpiries(), ...ends];
   if (isJson) {
-    printJson({ address, ...pool, client, list: sessions, mine: mine.map(({ id }) => id), expiries });
+    printJson({
+      address,
+      ...pool,
+      client,
+      list: sessions,
+      mine: mine.map(({ id }) => id),
+      expiries,
+      rotation,
+    });
     return 0;
   }
-  print(page({ way, address, pool, client, thumbprint, sessions, mine, expiries }));
+  print(page({ way, address, pool, client, thumbprint, sessions, mine, expiries, rotation }));
   return 0;
 }
 
@@ -50,9 +62,11 @@ interface Facts {
   readonly sessions: readonly Session[];
   readonly mine: readonly Session[];
   readonly expiries: readonly Expiry[];
+  readonly rotation: AuthorityState["rotation"];
 }
 
-function page({ way, address, pool, client, thumbprint, sessions, mine, expiries }: Facts): string {
+function page(facts: Facts): string {
+  const { way, address, pool, client, thumbprint, sessions, mine, expiries, rotation } = facts;
   const now = Date.now();
   const up = formatDuration(now - Date.parse(pool.startedAt));
   const others = sessions.filter((session) => !mine.includes(session));
@@ -67,9 +81,8 @@ function page({ way, address, pool, client, thumbprint, sessions, mine, expiries
     ...(inside === undefined || inside === ""
       ? []
       : [`shell     programs started here use the session behind ${inside}`]),
-    ...expiries.map(
-      ({ what, at }) => `expires   ${what} in ${formatDuration(Math.max(0, Date.parse(at) - now))}`,
-    ),
+    ...expiryLines(expiries, now),
+    ...(rotation === null ? [] : [`authority ${describeRotation(rotation, now)}`]),
   ];
   if (mine.length > 0) lines.push("", "of this machine", sessionTable(mine));
   for (const session of mine) lines.push(...waiting(session, now));
@@ -104,16 +117,20 @@ function waiting({ id, queue, requestedAt }: Session, now: number): string[] {
   return [`${id} has waited ${since}, position ${queue.position}; it waits for ${queue.waitsFor}`];
 }
 
-/** Of what is renewed by itself only what is late with that, and how many servers it is. */
-function expiriesOf(servers: readonly Server[]): readonly Expiry[] {
-  const ends = servers.flatMap(({ name, host }) => {
-    const at = host?.workerCertificateExpiresAt ?? null;
-    return at === null ? [] : [{ name, at }];
-  });
-  const [first] = ends.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+/** What is late, and else what ends first: the rest is in --json. */
+function expiryLines(expiries: readonly Expiry[], now: number): string[] {
+  const sorted = expiries.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+  const late = sorted.filter((expiry) => isLate(expiry, now));
+  const [first] = sorted;
   if (first === undefined) return [];
-  const rest = ends.length === 1 ? "" : `, the first of ${counted(ends.length, "server")}`;
-  return [{ what: `the workers' certificate of ${first.name}${rest} (renews itself)`, at: first.at }];
+  if (late.length === 0) {
+    const others = expiries.length === 1 ? "" : `, the first of ${expiries.length} to end`;
+    return [`expires   ${first.what}${others}, in ${formatDuration(Date.parse(first.at) - now)}`];
+  }
+  return late.map((expiry) => {
+    const { message, hint } = checkExpiry(expiry, now);
+    return `EXPIRES   ${message}${hint === undefined ? "" : `; ${hint}`}`;
+  });
 }
 
 /** Until when this machine is part of the pool without doing anything. */

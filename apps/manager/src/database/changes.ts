@@ -5,8 +5,12 @@ import { clientConfig, type ConnectionConfig, type Database } from "./connect.ts
 
 /** What changes are announced on; the text is a topic. */
 export const CHANNEL = "farpool_changes";
-/** Notifications are lost while the listening connection is down: waiters look again by themselves. */
-const RECHECK_MS = 5_000;
+/**
+ * Notifications are lost while the listening connection is down: whoever waits looks again when it is back. That it is down
+ * may be told by nobody, so it is asked. (That each of thousands of waiters looked again by itself was most of what an idle
+ * pool cost.)
+ */
+const PROBE_MS = 5_000;
 const RECONNECT_MS = 500;
 
 export type Topic = `session/${SessionId}` | `server/${ServerId}`;
@@ -19,7 +23,7 @@ export async function announce(db: Database, topic: Topic): Promise<void> {
 export interface Changes {
   /** Aborted when the manager stops: whoever waits answers with what there is. */
   readonly closed: AbortSignal;
-  /** Resolves at the next change of the topic, or after a while, or when the signal aborts. */
+  /** Resolves at the next change of the topic, when the time is over, or when the signal aborts. */
   wait(topic: Topic, timeoutMs: number, signal: AbortSignal): Promise<void>;
   /** The manager stops: whoever waits answers now, and nobody waits any more. */
   endWaits(): void;
@@ -38,7 +42,7 @@ export async function listenForChanges(
   const wake = (topic: string): void => waiters.get(topic)?.forEach((settle) => settle());
 
   async function open(): Promise<void> {
-    const fresh = new pg.Client(clientConfig(config));
+    const fresh = new pg.Client({ ...clientConfig(config), query_timeout: PROBE_MS });
     fresh.on("notification", (message) => wake(message.payload ?? ""));
     fresh.on("error", onError);
     try {
@@ -51,7 +55,7 @@ export async function listenForChanges(
     client = fresh;
     // Not before: a connection that never came about ends too, and the failed attempt is repeated already.
     fresh.once("end", () => {
-      if (!closing.signal.aborted) setTimeout(reopen, RECONNECT_MS);
+      if (client === fresh) lose(fresh);
     });
     for (const topic of waiters.keys()) wake(topic);
   }
@@ -64,12 +68,31 @@ export async function listenForChanges(
     });
   }
 
+  function lose(lost: pg.Client): void {
+    client = undefined;
+    void lost.end().catch(() => undefined);
+    if (!closing.signal.aborted) setTimeout(reopen, RECONNECT_MS);
+  }
+
+  async function probe(): Promise<void> {
+    const probed = client;
+    try {
+      await probed?.query("select 1");
+    } catch (error) {
+      if (probed === undefined || client !== probed || closing.signal.aborted) return;
+      onError(error);
+      lose(probed);
+    }
+  }
+
   function endWaits(): void {
     closing.abort();
     for (const topic of waiters.keys()) wake(topic);
   }
 
   await open();
+  const probing = setInterval(() => void probe(), PROBE_MS);
+  probing.unref();
   return {
     closed: closing.signal,
     wait(topic, timeoutMs, signal) {
@@ -83,7 +106,7 @@ export async function listenForChanges(
           if (set.size === 0 && waiters.get(topic) === set) waiters.delete(topic);
           resolve();
         };
-        const timer = setTimeout(settle, Math.min(timeoutMs, RECHECK_MS));
+        const timer = setTimeout(settle, timeoutMs);
         set.add(settle);
         if (signal.aborted) settle();
         else signal.addEventListener("abort", settle, { once: true });
@@ -92,7 +115,10 @@ export async function listenForChanges(
     endWaits,
     async close() {
       endWaits();
-      await client?.end();
+      clearInterval(probing);
+      const last = client;
+      client = undefined;
+      await last?.end();
     },
   };
 }

@@ -9,6 +9,9 @@ import * as policies from "./migration-0005-policies.ts";
 import * as joining from "./migration-0006-joining.ts";
 import * as usage from "./migration-0007-usage.ts";
 import * as hostFacts from "./migration-0008-host-facts.ts";
+import * as authorities from "./migration-0009-authorities.ts";
+import * as privacy from "./migration-0010-privacy.ts";
+import * as oidc from "./migration-0011-oidc.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -20,6 +23,9 @@ const MIGRATIONS = {
   "0006-joining": joining,
   "0007-usage": usage,
   "0008-host-facts": hostFacts,
+  "0009-authorities": authorities,
+  "0010-privacy": privacy,
+  "0011-oidc": oidc,
 };
 
 /**

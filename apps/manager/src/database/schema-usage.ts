@@ -17,6 +17,13 @@ export interface BillingSettingsTable {
   time_zone: string;
 }
 
+/** One row: which names reports tell. */
+export interface PrivacySettingsTable {
+  only_row: Generated<boolean>;
+  tells_programs: boolean;
+  tells_accounts: boolean;
+}
+
 /** Never edited: the price that began last counts. */
 export interface PricesTable {
   id: string;
@@ -98,6 +105,7 @@ export interface UsageSamplesTable {
 
 export interface UsageTables {
   billing_settings: BillingSettingsTable;
+  privacy_settings: PrivacySettingsTable;
   prices: PricesTable;
   budgets: BudgetsTable;
   outages: OutagesTable;

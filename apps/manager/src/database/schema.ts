@@ -198,9 +198,19 @@ export interface ProcessesTable {
 export interface PoolIdentityTable {
   only_row: Generated<boolean>;
   pool_id: string;
-  authority_certificate: string;
-  authority_key: string;
   created_at: InstantByDefault;
+}
+
+/** The newest signs for machines, the newest that is presented for managers and workers; all that are not dropped are trusted. */
+export interface PoolAuthoritiesTable {
+  id: Generated<number>;
+  certificate: string;
+  /** Null: dropped, it signs nothing any more. */
+  private_key: string | null;
+  created_at: Instant;
+  /** From when on managers and workers show certificates of it. */
+  presented_at: Instant | null;
+  dropped_at: Instant | null;
 }
 
 export interface GrantKeysTable {
@@ -309,6 +319,8 @@ export interface MachinesTable {
   /** Null: nobody has shown the newest certificate yet, its answer may have been lost. */
   serial_used_at: Instant | null;
   certificate_expires_at: Instant;
+  /** Which authority has signed its newest certificate. */
+  authority_id: number | null;
   revoked_at: Instant | null;
   revoked_reason: string | null;
 }
@@ -325,6 +337,26 @@ export interface SignInCodesTable {
   created_by: string;
   expires_at: Instant;
   used_at: Instant | null;
+}
+
+/** One row, or none. */
+export interface OidcSettingsTable {
+  only_row: Generated<boolean>;
+  issuer: string;
+  client_id: string;
+  client_secret: string | null;
+  user_claim: string;
+  creates_users: boolean;
+}
+
+/** Sign-ins at the identity provider that are under way. */
+export interface OidcFlowsTable {
+  secret_hash: string;
+  device_code: string;
+  interval_s: number;
+  /** When the provider may be asked again. */
+  next_at: InstantByDefault;
+  expires_at: Instant;
 }
 
 export interface ApiTokensTable {
@@ -359,6 +391,8 @@ export interface Schema extends UsageTables {
   account_mappings: AccountMappingsTable;
   sign_in_codes: SignInCodesTable;
   api_tokens: ApiTokensTable;
+  oidc_settings: OidcSettingsTable;
+  oidc_flows: OidcFlowsTable;
   attempts: AttemptsTable;
   servers: ServersTable;
   gpus: GpusTable;
@@ -367,6 +401,7 @@ export interface Schema extends UsageTables {
   session_events: SessionEventsTable;
   processes: ProcessesTable;
   pool_identity: PoolIdentityTable;
+  pool_authorities: PoolAuthoritiesTable;
   grant_keys: GrantKeysTable;
   clients: ClientsTable;
   audit: AuditTable;

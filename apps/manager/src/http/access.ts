@@ -1,10 +1,11 @@
-import { createHash, randomBytes, timingSafeEqual, X509Certificate } from "node:crypto";
+import { createHash, randomBytes, timingSafeEqual, type X509Certificate } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import { ACCESS, FarpoolError, type AccessRole, type RouteName } from "@farpool/contract";
-import { readMachineCertificate } from "@farpool/identity/certificates";
+import { ACCESS, AUTHORITY_HEADER, FarpoolError, type AccessRole, type RouteName } from "@farpool/contract";
+import { readMachineCertificate, type ShownCertificate } from "@farpool/identity/certificates";
 import type { FastifyContextConfig, FastifyInstance, FastifyRequest } from "fastify";
+import type { Authorities } from "../identity/authorities.ts";
 import type { MachineParts } from "../identity/machines.ts";
 import { recogniseMachine } from "../identity/recognise.ts";
 import { recogniseUser } from "../identity/api-tokens.ts";
@@ -13,6 +14,8 @@ import { THE_MANAGER, type MachinePrincipal, type Principal, type UserPrincipal 
 
 /** How long a connection's machine is believed without asking the database: revocation takes so long, but for servers. */
 const BELIEVED_MS = 2_000;
+/** For heartbeats, which say that nothing has changed: whether the server is still one is looked at where they are stored. */
+const BELIEVED_FOR_HEARTBEATS_MS = 60_000;
 
 /** What `serve` tells about a route. */
 export interface RouteAccess {
@@ -35,20 +38,25 @@ export interface AccessOptions extends MachineParts {
 
 /** Finds out who asks, and refuses what is not theirs to ask. */
 export function requireAccess(app: FastifyInstance, options: AccessOptions): void {
-  const authority = new X509Certificate(Buffer.from(options.identity.authorities[0] ?? "", "base64"));
-  const believed = new WeakMap<Socket, { machine: MachinePrincipal; until: number }>();
+  const believed = new WeakMap<Socket, { machine: MachinePrincipal; atMs: number }>();
   const owner = digest(options.ownerToken);
   app.decorateRequest("principal");
 
-  async function machineOf({ raw }: FastifyRequest, isRenewal: boolean): Promise<MachinePrincipal | null> {
+  async function machineOf(
+    { raw }: FastifyRequest,
+    name: RouteName | undefined,
+  ): Promise<MachinePrincipal | null> {
     const { socket, method } = raw;
     const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
     if (shown === undefined) return null;
+    const isRenewal = name === "renewMachine";
+    const isHeartbeat = name === "heartbeatAgent";
     const known = believed.get(socket);
     // What a removed server still says about itself would bring it back.
-    const isFresh = isRenewal || (known?.machine.role === "server" && method !== "GET");
-    if (known !== undefined && known.until > performance.now() && !isFresh) return known.machine;
-    const certificate = readMachineCertificate(shown, authority);
+    const isFresh = isRenewal || (known?.machine.role === "server" && method !== "GET" && !isHeartbeat);
+    const believedMs = isHeartbeat ? BELIEVED_FOR_HEARTBEATS_MS : BELIEVED_MS;
+    if (known !== undefined && performance.now() - known.atMs < believedMs && !isFresh) return known.machine;
+    const certificate = await readShown(shown);
     if (certificate === undefined)
       throw new FarpoolError(
         "FARPOOL_CERTIFICATE",
@@ -59,11 +67,24 @@ export function requireAccess(app: FastifyInstance, options: AccessOptions): voi
       );
     const machine = await recogniseMachine(options, certificate, isRenewal);
     if (machine.certificateExpiresAt > (await options.time()))
-      believed.set(socket, { machine, until: performance.now() + BELIEVED_MS });
+      believed.set(socket, { machine, atMs: performance.now() });
     return machine;
   }
 
-  async function principalOf(request: FastifyRequest, isRenewal: boolean): Promise<Principal> {
+  /** Another manager may have made an authority that this one does not know yet. */
+  async function readShown(shown: X509Certificate): Promise<ShownCertificate | undefined> {
+    const { identity } = options;
+    const read = ({ trusted }: Authorities): ShownCertificate | undefined => {
+      for (const { certificate } of trusted) {
+        const found = readMachineCertificate(shown, certificate);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    };
+    return read(identity.authorities()) ?? read(await identity.refresh());
+  }
+
+  async function principalOf(request: FastifyRequest, name: RouteName | undefined): Promise<Principal> {
     const { socket } = request.raw;
     const secret = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
     const isOwner = secret !== undefined && timingSafeEqual(digest(secret), owner);
@@ -75,7 +96,7 @@ export function requireAccess(app: FastifyInstance, options: AccessOptions): voi
         description: describe(null, user) ?? "whoever may open the manager's socket",
       };
     const peer = socket.remoteAddress ?? "unknown";
-    const machine = await machineOf(request, isRenewal);
+    const machine = await machineOf(request, name);
     const isAdministrator = isOwner || (user?.role === "administrator" && user.scopes.includes("administer"));
     const description =
       describe(machine, user) ?? (isOwner ? "whoever has the pool's api-token" : "somebody unknown");
@@ -90,9 +111,14 @@ export function requireAccess(app: FastifyInstance, options: AccessOptions): voi
       return;
     }
     // What anyone may send is not refused for what else comes with it: a revoked machine joins again.
-    const asking = principalOf(request, name === "renewMachine");
+    const asking = principalOf(request, name);
     request.principal = isOpen ? await asking.catch(() => stranger(request)) : await asking;
     if (!isOpen) requireRole(request.principal, access, { isReading: request.method === "GET" });
+  });
+  // A machine that does not know this one renews its certificate, and gets to know it.
+  app.addHook("onSend", async (request, reply) => {
+    if (request.raw.socket instanceof TLSSocket)
+      reply.header(AUTHORITY_HEADER, options.identity.authorities().newest.hash);
   });
   app.addHook("preHandler", async (request) => {
     if (request.principal.isAdministrator) return;

@@ -26,8 +26,8 @@ export interface ListenOptions {
     readonly host: string;
     readonly port: number;
     readonly certificate: ManagerCertificate;
-    /** PEM: whose certificates machines show. */
-    readonly authority: string;
+    /** PEM: whose certificates machines show, at the moment. */
+    readonly authority: () => string;
   } | null;
   readonly handler: RequestListener;
 }
@@ -37,7 +37,7 @@ export function createListeners({ socketPath, tcp, handler }: ListenOptions): Li
   const trusted = new WeakSet<Socket>();
   const local = createServer(handler);
   local.on("connection", (socket) => trusted.add(socket));
-  const remote = tcp === null ? null : secureServer(tcp.certificate, tcp.authority, handler);
+  const remote = tcp === null ? null : secureServer(tcp.certificate, tcp.authority(), handler);
   answerBrokenRequests(local);
   if (remote !== null) answerBrokenRequests(remote);
 
@@ -51,7 +51,7 @@ export function createListeners({ socketPath, tcp, handler }: ListenOptions): Li
       chmodSync(socketPath, 0o600);
     },
     present({ chain, privateKey }) {
-      remote?.setSecureContext({ cert: chain, key: privateKey, ca: tcp?.authority });
+      remote?.setSecureContext({ cert: chain, key: privateKey, ca: tcp?.authority() });
     },
     async close(patienceMs) {
       const servers = [local, ...(remote === null ? [] : [remote])];

@@ -6,61 +6,57 @@ import {
   type Thumbprint,
 } from "@farpool/contract";
 import { thumbprintOf } from "@farpool/identity";
-import { sql } from "kysely";
+import { sql, type RawBuilder } from "kysely";
 import { announce } from "../database/changes.ts";
-import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
+import { inPlacement, now, type Database, type Tx } from "../database/connect.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { endInPlacement } from "../sessions/end.ts";
 import { readSession } from "../sessions/read.ts";
+import type { KnownClient } from "../policies/situation.ts";
 import { recordAudit } from "./audit.ts";
-import { mappedUser, type MappedUser } from "./persons.ts";
 
 /** Grants for a key end within minutes of its revocation; until long after, servers are told of it. */
 const TOLD_FOR_MS = 86_400_000;
 
-export interface MetClient {
-  readonly thumbprint: Thumbprint;
-  /** To whom its account is mapped. */
-  readonly mapped: MappedUser | null;
-}
-
-/** A client asks for something: it is known from now on, unless it was revoked. */
-export async function meetClient(
+/** A client asks for the first time: it is known from now on. */
+export async function introduceClient(
   tx: Tx,
   key: PublicKey,
   { host, user }: SessionRequest["client"],
-): Promise<MetClient> {
+): Promise<void> {
   const thumbprint = thumbprintOf(key);
-  const met = await tx
-    .updateTable("clients")
-    .set({ name: host, account: user, last_seen_at: now() })
-    .where("thumbprint", "=", thumbprint)
-    .where("revoked_at", "is", null)
-    .returning(mappedUser(thumbprint, user).as("mapped"))
+  const fresh = await tx
+    .insertInto("clients")
+    .values({ thumbprint, public_x: key.x, name: host, account: user })
+    // Of two first requests at once the other has done it.
+    .onConflict((conflict) => conflict.column("thumbprint").doNothing())
+    .returning("thumbprint")
     .executeTakeFirst();
-  if (met !== undefined) return { thumbprint, mapped: met.mapped };
-  const known = await tx
+  if (fresh === undefined) return;
+  await recordAudit(tx, {
+    kind: "client-seen",
+    clientKey: thumbprint,
+    reason: `${user}@${host} has a new key`,
+  });
+}
+
+export async function readTrust(db: Database, thumbprint: Thumbprint): Promise<KnownClient | undefined> {
+  const row = await db
     .selectFrom("clients")
     .select(["revoked_at", "revoked_reason"])
     .where("thumbprint", "=", thumbprint)
     .executeTakeFirst();
-  if (known === undefined) {
-    const { mapped } = await tx
-      .insertInto("clients")
-      .values({ thumbprint, public_x: key.x, name: host, account: user })
-      .returning(mappedUser(thumbprint, user).as("mapped"))
-      .executeTakeFirstOrThrow();
-    await recordAudit(tx, {
-      kind: "client-seen",
-      clientKey: thumbprint,
-      reason: `${user}@${host} has a new key`,
-    });
-    return { thumbprint, mapped };
-  }
-  const why = known.revoked_reason === null ? "" : `: ${known.revoked_reason}`;
+  if (row === undefined) return undefined;
+  return { revokedAt: row.revoked_at?.toISOString() ?? null, revokedReason: row.revoked_reason };
+}
+
+/** Who was revoked is refused, whatever it asks for. */
+export function requireTrusted(thumbprint: Thumbprint, client: KnownClient | undefined): void {
+  if (client === undefined || client.revokedAt === null) return;
+  const why = client.revokedReason === null ? "" : `: ${client.revokedReason}`;
   throw new FarpoolError(
     "FARPOOL_NOT_PERMITTED",
-    `this client (key ${thumbprint}) was revoked at ${known.revoked_at?.toISOString() ?? "?"}${why}`,
+    `this client (key ${thumbprint}) was revoked at ${new Date(client.revokedAt).toISOString()}${why}`,
     { hint: "an administrator of the pool did it; 'farpool admin clients list' shows it" },
   );
 }
@@ -129,15 +125,12 @@ async function tellServers(tx: Tx): Promise<void> {
   for (const { id } of servers) await announce(tx, `server/${id}`);
 }
 
-export async function readRevoked(db: Database): Promise<Thumbprint[]> {
-  const rows = await db
-    .selectFrom("clients")
-    .select("thumbprint")
-    .where("revoked_at", ">", nowPlus(-TOLD_FOR_MS))
-    .orderBy("revoked_at", "desc")
-    .limit(100_000)
-    .execute();
-  return rows.map(({ thumbprint }) => thumbprint);
+/** Thumbprints and times of those whose grants servers must not believe any more, the newest first. */
+export function revokedClients(): RawBuilder<unknown> {
+  return sql`
+    select thumbprint, revoked_at from clients
+     where revoked_at > clock_timestamp() - ${TOLD_FOR_MS} * interval '1 millisecond'
+     order by revoked_at desc limit 100000`;
 }
 
 export async function listClients(db: Database, only?: Thumbprint): Promise<Client[]> {

@@ -18,6 +18,7 @@ import { startTestServer, temporaryFolder, type TestServer } from "@farpool/test
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { startManager } from "../manager.ts";
+import { startClockedPool, whoAmI } from "../testing/clocked-pool.ts";
 import { ask, registerServer } from "../testing/pool.ts";
 
 const DAY_MS = 86_400_000;
@@ -27,86 +28,8 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
-}
-
-/** A manager whose days the test lets pass. */
-async function startClockedPool() {
-  const folder = temporaryFolder();
-  const port = await freePort();
-  const socketPath = join(folder.path, "manager.sock");
-  let days = 0;
-  const now = (): number => Date.now() + days * DAY_MS;
-  const manager = await startManager({
-    connection: await postgres.createDatabase(),
-    databaseKind: "external",
-    socketPath,
-    tcp: { host: "127.0.0.1", port },
-    time: () => Promise.resolve(new Date(now())),
-    tokenFile: join(folder.path, "token"),
-    graceMs: TIMES.graceMs,
-    logger: pino({ level: "silent" }),
-  });
-  const admin = createClient({ kind: "unix", path: socketPath });
-  onTestFinished(async () => {
-    admin.close();
-    await manager.stop();
-    folder[Symbol.dispose]();
-  });
-
-  /** What `farpool join` does, in files of its own. */
-  async function joinAs(role: MachineRole, name: string, key: SigningKey = generateSigningKey()) {
-    const token = await admin.call("createJoinToken", { body: { role, validSeconds: 365 * 86_400 } });
-    const invitation = parseJoinString(token.join);
-    const authority = await fetchAuthority(invitation);
-    const client = createClient({ kind: "https", host: "127.0.0.1", port, authority, token: null });
-    const certificate = await client.call("joinPool", {
-      body: {
-        ...{ secret: invitation.secret, name, publicKey: key.publicKey },
-        proof: sign(null, joinProof(invitation.secret), key.privateKey).toString("base64url"),
-      },
-    });
-    client.close();
-    const files = {
-      membership: join(folder.path, `${name}.json`),
-      key: join(folder.path, `${name}.pem`),
-    };
-    writeFileSync(files.key, exportSigningKey(key), { mode: 0o600 });
-    writePrivate(files.membership, toMembership(certificate, { host: "127.0.0.1", port, now: now() }));
-    return { files, key, machineId: certificate.machineId };
-  }
-
-  return {
-    admin,
-    folder: folder.path,
-    joinAs,
-    open: ({ files }: Awaited<ReturnType<typeof joinAs>>): OpenMembership => {
-      const membership = openMembership(files, now);
-      if (membership === undefined) throw new Error("it has not joined");
-      return membership;
-    },
-    pass(more: number): void {
-      days += more;
-    },
-  };
-}
-
-async function whoAmI(membership: OpenMembership) {
-  const client = createClient(membership.address());
-  try {
-    return await client.call("whoAmI", { query: {} });
-  } finally {
-    client.close();
-  }
-}
-
 test("a certificate lasts thirty days, began ten minutes ago, and is renewed at half of its life", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const machine = await pool.joinAs("client", "ws-1");
   const leaf = new X509Certificate(readMembership(machine.files.membership)?.certificate ?? "");
   const lifeMs = leaf.validToDate.getTime() - leaf.validFromDate.getTime();
@@ -125,7 +48,7 @@ test("a certificate lasts thirty days, began ten minutes ago, and is renewed at 
 });
 
 test("a machine that was off for half a year renews with its own key; after 180 days it joins again", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const machine = await pool.joinAs("server", "gpu-1");
   pool.pass(30 + 179);
   await expect(whoAmI(pool.open(machine))).rejects.toMatchObject({
@@ -146,7 +69,7 @@ test("a machine that was off for half a year renews with its own key; after 180 
 });
 
 test("of two machines with one identity the second that renews is refused, by name and in the audit", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const original = await pool.joinAs("client", "ws-1");
   const copyFiles = { membership: join(pool.folder, "copy.json"), key: join(pool.folder, "copy.pem") };
   for (const name of ["membership", "key"] as const) copyFileSync(original.files[name], copyFiles[name]);
@@ -170,7 +93,7 @@ test("of two machines with one identity the second that renews is refused, by na
 });
 
 test("a renewal whose answer was lost is repeated; it is no copy's", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const machine = await pool.joinAs("client", "ws-1");
   const client = createClient(pool.open(machine).address());
   await client.call("renewMachine", {});
@@ -182,7 +105,7 @@ test("a renewal whose answer was lost is repeated; it is no copy's", async () =>
 });
 
 test("a revoked machine renews nothing, joins not again with its key, and another may take its name", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const machine = await pool.joinAs("client", "ws-1");
   const params = { machineId: machine.machineId };
   await pool.admin.call("revokeMachine", { params, body: { reason: "stolen" } });
@@ -198,7 +121,7 @@ test("a revoked machine renews nothing, joins not again with its key, and anothe
 });
 
 test("nobody joins with a key that it does not hold", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const [stolen, own] = [generateSigningKey(), generateSigningKey()];
   await expect(
     pool.joinAs("client", "ws-1", { ...stolen, privateKey: own.privateKey }),
@@ -206,7 +129,7 @@ test("nobody joins with a key that it does not hold", async () => {
 });
 
 test("machines speak for themselves only: other sessions, other servers and the rest are refused by name", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   const [one, two] = [await pool.joinAs("client", "ws-1"), await pool.joinAs("client", "ws-2")];
   const server = await pool.joinAs("server", "gpu-1");
   const [first, second, agent] = [one, two, server].map((each) => createClient(pool.open(each).address()));
@@ -257,7 +180,7 @@ test("machines speak for themselves only: other sessions, other servers and the 
 });
 
 test("policies and usage know who is mapped or has signed in by name, and she sees nobody else's usage", async () => {
-  const pool = await startClockedPool();
+  const pool = await startClockedPool(postgres);
   await registerServer(pool.admin, 4);
   const machine = await pool.joinAs("client", "ws-1");
   const clientKey = machine.key.publicKey;

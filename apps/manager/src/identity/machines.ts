@@ -1,4 +1,4 @@
-import { randomUUID, verify, X509Certificate } from "node:crypto";
+import { randomUUID, verify } from "node:crypto";
 import {
   FarpoolError,
   formatDuration,
@@ -96,8 +96,10 @@ async function join(tx: Tx, { identity, request, peer, at }: Joining): Promise<M
   if (known !== undefined) requireSame(known, role);
   const machineId = known?.id ?? randomUUID();
   await requireFreeName(tx, { role, name, machineId });
-  const signed = await signMachineCertificate(identity.authority, { machineId, role, publicKey, now: at });
+  const { newest } = identity.authorities();
+  const signed = await signMachineCertificate(newest.authority, { machineId, role, publicKey, now: at });
   const values = {
+    authority_id: newest.id,
     name,
     labels: JSON.stringify(labels),
     join_token_id: tokenId,
@@ -202,12 +204,14 @@ export async function renewMachine(
     if (!isNewest && !isRepeated) return { clonedFrom: row };
     const { id: machineId, role, name } = row;
     const publicKey = { kty: "OKP", crv: "Ed25519", x: row.public_x } as const;
-    const signed = await signMachineCertificate(identity.authority, { machineId, role, publicKey, now: at });
+    const { newest } = identity.authorities();
+    const signed = await signMachineCertificate(newest.authority, { machineId, role, publicKey, now: at });
     await tx
       .updateTable("machines")
       .set((eb) => ({
         certificates: eb("certificates", "+", 1),
         serial: signed.serial,
+        authority_id: newest.id,
         previous_serial: machine.serial,
         serial_used_at: null,
         certificate_expires_at: signed.expiresAt,
@@ -228,7 +232,7 @@ export async function renewMachine(
 }
 
 function answer(
-  { poolId, authority }: PoolIdentity,
+  { poolId, authorities }: PoolIdentity,
   machine: Pick<MachineCertificate, "machineId" | "role" | "name">,
   certificate: string,
 ): MachineCertificate {
@@ -236,7 +240,7 @@ function answer(
     ...machine,
     poolId,
     certificate,
-    authority: `${new X509Certificate(Buffer.from(authority.certificate.rawData)).toString()}\n`,
+    authority: authorities().bundle,
     validSeconds: MACHINE_CERTIFICATE_SECONDS,
   };
 }

@@ -10,13 +10,18 @@ const LOOK_MS = 60_000;
 
 export interface KeptCertificate {
   readonly first: ManagerCertificate;
+  /** Of the one that is shown now. */
+  expiresAt(): Date;
+  /** Looks at once whether another one is due: the authority may have changed. */
+  look(): Promise<void>;
   /** Tells of each later one, until `stop`. */
   onRenewed(listener: (certificate: ManagerCertificate) => void): void;
   stop(): void;
 }
 
 interface Options {
-  readonly authority: Authority;
+  /** Who signs now. */
+  readonly authority: () => Authority;
   /** Names and addresses for browsers, beside those of this machine. */
   readonly hosts: readonly string[];
   readonly time: () => Promise<Date>;
@@ -25,16 +30,20 @@ interface Options {
 
 /** The certificate of this manager's HTTPS: made when it starts, replaced at half-life. */
 export async function keepManagerCertificate(options: Options): Promise<KeptCertificate> {
-  const { authority, time, onError } = options;
+  const { time, onError } = options;
   const hosts = [...new Set([hostname(), "localhost", "127.0.0.1", "::1", ...options.hosts])];
   let madeAt = await time();
+  let authority = options.authority();
   const first = await createManagerCertificate(authority, { hosts, now: madeAt });
   let tell: (certificate: ManagerCertificate) => void = () => undefined;
 
   async function look(): Promise<void> {
     const now = await time();
-    if (now.getTime() - madeAt.getTime() < (MANAGER_CERTIFICATE_SECONDS * 1_000) / 2) return;
-    tell(await createManagerCertificate(authority, { hosts, now }));
+    const isYoung = now.getTime() - madeAt.getTime() < (MANAGER_CERTIFICATE_SECONDS * 1_000) / 2;
+    const signer = options.authority();
+    if (isYoung && signer === authority) return;
+    tell(await createManagerCertificate(signer, { hosts, now }));
+    authority = signer;
     madeAt = now;
   }
 
@@ -43,6 +52,8 @@ export async function keepManagerCertificate(options: Options): Promise<KeptCert
   timer.unref();
   return {
     first,
+    look,
+    expiresAt: () => new Date(madeAt.getTime() + MANAGER_CERTIFICATE_SECONDS * 1_000),
     onRenewed(listener) {
       tell = listener;
     },

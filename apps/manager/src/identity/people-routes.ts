@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { serve } from "../http/serve.ts";
 import { createApiToken, listApiTokens, revokeApiToken } from "./api-tokens.ts";
 import type { DoorParts } from "./join-tokens.ts";
+import { beginOidc, changeOidc, finishOidc, readOidc } from "./oidc.ts";
 import { whoAmI } from "./persons.ts";
 import { createSignInCode, signIn, signOut } from "./sign-in.ts";
 import { createUser, disableUser, listMappings, listUsers, mapAccount, setPassword } from "./users.ts";
@@ -10,6 +11,10 @@ const OK = { ok: true } as const;
 
 export function registerPeopleRoutes(app: FastifyInstance, { db, door }: DoorParts): void {
   serve(app, "signIn", ({ body }, _, who) => signIn(db, body, who));
+  serve(app, "oidcSettings", () => readOidc(db));
+  serve(app, "changeOidcSettings", ({ body }, _, by) => changeOidc(db, body, by));
+  serve(app, "beginOidc", (_, __, who) => beginOidc(db, who));
+  serve(app, "finishOidc", ({ body }, _, who) => finishOidc(db, body, who));
   serve(app, "signOut", async (_, __, who) => {
     await signOut(db, who);
     return OK;

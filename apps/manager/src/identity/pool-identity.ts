@@ -1,43 +1,82 @@
 import { randomUUID } from "node:crypto";
-import { publicKeySchema, type ManagerKey } from "@farpool/contract";
+import { FarpoolError } from "@farpool/contract";
 import { exportSigningKey, generateSigningKey, importSigningKey, type SigningKey } from "@farpool/identity";
-import { authorityDer, createAuthority, openAuthority, type Authority } from "@farpool/identity/certificates";
+import { createAuthority } from "@farpool/identity/certificates";
 import { sql } from "kysely";
 import { inIdentity, type Database, type Tx } from "../database/connect.ts";
+import { openAuthorities, type Authorities } from "./authorities.ts";
+
+/** How often a manager looks whether another one has changed the authorities. */
+const LOOK_MS = 10_000;
+/** Whoever shows certificates of nobody does not make us look at the database each time. */
+const LEAST_MS = 500;
 
 /** What a pool proves itself with: the same in every manager of one database. */
 export interface PoolIdentity {
   readonly poolId: string;
-  readonly authority: Authority;
-  /** DER, base64: for those who check certificates. */
-  readonly authorities: readonly string[];
   /** Signs session grants. */
   readonly grantKey: SigningKey;
+  /** As this manager knows them now: one may take over from another. */
+  authorities(): Authorities;
+  /** Looks again, if that was not just done. */
+  refresh(): Promise<Authorities>;
+  /** Looks in any case. */
+  refreshNow(): Promise<Authorities>;
+  /** Tells of every change, until `stop`. */
+  onChanged(listener: (authorities: Authorities) => Promise<void>): void;
+  stop(): void;
 }
 
 /** Reads the pool's keys, or makes them: once, whichever manager comes first. */
-export function openPoolIdentity(db: Database): Promise<PoolIdentity> {
-  return inIdentity(db, async (tx) => {
+export async function openPoolIdentity(
+  db: Database,
+  onError: (error: unknown) => void,
+): Promise<PoolIdentity> {
+  const first = await inIdentity(db, async (tx) => {
     const row =
       (await tx.selectFrom("pool_identity").selectAll().executeTakeFirst()) ?? (await createIdentity(tx));
-    const authority = await openAuthority({
-      certificate: row.authority_certificate,
-      privateKey: row.authority_key,
-    });
-    return {
-      poolId: row.pool_id,
-      authority,
-      authorities: [authorityDer(authority)],
-      grantKey: await openGrantKey(tx),
-    };
+    return { poolId: row.pool_id, grantKey: await openGrantKey(tx), authorities: await openAuthorities(tx) };
+  });
+  let known = requireAuthority(first.authorities);
+  let lookedAt = performance.now();
+  const listeners: Array<(authorities: Authorities) => Promise<void>> = [];
+
+  async function look(): Promise<Authorities> {
+    lookedAt = performance.now();
+    const read = await openAuthorities(db, known);
+    if (read === undefined || read.mark === known.mark) return known;
+    known = read;
+    for (const listener of listeners) await listener(known);
+    return known;
+  }
+
+  const timer = setInterval(() => void look().catch(onError), LOOK_MS);
+  timer.unref();
+  return {
+    poolId: first.poolId,
+    grantKey: first.grantKey,
+    authorities: () => known,
+    refresh: () => (performance.now() - lookedAt < LEAST_MS ? Promise.resolve(known) : look()),
+    refreshNow: look,
+    onChanged: (listener) => void listeners.push(listener),
+    stop: () => clearInterval(timer),
+  };
+}
+
+function requireAuthority(authorities: Authorities | undefined): Authorities {
+  if (authorities !== undefined) return authorities;
+  throw new FarpoolError("FARPOOL_INTERNAL", "the pool has no certificate authority that is in use", {
+    hint: "the table pool_authorities has been changed by hand: restore it from a backup",
   });
 }
 
 async function createIdentity(tx: Tx) {
   const poolId = randomUUID();
-  const { certificate, privateKey } = await createAuthority(poolId, await databaseTime(tx));
-  const values = { pool_id: poolId, authority_certificate: certificate, authority_key: privateKey };
-  return tx.insertInto("pool_identity").values(values).returningAll().executeTakeFirstOrThrow();
+  const now = await databaseTime(tx);
+  const { certificate, privateKey } = await createAuthority(poolId, now);
+  const values = { certificate, private_key: privateKey, created_at: now, presented_at: now };
+  await tx.insertInto("pool_authorities").values(values).execute();
+  return tx.insertInto("pool_identity").values({ pool_id: poolId }).returningAll().executeTakeFirstOrThrow();
 }
 
 async function openGrantKey(tx: Tx): Promise<SigningKey> {
@@ -52,16 +91,6 @@ async function openGrantKey(tx: Tx): Promise<SigningKey> {
   const values = { thumbprint, public_x: publicKey.x, private_key: exportSigningKey(key) };
   await tx.insertInto("grant_keys").values(values).execute();
   return key;
-}
-
-/** The keys that servers trust: all of the database's, since another manager may sign with a newer one. */
-export async function readManagerKeys(db: Database): Promise<ManagerKey[]> {
-  const rows = await db
-    .selectFrom("grant_keys")
-    .select(["thumbprint", "public_x"])
-    .orderBy("created_at", "desc")
-    .execute();
-  return rows.map((row) => ({ kid: row.thumbprint, x: publicKeySchema.shape.x.parse(row.public_x) }));
 }
 
 /** Managers on several machines sign by one clock. */

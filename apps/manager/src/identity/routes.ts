@@ -15,7 +15,7 @@ interface IdentityParts {
 export function registerIdentityRoutes(app: FastifyInstance, { db, identity }: IdentityParts): void {
   serve(app, "grantSession", ({ params }) => grantSession(db, identity, params.sessionId));
   serve(app, "certifyAgent", async ({ params, body }) => ({
-    chain: await signWorkerCertificate(identity.authority, {
+    chain: await signWorkerCertificate(identity.authorities().presented.authority, {
       serverId: params.serverId,
       publicKey: body.publicKey,
       now: await databaseTime(db),

@@ -17,7 +17,7 @@ import { hashSecret, newSecret } from "./secrets.ts";
 import { findUser, requireUser, type UserRow } from "./users.ts";
 
 /** A week: who uses the pool daily signs in on Mondays. */
-const SIGN_IN_SECONDS = 7 * 86_400;
+export const SIGN_IN_SECONDS = 7 * 86_400;
 const CODE_MS = 10 * 60_000;
 /** One person's typing errors, and one address's: an office shares one. */
 const MOST_OF_A_USER = 5;

@@ -1,20 +1,22 @@
-import type { SessionId } from "@farpool/contract";
 import type { SchedulingSettings } from "@farpool/domain";
-import { sql } from "kysely";
-import type { Database, Tx } from "../database/connect.ts";
+import { sql, type RawBuilder } from "kysely";
+import type { Database } from "../database/connect.ts";
 import { accruedSince, remaining } from "./read-queue.ts";
 
-/** A session that has just ended goes to its user's account; one that had no GPUs leaves it as it is. */
-export async function chargeFairShare(tx: Tx, id: SessionId): Promise<void> {
+/**
+ * A part of the statement that ends sessions, which are in the table that is named: each goes to its user's account; one that
+ * had no GPUs leaves it as it is.
+ */
+export function chargeFairShare(ended: RawBuilder<unknown>): RawBuilder<unknown> {
   const halfLifeMs = sql`(select half_life_ms from scheduling)`;
-  await sql`
+  return sql`
     insert into fair_share as account (share_key, gpu_seconds, as_of)
     select share_key, ${accruedSince(sql`ended_at`, halfLifeMs)}, ended_at
-      from sessions where id = ${id} and granted_at is not null and ended_at is not null
+      from ${ended} where granted_at is not null and ended_at is not null
     on conflict (share_key) do update set
       gpu_seconds = account.gpu_seconds * ${remaining(sql`excluded.as_of - account.as_of`, halfLifeMs)}
         + excluded.gpu_seconds,
-      as_of = greatest(account.as_of, excluded.as_of)`.execute(tx);
+      as_of = greatest(account.as_of, excluded.as_of)`;
 }
 
 export async function readScheduling(db: Database): Promise<SchedulingSettings> {

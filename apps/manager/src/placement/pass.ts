@@ -9,19 +9,11 @@ import {
   type ServerCapacity,
   type WaitingSession,
 } from "@farpool/domain";
-import { announce } from "../database/changes.ts";
 import type { Tx } from "../database/connect.ts";
 import { allowedServers, withinLimits } from "../policies/allowed-servers.ts";
 import { readCapacity } from "./capacity.ts";
-import {
-  readAccounts,
-  readPastLengths,
-  readQueue,
-  readRunning,
-  type QueueState,
-  type Told,
-} from "./read-queue.ts";
-import { writeGrants, writeQueue } from "./write-decisions.ts";
+import { readOthers, readQueue, type QueueState, type Told } from "./read-queue.ts";
+import { writeDecisions, type QueueChange } from "./write-decisions.ts";
 
 /** An estimate that moved by less than this, or by less than a tenth of what is left, is not news. */
 const ESTIMATE_NEWS_MS = 15_000;
@@ -31,18 +23,17 @@ const ESTIMATE_NEWS_MS = 15_000;
  * room is granted in the transaction that inserted it. Statements are for all sessions at once, whatever their
  * number; `statements.test.ts` counts them.
  */
-export async function runPlacementPass(tx: Tx, capacity?: readonly ServerCapacity[]): Promise<void> {
-  const queue = await readQueue(tx);
+export async function runPlacementPass(tx: Tx, known: PassKnown = {}): Promise<void> {
+  const { isFull = false } = known;
+  const queue = await readQueue(tx, { isWithOthers: isFull });
   if (queue === undefined) return;
-  const servers = capacity ?? (await readCapacity(tx));
+  const servers = known.servers ?? (await readCapacity(tx));
   const allowed = allowedServers(servers);
   const waiting = queue.waiting.map((session) => withinLimits(session, session.limits, allowed));
-  const [first, ...others] = waiting;
-  if (first !== undefined && others.length === 0 && (await grantAlone(tx, first, servers))) return;
-  const users = [...new Set(waiting.map(({ user }) => user))];
-  const running = await readRunning(tx);
-  const accounts = await readAccounts(tx, users, queue.settings.halfLifeMs);
-  const lengths = await readPastLengths(tx);
+  const [first, ...rest] = waiting;
+  const isAlone = first !== undefined && rest.length === 0;
+  if (isAlone && !isFull && (await grantAlone(tx, first, servers))) return;
+  const { running, accounts, lengths } = queue.others ?? (await readOthers(tx));
   const index = new PoolIndex(servers, running);
   const { nowMs, settings } = queue;
   const nobody = { usedGpuSeconds: 0, heldGpus: 0 };
@@ -50,8 +41,15 @@ export async function runPlacementPass(tx: Tx, capacity?: readonly ServerCapacit
     ...{ nowMs, waiting, index, lengths, settings },
     accounts: (user) => accounts.get(user) ?? nobody,
   });
-  await writeGrants(tx, result.grants, index);
-  await tellQueue(tx, { queue, result, explanations: explain(result) });
+  const news = newsOf(queue, result, explain(result));
+  await writeDecisions(tx, { grants: result.grants, news, index });
+}
+
+/** What the caller knows already: in this transaction it stays true. */
+interface PassKnown {
+  readonly servers?: readonly ServerCapacity[];
+  /** The only one that waits has found no room. */
+  readonly isFull?: boolean;
 }
 
 /**
@@ -66,24 +64,18 @@ export async function grantAlone(
   const index = new PoolIndex(servers);
   const placement = place(session, index);
   if (placement === undefined) return false;
-  await writeGrants(tx, [{ session, placement }], index);
+  await writeDecisions(tx, { grants: [{ session, placement }], news: [], index });
   return true;
 }
 
-async function tellQueue(
-  tx: Tx,
-  {
-    queue,
-    result,
-    explanations,
-  }: {
-    readonly queue: QueueState;
-    readonly result: PassResult;
-    readonly explanations: readonly Explanation[];
-  },
-): Promise<void> {
+/** What those who wait are to be told: who has come, and whose place, reason or estimate has changed. */
+function newsOf(
+  queue: QueueState,
+  result: PassResult,
+  explanations: readonly Explanation[],
+): readonly QueueChange[] {
   const reserved = new Map(result.reservations.map(({ sessionId, serverId }) => [sessionId, serverId]));
-  const changes = explanations.flatMap((explanation) => {
+  return explanations.flatMap((explanation) => {
     const told = queue.told.get(explanation.id);
     const change = {
       ...explanation,
@@ -92,7 +84,6 @@ async function tellQueue(
     };
     return told !== undefined && isOldNews(change, told, queue.nowMs) ? [] : [change];
   });
-  await writeQueue(tx, changes);
 }
 
 function isOldNews(
@@ -105,16 +96,4 @@ function isOldNews(
   if (told.estimateMs === null || now.estimateMs === null) return told.estimateMs === now.estimateMs;
   const least = Math.max(ESTIMATE_NEWS_MS, 0.1 * (now.estimateMs - nowMs));
   return Math.abs(told.estimateMs - now.estimateMs) < least;
-}
-
-/** The set of sessions a server has to hold changed; returns the revision from which on that is so. */
-export async function bumpDesired(tx: Tx, serverId: ServerId): Promise<number> {
-  const { desired_revision: revision } = await tx
-    .updateTable("servers")
-    .set((eb) => ({ desired_revision: eb("desired_revision", "+", 1) }))
-    .where("id", "=", serverId)
-    .returning("desired_revision")
-    .executeTakeFirstOrThrow();
-  await announce(tx, `server/${serverId}`);
-  return revision;
 }

@@ -47,13 +47,13 @@ const request = (count: number) =>
   });
 
 /** Everything that a request can be judged by. */
-async function makeRules(client: ManagerClient): Promise<void> {
+async function makeRules(client: ManagerClient, gpus = 8): Promise<void> {
   const user = "dev1@ws-17";
   await client.call("setPolicy", {
     body: {
       scope: { kind: "pool", name: "" },
       fields: {
-        gpus: { value: 8 },
+        gpus: { value: gpus },
         memoryMib: { value: 1 << 20 },
         maxDurationMs: { value: 3_600_000, hard: true },
         servers: { value: [{ label: "simulated", values: ["yes", "no"] }] },
@@ -71,9 +71,9 @@ async function makeRules(client: ManagerClient): Promise<void> {
 }
 
 test.each([
-  [1, false, 7],
-  [8, false, 7],
-  [8, true, MOST_STATEMENTS],
+  [1, false, 6],
+  [8, false, 6],
+  [8, true, 7],
 ])(
   "a request for %i GPUs that finds the queue empty (policies and budgets: %s) takes %i statements",
   async (count, hasRules, most) => {
@@ -87,6 +87,27 @@ test.each([
     expect(result).toMatchObject({ state: "granted", maxDurationMs: hasRules ? 3_600_000 : null });
     expect(result.gpus).toHaveLength(count);
     expect(statements.slice(most)).toEqual([]);
+  },
+);
+
+test.each([
+  [false, 7],
+  [true, MOST_STATEMENTS],
+])(
+  "a request that finds others waiting (policies and budgets: %s) takes %i statements, whether it waits or not",
+  async (hasRules, most) => {
+    const { client, database } = await startPool(postgres, 8);
+    if (hasRules) await makeRules(client, 64);
+    await ask(client, 1);
+    await ask(client, 8);
+    await ask(client, 8);
+    const waits = await counting(database, (db) => createSession(db, request(8)));
+    expect(waits.result.state).toBe("queued");
+    expect(waits.statements.slice(most)).toEqual([]);
+    // Nothing is kept for the others yet.
+    const goesBefore = await counting(database, (db) => createSession(db, request(1)));
+    expect(goesBefore.result.state).toBe("granted");
+    expect(goesBefore.statements.slice(most)).toEqual([]);
   },
 );
 
@@ -104,5 +125,5 @@ test("a pass that grants to twenty who waited takes 8 statements at most, in all
 
 /** Its server has closed it; nobody has looked at the queue since. */
 async function release(database: TestDatabase, { id }: Session): Promise<void> {
-  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, id)));
+  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, [id])));
 }

@@ -4,15 +4,32 @@ import { sql } from "kysely";
 import { CHANNEL } from "../database/changes.ts";
 import type { Tx } from "../database/connect.ts";
 
-/** One statement for all grants of a pass: sessions, their GPUs, their servers' sets, events, and the word to all. */
-export async function writeGrants(tx: Tx, grants: readonly Grant[], index: PoolIndex): Promise<void> {
-  if (grants.length === 0) return;
+export interface QueueChange extends Explanation {
+  readonly reservedOn: ServerId | null;
+  /** It was not in the queue before. */
+  readonly isNew: boolean;
+}
+
+interface Decisions {
+  readonly grants: readonly Grant[];
+  /** Of those that wait on: whose place, reason or estimate has changed. */
+  readonly news: readonly QueueChange[];
+  readonly index: PoolIndex;
+}
+
+/** One statement for all that a pass has decided: sessions, their GPUs, their servers' sets, events, and the word to all. */
+export async function writeDecisions(tx: Tx, { grants, news, index }: Decisions): Promise<void> {
+  if (grants.length === 0 && news.length === 0) return;
   const sessions = grants.map((grant) => describe(grant, index));
   const gpus = grants.flatMap(({ session, placement }) =>
     placement.servers
       .flatMap((server) => server.gpus)
       .map((gpu, ordinal) => ({ id: session.id, ordinal, uuid: gpu.uuid, limit: gpu.memoryLimitBytes })),
   );
+  const entries = news.map(({ id, position, waitsFor, estimateMs, reservedOn, isNew }) => ({
+    ...{ id, position, reason: waitsFor, reserved: reservedOn, fresh: isNew },
+    estimate: estimateMs === null ? null : new Date(estimateMs).toISOString(),
+  }));
   await sql`
     with granted as (
       select * from jsonb_to_recordset(${JSON.stringify(sessions)}::jsonb)
@@ -26,14 +43,25 @@ export async function writeGrants(tx: Tx, grants: readonly Grant[], index: PoolI
       insert into session_gpus (session_id, ordinal, gpu_uuid, memory_limit_bytes)
       select id, ordinal, uuid, "limit" from jsonb_to_recordset(${JSON.stringify(gpus)}::jsonb)
         as p(id text, ordinal integer, uuid text, "limit" bigint)
-    ), told as (
-      insert into session_events (session_id, state, reason) select id, 'granted', reason from granted
     ), wanted as (
       update servers set desired_revision = desired_revision + 1
       where id in (select server from granted) returning id
+    ), entries as (
+      select * from jsonb_to_recordset(${JSON.stringify(entries)}::jsonb)
+        as e(id text, position integer, reason text, estimate timestamptz, reserved uuid, fresh boolean)
+    ), moved as (
+      update sessions set state = 'queued', queue_position = entries.position, waits_for = entries.reason,
+        estimated_at = entries.estimate, reserved_server_id = entries.reserved, revision = revision + 1
+      from entries where sessions.id = entries.id returning sessions.id
+    ), told as (
+      insert into session_events (session_id, state, reason)
+      select id, 'granted', reason from granted
+      union all
+      select id, 'queued', 'position ' || position || ', waits for ' || reason from entries where fresh
     )
     select pg_notify(${CHANNEL}, 'session/' || id) from changed
-    union all select pg_notify(${CHANNEL}, 'server/' || id) from wanted`.execute(tx);
+    union all select pg_notify(${CHANNEL}, 'server/' || id) from wanted
+    union all select pg_notify(${CHANNEL}, 'session/' || id) from moved`.execute(tx);
 }
 
 function describe(
@@ -54,32 +82,4 @@ function describe(
     gpus: index.shareOf(placement),
     reason: `${formatGpus(parts)} on ${name}`,
   };
-}
-
-export interface QueueChange extends Explanation {
-  readonly reservedOn: ServerId | null;
-  /** It was not in the queue before. */
-  readonly isNew: boolean;
-}
-
-/** One statement for all whose place, reason or estimate has changed. */
-export async function writeQueue(tx: Tx, changes: readonly QueueChange[]): Promise<void> {
-  if (changes.length === 0) return;
-  const entries = changes.map(({ id, position, waitsFor, estimateMs, reservedOn, isNew }) => ({
-    ...{ id, position, reason: waitsFor, reserved: reservedOn, fresh: isNew },
-    estimate: estimateMs === null ? null : new Date(estimateMs).toISOString(),
-  }));
-  await sql`
-    with entries as (
-      select * from jsonb_to_recordset(${JSON.stringify(entries)}::jsonb)
-        as e(id text, position integer, reason text, estimate timestamptz, reserved uuid, fresh boolean)
-    ), changed as (
-      update sessions set state = 'queued', queue_position = entries.position, waits_for = entries.reason,
-        estimated_at = entries.estimate, reserved_server_id = entries.reserved, revision = revision + 1
-      from entries where sessions.id = entries.id returning sessions.id
-    ), told as (
-      insert into session_events (session_id, state, reason)
-      select id, 'queued', 'position ' || position || ', waits for ' || reason from entries where fresh
-    )
-    select pg_notify(${CHANNEL}, 'session/' || id) from changed`.execute(tx);
 }

@@ -5,7 +5,6 @@ import {
   MIB,
   type SessionRequest,
   type Size,
-  type Thumbprint,
   type PolicyUserSource,
 } from "@farpool/contract";
 import { fitsEver, limitOn, matchesAll, type ServerCapacity } from "@farpool/domain";
@@ -17,24 +16,26 @@ import {
   formatRequirements,
   refuseService,
   resolvePolicies,
+  type ClientNames,
   type Terms,
   type Rules,
 } from "@farpool/policies";
-import type { Database, Tx } from "../database/connect.ts";
+import type { Database } from "../database/connect.ts";
 import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "../identity/audit.ts";
-import { findMapped, personOf, type Person } from "../identity/persons.ts";
+import { findMapped, personOf } from "../identity/persons.ts";
 import { wishOf } from "../placement/admission.ts";
-import type { BudgetTerms } from "../usage/budgets.ts";
 import { allowedServers, withinLimits, type PlacementLimits } from "./allowed-servers.ts";
 import { countHoldings, type LivingSession } from "./holdings.ts";
-import { readSituation } from "./situation.ts";
-import { askerOf } from "./subject.ts";
+import type { Situation } from "./situation.ts";
+import type { Asker } from "./subject.ts";
 
 interface Application {
   readonly request: SessionRequest;
-  readonly clientKey: Thumbprint;
-  readonly person: Person;
+  readonly asker: Asker;
+  readonly situation: Situation;
+  /** Of the same user, client or project, at this moment. */
+  readonly living: readonly LivingSession[];
   readonly servers: readonly ServerCapacity[];
 }
 
@@ -42,21 +43,18 @@ export interface Admission extends Terms {
   readonly user: string;
   readonly source: PolicyUserSource;
   readonly limits: PlacementLimits;
-  /** Of the user and the project. */
-  readonly budgets: BudgetTerms;
 }
 
 /**
  * What policies allow of a request, or a refusal. In the placement transaction: what is counted here stays true until
  * the session is there.
  */
-export async function admitRequest(
-  tx: Tx,
-  { request, clientKey, person, servers }: Application,
-): Promise<Admission> {
+export function admitRequest({ request, asker, situation, living, servers }: Application): Admission {
   const { count, purpose, project } = request;
-  const asker = askerOf(request, person, clientKey);
-  const { groups, policies, specification, names, living, budgets } = await readSituation(tx, asker, servers);
+  const { clientKey } = asker;
+  const { groups, policies, specification } = situation;
+  // As it is called from this request on.
+  const names: ClientNames = new Map([[clientKey, request.client.host]]);
   const subject = { user: asker.user, source: asker.source, client: clientKey, groups, project };
   const policy = resolvePolicies(policies, subject);
   const mine = living.filter((session) => session.client === clientKey);
@@ -104,7 +102,6 @@ export async function admitRequest(
   return {
     ...terms,
     limits,
-    budgets,
     idleTimeoutMs: request.idleTimeoutMs ?? shortest(terms.idleTimeoutMs, service?.idleTimeoutMs ?? null),
     user: subject.user,
     source: subject.source,

@@ -1,48 +1,55 @@
-import { FarpoolError, type DesiredState, type ServerId } from "@farpool/contract";
+import {
+  FarpoolError,
+  publicKeySchema,
+  type DesiredState,
+  type GpuUuid,
+  type ServerId,
+  type SessionId,
+  type Thumbprint,
+} from "@farpool/contract";
+import { sql } from "kysely";
 import type { Database } from "../database/connect.ts";
-import { readRevoked } from "../identity/clients.ts";
-import { readManagerKeys } from "../identity/pool-identity.ts";
+import { revokedClients } from "../identity/clients.ts";
 
-/** The sessions a server has to hold. One snapshot, so revision and set belong together. */
-export async function readDesired(db: Database, serverId: ServerId, graceMs: number): Promise<DesiredState> {
-  return db
-    .transaction()
-    .setIsolationLevel("repeatable read")
-    .execute(async (tx) => {
-      const server = await tx
-        .selectFrom("servers")
-        .select("desired_revision")
-        .where("id", "=", serverId)
-        .executeTakeFirst();
-      if (server === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`);
-      const rows = await tx
-        .selectFrom("sessions")
-        .innerJoin("session_gpus", "session_gpus.session_id", "sessions.id")
-        .select(["sessions.id", "sessions.secret", "gpu_uuid", "memory_limit_bytes"])
-        .where("sessions.server_id", "=", serverId)
-        .where("sessions.state", "in", ["granted", "active"])
-        .orderBy("sessions.queue_number")
-        .orderBy("ordinal")
-        .execute();
-      const sessions = new Map<string, DesiredState["sessions"][number]>();
-      for (const row of rows) {
-        const session = sessions.get(row.id) ?? {
-          id: row.id,
-          secret: row.secret,
-          gpus: [],
-          graceSeconds: graceMs / 1_000,
-        };
-        sessions.set(row.id, session);
-        session.gpus.push({ uuid: row.gpu_uuid, memoryLimitBytes: row.memory_limit_bytes });
-      }
-      return {
-        revision: server.desired_revision,
-        sessions: [...sessions.values()],
-        trust: await readTrust(tx),
-      };
-    });
+interface Row {
+  readonly revision: number;
+  readonly sessions: ReadonlyArray<{
+    readonly id: SessionId;
+    readonly secret: string;
+    readonly gpus: ReadonlyArray<readonly [GpuUuid, number | null]>;
+    readonly endsInMs: number | null;
+  }> | null;
+  readonly keys: ReadonlyArray<{ readonly kid: Thumbprint; readonly x: string }> | null;
+  readonly revoked: readonly Thumbprint[] | null;
 }
 
-async function readTrust(db: Database): Promise<DesiredState["trust"]> {
-  return { managerKeys: await readManagerKeys(db), revoked: await readRevoked(db) };
+/** The sessions a server has to hold, and whom to trust. One statement, so revision and set belong together. */
+export async function readDesired(db: Database, serverId: ServerId, graceMs: number): Promise<DesiredState> {
+  const { rows } = await sql<Row>`
+    select desired_revision as revision,
+      (select json_agg(json_build_object('id', id, 'secret', secret, 'gpus', gpus, 'endsInMs', ends_in_ms)
+          order by queue_number) from (
+        select sessions.id, secret, queue_number,
+          greatest(0, ceil(max_duration_ms - extract(epoch from clock_timestamp() - granted_at) * 1000)) as ends_in_ms,
+          json_agg(json_build_array(gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
+          from sessions join session_gpus on session_gpus.session_id = sessions.id
+         where sessions.server_id = servers.id and state in ('granted', 'active')
+         group by sessions.id) held) as sessions,
+      (select json_agg(json_build_object('kid', thumbprint, 'x', public_x) order by created_at desc)
+         from grant_keys) as keys,
+      (select json_agg(thumbprint order by revoked_at desc) from (${revokedClients()}) revoked) as revoked
+    from servers where servers.id = ${serverId}`.execute(db);
+  const [row] = rows;
+  if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`);
+  return {
+    revision: row.revision,
+    sessions: (row.sessions ?? []).map(({ id, secret, gpus, endsInMs }) => ({
+      ...{ id, secret, endsInMs, graceSeconds: graceMs / 1_000 },
+      gpus: gpus.map(([uuid, memoryLimitBytes]) => ({ uuid, memoryLimitBytes })),
+    })),
+    trust: {
+      managerKeys: (row.keys ?? []).map(({ kid, x }) => ({ kid, x: publicKeySchema.shape.x.parse(x) })),
+      revoked: [...(row.revoked ?? [])],
+    },
+  };
 }

@@ -51,23 +51,32 @@ export async function registerAgent(db: Database, registration: Registration): P
   });
 }
 
+/** A heartbeat that changes something, or may: the usual ones are gathered by `heartbeats.ts`. */
 export async function heartbeatAgent(db: Database, serverId: ServerId, heartbeat: Heartbeat): Promise<void> {
   const before = await db
     .selectFrom("servers")
-    .select("acceptor_ready")
-    .select(sql<boolean>`last_seen_at > ${nowPlus(-TIMES.serverSilentMs)}`.as("is_heard"))
+    .leftJoin("machines", (join) => join.on(sql<boolean>`machines.id = servers.id`))
+    .select(["acceptor_ready", "machines.revoked_at"])
+    .select(sql<boolean>`servers.last_seen_at > ${nowPlus(-TIMES.serverSilentMs)}`.as("is_heard"))
     .select(sql<Date>`clock_timestamp()`.as("now"))
-    .where("id", "=", serverId)
+    .where("servers.id", "=", serverId)
     .executeTakeFirst();
   if (before === undefined) {
     throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no server ${serverId}`, {
       hint: "the agent registers again",
     });
   }
+  // Its certificate may have been believed for a while: what is said for a removed server would bring it back.
+  if (before.revoked_at !== null)
+    throw new FarpoolError(
+      "FARPOOL_CERTIFICATE",
+      `the server ${serverId} was removed at ${before.revoked_at.toISOString()}`,
+    );
   const values = {
     last_seen_at: now(),
     heard_at: now(),
     acceptor_ready: heartbeat.acceptorReady,
+    ...(heartbeat.hasNothingNew && { reported_at: now() }),
     ...hostColumn(heartbeat.host, before.now),
   };
   const opens = heartbeat.acceptorReady && !(before.acceptor_ready && before.is_heard);

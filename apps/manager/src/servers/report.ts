@@ -1,14 +1,14 @@
 import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/contract";
 import { sql } from "kysely";
 import type * as z from "zod";
-import { announce } from "../database/changes.ts";
+import { CHANNEL } from "../database/changes.ts";
 import { inPlacement, jsonOrNull, now, type Database, type Tx } from "../database/connect.ts";
 import { recordRefusals } from "../identity/audit.ts";
 import { runPlacementPass } from "../placement/pass.ts";
+import { storedProgram } from "../privacy/settings.ts";
 import { correctBusy } from "../usage/corrections.ts";
 import { storeSamples } from "../usage/samples.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
-import { recordEvent } from "../sessions/events.ts";
 import { noteUse } from "../sessions/use.ts";
 import { readSession } from "../sessions/read.ts";
 
@@ -62,15 +62,15 @@ async function changesAnything(db: Database, serverId: ServerId, report: Report)
 
 async function activate(tx: Tx, serverId: ServerId, openSessions: readonly SessionId[]): Promise<void> {
   if (openSessions.length === 0) return;
-  for (const { id } of await opened(tx, serverId, openSessions).execute()) {
-    await tx
-      .updateTable("sessions")
-      .set((eb) => ({ state: "active", active_at: now(), revision: eb("revision", "+", 1) }))
-      .where("id", "=", id)
-      .execute();
-    await recordEvent(tx, { id, state: "active", reason: "the server takes connections" });
-    await announce(tx, `session/${id}`);
-  }
+  await sql`
+    with active as (
+      update sessions set state = 'active', active_at = clock_timestamp(), revision = revision + 1
+      where server_id = ${serverId} and state = 'granted' and id = any(${openSessions}) returning id
+    ), told as (
+      insert into session_events (session_id, state, reason)
+      select id, 'active', 'the server takes connections' from active
+    )
+    select pg_notify(${CHANNEL}, 'session/' || id) from active`.execute(tx);
 }
 
 async function endFailed(tx: Tx, serverId: ServerId, { failures }: Report): Promise<void> {
@@ -92,7 +92,11 @@ async function endFailed(tx: Tx, serverId: ServerId, { failures }: Report): Prom
 }
 
 async function release(tx: Tx, serverId: ServerId, report: Report): Promise<void> {
-  for (const { id } of await closed(tx, serverId, report).execute()) await releaseInPlacement(tx, id);
+  const rows = await closed(tx, serverId, report).execute();
+  await releaseInPlacement(
+    tx,
+    rows.map(({ id }) => id),
+  );
 }
 
 async function storeProcesses(db: Database, serverId: ServerId, { workers }: Report): Promise<void> {
@@ -114,7 +118,7 @@ async function storeProcesses(db: Database, serverId: ServerId, { workers }: Rep
         server_id: serverId,
         worker_pid: worker.pid,
         client_pid: worker.clientPid ?? null,
-        program: worker.program ?? null,
+        program: storedProgram(worker.program ?? null),
         sandbox: jsonOrNull(worker.sandbox),
         started_at: worker.startedAt,
         ended_at: worker.endedAt ?? null,

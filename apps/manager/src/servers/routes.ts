@@ -5,7 +5,8 @@ import { serve } from "../http/serve.ts";
 import { changeServer } from "./change.ts";
 import { readDesired } from "./desired.ts";
 import { listGpus, listServers } from "./read.ts";
-import { heartbeatAgent, registerAgent } from "./register.ts";
+import { createHeartbeats } from "./heartbeats.ts";
+import { registerAgent } from "./register.ts";
 import { acceptReport } from "./report.ts";
 
 const OK = { ok: true } as const;
@@ -17,6 +18,7 @@ interface ServerParts {
 }
 
 export function registerServerRoutes(app: FastifyInstance, { db, changes, graceMs }: ServerParts): void {
+  const heartbeats = createHeartbeats(db);
   serve(app, "listServers", async () => ({ servers: await listServers(db) }));
   serve(app, "listGpus", async () => ({ gpus: await listGpus(db) }));
   serve(app, "changeServer", ({ params, body }) => changeServer(db, params.serverId, body));
@@ -25,7 +27,7 @@ export function registerServerRoutes(app: FastifyInstance, { db, changes, graceM
     return OK;
   });
   serve(app, "heartbeatAgent", async ({ params, body }) => {
-    await heartbeatAgent(db, params.serverId, body);
+    await heartbeats.accept(params.serverId, body);
     return OK;
   });
   serve(app, "watchDesired", ({ params, query }, signal) =>

@@ -11,19 +11,23 @@ import {
   type Thumbprint,
 } from "@farpool/contract";
 import type { WaitingSession } from "@farpool/domain";
+import { thumbprintOf } from "@farpool/identity";
 import { sql, type InsertObject } from "kysely";
 import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import type { Schema } from "../database/schema.ts";
 import { THE_MANAGER, type Principal } from "../http/principal.ts";
-import { meetClient } from "../identity/clients.ts";
+import { introduceClient, readTrust, requireTrusted } from "../identity/clients.ts";
 import { personOf, type Person } from "../identity/persons.ts";
 import { requireAdmissible, wishOf } from "../placement/admission.ts";
-import { readCapacity } from "../placement/capacity.ts";
+import { readCapacityAnd } from "../placement/capacity.ts";
 import { grantAlone, runPlacementPass } from "../placement/pass.ts";
 import { admitRequest, auditRefusal, type Admission } from "../policies/admit.ts";
 import { allowedServers, withinLimits } from "../policies/allowed-servers.ts";
+import { livingColumn, readSituation, toLiving, type Situation } from "../policies/situation.ts";
+import { askerOf, type Asker } from "../policies/subject.ts";
+import { storedProgram } from "../privacy/settings.ts";
 import type { SpentBudget } from "../usage/budgets.ts";
-import { admitByBudget } from "../usage/queue.ts";
+import { requireBudget, spentBudget } from "../usage/queue.ts";
 import { readSession } from "./read.ts";
 
 /** Without characters that are mistaken for others when read aloud or copied. */
@@ -32,7 +36,10 @@ const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
 /** A session that comes back within this time prefers the GPUs that it had. */
 const STICKY_MS = 86_400_000;
 
-/** Grants, queues or refuses: one transaction, so a request that fits never waits for the next pass. */
+/**
+ * Grants, queues or refuses. What a request is judged by is read before its turn comes, and what its budgets have spent is
+ * added up there; what depends on others is one transaction, so a request that fits never waits for the next pass.
+ */
 export async function createSession(
   db: Database,
   asked: SessionRequest,
@@ -42,21 +49,45 @@ export async function createSession(
   const host = caller.machine?.role === "client" ? caller.machine.name : asked.client.host;
   const request = { ...asked, client: { ...asked.client, host } };
   try {
-    return await inPlacement(db, (tx) => create(tx, request, caller));
+    const applicant = await meet(db, request, caller);
+    return await inPlacement(db, (tx) => create(tx, request, applicant));
   } catch (error) {
     await auditRefusal(db, { request, caller }, error);
     throw error;
   }
 }
 
-async function create(tx: Tx, request: SessionRequest, caller: Principal): Promise<Session> {
-  const servers = await readCapacity(tx);
+/** Who asks, and what is known of them. */
+interface Applicant {
+  readonly person: Person;
+  readonly asker: Asker;
+  readonly situation: Situation;
+  readonly spent: SpentBudget | undefined;
+}
+
+async function meet(db: Database, request: SessionRequest, caller: Principal): Promise<Applicant> {
+  const { client, project } = request;
+  const clientKey = thumbprintOf(request.clientKey);
+  const situation = await readSituation(db, {
+    ...{ clientKey, account: client.user, host: client.host, project },
+    signedIn: caller.user?.name ?? null,
+  });
+  requireTrusted(clientKey, situation.client);
+  const person = personOf(client.user, situation.mapped, caller);
+  const asker = askerOf(request, person, clientKey);
+  const spent = await spentBudget(db, { user: asker.user, project }, situation.budgets);
+  return { person, asker, situation, spent };
+}
+
+async function create(tx: Tx, request: SessionRequest, applicant: Applicant): Promise<Session> {
+  const { person, asker, situation, spent: budget } = applicant;
+  const { clientKey } = asker;
+  const { servers, also } = await readCapacityAnd(tx, livingColumn(asker));
   requireAdmissible(request, servers);
-  const { thumbprint: clientKey, mapped } = await meetClient(tx, request.clientKey, request.client);
-  const person = personOf(request.client.user, mapped, caller);
-  const admitted = await admitRequest(tx, { request, clientKey, person, servers });
-  const spender = { user: admitted.user, project: request.project };
-  const budget = await admitByBudget(tx, spender, admitted.budgets);
+  const living = (also ?? []).map((each) => toLiving(each, servers));
+  const admitted = admitRequest({ request, asker, situation, living, servers });
+  requireBudget(budget);
+  if (situation.client === undefined) await introduceClient(tx, request.clientKey, request.client);
   const id = newSessionId();
   const { session: fresh, othersWait } = await insertSession(tx, {
     id,
@@ -67,7 +98,8 @@ async function create(tx: Tx, request: SessionRequest, caller: Principal): Promi
     budget,
   });
   const placed = withinLimits(fresh, admitted.limits, allowedServers(servers));
-  if (othersWait || !(await grantAlone(tx, placed, servers))) await runPlacementPass(tx, servers);
+  if (othersWait) await runPlacementPass(tx, { servers });
+  else if (!(await grantAlone(tx, placed, servers))) await runPlacementPass(tx, { servers, isFull: true });
   const session = await readSession(tx, id);
   if (session.state === "queued" && admitted.waitMs === 0) {
     // Thrown inside the transaction: a session that would not wait leaves no trace in the queue.
@@ -94,12 +126,21 @@ interface Inserted {
   readonly othersWait: boolean;
 }
 
-/** The session and its first event in one statement, which also tells what placement has to know. */
+/** The session, its client's news and its first event in one statement, which also tells what placement has to know. */
 async function insertSession(tx: Tx, made: NewSession): Promise<Inserted> {
-  const { id, request, person, admitted, budget } = made;
-  const asked = `${formatRequest(request.count, request.size)} for ${person.name}@${request.client.host}`;
+  const { id, request, person, admitted, budget, clientKey } = made;
+  const { host, user } = request.client;
+  const asked = `${formatRequest(request.count, request.size)} for ${person.name}@${host}`;
   const reason = budget === undefined ? asked : `${asked}; ${budget.sentence}`;
   const row = await tx
+    .with("met", (context) =>
+      context
+        .updateTable("clients")
+        .set({ name: host, account: user, last_seen_at: now() })
+        .where("thumbprint", "=", clientKey)
+        .where("revoked_at", "is", null)
+        .returning("thumbprint"),
+    )
     .with("session", (context) =>
       context
         .insertInto("sessions")
@@ -112,6 +153,7 @@ async function insertSession(tx: Tx, made: NewSession): Promise<Inserted> {
     )
     .columns(["session_id", "state", "reason"])
     .returning([
+      sql<boolean>`exists (select from met)`.as("is_met"),
       sql<GpuUuid[] | null>`(select preferred_gpus from session)`.as("preferred"),
       sql<number>`(select queue_number from session)`.as("queue_number"),
       sql<Date>`(select requested_at from session)`.as("requested_at"),
@@ -119,6 +161,8 @@ async function insertSession(tx: Tx, made: NewSession): Promise<Inserted> {
       sql<boolean>`exists (select from sessions where state in ('requested', 'queued'))`.as("others_wait"),
     ])
     .executeTakeFirstOrThrow();
+  // Since it was asked about; thrown inside the transaction, the session does not come about.
+  if (!row.is_met) requireTrusted(clientKey, await readTrust(tx, clientKey));
   return {
     othersWait: row.others_wait,
     session: {
@@ -154,7 +198,7 @@ function columnsOf({
     reported_account: client.user,
     user_id: person.userId,
     client_pid: client.pid,
-    client_program: client.program,
+    client_program: storedProgram(client.program),
     client_key: clientKey,
     secret: randomBytes(32).toString("hex"),
     wait_until: admitted.waitMs === null ? null : nowPlus(admitted.waitMs),

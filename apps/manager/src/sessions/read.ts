@@ -74,10 +74,11 @@ export function readSessionDetail(db: Database, id: SessionId): Promise<SessionD
   return db
     .transaction()
     .setIsolationLevel("repeatable read")
-    .execute((tx) => detailOf(tx, id));
+    .execute((tx) => readDetail(tx, id));
 }
 
-async function detailOf(db: Database, id: SessionId): Promise<SessionDetail> {
+/** The same, where there is a snapshot already. */
+export async function readDetail(db: Database, id: SessionId): Promise<SessionDetail> {
   const session = await readSession(db, id);
   const events = await db
     .selectFrom("session_events")

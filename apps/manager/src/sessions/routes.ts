@@ -100,7 +100,7 @@ async function readConnection(
     endpoints: row.endpoints,
     serverId: row.server_id,
     graceSeconds: graceMs / 1_000,
-    authorities: [...identity.authorities],
+    authorities: [...identity.authorities().ders],
     grant: await grantSession(db, identity, id),
   };
 }

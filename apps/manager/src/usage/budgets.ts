@@ -50,18 +50,13 @@ export interface BudgetTerms extends PoolTariff {
   readonly budgets: readonly BudgetRow[];
 }
 
-export interface Subjects {
+interface Subjects {
   readonly users: readonly string[];
   readonly projects: readonly string[];
 }
 
-/** A column of whatever statement is made anyway: the budgets of these, or all. */
-export function budgetTerms(of: Subjects | null): RawBuilder<BudgetTerms> {
-  const isMeant =
-    of === null
-      ? sql`true`
-      : sql`(scope = 'user' and subject = any(${of.users}::text[])
-             or scope = 'project' and subject = any(${of.projects}::text[]))`;
+/** A column of whatever statement is made anyway: the budgets that are meant, of the table `budgets`. */
+export function budgetTerms(isMeant: RawBuilder<boolean>): RawBuilder<BudgetTerms> {
   return sql<BudgetTerms>`(
     select json_build_object('currency', currency, 'timeZone', time_zone,
       'nowMs', floor(extract(epoch from clock_timestamp()) * 1000),
@@ -74,8 +69,18 @@ export function budgetTerms(of: Subjects | null): RawBuilder<BudgetTerms> {
       from billing_settings)`;
 }
 
+/** The budgets of these, or all. */
+function budgetsOf(of: Subjects | null): RawBuilder<boolean> {
+  return of === null
+    ? sql<boolean>`true`
+    : sql<boolean>`(scope = 'user' and subject = any(${of.users}::text[])
+        or scope = 'project' and subject = any(${of.projects}::text[]))`;
+}
+
 async function readTerms(db: Database, of: Subjects | null): Promise<BudgetTerms> {
-  const { rows } = await sql<{ terms: BudgetTerms }>`select ${budgetTerms(of)} as terms`.execute(db);
+  const { rows } = await sql<{ terms: BudgetTerms }>`select ${budgetTerms(budgetsOf(of))} as terms`.execute(
+    db,
+  );
   const [row] = rows;
   if (row === undefined) throw new Error("a statement without a table answered no row");
   return row.terms;
@@ -126,7 +131,7 @@ function keysOf({ user, project }: Spender): Key[] {
   return project === null ? [`user/${user}`] : [`user/${user}`, `project/${project}`];
 }
 
-export function subjectsOf(spenders: readonly Spender[]): Subjects {
+function subjectsOf(spenders: readonly Spender[]): Subjects {
   return {
     users: [...new Set(spenders.map(({ user }) => user))],
     projects: [...new Set(spenders.flatMap(({ project }) => project ?? []))],

@@ -12,15 +12,22 @@ import {
   type Spender,
 } from "./budgets.ts";
 
-/** A new session against its budgets: throws the refusal; what else a spent budget says is the caller's to keep. */
-export async function admitByBudget(
+/**
+ * What of a new session's budgets is spent. Outside of placement: others need not wait while it is summed, and what ends or
+ * begins meanwhile is counted the next time.
+ */
+export async function spentBudget(
   db: Database,
   spender: Spender,
   terms: BudgetTerms,
 ): Promise<SpentBudget | undefined> {
   const [spent] = await spentOf(db, [spender], terms);
-  if (spent?.action === "refuse") throw refusalOfBudget(spent);
   return spent;
+}
+
+/** Throws the refusal; what else a spent budget says is the caller's to keep. */
+export function requireBudget(spent: SpentBudget | undefined): void {
+  if (spent?.action === "refuse") throw refusalOfBudget(spent);
 }
 
 /** Those that wait go behind the others when their budget is spent meanwhile, and come back when it no longer is. */

@@ -1,9 +1,10 @@
-import type { UsageRecord, usageRecordsSchema } from "@farpool/contract";
+import type { PrivacySettings, UsageRecord, usageRecordsSchema } from "@farpool/contract";
 import { sql, type Selectable } from "kysely";
 import type * as z from "zod";
 import type { Database } from "../database/connect.ts";
 import type { UsageRecordsTable } from "../database/schema-usage.ts";
-import { inSnapshot, readOpenUsage, type OpenUsage, type RangeQuery } from "./report.ts";
+import { someoneAt } from "../privacy/settings.ts";
+import { inSnapshot, readOpenUsage, withoutNames, type OpenUsage, type RangeQuery } from "./report.ts";
 
 interface Query extends RangeQuery {
   readonly after: number;
@@ -12,7 +13,7 @@ interface Query extends RangeQuery {
 
 /** A page of records in the order in which they were written; the last one ends with what goes on so far. */
 export async function listRecords(db: Database, query: Query): Promise<z.output<typeof usageRecordsSchema>> {
-  return inSnapshot(db, query, async (tx, { tariff, range }) => {
+  return inSnapshot(db, query, async (tx, { tariff, range, privacy }) => {
     const from = range.fromMs === null ? null : new Date(range.fromMs);
     const rows = await tx
       .selectFrom("usage_records")
@@ -34,10 +35,25 @@ export async function listRecords(db: Database, query: Query): Promise<z.output<
       poolId,
       currency: tariff.currency,
       timeZone: tariff.timeZone,
-      records: [...rows.map(toUsageRecord), ...open.flatMap(openRecords)],
+      records: [
+        ...rows.map((row) => withoutRecordNames(toUsageRecord(row), privacy)),
+        ...open.flatMap((each) => openRecords(withoutNames(each, privacy))),
+      ],
       next: isLast ? null : (rows.at(-1)?.id ?? null),
     };
   });
+}
+
+function withoutRecordNames(
+  record: UsageRecord,
+  { tellsPrograms, tellsAccounts }: PrivacySettings,
+): UsageRecord {
+  const isHidden = !tellsAccounts && record.userSource === "reported";
+  return {
+    ...record,
+    ...(isHidden && { user: someoneAt(record.client) }),
+    ...(!tellsPrograms && { program: null }),
+  };
 }
 
 export function toUsageRecord(row: Selectable<UsageRecordsTable>): UsageRecord {

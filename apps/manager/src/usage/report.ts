@@ -1,5 +1,6 @@
 import {
   FarpoolError,
+  type PrivacySettings,
   type SessionId,
   type UsageKey,
   type UsageReport,
@@ -8,6 +9,7 @@ import {
 import { dayOf, monthOf, nextDay, nextMonth, startOfDay } from "@farpool/usage";
 import { sql, type RawBuilder } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
+import { readPrivacy, someoneAt } from "../privacy/settings.ts";
 import { readHeldSessions, type HeldSession } from "./holdings.ts";
 import { readTariff, type PoolTariff } from "./tariff.ts";
 import { readUntold, tell, type ToldGpu, type ToldProcess } from "./telling.ts";
@@ -93,9 +95,9 @@ export async function reportUsage(
   db: Database,
   query: RangeQuery & { readonly by: UsageKey },
 ): Promise<UsageReport> {
-  return inSnapshot(db, query, async (tx, { tariff, range }) => {
-    const open = await readOpenUsage(tx, tariff, range);
-    const groups = await readGroups(tx, { by: query.by, range, tariff, open });
+  return inSnapshot(db, query, async (tx, { tariff, range, privacy }) => {
+    const open = (await readOpenUsage(tx, tariff, range)).map((each) => withoutNames(each, privacy));
+    const groups = await readGroups(tx, { by: query.by, range, tariff, privacy, open });
     for (const line of open.flatMap((each) => linesOf(each, query.by, tariff.timeZone))) add(groups, line);
     const rows = [...groups.values()].map(({ sessions, closed, ...row }) => ({
       ...row,
@@ -127,15 +129,36 @@ export async function reportUsage(
 export function inSnapshot<T>(
   db: Database,
   query: RangeQuery,
-  read: (tx: Tx, of: { readonly tariff: PoolTariff; readonly range: Range }) => Promise<T>,
+  read: (
+    tx: Tx,
+    of: { readonly tariff: PoolTariff; readonly range: Range; readonly privacy: PrivacySettings },
+  ) => Promise<T>,
 ): Promise<T> {
   return db
     .transaction()
     .setIsolationLevel("repeatable read")
     .execute(async (tx) => {
       const tariff = await readTariff(tx);
-      return read(tx, { tariff, range: rangeOf(query, tariff) });
+      return read(tx, { tariff, range: rangeOf(query, tariff), privacy: await readPrivacy(tx) });
     });
+}
+
+/** What goes on, with the names that the pool tells. */
+export function withoutNames(
+  { session, gpus, processes }: OpenUsage,
+  { tellsPrograms, tellsAccounts }: PrivacySettings,
+): OpenUsage {
+  const isHidden = !tellsAccounts && session.user_source === "reported";
+  const names = {
+    ...(isHidden && { user_name: someoneAt(session.client) }),
+    ...(!tellsAccounts && { account: "-" }),
+    ...(!tellsPrograms && { program: null }),
+  };
+  return {
+    session: { ...session, ...names },
+    gpus,
+    processes: tellsPrograms ? processes : processes.map((each) => ({ ...each, program: null })),
+  };
 }
 
 type Group = Omit<GroupRow, "open"> & { sessions: Set<SessionId> };
@@ -222,28 +245,37 @@ function keyOf(
 function keyColumns(
   by: UsageKey,
   zone: string,
+  { tellsPrograms, tellsAccounts }: PrivacySettings,
 ): { key: RawBuilder<string | null>; about: RawBuilder<string | null> } {
   const none = sql<null>`null::text`;
   const column = (name: string) => sql<string | null>`${sql.ref(name)}`;
   const local = (pattern: string) => sql<string>`to_char(from_at at time zone ${zone}, ${pattern})`;
+  const program = tellsPrograms ? sql`program` : sql`null::text`;
+  const account = tellsAccounts ? sql`account` : sql`'-'::text`;
+  const user = tellsAccounts
+    ? sql<string | null>`user_name`
+    : sql<
+        string | null
+      >`case when user_source = 'reported' then ${userWithoutAccount(by)} else user_name end`;
   switch (by) {
     case "user":
-      return { key: column("user_name"), about: none };
+      return { key: user, about: none };
+    case "program":
+      return { key: sql<string | null>`${program}`, about: none };
     case "client":
     case "project":
     case "model":
-    case "program":
       return { key: column(by), about: none };
     case "server":
       return { key: column("server_name"), about: none };
     case "gpu":
       return { key: column("gpu_uuid"), about: sql`max(model || ' on ' || server_name)` };
     case "session":
-      return { key: column("session_id"), about: sql`max(user_name)` };
+      return { key: column("session_id"), about: sql`max(${user})` };
     case "process":
       return {
         key: sql`session_id || '/' || coalesce(connection_id, '-')`,
-        about: sql`max(coalesce(program, '-') || ', ' || account || ' (' || user_name || ', ' || user_source || ')')`,
+        about: sql`max(coalesce(${program}, '-') || ', ' || ${account} || ' (' || ${user} || ', ' || user_source || ')')`,
       };
     case "day":
       return { key: local("YYYY-MM-DD"), about: none };
@@ -252,10 +284,18 @@ function keyColumns(
   }
 }
 
+/** As `someoneAt`. Records of processes do not name the client: it is behind the last @ of who was reported. */
+function userWithoutAccount(by: UsageKey): RawBuilder<string> {
+  return ofProcesses(by)
+    ? sql<string>`'*@' || regexp_replace(user_name, '^.*@', '')`
+    : sql<string>`'*@' || client`;
+}
+
 interface Grouping {
   readonly by: UsageKey;
   readonly range: Range;
   readonly tariff: PoolTariff;
+  readonly privacy: PrivacySettings;
   readonly open: readonly OpenUsage[];
 }
 
@@ -267,9 +307,9 @@ const within = ({ fromMs, toMs, user }: Range): RawBuilder<boolean> => {
 
 async function readGroups(
   db: Database,
-  { by, range, tariff, open }: Grouping,
+  { by, range, tariff, privacy, open }: Grouping,
 ): Promise<Map<string | null, Group>> {
-  const { key, about } = keyColumns(by, tariff.timeZone);
+  const { key, about } = keyColumns(by, tariff.timeZone, privacy);
   const ids = open.map(({ session }) => session.id);
   const { rows } = await sql<GroupRow>`
     select ${key} as key, ${about} as about,

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use session::ReplyHead;
-use transport::Lane;
+use transport::{Lane, Refusal};
 use wire::bulk::{BULK_FROM, FRAME_BYTES, Frame, takes_lane};
 use wire::handle::Stream;
 use wire::{CallId, WireError, Writer};
@@ -28,7 +28,12 @@ use super::{Connection, Data, Loss, ReplyRecord, lock, wait};
 pub struct Opener {
     /// Connects to the worker that the first connection leads to; `None` when that is worth another try.
     pub connect: Box<dyn Fn() -> io::Result<Option<Lane>> + Send + Sync + UnwindSafe + RefUnwindSafe>,
+    /// Finds out why a lane broke that is its socket; nobody connects anew there, who would be told.
+    pub explain: Option<Explain>,
 }
+
+/// Asks those who know why a connection is over; `None` when nobody does.
+pub type Explain = Box<dyn Fn() -> Option<Refusal> + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 /// The lane; see the module's text.
 pub struct Bulk {
@@ -53,6 +58,11 @@ impl std::fmt::Debug for Bulk {
 }
 
 impl Bulk {
+    /// Why the connection is over, where somebody knows.
+    pub fn explain(&self) -> Option<Refusal> {
+        self.opener.as_ref()?.explain.as_ref()?()
+    }
+
     /// A lane that is not there yet; without `opener` it never will be.
     pub fn new(opener: Option<Opener>) -> Bulk {
         Bulk {
@@ -191,9 +201,7 @@ impl Connection {
             Data::Staying(piece) => lane.send_loan(&frame, piece.loan(), 0),
         };
         if let Err(error) = sent {
-            let loss = Loss::from(error);
-            self.lose(loss.clone());
-            return Err(loss);
+            return Err(self.fall(error.into()));
         }
         Ok(sequence)
     }
@@ -202,7 +210,7 @@ impl Connection {
     pub(super) fn read_frame_for_all(&self) -> MutexGuard<'_, Incoming> {
         let read = self.read_frame();
         if let Err(loss) = &read {
-            self.lose(loss.clone());
+            self.fall(loss.clone());
         }
         let mut incoming = lock(&self.incoming);
         incoming.reading_lane = false;

@@ -29,13 +29,19 @@ pub enum Loss {
 
 impl From<io::Error> for Loss {
     fn from(error: io::Error) -> Self {
-        if let Some(Refusal { code, reason }) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return Loss::Refused { code: *code, reason: reason.clone() };
+        if let Some(refusal) = error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
+            return refusal.clone().into();
         }
         match error.kind() {
             io::ErrorKind::WouldBlock => Loss::Silent,
             _ => Loss::Io(error.to_string()),
         }
+    }
+}
+
+impl From<Refusal> for Loss {
+    fn from(Refusal { code, reason }: Refusal) -> Self {
+        Loss::Refused { code, reason }
     }
 }
 

@@ -26,7 +26,7 @@ use self::sending::Outgoing;
 use crate::fences::Fences;
 use crate::progress::Timelines;
 
-pub use self::bulk::Opener;
+pub use self::bulk::{Explain, Opener};
 pub use self::destination::Destination;
 pub use self::detached::Detached;
 pub use self::lending::{Data, Lending};
@@ -136,6 +136,18 @@ impl Connection {
     /// Why it was lost, if it was.
     pub fn loss(&self) -> Option<&Loss> {
         self.lost.get()
+    }
+
+    /// The lane is of no use any more: finds out why, where its end says only that it is one, and ends the connection.
+    /// Answers what later calls are told, too.
+    fn fall(&self, loss: Loss) -> Loss {
+        let known = self.lost.get().cloned();
+        let loss = known.unwrap_or_else(|| match loss {
+            Loss::Io(text) => self.bulk.explain().map_or(Loss::Io(text), Loss::from),
+            other => other,
+        });
+        self.lose(loss.clone());
+        loss
     }
 
     fn check(&self) -> Result<(), Loss> {

@@ -111,7 +111,7 @@ impl Connection {
             Ok(arrived)
         });
         if let Err(loss) = &read {
-            self.lose(loss.clone());
+            self.fall(loss.clone());
         }
         if let Ok(Arrived::Output(text)) = &read {
             // Before anybody learns of a completion behind it.

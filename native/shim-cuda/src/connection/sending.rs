@@ -336,9 +336,7 @@ impl Connection {
             let is_gone = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
             // A refusal may be waiting to be read; it says more than "broken pipe".
             let refusal = if is_gone { self.refusal() } else { None };
-            let loss = refusal.unwrap_or_else(|| error.into());
-            self.lose(loss.clone());
-            return Err(loss);
+            return Err(self.fall(refusal.unwrap_or_else(|| error.into())));
         }
         if more {
             self.writer_wakes.notify_one();

@@ -1,0 +1,88 @@
+import { createClient, readMembership } from "@farpool/client-api";
+import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startClockedPool, whoAmI } from "../testing/clocked-pool.ts";
+
+let postgres: TestServer;
+beforeAll(async () => {
+  postgres = await startTestServer();
+});
+afterAll(() => postgres.stop());
+
+const certificates = (text: string): number => text.split("BEGIN CERTIFICATE").length - 1;
+
+test("a new authority spreads, takes over when all know it, and a day later the old one is trusted no longer", async () => {
+  const pool = await startClockedPool(postgres);
+  const [client, server] = [await pool.joinAs("client", "ws-1"), await pool.joinAs("server", "gpu-1")];
+  const before = await pool.admin.call("authorityState", {});
+  expect(before).toMatchObject({ authorities: [{ role: "presented" }], rotation: null });
+  const begun = await pool.admin.call("rotateAuthority", {});
+  expect(begun.authorities.map(({ role }) => role)).toEqual(["presented", "spreading"]);
+  expect(begun.rotation).toMatchObject({
+    phase: "spreading",
+    machines: { total: 2, renewed: 0, waiting: ["client ws-1", "server gpu-1"] },
+  });
+  await expect(pool.admin.call("rotateAuthority", {})).rejects.toMatchObject({ code: "FARPOOL_CONFLICT" });
+  await expect(pool.admin.call("finishRotation", { body: {} })).rejects.toMatchObject({
+    code: "FARPOOL_CONFLICT",
+    message: expect.stringContaining("2 of 2 machine(s) do not know it yet (client ws-1, server gpu-1)"),
+  });
+  // A machine hears of it with any answer, and renews long before half of its certificate's life.
+  for (const machine of [client, server]) {
+    const membership = pool.open(machine);
+    await whoAmI(membership);
+    await membership.renewIfDue();
+    expect(certificates(readMembership(machine.files.membership)?.authority ?? "")).toBe(2);
+    expect(await whoAmI(membership)).toMatchObject({ machine: { role: expect.any(String) } });
+  }
+  const finished = await pool.admin.call("finishRotation", { body: {} });
+  expect(finished.rotation).toMatchObject({ phase: "retiring", machines: { total: 2, renewed: 2 } });
+  const retiring = finished.authorities.find(({ role }) => role === "retiring");
+  expect(retiring?.sha256).toBe(before.authorities[0]?.sha256);
+  // Who trusted the old one only no longer recognises a manager; who knows both, does.
+  await expect(whoAmI(pool.open(client))).resolves.toMatchObject({ machine: { name: "ws-1" } });
+  const old = createClient({ ...pool.address(), authority: pool.firstAuthority, token: null });
+  await expect(old.call("health", {})).rejects.toMatchObject({ code: "FARPOOL_OTHER_AUTHORITY" });
+  old.close();
+  await pool.joinAs("client", "ws-2");
+  pool.pass(2);
+  await waitFor("the old one is dropped", async () => {
+    const state = await pool.admin.call("authorityState", {});
+    return state.authorities.length === 1 && state.rotation === null ? true : undefined;
+  });
+  expect(await whoAmI(pool.open(client))).toMatchObject({ machine: { name: "ws-1" } });
+  const { entries } = await pool.admin.call("audit", { query: {} });
+  expect(entries.filter(({ kind }) => kind === "authority-changed")).toHaveLength(3);
+});
+
+test("another manager trusts the new authority from its first certificate on, and shows it after the change", async () => {
+  const pool = await startClockedPool(postgres);
+  const machine = await pool.joinAs("client", "ws-1");
+  const other = await pool.replica();
+  await pool.admin.call("rotateAuthority", {});
+  const membership = pool.open(machine);
+  await whoAmI(membership);
+  await membership.renewIfDue();
+  expect(await whoAmI(membership, other.address)).toMatchObject({ machine: { name: "ws-1" } });
+  await pool.admin.call("finishRotation", { body: {} });
+  const trusting = createClient({
+    ...other.address,
+    authority: (await pool.admin.call("authority", {})).authority,
+  });
+  await waitFor("the other one shows it", async () => {
+    const { authorities } = await other.admin.call("authorityState", {});
+    return authorities.some(({ role }) => role === "retiring") ? true : undefined;
+  });
+  await trusting.call("health", {});
+  trusting.close();
+});
+
+test("a change can be forced, and a machine that missed it is told to join again", async () => {
+  const pool = await startClockedPool(postgres);
+  const machine = await pool.joinAs("client", "ws-1");
+  await pool.admin.call("rotateAuthority", {});
+  await pool.admin.call("finishRotation", { body: { isForced: true } });
+  await expect(whoAmI(pool.open(machine))).rejects.toMatchObject({ code: "FARPOOL_OTHER_AUTHORITY" });
+  const { entries } = await pool.admin.call("audit", { query: {} });
+  expect(entries[0]?.reason).toContain("1 machine(s) do not know it and have to join again");
+});
