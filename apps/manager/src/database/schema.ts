@@ -1,5 +1,4 @@
 import type {
-  ApiToken,
   AuditEntry,
   ClientSpecification,
   ConnectionId,
@@ -9,8 +8,6 @@ import type {
   GpuUuid,
   LabelRequirement,
   Labels,
-  MachineLabels,
-  MachineRole,
   PolicyFields,
   PolicyScopeKind,
   PolicyUserSource,
@@ -22,11 +19,10 @@ import type {
   SessionState,
   Size,
   Thumbprint,
-  TokenScope,
-  UserRole,
   WorkerReport,
 } from "@farpool/contract";
 import type { ColumnType, Generated, JSONColumnType, RawBuilder } from "kysely";
+import type { IdentityTables } from "./schema-identity.ts";
 import type { UsageTables } from "./schema-usage.ts";
 
 /** The tables as `migrations/` makes them. Times are the database's, so several managers agree on them. */
@@ -194,44 +190,6 @@ export interface ProcessesTable {
   reported_at: Instant;
 }
 
-/** One row, made by the first manager. */
-export interface PoolIdentityTable {
-  only_row: Generated<boolean>;
-  pool_id: string;
-  created_at: InstantByDefault;
-}
-
-/** The newest signs for machines, the newest that is presented for managers and workers; all that are not dropped are trusted. */
-export interface PoolAuthoritiesTable {
-  id: Generated<number>;
-  certificate: string;
-  /** Null: dropped, it signs nothing any more. */
-  private_key: string | null;
-  created_at: Instant;
-  /** From when on managers and workers show certificates of it. */
-  presented_at: Instant | null;
-  dropped_at: Instant | null;
-}
-
-export interface GrantKeysTable {
-  thumbprint: Thumbprint;
-  public_x: string;
-  private_key: string;
-  created_at: InstantByDefault;
-}
-
-export interface ClientsTable {
-  thumbprint: Thumbprint;
-  public_x: string;
-  /** Host and account, as the client itself reports them. */
-  name: string;
-  account: string;
-  first_seen_at: InstantByDefault;
-  last_seen_at: InstantByDefault;
-  revoked_at: Instant | null;
-  revoked_reason: string | null;
-}
-
 /** What has no other table. Starts and ends of sessions are `session_events`. */
 export interface AuditTable {
   id: string;
@@ -278,132 +236,18 @@ export interface SessionNoticesTable {
   text: string;
 }
 
-export interface UsersTable {
-  id: string;
-  name: string;
-  role: UserRole;
-  /** PHC string of argon2id. */
-  password_hash: string | null;
-  created_at: InstantByDefault;
-  last_sign_in_at: Instant | null;
-  disabled_at: Instant | null;
-}
-
-export interface JoinTokensTable {
-  id: string;
-  secret_hash: string;
-  role: MachineRole;
-  uses: number;
-  uses_left: number;
-  created_by: string;
-  created_at: InstantByDefault;
-  expires_at: Instant;
-  revoked_at: Instant | null;
-}
-
-export interface MachinesTable {
-  /** A server's is its server id. */
-  id: string;
-  role: MachineRole;
-  name: string;
-  labels: JSONColumnType<MachineLabels>;
-  thumbprint: Thumbprint;
-  public_x: string;
-  join_token_id: string | null;
-  joined_at: Instant;
-  last_seen_at: Instant;
-  certificates: Generated<number>;
-  /** Of its newest certificate, and of the one before. */
-  serial: string;
-  previous_serial: string | null;
-  /** Null: nobody has shown the newest certificate yet, its answer may have been lost. */
-  serial_used_at: Instant | null;
-  certificate_expires_at: Instant;
-  /** Which authority has signed its newest certificate. */
-  authority_id: number | null;
-  revoked_at: Instant | null;
-  revoked_reason: string | null;
-}
-
-export interface AccountMappingsTable {
-  client_key: Thumbprint;
-  account: string;
-  user_id: string;
-}
-
-export interface SignInCodesTable {
-  secret_hash: string;
-  user_id: string;
-  created_by: string;
-  expires_at: Instant;
-  used_at: Instant | null;
-}
-
-/** One row, or none. */
-export interface OidcSettingsTable {
-  only_row: Generated<boolean>;
-  issuer: string;
-  client_id: string;
-  client_secret: string | null;
-  user_claim: string;
-  creates_users: boolean;
-}
-
-/** Sign-ins at the identity provider that are under way. */
-export interface OidcFlowsTable {
-  secret_hash: string;
-  device_code: string;
-  interval_s: number;
-  /** When the provider may be asked again. */
-  next_at: InstantByDefault;
-  expires_at: Instant;
-}
-
-export interface ApiTokensTable {
-  id: string;
-  secret_hash: string;
-  user_id: string;
-  name: string;
-  kind: ApiToken["kind"];
-  scopes: JSONColumnType<TokenScope[]>;
-  created_at: InstantByDefault;
-  expires_at: Instant;
-  last_used_at: Instant | null;
-  revoked_at: Instant | null;
-}
-
-/** Failed attempts to sign in or to join, by who tried. */
-export interface AttemptsTable {
-  subject: string;
-  failures: number;
-  ends_at: Instant;
-}
-
-export interface Schema extends UsageTables {
+export interface Schema extends UsageTables, IdentityTables {
   policies: PoliciesTable;
   user_groups: UserGroupsTable;
   user_group_members: UserGroupMembersTable;
   client_specifications: ClientSpecificationsTable;
   session_notices: SessionNoticesTable;
-  users: UsersTable;
-  join_tokens: JoinTokensTable;
-  machines: MachinesTable;
-  account_mappings: AccountMappingsTable;
-  sign_in_codes: SignInCodesTable;
-  api_tokens: ApiTokensTable;
-  oidc_settings: OidcSettingsTable;
-  oidc_flows: OidcFlowsTable;
-  attempts: AttemptsTable;
   servers: ServersTable;
   gpus: GpusTable;
   sessions: SessionsTable;
   session_gpus: SessionGpusTable;
   session_events: SessionEventsTable;
   processes: ProcessesTable;
-  pool_identity: PoolIdentityTable;
-  pool_authorities: PoolAuthoritiesTable;
-  grant_keys: GrantKeysTable;
-  clients: ClientsTable;
   audit: AuditTable;
   fair_share: FairShareTable;
   scheduling: SchedulingTable;

@@ -2,7 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { authorityDer, authorityHash, openAuthority, type Authority } from "@farpool/identity/certificates";
 import type { Selectable } from "kysely";
 import type { Database } from "../database/connect.ts";
-import type { PoolAuthoritiesTable } from "../database/schema.ts";
+import type { PoolAuthoritiesTable } from "../database/schema-identity.ts";
 
 /** A certificate authority of the pool that is in use. */
 export interface PoolAuthority {

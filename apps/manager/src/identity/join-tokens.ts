@@ -10,7 +10,7 @@ import {
 import type { Selectable } from "kysely";
 import type * as z from "zod";
 import { now, type Database } from "../database/connect.ts";
-import type { JoinTokensTable } from "../database/schema.ts";
+import type { JoinTokensTable } from "../database/schema-identity.ts";
 import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "./audit.ts";
 import { hashSecret, newSecret } from "./secrets.ts";

@@ -1,23 +1,10 @@
-import { sign, X509Certificate } from "node:crypto";
-import { copyFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { X509Certificate } from "node:crypto";
+import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  createClient,
-  fetchAuthority,
-  openMembership,
-  readMembership,
-  toMembership,
-  writePrivate,
-  type ManagerClient,
-  type OpenMembership,
-} from "@farpool/client-api";
-import { joinProof, parseJoinString, TIMES, type MachineRole } from "@farpool/contract";
-import { exportSigningKey, generateSigningKey, type SigningKey } from "@farpool/identity";
-import { startTestServer, temporaryFolder, type TestServer } from "@farpool/testkit";
-import { pino } from "pino";
+import { createClient, readMembership, type ManagerClient } from "@farpool/client-api";
+import { generateSigningKey } from "@farpool/identity";
+import { startTestServer, type TestServer } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { startManager } from "../manager.ts";
 import { startClockedPool, whoAmI } from "../testing/clocked-pool.ts";
 import { ask, registerServer } from "../testing/pool.ts";
 

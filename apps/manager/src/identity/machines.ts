@@ -18,7 +18,7 @@ import {
 import { sql, type Selectable } from "kysely";
 import type * as z from "zod";
 import type { Database, Tx } from "../database/connect.ts";
-import type { JoinTokensTable, MachinesTable } from "../database/schema.ts";
+import type { JoinTokensTable, MachinesTable } from "../database/schema-identity.ts";
 import type { MachinePrincipal } from "../http/principal.ts";
 import { countFailure, requireFewFailures } from "./attempts.ts";
 import { recordAudit } from "./audit.ts";

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { FarpoolError, type Mapping, type Thumbprint, type User, type UserRole } from "@farpool/contract";
 import { sql, type Selectable } from "kysely";
 import { now, type Database, type Tx } from "../database/connect.ts";
-import type { UsersTable } from "../database/schema.ts";
+import type { UsersTable } from "../database/schema-identity.ts";
 import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "./audit.ts";
 import { hashPassword } from "./passwords.ts";

@@ -1,7 +1,7 @@
 import { FarpoolError } from "@farpool/contract";
 import { sql, type RawBuilder, type Selectable } from "kysely";
 import type { Database } from "../database/connect.ts";
-import type { UsersTable } from "../database/schema.ts";
+import type { UsersTable } from "../database/schema-identity.ts";
 import { findUser } from "../identity/users.ts";
 
 /** Somebody of whom the pool has data: a user of the pool, or an account that a client has reported, `account@host`. */

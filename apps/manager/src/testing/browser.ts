@@ -1,3 +1,9 @@
+interface Sent {
+  readonly method?: string;
+  readonly body?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /** As much of a browser as signing in takes: cookies, redirects, and forms that are filled in and sent. */
 export async function signInWithBrowser(
   start: string,
@@ -5,7 +11,7 @@ export async function signInWithBrowser(
 ): Promise<string> {
   const cookies = new Map<string, string>();
 
-  async function open(address: string, init: RequestInit = {}): Promise<{ address: string; page: string }> {
+  async function open(address: string, init: Sent = {}): Promise<{ address: string; page: string }> {
     const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join("; ");
     const answer = await fetch(address, {
       ...init,
