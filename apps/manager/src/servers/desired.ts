@@ -30,7 +30,9 @@ export async function readDesired(db: Database, serverId: ServerId, graceMs: num
       (select json_agg(json_build_object('id', id, 'secret', secret, 'gpus', gpus, 'endsInMs', ends_in_ms)
           order by queue_number) from (
         select sessions.id, secret, queue_number,
-          greatest(0, ceil(max_duration_ms - extract(epoch from clock_timestamp() - granted_at) * 1000)) as ends_in_ms,
+          -- 'greatest' passes over null, which is a session without an end.
+          case when max_duration_ms is not null then greatest(0,
+            ceil(max_duration_ms - extract(epoch from clock_timestamp() - granted_at) * 1000)) end as ends_in_ms,
           json_agg(json_build_array(gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
           from sessions join session_gpus on session_gpus.session_id = sessions.id
          where sessions.server_id = servers.id and state in ('granted', 'active')

@@ -126,6 +126,29 @@ test("a maximum duration ends a session that is busy, after a warning", async ()
   ]);
 });
 
+test("a server is told when its sessions end, and what an extension changes", async () => {
+  const { client, serverId } = await startPool(postgres, 2);
+  const [free, bounded] = [await ask(client, {}), await ask(client, { maxDurationMs: 60_000 })];
+  const desired = async (revision: number) => {
+    const state = await client.call("watchDesired", {
+      params: { serverId },
+      query: { revision, timeoutMs: 0 },
+    });
+    return {
+      revision: state.revision,
+      ends: new Map(state.sessions.map(({ id, endsInMs }) => [id, endsInMs])),
+    };
+  };
+  const { revision, ends } = await desired(0);
+  expect(ends.get(free.id)).toBeNull();
+  expect(ends.get(bounded.id)).toBeGreaterThan(50_000);
+  expect(ends.get(bounded.id)).toBeLessThanOrEqual(60_000);
+  await client.call("extendSession", { params: { sessionId: bounded.id }, body: { byMs: 60_000 } });
+  const later = await desired(0);
+  expect(later.revision).toBeGreaterThan(revision);
+  expect(later.ends.get(bounded.id)).toBeGreaterThan(110_000);
+});
+
 test("an extension moves the end, and policies bound it", async () => {
   const pool = await startPool(postgres, 1);
   const { client } = pool;
