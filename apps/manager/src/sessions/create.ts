@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from "node:crypto";
 import {
   FarpoolError,
   formatRequest,
-  sessionIdSchema,
+  newSessionId,
   TIMES,
   type GpuUuid,
   type Session,
@@ -11,6 +11,7 @@ import {
   type Thumbprint,
 } from "@farpool/contract";
 import type { WaitingSession } from "@farpool/domain";
+import { thumbprintOf } from "@farpool/identity";
 import { sql, type InsertObject } from "kysely";
 import { inPlacement, jsonOrNull, now, nowPlus, type Database, type Tx } from "../database/connect.ts";
 import type { Schema } from "../database/schema.ts";
@@ -26,8 +27,8 @@ import type { SpentBudget } from "../usage/budgets.ts";
 import { admitByBudget } from "../usage/queue.ts";
 import { readSession } from "./read.ts";
 
-/** Without characters that are mistaken for others when read aloud or copied. */
-const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
+/** PostgreSQL's code where a row is there already. */
+const UNIQUE_VIOLATION = "23505";
 
 /** A session that comes back within this time prefers the GPUs that it had. */
 const STICKY_MS = 86_400_000;
@@ -44,9 +45,35 @@ export async function createSession(
   try {
     return await inPlacement(db, (tx) => create(tx, request, caller));
   } catch (error) {
+    const before = await askedBefore(db, request, error);
+    if (before !== undefined) return before;
     await auditRefusal(db, { request, caller }, error);
     throw error;
   }
+}
+
+/** The session that the same client asked for by the same id: a manager may have died before it answered. */
+async function askedBefore(
+  db: Database,
+  { id, clientKey }: SessionRequest,
+  error: unknown,
+): Promise<Session | undefined> {
+  if (id === undefined || !isTaken(error)) return undefined;
+  const session = await readSession(db, id);
+  if (session.clientKey === thumbprintOf(clientKey)) return session;
+  throw new FarpoolError("FARPOOL_CONFLICT", `there is a session ${id} already, of another client`, {
+    hint: "another id, or none: then the manager chooses it",
+  });
+}
+
+function isTaken(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    "code" in error &&
+    error.code === UNIQUE_VIOLATION &&
+    "constraint" in error &&
+    error.constraint === "sessions_pkey"
+  );
 }
 
 async function create(tx: Tx, request: SessionRequest, caller: Principal): Promise<Session> {
@@ -57,7 +84,7 @@ async function create(tx: Tx, request: SessionRequest, caller: Principal): Promi
   const admitted = await admitRequest(tx, { request, clientKey, person, servers });
   const spender = { user: admitted.user, project: request.project };
   const budget = await admitByBudget(tx, spender, admitted.budgets);
-  const id = newSessionId();
+  const id = request.id ?? newSessionId(randomInt);
   const { session: fresh, othersWait } = await insertSession(tx, {
     id,
     request,
@@ -188,10 +215,4 @@ function gpusOfBefore(clientKey: Thumbprint, user: string) {
       where client_key = ${clientKey} and client_user = ${user} and state = 'ended' and granted_at is not null
         and ended_at > clock_timestamp() - ${STICKY_MS} * interval '1 millisecond'
       order by ended_at desc limit 1))`;
-}
-
-function newSessionId(): SessionId {
-  let text = "s-";
-  for (let digit = 0; digit < 8; digit += 1) text += ID_ALPHABET[randomInt(ID_ALPHABET.length)];
-  return sessionIdSchema.parse(text);
 }
