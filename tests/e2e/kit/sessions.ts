@@ -46,8 +46,11 @@ export async function json<T>(machine: Machine, ...words: string[]): Promise<T> 
 
 /** Asks a command again and again, as a person would who waits for something. */
 export function shown(machine: Machine, words: readonly string[], pattern: RegExp): Promise<string> {
+  let last = "";
   return waitFor(`${String(pattern)} in farpool ${words.join(" ")}`, async () => {
-    const text = await machine.output(...words);
-    return pattern.test(text) ? text : undefined;
+    last = await machine.output(...words);
+    return pattern.test(last) ? last : undefined;
+  }).catch((cause: unknown) => {
+    throw new Error(`farpool ${words.join(" ")} on ${machine.name} goes on to say:\n${last}`, { cause });
   });
 }
