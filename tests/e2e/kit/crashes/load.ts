@@ -33,8 +33,8 @@ export interface Tally {
   /** Of those of whom somebody was killed. */
   hurt: number;
   hurtAndPassed: number;
-  /** No manager answered when GPUs were asked for: no program was started. */
-  unreachable: number;
+  /** No program was started, by what `run` said of it. */
+  readonly notStarted: Record<string, number>;
   reserved: number;
   readonly failures: string[];
 }
@@ -60,7 +60,7 @@ export interface LoadWish {
 export function startLoad({ clients, random, direct, each }: LoadWish): Load {
   const jobs = new Set<Job>();
   const hurtSessions = new Set<string>();
-  const tally: Tally = { passed: 0, hurt: 0, hurtAndPassed: 0, unreachable: 0, reserved: 0, failures: [] };
+  const tally: Tally = { passed: 0, hurt: 0, hurtAndPassed: 0, notStarted: {}, reserved: 0, failures: [] };
   let isStopping = false;
 
   async function work(client: Machine): Promise<void> {
@@ -72,7 +72,8 @@ export function startLoad({ clients, random, direct, each }: LoadWish): Load {
       const expected = await direct(words, gpus);
       const [name = "", ...rest] = words;
       const command = ["--", example(name), ...rest];
-      const environment = { FARPOOL_TRANSPORT: transport };
+      // What libcuda.so.1 has to say of a failure is in the report of it.
+      const environment = { FARPOOL_TRANSPORT: transport, FARPOOL_LOG: "stderr" };
       const options = ["-n", String(gpus), ...size];
       if (!isReserved) {
         await perform(client.launch(["run", "-v", ...options, ...command], { environment }), words, expected);
@@ -112,13 +113,17 @@ export function startLoad({ clients, random, direct, each }: LoadWish): Load {
     else judgeRefusal(program, result);
   }
 
+  /** Who got no GPUs has started no program; on a machine that is too busy that happens without anybody's fault. */
   function judgeRefusal(program: string, result: ProgramResult): void {
-    const isUnreachable =
-      result.status === 69 &&
-      result.stdout === "" &&
-      /cannot be reached|nobody answers at/.test(result.stderr);
-    if (isUnreachable) tally.unreachable += 1;
-    else fail(program, result, "nobody of it was killed");
+    const why = [
+      /did not answer within \d+ s/,
+      /cannot be reached|nobody answers at/,
+      /session s-\w{8} has ended/,
+    ].find((each) => each.test(result.stderr));
+    const hasStarted = / × .* session s-\w{8}/.test(result.stderr);
+    if (result.status !== 69 || result.stdout !== "" || hasStarted || why === undefined)
+      return fail(program, result, "nobody of it was killed");
+    tally.notStarted[why.source] = (tally.notStarted[why.source] ?? 0) + 1;
   }
 
   function fail(program: string, { status, stdout, stderr }: ProgramResult, why: string): void {
