@@ -178,7 +178,7 @@ function embeddedUrl({ folder }: Machine): string {
 }
 
 /** By one string, as a person would; it names the address that leads to whichever manager is there. */
-export async function joinPool(
+async function joinPool(
   machine: Machine,
   role: "server" | "client",
   { admin, balancer }: { readonly admin: Machine; readonly balancer: Pick<Balancer, "port"> },

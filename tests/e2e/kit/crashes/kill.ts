@@ -5,8 +5,7 @@ import type { Load } from "./load.ts";
 import type { Random } from "./random.ts";
 import { workersOf } from "./servers.ts";
 
-export const victims = ["manager", "agent", "acceptor", "worker", "run", "program"] as const;
-export type Victim = (typeof victims)[number];
+type Victim = "manager" | "agent" | "acceptor" | "worker" | "run" | "program";
 
 export interface Killer {
   readonly kills: Readonly<Record<Victim, number>>;
