@@ -166,8 +166,8 @@ async function endManager({ client, up }: ManagerMachine): Promise<void> {
 
 /** The host's name is the kernel's, so whoever may gets one of its own: else both managers have the same. */
 function hostNamed(name: string): readonly string[] {
-  if (spawnSync("unshare", ["--uts", "true"], { stdio: "ignore" }).status !== 0) return [];
-  return ["unshare", "--uts", "sh", "-c", `hostname ${name}; exec "$@"`, "sh"];
+  if (spawnSync("/usr/bin/unshare", ["--uts", "true"], { stdio: "ignore" }).status !== 0) return [];
+  return ["/usr/bin/unshare", "--uts", "sh", "-c", `hostname ${name}; exec "$@"`, "sh"];
 }
 
 /** Another manager on this machine may use it as any other PostgreSQL. */

@@ -1,6 +1,5 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import * as z from "zod";
 import type { Machine } from "../machine.ts";
 
 // What servers really run, by their own files and the kernel: nothing of it comes from an agent or a manager.
@@ -47,11 +46,9 @@ export function gpuUsers({ folder }: Machine): readonly User[] {
   return users;
 }
 
-const noteSchema = z.object({
-  sessionId: z.string(),
-  gpus: z.array(z.object({ uuid: z.string(), memoryLimitBytes: z.number().nullish() })),
-});
-const accountSchema = z.object({ pid: z.number() });
+/** What ours wrote; half of it is none. */
+type Note = Omit<Worker, "pid">;
+type Account = Pick<Worker, "pid">;
 
 /** The living workers of a machine, as its acceptor noted them before it started them. */
 export function workersOf({ folder }: Machine): readonly Worker[] {
@@ -59,10 +56,10 @@ export function workersOf({ folder }: Machine): readonly Worker[] {
   return list(notes).flatMap((file): Worker[] => {
     const id = /^([0-9a-f]{32})\.json$/.exec(file)?.[1];
     if (id === undefined) return [];
-    const note = noteSchema.safeParse(firstLine(join(notes, file)));
-    const account = accountSchema.safeParse(firstLine(join(notes, `${id}.account`)));
-    if (!note.success || !account.success || !isWorker(account.data.pid)) return [];
-    return [{ pid: account.data.pid, ...note.data }];
+    const note = firstLine<Note>(join(notes, file));
+    const account = firstLine<Account>(join(notes, `${id}.account`));
+    if (note === undefined || account === undefined || !isWorker(account.pid)) return [];
+    return [{ pid: account.pid, sessionId: note.sessionId, gpus: note.gpus }];
   });
 }
 
@@ -87,9 +84,9 @@ function startTime(pid: number): bigint | undefined {
   }
 }
 
-function firstLine(file: string): unknown {
+function firstLine<T>(file: string): T | undefined {
   try {
-    return JSON.parse(readFileSync(file, "utf8").split("\n", 1)[0] ?? "");
+    return JSON.parse(readFileSync(file, "utf8").split("\n", 1)[0] ?? "") as T;
   } catch {
     // It is being written, or gone.
     return undefined;
