@@ -37,6 +37,12 @@ const needs: readonly Need[] = [
   // Completions and manual pages are tried where they are used.
   { what: "zsh", present: () => runs("zsh", ["--version"]), debianPackage: "zsh" },
   { what: "fish", present: () => runs("fish", ["--version"]), debianPackage: "fish" },
+  // Managers are tried on a PostgreSQL that is not ours.
+  {
+    what: "Debian's PostgreSQL",
+    present: () => existsSync("/usr/lib/postgresql"),
+    debianPackage: "postgresql",
+  },
   { what: "mandoc", present: () => runs("which", ["mandoc"]), debianPackage: "mandoc" },
 ];
 

@@ -1,5 +1,6 @@
 import type { ManagerClient } from "@farpool/client-api";
-import type { Session, Size } from "@farpool/contract";
+import { sessionIdSchema, type Session, type Size } from "@farpool/contract";
+import { generateSigningKey } from "@farpool/identity";
 import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ask, startPool } from "./testing/pool.ts";
@@ -154,6 +155,25 @@ test("what a server refuses to open ends with the server's sentence", async () =
     state: "ended",
     endReason: "refused-by-server",
     endMessage: expect.stringContaining("no memory"),
+  });
+});
+
+test("who asks again with the same id, as a manager died before it answered, has one session", async () => {
+  const { client, replica } = await startPool(postgres, 2);
+  const other = await replica();
+  const id = sessionIdSchema.parse("s-22223333");
+  const first = await ask(client, 1, { id });
+  expect(first).toMatchObject({ id, state: "granted" });
+  expect(await ask(other, 1, { id })).toMatchObject({
+    id,
+    gpus: first.gpus,
+  });
+  const { sessions } = await client.call("listSessions", { query: {} });
+  expect(sessions).toHaveLength(1);
+  const { publicKey: clientKey } = generateSigningKey();
+  await expect(ask(client, 1, { id, clientKey })).rejects.toMatchObject({
+    code: "FARPOOL_CONFLICT",
+    message: `there is a session ${id} already, of another client`,
   });
 });
 

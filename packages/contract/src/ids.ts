@@ -8,6 +8,16 @@ export const sessionIdSchema = z
   .brand<"SessionId">();
 export type SessionId = z.output<typeof sessionIdSchema>;
 
+/** Without characters that are mistaken for others when read aloud or copied. */
+const SESSION_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
+
+/** A new one; `randomBelow` answers a whole number from 0 up to below its argument. */
+export function newSessionId(randomBelow: (limit: number) => number): SessionId {
+  let text = "s-";
+  for (let digit = 0; digit < 8; digit += 1) text += SESSION_ALPHABET[randomBelow(SESSION_ALPHABET.length)];
+  return sessionIdSchema.parse(text);
+}
+
 export const serverIdSchema = z.uuid().brand<"ServerId">();
 export type ServerId = z.output<typeof serverIdSchema>;
 

@@ -58,6 +58,8 @@ const TEN_YEARS_MS = 10 * 365 * 86_400_000;
 const lifetime = z.int().min(1).max(TEN_YEARS_MS).nullable();
 
 export const sessionRequestSchema = z.object({
+  /** What it will be called. Who got no answer asks again with the same id, and gets the same session. */
+  id: sessionIdSchema.optional(),
   count: z.int().min(1).max(100_000),
   size: sizeSchema,
   name: sessionNameSchema.nullable(),

@@ -34,6 +34,8 @@ export const acceptorControlSocket = (folders: PoolFolders): string => join(fold
 export const dataSocket = (folders: PoolFolders): string => join(folders.runtime, "data.sock");
 export const upFile = (folders: PoolFolders): string => join(folders.runtime, "up.json");
 export const tokenFile = (folders: PoolFolders): string => join(folders.state, "api-token");
+/** Which server the machine of a manager is itself; its agent makes it. */
+export const serverIdFile = (folders: PoolFolders): string => join(folders.state, "server-id");
 /** Whoever reads it can let processes into this client's sessions. */
 export const clientKeyFile = (folders: PoolFolders): string => join(folders.state, "client-key.pem");
 /** How this machine is in another machine's pool, as a client and as a server; `join` writes them. */

@@ -23,6 +23,7 @@ export interface RunningProgram {
   readonly pid: number;
   readonly ended: Promise<ProgramResult>;
   stdout(): string;
+  stderr(): string;
   /** Waits until its output contains a text; fails when it ends before that. */
   until(text: string): Promise<void>;
 }
@@ -60,6 +61,7 @@ export function start(words: readonly string[], options: ProgramOptions = {}): R
     pid: child.pid ?? 0,
     ended,
     stdout: () => output.stdout,
+    stderr: () => output.stderr,
     until: async (text) => {
       await waitFor(`'${text}' in the output of ${words.join(" ")}`, () => {
         if (output.stdout.includes(text) || output.stderr.includes(text)) return true;

@@ -1,7 +1,7 @@
 import type { ManagerClient } from "@farpool/client-api";
 import { FarpoolError, type Session, type SessionId, type Thumbprint } from "@farpool/contract";
 import { keep } from "./keep.ts";
-import { untilActive, type SessionHandle, type Waiting } from "./session.ts";
+import { connectionOf, untilActive, type SessionHandle, type Waiting } from "./session.ts";
 
 /** Holds a reserved session that there is, for as long as something runs in it. */
 export async function joinSession(
@@ -18,7 +18,7 @@ export async function joinSession(
     const session = await untilActive(client, found, waiting);
     return {
       session,
-      connection: await client.call("connectSession", { params }),
+      connection: await connectionOf(client, sessionId, waiting),
       goesOn: true,
       renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
       readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),

@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { hostname, userInfo } from "node:os";
 import { keep, type EndListener, type NoticeListener } from "./keep.ts";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,6 +7,7 @@ import type { ManagerClient } from "@farpool/client-api";
 import {
   FarpoolError,
   formatRequest,
+  newSessionId,
   TIMES,
   type Labels,
   type Filter,
@@ -14,6 +16,7 @@ import {
   type SessionConnection,
   type SessionGpus,
   type SessionGrant,
+  type SessionId,
   type SessionPurpose,
   type Size,
 } from "@farpool/contract";
@@ -72,25 +75,7 @@ export async function takeSession(
   wish: SessionWish,
   { queued, away, signal }: Waiting,
 ): Promise<SessionHandle> {
-  let session = await client.call("createSession", {
-    body: {
-      count: wish.count,
-      size: wish.size,
-      name: wish.name ?? null,
-      client: { host: hostname(), user: userName(), pid: process.pid, program: wish.program },
-      clientKey: wish.clientKey,
-      waitMs: wish.waitMs ?? null,
-      purpose: wish.purpose,
-      project: wish.project ?? null,
-      labels: wish.labels,
-      idleTimeoutMs: wish.idleTimeoutMs ?? null,
-      maxDurationMs: wish.maxDurationMs ?? null,
-      autoReleaseMs: wish.autoReleaseMs ?? null,
-      filters: (wish.filters ?? []).map(({ text }) => text),
-      priority: wish.priority,
-      spreadServers: wish.spreadServers,
-    },
-  });
+  let session = await create(client, wish, { away, signal });
   const params = { sessionId: session.id };
   const released = new AbortController();
   const keeper = keep(client, session, released.signal);
@@ -98,7 +83,7 @@ export async function takeSession(
     session = await untilActive(client, session, { queued, away, signal });
     const goesOn = wish.purpose === "reserve";
     let isGivenBack = goesOn;
-    const connection = await client.call("connectSession", { params });
+    const connection = await connectionOf(client, session.id, { away, signal });
     return {
       session,
       connection,
@@ -123,6 +108,54 @@ export async function takeSession(
   }
 }
 
+/** How long is asked again after a manager died under the request. */
+const CREATE_PATIENCE_MS = 15_000;
+
+/** The id is ours: a manager that had granted it before it died says the same again. */
+async function create(client: ManagerClient, wish: SessionWish, patience: Patience): Promise<Session> {
+  const body = {
+    id: newSessionId(randomInt),
+    count: wish.count,
+    size: wish.size,
+    name: wish.name ?? null,
+    client: { host: hostname(), user: userName(), pid: process.pid, program: wish.program },
+    clientKey: wish.clientKey,
+    waitMs: wish.waitMs ?? null,
+    purpose: wish.purpose,
+    project: wish.project ?? null,
+    labels: wish.labels,
+    idleTimeoutMs: wish.idleTimeoutMs ?? null,
+    maxDurationMs: wish.maxDurationMs ?? null,
+    autoReleaseMs: wish.autoReleaseMs ?? null,
+    filters: (wish.filters ?? []).map(({ text }) => text),
+    priority: wish.priority,
+    spreadServers: wish.spreadServers,
+  };
+  const ask = (): Promise<Session> => client.call("createSession", { body });
+  try {
+    return await ask();
+  } catch (error) {
+    // Where nobody was to begin with, there is no pool.
+    if (!hasBrokenOff(error)) throw error;
+    return await persistently(ask, { ...patience, deadline: performance.now() + CREATE_PATIENCE_MS });
+  }
+}
+
+/** A manager answered the call, so to speak, and then it was gone. */
+function hasBrokenOff(error: unknown): boolean {
+  const cause = error instanceof FarpoolError ? error.cause : undefined;
+  return cause instanceof Error && "code" in cause && (cause.code === "ECONNRESET" || cause.code === "EPIPE");
+}
+
+/** What lets processes into an active session. */
+export function connectionOf(
+  client: ManagerClient,
+  sessionId: SessionId,
+  patience: Patience,
+): Promise<SessionConnection> {
+  return persistently(() => client.call("connectSession", { params: { sessionId } }), patience);
+}
+
 /** A manager that restarts is waited for; so is a server that opens. */
 export async function untilActive(
   client: ManagerClient,
@@ -138,24 +171,31 @@ export async function untilActive(
   return session;
 }
 
-/** A manager that restarts is waited for; the queue is in its database. */
-async function watch(
-  client: ManagerClient,
-  session: Session,
-  { away, signal }: Pick<Waiting, "away" | "signal">,
-): Promise<Session> {
+type Patience = Pick<Waiting, "away" | "signal"> & {
+  /** As `performance.now()` tells; without it there is none. */
+  readonly deadline?: number;
+};
+
+/** The session when it has changed; the queue is in the database, so any manager will do. */
+function watch(client: ManagerClient, session: Session, patience: Patience): Promise<Session> {
+  const input = { params: { sessionId: session.id }, query: { revision: session.revision } };
+  const { signal } = patience;
+  return persistently(
+    () => client.call("watchSession", input, { signal, timeoutMs: 2 * TIMES.longPollMs }),
+    patience,
+  );
+}
+
+/** A manager that restarts is waited for. What is asked must be the same when it is asked twice. */
+async function persistently<T>(ask: () => Promise<T>, { away, signal, deadline }: Patience): Promise<T> {
   for (;;) {
     try {
-      return await client.call(
-        "watchSession",
-        { params: { sessionId: session.id }, query: { revision: session.revision } },
-        { signal, timeoutMs: 2 * TIMES.longPollMs },
-      );
+      return await ask();
     } catch (error) {
       const isPassing =
         error instanceof FarpoolError &&
         (error.code === "FARPOOL_POOL_UNREACHABLE" || error.code === "FARPOOL_UNAVAILABLE");
-      if (!isPassing) throw error;
+      if (!isPassing || (deadline !== undefined && performance.now() > deadline)) throw error;
       away();
       await sleep(300, undefined, { signal });
     }

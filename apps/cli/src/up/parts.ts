@@ -1,5 +1,4 @@
 import { hostname } from "node:os";
-import { join } from "node:path";
 import type { AgentProcess } from "@farpool/agent";
 import { TIMES } from "@farpool/contract";
 import {
@@ -7,6 +6,7 @@ import {
   dataSocket,
   logFolder,
   managerSocket,
+  serverIdFile,
   tokenFile,
   workerIdentityFile,
   type Installation,
@@ -58,7 +58,7 @@ export function poolParts(settings: PoolSettings): readonly PartSpec[] {
   const ownManager: AgentProcess["manager"] = {
     kind: "local",
     socketPath: managerSocket(folders),
-    serverIdFile: join(folders.state, "server-id"),
+    serverIdFile: serverIdFile(folders),
     serverName: hostname(),
   };
   const database = settings.database === undefined ? {} : { FARPOOL_DATABASE: settings.database };

@@ -1,6 +1,7 @@
+import { existsSync, readFileSync } from "node:fs";
 import { createClient, formatAddress } from "@farpool/client-api";
 import { DEFAULT_DATA_PORT, DEFAULT_MANAGER_PORT } from "@farpool/contract";
-import { managerSocket, poolFolders } from "@farpool/layout";
+import { managerSocket, poolFolders, serverIdFile, type PoolFolders } from "@farpool/layout";
 import { say } from "../core/output.ts";
 import { whileClaimed, type Claimed } from "./claimed.ts";
 import { down } from "./down.ts";
@@ -99,9 +100,14 @@ async function serveOn(
       specs: poolParts(settings),
       ...{ folders, own, stop, what: "pool", address, description: choice.sentence },
       async missing(signal) {
-        const status = await client.call("status", {}, { timeoutMs: 2_000, signal }).catch(() => undefined);
-        if (status === undefined) return "manager";
-        return status.servers.online > 0 ? undefined : "agent";
+        const answer = await client
+          .call("listServers", {}, { timeoutMs: 2_000, signal })
+          .catch(() => undefined);
+        if (answer === undefined) return "manager";
+        // Where several managers share a database, others are servers, too.
+        const own = ownServerId(folders);
+        const isOnline = answer.servers.some(({ id, state }) => id === own && state === "online");
+        return isOnline ? undefined : "agent";
       },
       async onReady() {
         say(`ready    manager at ${address}, data port ${dataPort}, state in ${folders.state}`);
@@ -116,6 +122,11 @@ async function serveOn(
   } finally {
     client.close();
   }
+}
+
+function ownServerId(folders: PoolFolders): string | undefined {
+  const file = serverIdFile(folders);
+  return existsSync(file) ? readFileSync(file, "utf8").trim() : undefined;
 }
 
 function databaseVariable(): string | undefined {

@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from "node:crypto";
 import {
   FarpoolError,
   formatRequest,
-  sessionIdSchema,
+  newSessionId,
   TIMES,
   type GpuUuid,
   type Session,
@@ -30,8 +30,8 @@ import type { SpentBudget } from "../usage/budgets.ts";
 import { requireBudget, spentBudget } from "../usage/queue.ts";
 import { readSession } from "./read.ts";
 
-/** Without characters that are mistaken for others when read aloud or copied. */
-const ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz";
+/** PostgreSQL's code where a row is there already. */
+const UNIQUE_VIOLATION = "23505";
 
 /** A session that comes back within this time prefers the GPUs that it had. */
 const STICKY_MS = 86_400_000;
@@ -52,9 +52,38 @@ export async function createSession(
     const applicant = await meet(db, request, caller);
     return await inPlacement(db, (tx) => create(tx, request, applicant));
   } catch (error) {
+    const before = await askedBefore(db, request, error);
+    if (before !== undefined) return before;
     await auditRefusal(db, { request, caller }, error);
     throw error;
   }
+}
+
+/** The session that the same client asked for by the same id: a manager may have died before it answered. */
+async function askedBefore(
+  db: Database,
+  { id, clientKey }: SessionRequest,
+  error: unknown,
+): Promise<Session | undefined> {
+  if (id === undefined) return undefined;
+  // What was granted then may be why it is refused now.
+  const session = await readSession(db, id).catch(() => undefined);
+  if (session === undefined) return undefined;
+  if (session.clientKey === thumbprintOf(clientKey)) return session;
+  if (!isTaken(error)) return undefined;
+  throw new FarpoolError("FARPOOL_CONFLICT", `there is a session ${id} already, of another client`, {
+    hint: "another id, or none: then the manager chooses it",
+  });
+}
+
+function isTaken(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    "code" in error &&
+    error.code === UNIQUE_VIOLATION &&
+    "constraint" in error &&
+    error.constraint === "sessions_pkey"
+  );
 }
 
 /** Who asks, and what is known of them. */
@@ -88,7 +117,7 @@ async function create(tx: Tx, request: SessionRequest, applicant: Applicant): Pr
   const admitted = admitRequest({ request, asker, situation, living, servers });
   requireBudget(budget);
   if (situation.client === undefined) await introduceClient(tx, request.clientKey, request.client);
-  const id = newSessionId();
+  const id = request.id ?? newSessionId(randomInt);
   const { session: fresh, othersWait } = await insertSession(tx, {
     id,
     request,
@@ -217,7 +246,7 @@ function columnsOf({
     auto_release_ms: request.autoReleaseMs,
     servers_allowed: jsonOrNull(admitted.limits.servers),
     memory_allowed_bytes: admitted.limits.memoryBytes,
-    lease_expires_at: nowPlus(TIMES.leaseMs),
+    lease_expires_at: nowPlus(request.purpose === "service" ? TIMES.serviceLeaseMs : TIMES.leaseMs),
     requested_at: now(),
     over_budget: budget?.action === "queue-last",
     budget_notice: budget?.sentence ?? null,
@@ -232,10 +261,4 @@ function gpusOfBefore(clientKey: Thumbprint, user: string) {
       where client_key = ${clientKey} and client_user = ${user} and state = 'ended' and granted_at is not null
         and ended_at > clock_timestamp() - ${STICKY_MS} * interval '1 millisecond'
       order by ended_at desc limit 1))`;
-}
-
-function newSessionId(): SessionId {
-  let text = "s-";
-  for (let digit = 0; digit < 8; digit += 1) text += ID_ALPHABET[randomInt(ID_ALPHABET.length)];
-  return sessionIdSchema.parse(text);
 }
