@@ -12,6 +12,7 @@ export * from "./policies.ts";
 export * from "./product.ts";
 export * from "./routes.ts";
 export * from "./servers.ts";
+export * from "./service.ts";
 export * from "./sessions.ts";
 export * from "./sizes.ts";
 export * from "./usage.ts";

@@ -9,6 +9,7 @@ import * as policies from "./migration-0005-policies.ts";
 import * as joining from "./migration-0006-joining.ts";
 import * as usage from "./migration-0007-usage.ts";
 import * as hostFacts from "./migration-0008-host-facts.ts";
+import * as gpuAttributes from "./migration-0009-gpu-attributes.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -20,6 +21,7 @@ const MIGRATIONS = {
   "0006-joining": joining,
   "0007-usage": usage,
   "0008-host-facts": hostFacts,
+  "0009-gpu-attributes": gpuAttributes,
 };
 
 /**
