@@ -37,19 +37,19 @@ exports! {
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut c_uint, active: *mut c_int) enter_local |client| {
-        let (current_flags, is_active) = client.contexts.primary_state(client.devices.index(dev)?);
+    fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut c_uint, active: *mut c_int) enter_found |found| {
+        let (current_flags, is_active) = found.contexts.primary_state(found.devices.index(dev)?);
         write_if(flags, current_flags);
         write_if(active, c_int::from(is_active));
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) enter_local |client| {
-        let index = client.devices.index(dev)?;
+    fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) enter_found |found| {
+        let index = found.devices.index(dev)?;
         if flags & !KNOWN_FLAGS != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        client.contexts.set_primary_flags(index, flags);
+        found.contexts.set_primary_flags(index, flags);
         Ok(())
     }
 }
