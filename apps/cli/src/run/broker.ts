@@ -9,7 +9,7 @@ import { formatRefusal, RefusedError, type Refusal } from "./answer.ts";
 import { ClientRefused, watchClients } from "./clients.ts";
 import { sendEndNotice } from "./end-notice.ts";
 
-const PROTOCOL = "farpool-broker 2";
+export const PROTOCOL = "farpool-broker 2";
 const MAX_REQUEST_BYTES = 8 * 1024;
 const REQUEST_TIMEOUT_MS = 5_000;
 const MAX_SOCKET_PATH = 107;
@@ -101,7 +101,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   };
 }
 
-function otherVersion(protocol: string): RefusedError {
+export function otherVersion(protocol: string): RefusedError {
   return new RefusedError({
     exitCode: 69,
     cudaError: "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
@@ -109,15 +109,17 @@ function otherVersion(protocol: string): RefusedError {
   });
 }
 
-interface Request {
+export interface Request {
   readonly protocol: string;
   readonly pid: number;
   readonly program: string;
   readonly key: string;
   readonly connection: string | null;
+  /** What else than a way into the session is asked for: `devices`, `status`, `logs`. */
+  readonly want: string | null;
 }
 
-function parseRequest(text: string): Request {
+export function parseRequest(text: string): Request {
   const [protocol = "", ...lines] = text.split("\n");
   const field = (name: string): string | undefined =>
     lines.find((line) => line.startsWith(`${name} `))?.slice(name.length + 1);
@@ -128,10 +130,11 @@ function parseRequest(text: string): Request {
     program: field("program") ?? "",
     key: field("key") ?? "",
     connection: field("connection") ?? null,
+    want: field("want") ?? null,
   };
 }
 
-function receive(socket: Socket, answer: (request: string, socket: Socket) => Promise<string>): void {
+export function receive(socket: Socket, answer: (request: string, socket: Socket) => Promise<string>): void {
   let text = "";
   socket.setTimeout(REQUEST_TIMEOUT_MS, () => socket.destroy());
   socket.on("error", () => socket.destroy());
