@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::connection::{Connection, Loss};
 use crate::dial::{self, Transport, Unopened};
 use crate::found::Found;
+use crate::place::Wanted;
 use crate::window::{Reservation, Window};
 use crate::{aside, place, report, window};
 
@@ -42,8 +43,13 @@ pub fn start() -> Result<(&'static Found, Option<Client>), CUresult> {
         "this process belongs to no session (FARPOOL_SESSION is not set), and there is no client service; \
                    hint: start it with `farpool run -n 1 -- PROGRAM`"
             .to_owned();
-    if let Err(sentence) = place::wanted() {
-        return refuse(CUresult::NO_DEVICE, EX_USAGE, &sentence);
+    match place::wanted() {
+        Err(sentence) => return refuse(CUresult::NO_DEVICE, EX_USAGE, &sentence),
+        Ok(Wanted::Local) => {
+            let sentence = "FARPOOL=local asks for this machine's own GPU, and no driver of one is found";
+            return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, sentence);
+        }
+        Ok(Wanted::Any | Wanted::Pool) => {}
     }
     let mut exit_code = EX_UNAVAILABLE;
     for path in place::services() {

@@ -91,6 +91,8 @@ export function createAnswers(parts: AnswerParts): (text: string, socket: Socket
   }
 
   return async (text, socket) => {
+    // The request is here; how long the answer takes is not the program's fault.
+    socket.setTimeout(0);
     try {
       const lines = await linesFor(parseRequest(text), socket);
       return ["ok", ...lines, "", ""].join("\n");

@@ -70,6 +70,7 @@ export function createHolding(options: HoldingOptions): Holding {
   let sentence = "no GPU is held, no program needs one";
   let held: HeldSession | undefined;
   let taking: AbortController | undefined;
+  let taken: Promise<void> = Promise.resolve();
   let releasing: Promise<void> = Promise.resolve();
   let idleTimer: NodeJS.Timeout | undefined;
   /** Until then it is not asked for again by itself. */
@@ -92,7 +93,7 @@ export function createHolding(options: HoldingOptions): Holding {
   /** Starts or ends whatever follows from who waits and what is held. */
   function reconsider(): void {
     if (isStopped) return;
-    if (held === undefined && taking === undefined && isWanted()) void take();
+    if (held === undefined && taking === undefined && isWanted()) taken = take();
     if (taking !== undefined && !isWanted()) taking.abort();
     watchIdleness();
   }
@@ -114,7 +115,9 @@ export function createHolding(options: HoldingOptions): Holding {
       await releasing;
       while (!own.signal.aborted) {
         try {
-          found(await options.take(own.signal, (why) => become("waiting", why)));
+          const session = await options.take(own.signal, (why) => become("waiting", why));
+          if (!isStopped) found(session);
+          else await session.handle.end();
           return;
         } catch (error) {
           if (own.signal.aborted) break;
@@ -246,6 +249,8 @@ export function createHolding(options: HoldingOptions): Holding {
       const last = held;
       held = undefined;
       last?.close();
+      // What was asked for meanwhile is taken back.
+      await taken;
       if (session === "end") await last?.handle.end();
       await releasing;
     },

@@ -1,6 +1,8 @@
 import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
+  FarpoolError,
   formatDuration,
   VERSION,
   WHOLE,
@@ -31,6 +33,7 @@ import { endingJob, stopSocket } from "./systemd.ts";
 const IDLE_TIMEOUT_MS = 30 * 60_000;
 /** How long what the manager says of this client is believed. */
 const BELIEVED_MS = 30_000;
+const SOON_MS = 1_000;
 
 /** The client service: answers the programs of a machine, or of one person, and holds their session. Until a signal. */
 export async function clientService(scope: ServiceScope): Promise<number> {
@@ -77,10 +80,10 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   const specification = (): ClientSpecification | null => described?.description.specification ?? null;
   const count = (): number => configuration.count ?? specification()?.count ?? 1;
 
-  /** What was told before holds while the pool is away. */
+  /** What was told before holds while the pool is away, or slow. */
   async function identity(): Promise<GpuIdentity> {
     try {
-      const { models } = await description();
+      const { models } = await soon(description(), state.identity !== null);
       const isInUse = (holding.held?.processes().length ?? 0) > 0;
       const chosen = chooseIdentity(state.identity, models, {
         count: count(),
@@ -228,17 +231,26 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   const job = await endingJob(scope);
   log.write(job === "restart" ? "restarting, the session goes on" : "stopping");
   sdNotify("STOPPING=1");
-  const left = holding.held === undefined ? null : [...holding.held.processes()];
-  const leftSession = holding.held?.handle.session.id ?? null;
+  const { sessionId, processes } = state;
   await holding.stop(job === "restart" ? "leave" : "end").catch((error: unknown) => log.write(String(error)));
-  if (job === "restart") keepState({ sessionId: leftSession, processes: left ?? [] });
-  else keepState({ sessionId: null, processes: [] });
+  keepState(job === "restart" ? { sessionId, processes } : { sessionId: null, processes: [] });
   if (job === "stop") await stopSocket(scope);
   clients.close();
   server.close();
   socket.close();
   reopenPool();
   return 0;
+}
+
+/** For as long as a program may notice, where there is another answer; else for as long as it takes. */
+async function soon<T>(work: Promise<T>, isOptional: boolean): Promise<T> {
+  if (!isOptional) return work;
+  const late = sleep(SOON_MS, undefined, { ref: false }).then(() => {
+    throw new FarpoolError("FARPOOL_UNAVAILABLE", "the pool did not answer at once");
+  });
+  late.catch(() => undefined);
+  work.catch(() => undefined);
+  return Promise.race([work, late]);
 }
 
 async function openPool(): Promise<{ readonly client: ManagerClient; readonly close: () => void }> {
