@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cuda_abi::pci::pci_numbers;
+use cuda_abi::{
+    CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
+};
 use transport::{Endpoint, SPKI_BYTES, Socket};
 use wire::handshake::DeviceSnapshot;
 
@@ -156,7 +160,7 @@ fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String
         // SAFETY: asks for a number.
         let us = unsafe { libc::geteuid() };
         let user = peer.uid.as_raw();
-        if user != 0 && user != us {
+        if user != 0 && user != us && !is_beyond_container(user) {
             return Err(BrokerError::Stranger { path: path.to_owned(), user });
         }
     }
@@ -185,6 +189,14 @@ fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String
     }
     let answer = String::from_utf8_lossy(&answer);
     Ok(Some(answer.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect()))
+}
+
+/// Whether `user` is what a container's namespace calls everybody outside of it, the machine's root too. The folder of the
+/// socket was put there by who made the container.
+fn is_beyond_container(user: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let is_whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
+    !is_whole && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(user)
 }
 
 /// Takes the lines `wait SENTENCE` from the front of an answer, and shows them to who sits before a blocked program.
@@ -255,8 +267,22 @@ fn parse_offer(path: &str, lines: &[String]) -> Result<Offer, BrokerError> {
     }
     for device in &mut offer.devices {
         device.attributes.clone_from(&attributes);
+        let place = pci_numbers(&device.pci_bus_id);
+        set_place(device, place.ok_or_else(|| malformed(&device.pci_bus_id, "a PCI address"))?);
     }
     Ok(offer)
+}
+
+/// The address is the device's own, and attributes tell it too: NVIDIA's runtime compares them.
+fn set_place(device: &mut DeviceSnapshot, (domain, bus, number): (i32, i32, i32)) {
+    for (attribute, value) in &mut device.attributes {
+        match *attribute {
+            CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID => *value = domain,
+            CU_DEVICE_ATTRIBUTE_PCI_BUS_ID => *value = bus,
+            CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID => *value = number,
+            _ => {}
+        }
+    }
 }
 
 fn parse_device(text: &str) -> Option<DeviceSnapshot> {
@@ -363,14 +389,14 @@ mod tests {
 
     #[test]
     fn an_offer_gives_every_device_the_attributes() {
-        let text = "ok\nservice farpool 1\ndriver 13000\nattributes 75=8 76=0\n\
+        let text = "ok\nservice farpool 1\ndriver 13000\nattributes 75=8 33=9 50=0\n\
                     device GPU-07070707-0707-0707-0707-070707070707 1024 000F:01:00.0 Farpool Simulated GPU\nnew x";
         let device = DeviceSnapshot {
             name: "Farpool Simulated GPU".into(),
             uuid: [7; 16],
             total_memory: 1024,
             pci_bus_id: "000F:01:00.0".into(),
-            attributes: vec![(75, 8), (76, 0)],
+            attributes: vec![(75, 8), (33, 1), (50, 15)],
             peers: Vec::new(),
         };
         assert_eq!(

@@ -103,7 +103,7 @@ impl Client {
             is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             lost: AtomicI32::new(0),
             late: Late::default(),
-            next_handle: AtomicU64::new(1),
+            next_handle: AtomicU64::new(context::FIRST_HANDLE + found.devices.count() as u64),
             local_calls: AtomicU64::new(0),
             devices: &found.devices,
             peers,

@@ -47,7 +47,8 @@ fn current_context() -> *mut c_void {
 }
 
 fn primary_context(device: c_int) -> Result<*mut c_void, c_int> {
-    with_client(|client| exports::retain(client, device)).map(pointer)
+    let known = |found: &crate::found::Found| Ok(found.contexts.primary_handle(found.devices.index(device)?));
+    state::found().and_then(known).map(pointer).map_err(|code| code.0)
 }
 
 fn module_from_fatbin(image: *const c_void) -> Result<*mut c_void, c_int> {

@@ -85,7 +85,8 @@ export function environment(shell: "sh" | "fish" | "csh" | "systemd" | "docker")
 }
 
 function wantedScopes({ isSystem, isUser }: Scopes): readonly ServiceScope[] {
-  if (isSystem === isUser) return ["user", "system"];
+  // One that was named is the only one that programs ask.
+  if (isSystem === isUser) return process.env["FARPOOL_BROKER"] === undefined ? ["user", "system"] : ["system"];
   return isSystem ? ["system"] : ["user"];
 }
 

@@ -41,7 +41,9 @@ export function createMembers({ users, groups, owner, isPersonal }: Allowed): Me
   return {
     description,
     refuse(peer) {
-      if (isForAll || peer.uid === 0 || peer.uid === owner || uids.has(peer.uid)) return undefined;
+      const isMember = (uid: number): boolean => uid === 0 || uid === owner || uids.has(uid);
+      if (isForAll || isMember(peer.uid)) return undefined;
+      if (namespaceOwners(peer.pid).some((uid) => uid !== 0 && isMember(uid))) return undefined;
       if (!isPersonal && [peer.gid, ...groupsOf(peer.pid)].some((gid) => gids.has(gid))) return undefined;
       const hint = isPersonal
         ? "'farpool service install --user' makes one for this user"
@@ -57,13 +59,34 @@ export function createMembers({ users, groups, owner, isPersonal }: Allowed): Me
   };
 }
 
+/**
+ * Whose container a process is in: an account may map its own number into a namespace of users, and nobody else's. The
+ * accounts inside are hers.
+ */
+function namespaceOwners(pid: number): readonly number[] {
+  return parseUidMap(readProcess(pid, "uid_map"));
+}
+
+/** Exported for its test: lines are `INSIDE OUTSIDE COUNT`, and single accounts are owners. */
+export function parseUidMap(map: string): readonly number[] {
+  return map
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .flatMap(([, outside, count]) => (count === 1 && outside !== undefined ? [outside] : []));
+}
+
 /** Additional groups of a living process; none where it is gone. */
 function groupsOf(pid: number): readonly number[] {
+  const line = /^Groups:(.*)$/m.exec(readProcess(pid, "status"))?.[1] ?? "";
+  return line.split(/\s+/).filter(Boolean).map(Number);
+}
+
+function readProcess(pid: number, file: string): string {
   try {
-    const line = /^Groups:(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
-    return line.split(/\s+/).filter(Boolean).map(Number);
+    return readFileSync(`/proc/${pid}/${file}`, "utf8");
   } catch {
-    return [];
+    // It has ended, and asks nothing any more.
+    return "";
   }
 }
 

@@ -74,7 +74,9 @@ export async function clientService(scope: ServiceScope): Promise<number> {
       params,
       body: { count, size, filters: [...filters] },
     });
-    described = { at: performance.now(), description: answer };
+    // A server that has just come is not to be overlooked.
+    const at = answer.models.length > 0 ? performance.now() : Number.NEGATIVE_INFINITY;
+    described = { at, description: answer };
     return answer;
   }
   const specification = (): ClientSpecification | null => described?.description.specification ?? null;

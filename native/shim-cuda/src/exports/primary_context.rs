@@ -59,7 +59,7 @@ pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
     outside(client, || {
-        client.contexts.retain_primary(client, index, |context| {
+        client.contexts.retain_primary(index, |context| {
             client.call_alone(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
         })
     })
