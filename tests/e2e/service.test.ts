@@ -19,7 +19,7 @@ afterAll(async () => {
 });
 
 const vectorAdd = [example("vector-add")];
-const deviceQuery = [example("device-query")];
+const look = [example("look")];
 
 async function sessions(): Promise<readonly string[]> {
   return (await pool.client.call("listSessions", { query: {} })).sessions.map(({ id }) => id);
@@ -36,9 +36,9 @@ describe("on demand", () => {
     service = current;
     const before = await grants();
 
-    const looked = await current.run(deviceQuery);
+    const looked = await current.run(look);
     for (let round = 0; round < 20; round += 1) {
-      const probes = await Promise.all(Array.from({ length: 10 }, () => current.run(deviceQuery)));
+      const probes = await Promise.all(Array.from({ length: 10 }, () => current.run(look)));
       expect(probes.map(({ stdout }) => stdout)).toEqual(Array.from({ length: 10 }, () => looked.stdout));
     }
 
@@ -50,7 +50,7 @@ describe("on demand", () => {
     const computed = await service.run(vectorAdd);
     expect(computed).toMatchObject({ status: 0 });
     expect(await grants()).toBe(before + 1);
-    expect((await service.run(deviceQuery)).stdout).toBe(looked.stdout);
+    expect((await service.run(look)).stdout).toBe(looked.stdout);
   });
 
   it("the GPU goes back when no program has used it for a while, and is taken again", async () => {

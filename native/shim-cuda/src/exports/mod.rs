@@ -67,4 +67,3 @@ pub use stream::*;
 
 pub(crate) use context::create;
 pub(crate) use module::load as load_module;
-pub(crate) use primary_context::retain;

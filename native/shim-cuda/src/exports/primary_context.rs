@@ -54,8 +54,8 @@ exports! {
     }
 }
 
-/// Retains the primary context of `device`; also behind the private cudart table.
-pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context> {
+/// Retains the primary context of `device`.
+fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context> {
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
     outside(client, || {
