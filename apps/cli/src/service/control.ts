@@ -86,7 +86,8 @@ export function environment(shell: "sh" | "fish" | "csh" | "systemd" | "docker")
 
 function wantedScopes({ isSystem, isUser }: Scopes): readonly ServiceScope[] {
   // One that was named is the only one that programs ask.
-  if (isSystem === isUser) return process.env["FARPOOL_BROKER"] === undefined ? ["user", "system"] : ["system"];
+  if (isSystem === isUser)
+    return process.env["FARPOOL_BROKER"] === undefined ? ["user", "system"] : ["system"];
   return isSystem ? ["system"] : ["user"];
 }
 

@@ -33,7 +33,9 @@ test("a person's own service is hers alone", () => {
 });
 
 test("who is in an account's container is that account", () => {
-  expect(parseUidMap("         0       1000          1\n         1     100000      65536\n")).toEqual([1_000]);
+  expect(parseUidMap("         0       1000          1\n         1     100000      65536\n")).toEqual([
+    1_000,
+  ]);
   expect(parseUidMap("         0          0 4294967295\n")).toEqual([]);
   expect(parseUidMap("")).toEqual([]);
 });
