@@ -14,6 +14,8 @@ export type Origin = "exports" | "remoted" | "variants" | "unsupported";
 export interface Library {
   /** Folder of the crate. */
   readonly folder: string;
+  /** Exported is a jump through a slot, which may lead to another library's function. */
+  readonly hasSlots: boolean;
   origin(symbol: Symbol): Origin;
 }
 
@@ -28,7 +30,7 @@ export function shimLibrary(schema: Schema): Library {
     }
     return call.class === "async" || call.class === "sync" ? "remoted" : "exports";
   };
-  return library("native/shim-cuda", schema, originOf);
+  return { ...library("native/shim-cuda", schema, originOf), hasSlots: true };
 }
 
 /** The simulated GPU implements what its engineers list, by symbol. */
@@ -53,6 +55,7 @@ export function simgpuLibrary(schema: Schema, root: string): Library {
 function library(folder: string, schema: Schema, originOf: (call: Call) => Origin): Library {
   return {
     folder,
+    hasSlots: false,
     origin: ({ call, perThread }) => {
       if (!perThread) {
         return originOf(call);

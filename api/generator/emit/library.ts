@@ -19,6 +19,7 @@ export function emitLibrary(library: Library, schema: Schema): readonly RustFile
     emitUnsupported(library, schema),
     emitVariants(library, schema),
     emitSymbols(library, schema),
+    ...(library.hasSlots ? [emitSlots(library, schema)] : []),
   ];
 }
 
@@ -29,7 +30,8 @@ function emitModule(library: Library, schema: Schema): RustFile {
     allow: [],
   });
   const remoted = schema.symbols.some((symbol) => library.origin(symbol) === "remoted");
-  for (const name of [...(remoted ? ["remoted"] : []), "symbols", "unsupported", "variants"]) {
+  const slots = library.hasSlots ? ["slots"] : [];
+  for (const name of [...(remoted ? ["remoted"] : []), ...slots, "symbols", "unsupported", "variants"]) {
     file.print(`pub mod ${name};`);
   }
   return file;
@@ -43,7 +45,7 @@ function emitUnsupported(library: Library, schema: Schema): RustFile {
   });
   file.print("use std::ffi::{c_char, c_void};", "", "use cuda_abi::*;");
   for (const symbol of symbolsOf(library, schema, "unsupported")) {
-    printExport(file, symbol, [`crate::unsupported("${symbol.name}")`]);
+    printExport(file, { ...symbol, hasSlots: library.hasSlots }, [`crate::unsupported("${symbol.name}")`]);
   }
   return file;
 }
@@ -64,7 +66,7 @@ function emitVariants(library: Library, schema: Schema): RustFile {
     "}",
   );
   for (const symbol of symbolsOf(library, schema, "variants")) {
-    printExport(file, symbol, variantBody(library, schema, symbol));
+    printExport(file, { ...symbol, hasSlots: library.hasSlots }, variantBody(library, schema, symbol));
   }
   return file;
 }
@@ -140,7 +142,8 @@ function emitSymbols(library: Library, schema: Schema): RustFile {
     `static SYMBOLS: [(&str, Address); ${schema.symbols.length}] = [`,
   );
   for (const { name } of schema.symbols) {
-    file.print(`("${name}", Address(${functionPath(library, schema, name)} as *const c_void)),`);
+    const path = library.hasSlots ? `super::slots::${name}` : functionPath(library, schema, name);
+    file.print(`("${name}", Address(${path} as *const c_void)),`);
   }
   file.print("];", "");
   for (const { name } of symbolsOf(library, schema, "exports")) {
@@ -165,6 +168,45 @@ function emitSymbols(library: Library, schema: Schema): RustFile {
   return file;
 }
 
+function emitSlots(library: Library, schema: Schema): RustFile {
+  const file = new RustFile(`${library.folder}/src/generated/slots.rs`, {
+    emitter: "library.ts",
+    doc: "What is exported: each symbol jumps through a slot, which leads to this library's function, and in a process that\nuses the machine's own driver to the driver's.",
+    allow: ["non_snake_case", "missing_docs", "clippy::missing_safety_doc", "clippy::as_conversions"],
+  });
+  file.print(
+    "use std::arch::naked_asm;",
+    "use std::ffi::{CStr, c_void};",
+    "use std::sync::atomic::AtomicPtr;",
+    "",
+    "macro_rules! jumps {",
+    "    ($($index:literal $name:ident)*) => {$(",
+    "        #[unsafe(naked)]",
+    "        #[unsafe(no_mangle)]",
+    '        pub unsafe extern "C" fn $name() {',
+    '            naked_asm!("jmp qword ptr [rip + {slots} + {offset}]", slots = sym SLOTS, offset = const 8 * $index)',
+    "        }",
+    "    )*};",
+    "}",
+    "",
+    "/// Where the symbols lead to, in the order of `NAMES`.",
+    `pub static SLOTS: [AtomicPtr<c_void>; ${schema.symbols.length}] = [`,
+  );
+  for (const { name } of schema.symbols)
+    file.print(`AtomicPtr::new(${functionPath(library, schema, name)} as *mut c_void),`);
+  file.print(
+    "];",
+    "",
+    "/// The exported symbols.",
+    `pub static NAMES: [&CStr; ${schema.symbols.length}] = [`,
+  );
+  for (const { name } of schema.symbols) file.print(`c"${name}",`);
+  file.print("];", "", "jumps! {");
+  for (const [index, { name }] of schema.symbols.entries()) file.print(`    ${index} ${name}`);
+  file.print("}");
+  return file;
+}
+
 function symbolsOf(library: Library, schema: Schema, origin: Origin): readonly Symbol[] {
   return schema.symbols.filter((symbol) => library.origin(symbol) === origin);
 }
@@ -172,12 +214,13 @@ function symbolsOf(library: Library, schema: Schema, origin: Origin): readonly S
 /** One exported function. */
 export function printExport(
   file: RustFile,
-  { name, call }: Pick<Symbol, "name" | "call">,
+  { name, call, hasSlots }: Pick<Symbol, "name" | "call"> & Pick<Library, "hasSlots">,
   body: readonly string[],
 ): void {
   file.print(
     "",
-    "#[unsafe(no_mangle)]",
+    // Behind a slot it is the slot's jump that has the name.
+    hasSlots ? `/// \`${name}\`.` : "#[unsafe(no_mangle)]",
     `pub unsafe extern "C" fn ${name}(${rustParameters(call)}) -> CUresult {`,
     ...body.map((line) => `    ${line}`),
     "}",

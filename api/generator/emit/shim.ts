@@ -55,7 +55,7 @@ export function emitShim(schema: Schema): RustFile {
   const library = shimLibrary(schema);
   for (const symbol of schema.symbols) {
     if (library.origin(symbol) === "remoted") {
-      printExport(file, symbol, stub(symbol.call));
+      printExport(file, { ...symbol, hasSlots: library.hasSlots }, stub(symbol.call));
     }
   }
   return file;

@@ -33,7 +33,7 @@ pub struct ExportHost {
     pub devices: fn() -> Vec<DeviceIdentity>,
     /// The calling thread's current context, null if none.
     pub current_context: fn() -> *mut c_void,
-    /// The primary context of a device, made if need be, without changing the calling thread's current one
+    /// The primary context of a device, whether it is active or not, without changing the calling thread's current one
     /// (cudart-interface slot 2).
     pub primary_context: fn(device: c_int) -> Result<*mut c_void, RawResult>,
     /// Loads the fatbin (or its wrapper) at the address into the current context (slots 1, 6 and 8).

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cuda_abi::pci::pci_numbers;
+use cuda_abi::{
+    CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
+};
 use transport::{Endpoint, SPKI_BYTES, Socket};
+use wire::handshake::DeviceSnapshot;
 
 /// Bytes of an answer that are read at most; a real one has a few hundred.
 const ANSWER_LIMIT: usize = 64 << 10;
@@ -56,6 +61,16 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// Somebody else has made a socket where a service's is looked for.
+    #[error(
+        "the client service at `{path}` is run by user {user}, who is neither root nor this process's user: it is not asked"
+    )]
+    Stranger {
+        /// The socket.
+        path: String,
+        /// Whose it is.
+        user: u32,
+    },
     /// The program uses all the descriptors that it may have.
     #[error(
         "this process has no descriptor left for the connection to its GPU server ({reason}); hint: `ulimit -n` shows how many it may have"
@@ -86,48 +101,125 @@ pub enum BrokerError {
     },
 }
 
-/// Asks the broker behind the Unix socket `path`.
-pub fn admission(path: &str, applicant: &Applicant<'_>) -> Result<Admission, BrokerError> {
+/// What a service tells of its GPUs before there are any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Offer {
+    /// CUDA's number of the driver's version.
+    pub driver_version: i32,
+    /// The GPUs.
+    pub devices: Vec<DeviceSnapshot>,
+}
+
+/// Asks the broker behind the Unix socket `path` to be let in. Whose broker it is, is known from where the path came.
+pub fn admission(path: &str, owner: Owner, applicant: &Applicant<'_>) -> Result<Admission, BrokerError> {
+    let again =
+        applicant.connection_id.map_or_else(String::new, |id| format!("connection {}\n", to_hex(&id)));
+    let request = format!("key {}\n{again}", URL_SAFE_NO_PAD.encode(applicant.key));
+    parse(path, &ask(path, owner, &request)?)
+}
+
+/// Asks a service which GPUs its programs will have.
+pub fn offer(path: &str) -> Result<Offer, BrokerError> {
+    parse_offer(path, &ask(path, Owner::RootOrUs, "want devices\n")?)
+}
+
+/// Who may be at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever it is: the process was told of it by who started it.
+    Anybody,
+    /// Root, or the user of this process: the path is one that everybody knows.
+    RootOrUs,
+}
+
+/// How often a service may go away in the middle of an answer: it is started again behind the same socket.
+const MOST_RESTARTS: u32 = 30;
+
+fn ask(path: &str, owner: Owner, request: &str) -> Result<Vec<String>, BrokerError> {
+    for _ in 1..MOST_RESTARTS {
+        if let Some(lines) = ask_once(path, owner, request)? {
+            return Ok(lines);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let reason = "it was started again and again".to_owned();
+    Err(BrokerError::Unreachable { path: path.to_owned(), reason })
+}
+
+/// `None`: the other end is gone without an answer.
+fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String>>, BrokerError> {
     let unreachable = |error: std::io::Error| match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => BrokerError::NoDescriptor { reason: error.to_string() },
         _ => BrokerError::Unreachable { path: path.to_owned(), reason: error.to_string() },
     };
     let endpoint = Endpoint::Unix(path.into());
     let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, |descriptor| descriptor).map_err(unreachable)?;
+    if owner == Owner::RootOrUs {
+        let peer =
+            rustix::net::sockopt::socket_peercred(&socket).map_err(|errno| unreachable(errno.into()))?;
+        // SAFETY: asks for a number.
+        let us = unsafe { libc::geteuid() };
+        let user = peer.uid.as_raw();
+        if user != 0 && user != us && !is_beyond_container(user) {
+            return Err(BrokerError::Stranger { path: path.to_owned(), user });
+        }
+    }
     socket.limit_receiving(Some(ANSWER_TIMEOUT));
-    let again =
-        applicant.connection_id.map_or_else(String::new, |id| format!("connection {}\n", to_hex(&id)));
-    let request = format!(
-        "farpool-broker 2\npid {}\nprogram {}\nkey {}\n{again}\n",
-        std::process::id(),
-        crate::program::name(),
-        URL_SAFE_NO_PAD.encode(applicant.key),
-    );
-    socket.send_all(&[request.as_bytes()]).map_err(unreachable)?;
+    let head = format!("farpool-broker 2\npid {}\nprogram {}\n", std::process::id(), crate::program::name());
+    let is_gone = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+    };
+    match socket.send_all(&[head.as_bytes(), request.as_bytes(), b"\n"]) {
+        Err(error) if is_gone(&error) && owner == Owner::RootOrUs => return Ok(None),
+        sent => sent.map_err(unreachable)?,
+    }
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while !answer.ends_with(b"\n\n") && answer.len() < ANSWER_LIMIT {
-        match socket.receive(&mut buffer).map_err(unreachable)? {
-            0 => break,
-            count => answer.extend_from_slice(&buffer[..count]),
+        match socket.receive(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&buffer[..count]),
+            Err(error) if is_gone(&error) && owner == Owner::RootOrUs => return Ok(None),
+            Err(error) => return Err(unreachable(error)),
         }
+        tell_waiting(&mut answer);
+    }
+    if answer.is_empty() && owner == Owner::RootOrUs {
+        return Ok(None);
     }
     let answer = String::from_utf8_lossy(&answer);
-    let lines: Vec<String> = answer.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect();
-    parse(path, &lines)
+    Ok(Some(answer.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect()))
 }
 
-fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
-    let malformed = |line: &str, expected| BrokerError::Malformed {
-        path: path.to_owned(),
-        line: line.to_owned(),
-        expected,
-    };
+/// Whether `user` is what a container's namespace calls everybody outside of it, the machine's root too. The folder of the
+/// socket was put there by who made the container.
+fn is_beyond_container(user: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let is_whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
+    !is_whole && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(user)
+}
+
+/// Takes the lines `wait SENTENCE` from the front of an answer, and shows them to who sits before a blocked program.
+fn tell_waiting(answer: &mut Vec<u8>) {
+    while answer.starts_with(b"wait ") {
+        let Some(end) = answer.iter().position(|byte| *byte == b'\n') else { return };
+        let line: Vec<u8> = answer.drain(..=end).collect();
+        crate::report::once(String::from_utf8_lossy(&line[5..end]).trim());
+    }
+}
+
+fn malformed_answer(path: &str) -> impl Fn(&str, &'static str) -> BrokerError {
+    move |line, expected| BrokerError::Malformed { path: path.to_owned(), line: line.to_owned(), expected }
+}
+
+/// What follows the `ok`.
+fn accepted<'a>(path: &str, lines: &'a [String]) -> Result<&'a [String], BrokerError> {
+    let malformed = malformed_answer(path);
     match lines.first().map(String::as_str) {
-        Some("ok") => {}
+        Some("ok") => Ok(&lines[1..]),
         Some(line) => {
             let mut words = line.splitn(4, ' ');
-            return match (words.next(), words.next().map(str::parse), words.next(), words.next()) {
+            match (words.next(), words.next().map(str::parse), words.next(), words.next()) {
                 (Some("error"), Some(Ok(exit_code)), Some(result), Some(sentence)) => {
                     Err(BrokerError::Refused {
                         exit_code,
@@ -136,13 +228,78 @@ fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
                     })
                 }
                 _ => Err(malformed(line, "`ok` or `error CODE NAME sentence`")),
-            };
+            }
         }
-        None => return Err(malformed("", "`ok` or `error CODE NAME sentence`")),
+        None => Err(malformed("", "`ok` or `error CODE NAME sentence`")),
     }
+}
+
+fn parse_offer(path: &str, lines: &[String]) -> Result<Offer, BrokerError> {
+    let malformed = malformed_answer(path);
+    let mut offer = Offer::default();
+    let mut attributes = Vec::new();
+    for line in accepted(path, lines)? {
+        match line.split_once(' ') {
+            Some(("driver", version)) => {
+                offer.driver_version =
+                    version.parse().map_err(|_| malformed(line, "the number of CUDA's version"))?;
+            }
+            Some(("attributes", pairs)) => {
+                let pair = |text: &str| {
+                    let (number, value) = text.split_once('=')?;
+                    Some((number.parse().ok()?, value.parse().ok()?))
+                };
+                let parsed: Option<Vec<(i32, i32)>> = pairs.split_whitespace().map(pair).collect();
+                attributes =
+                    parsed.ok_or_else(|| malformed("attributes …", "NUMBER=VALUE, with spaces between"))?;
+            }
+            Some(("device", text)) => {
+                let device = parse_device(text);
+                offer
+                    .devices
+                    .push(device.ok_or_else(|| malformed(line, "UUID, bytes, PCI address and name"))?);
+            }
+            _ => {}
+        }
+    }
+    if offer.devices.is_empty() || offer.driver_version == 0 {
+        return Err(malformed("ok", "a driver's version and a device after it"));
+    }
+    for device in &mut offer.devices {
+        device.attributes.clone_from(&attributes);
+        let place = pci_numbers(&device.pci_bus_id);
+        set_place(device, place.ok_or_else(|| malformed(&device.pci_bus_id, "a PCI address"))?);
+    }
+    Ok(offer)
+}
+
+/// The address is the device's own, and attributes tell it too: NVIDIA's runtime compares them.
+fn set_place(device: &mut DeviceSnapshot, (domain, bus, number): (i32, i32, i32)) {
+    for (attribute, value) in &mut device.attributes {
+        match *attribute {
+            CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID => *value = domain,
+            CU_DEVICE_ATTRIBUTE_PCI_BUS_ID => *value = bus,
+            CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID => *value = number,
+            _ => {}
+        }
+    }
+}
+
+fn parse_device(text: &str) -> Option<DeviceSnapshot> {
+    let mut words = text.splitn(4, ' ');
+    let uuid = from_hex(&words.next()?.strip_prefix("GPU-")?.replace('-', ""))?;
+    let total_memory = words.next()?.parse().ok()?;
+    let pci_bus_id = words.next()?.to_owned();
+    let name = words.next()?.to_owned();
+    Some(DeviceSnapshot { name, uuid, total_memory, pci_bus_id, ..DeviceSnapshot::default() })
+}
+
+fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
+    let malformed = malformed_answer(path);
+    let lines = accepted(path, lines)?;
     let mut admission = Admission { grace: USUAL_GRACE, ..Admission::default() };
     let (mut has_connection, mut has_token) = (false, false);
-    for line in &lines[1..] {
+    for line in lines {
         match line.split_once(' ') {
             Some(("session", id)) => id.clone_into(&mut admission.session_id),
             Some(("connection", text)) => {
@@ -228,6 +385,38 @@ mod tests {
             endpoints: vec![Endpoint::Unix("/run/x".into()), Endpoint::Tls("h:1".into())],
         };
         assert_eq!(parse("/b", &lines(&text)), Ok(expected));
+    }
+
+    #[test]
+    fn an_offer_gives_every_device_the_attributes() {
+        let text = "ok\nservice farpool 1\ndriver 13000\nattributes 75=8 33=9 50=0\n\
+                    device GPU-07070707-0707-0707-0707-070707070707 1024 000F:01:00.0 Farpool Simulated GPU\nnew x";
+        let device = DeviceSnapshot {
+            name: "Farpool Simulated GPU".into(),
+            uuid: [7; 16],
+            total_memory: 1024,
+            pci_bus_id: "000F:01:00.0".into(),
+            attributes: vec![(75, 8), (33, 1), (50, 15)],
+            peers: Vec::new(),
+        };
+        assert_eq!(
+            parse_offer("/b", &lines(text)),
+            Ok(Offer { driver_version: 13000, devices: vec![device] })
+        );
+        for text in ["ok", "ok\ndriver 13000", "ok\ndriver x", "ok\nattributes 1", "ok\ndevice GPU-07 1 p n"]
+        {
+            assert!(matches!(parse_offer("/b", &lines(text)), Err(BrokerError::Malformed { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_waits_is_told_and_the_answer_stays() {
+        let mut answer = b"wait position 2\nwait position 1\nok\nsess".to_vec();
+        tell_waiting(&mut answer);
+        assert_eq!(answer, b"ok\nsess");
+        let mut half = b"wait posi".to_vec();
+        tell_waiting(&mut half);
+        assert_eq!(half, b"wait posi");
     }
 
     #[test]

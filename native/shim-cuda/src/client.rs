@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use cuda_abi::CUresult;
 use session::{DeferredError, ReplyHead};
 use wire::handle::{self, Handle, Stream};
-use wire::handshake::{Goodbye, Welcome};
+use wire::handshake::Goodbye;
 use wire::{CallId, Reader, Reply, Request, Writer};
 
 use crate::callback::{self, Actions};
@@ -18,6 +18,7 @@ use crate::device::Devices;
 use crate::entry::Answer;
 use crate::event::Events;
 use crate::exports::host_memory;
+use crate::found::Found;
 use crate::late::Late;
 use crate::memory::{Forgotten, Range, Ranges};
 use crate::module::Modules;
@@ -36,7 +37,6 @@ use crate::window::Window;
 pub struct Client {
     connection: Arc<Connection>,
     session_id: String,
-    driver_version: i32,
     /// Whether calls that need not wait do so: each then answers its own error.
     is_strict: bool,
     /// Whether launches wait for their streams (`CUDA_LAUNCH_BLOCKING=1`).
@@ -47,9 +47,11 @@ pub struct Client {
     next_handle: AtomicU64,
     local_calls: AtomicU64,
     /// The GPUs.
-    pub devices: Devices,
+    pub devices: &'static Devices,
+    /// For each GPU of the session: whose memory it can reach.
+    pub peers: Vec<Vec<bool>>,
     /// Contexts, primary ones among them.
-    pub contexts: Contexts,
+    pub contexts: &'static Contexts,
     /// Device and host memory, by address.
     pub ranges: Ranges,
     /// Addresses that this process and the worker agree on.
@@ -90,21 +92,22 @@ impl Client {
     pub fn new(
         connection: Arc<Connection>,
         session_id: String,
-        welcome: Welcome,
+        found: &'static Found,
+        peers: Vec<Vec<bool>>,
         window: Option<Window>,
     ) -> Client {
         Client {
             connection,
             session_id,
-            driver_version: welcome.driver_version.min(crate::connect::SHIM_DRIVER_VERSION),
             is_strict: std::env::var("FARPOOL_STRICT").is_ok_and(|value| value == "1"),
             is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             lost: AtomicI32::new(0),
             late: Late::default(),
-            next_handle: AtomicU64::new(1),
+            next_handle: AtomicU64::new(context::FIRST_HANDLE + found.devices.count() as u64),
             local_calls: AtomicU64::new(0),
-            devices: Devices::new(welcome.devices),
-            contexts: Contexts::default(),
+            devices: &found.devices,
+            peers,
+            contexts: &found.contexts,
             ranges: Ranges::default(),
             window,
             slabs: Slabs::default(),
@@ -136,11 +139,6 @@ impl Client {
     /// Whether launches wait for their streams.
     pub fn is_blocking(&self) -> bool {
         self.is_blocking
-    }
-
-    /// What `cuDriverGetVersion` answers.
-    pub fn driver_version(&self) -> i32 {
-        self.driver_version
     }
 
     /// The connection itself.
@@ -552,6 +550,10 @@ pub fn index_of(context: handle::Context) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nothing() -> &'static Found {
+        Box::leak(Box::new(Found::new(0, Vec::new(), None)))
+    }
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
@@ -588,7 +590,7 @@ mod tests {
         let worker = std::thread::spawn(|| answer(theirs));
         let connection =
             Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
-        let client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
+        let client = Client::new(Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
         let load = cuda::CuModuleLoadDataEx {
             module: client.new_handle(),
             blob: 0,
@@ -625,7 +627,7 @@ mod tests {
         let worker = std::thread::spawn(|| refuse_all(theirs));
         let connection =
             Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
-        let mut client = Client::new(Arc::clone(&connection), "s".into(), Welcome::default(), None);
+        let mut client = Client::new(Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
         client.is_strict = true;
         let unload = cuda::CuModuleUnload { module: client.new_handle() };
         assert_eq!(client.post_anywhere(&unload), Err(CUresult::INVALID_VALUE));

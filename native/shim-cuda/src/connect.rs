@@ -1,4 +1,4 @@
-//! `cuInit`: finds the session, connects to its server, says hello, and keeps the device snapshot.
+//! `cuInit` and the first need of a GPU: finds the session, connects to its server, and says hello.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,14 @@ use transport::{ClientKey, EmulatedRtt};
 use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
 use wire::handshake::{self, Hello, Welcome};
 
-use crate::broker::{self, Applicant, BrokerError};
+use crate::broker::{self, Applicant, BrokerError, Offer, Owner};
 use crate::client::Client;
 use crate::connection::{Connection, Loss};
 use crate::dial::{self, Transport, Unopened};
+use crate::found::Found;
+use crate::place::Wanted;
 use crate::window::{Reservation, Window};
-use crate::{report, window};
+use crate::{aside, place, report, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -21,21 +23,96 @@ pub const SHIM_DRIVER_VERSION: i32 = 13000;
 /// Exit codes of `FARPOOL_REQUIRED=1` (sysexits.h): service unavailable, and try again later.
 const EX_UNAVAILABLE: i32 = 69;
 
-/// Connects this process to a worker of its session.
-pub fn connect() -> Result<Client, CUresult> {
-    let Ok(path) = std::env::var("FARPOOL_SESSION") else {
-        return refuse(
-            CUresult::NO_DEVICE,
-            EX_UNAVAILABLE,
-            "this process belongs to no session (FARPOOL_SESSION is not set); \
-             hint: start it with `farpool run -n 1 -- PROGRAM`",
+/// The same for something that was written wrongly.
+const EX_USAGE: i32 = 64;
+
+/// `cuInit`: with the broker of a session it connects, with a client service it learns what there will be.
+pub fn start() -> Result<(&'static Found, Option<Client>), CUresult> {
+    if let Some(path) = place::session() {
+        let connected = connect(&path, Owner::Anybody)?;
+        let Welcome { driver_version, devices, .. } = connected.welcome.clone();
+        let found: &'static Found = Box::leak(Box::new(Found::new(driver_version, devices, None)));
+        if found.devices.count() == 0 {
+            // As NVIDIA's driver answers a program from which all devices are hidden.
+            connected.connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides all GPUs".into()));
+            return Err(CUresult::NO_DEVICE);
+        }
+        return Ok((found, Some(connected.client(found))));
+    }
+    let mut why =
+        "this process belongs to no session (FARPOOL_SESSION is not set), and there is no client service; \
+                   hint: start it with `farpool run -n 1 -- PROGRAM`"
+            .to_owned();
+    match place::wanted() {
+        Err(sentence) => return refuse(CUresult::NO_DEVICE, EX_USAGE, &sentence),
+        Ok(Wanted::Local) => {
+            let sentence = "FARPOOL=local asks for this machine's own GPU, and no driver of one is found";
+            return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, sentence);
+        }
+        Ok(Wanted::Any | Wanted::Pool) => {}
+    }
+    let mut exit_code = EX_UNAVAILABLE;
+    for path in place::services() {
+        match broker::offer(&path) {
+            Ok(Offer { driver_version, devices }) => {
+                let found = Found::new(driver_version, devices, Some(path));
+                if found.devices.count() == 0 {
+                    return Err(CUresult::NO_DEVICE);
+                }
+                return Ok((Box::leak(Box::new(found)), None));
+            }
+            Err(BrokerError::Refused { exit_code: code, sentence, .. }) => {
+                (exit_code, why) = (code, sentence)
+            }
+            // A socket that nobody listens on any more: the next one may be served.
+            Err(error) => why = error.to_string(),
+        }
+    }
+    if aside::instead_of_services() {
+        return Err(CUresult::NO_DEVICE);
+    }
+    refuse(CUresult::NO_DEVICE, exit_code, &why)
+}
+
+/// The first need of a GPU in a process of a client service: waits until the service has one, and connects.
+pub fn take(found: &'static Found) -> Result<Client, CUresult> {
+    let path = found.service.as_deref().ok_or(CUresult::NOT_INITIALIZED)?;
+    let connected = connect(path, Owner::RootOrUs)?;
+    let count = connected.welcome.devices.len();
+    if count != found.session_gpus {
+        connected.connection.lose(Loss::Io("the session has other GPUs".into()));
+        let sentence = format!(
+            "the client service told this program of {} GPUs, and its session has {count}; hint: start the program again",
+            found.session_gpus
         );
-    };
+        return refuse(CUresult::DEVICE_UNAVAILABLE, EX_UNAVAILABLE, &sentence);
+    }
+    Ok(connected.client(found))
+}
+
+/// A connection on which both ends have said hello.
+struct Connected {
+    connection: Arc<Connection>,
+    session_id: String,
+    welcome: Welcome,
+    window: Option<Window>,
+}
+
+impl Connected {
+    fn client(self, found: &'static Found) -> Client {
+        let peers = self.welcome.devices.into_iter().map(|device| device.peers).collect();
+        Client::new(self.connection, self.session_id, found, peers, self.window)
+    }
+}
+
+/// Connects this process to a worker of its session.
+fn connect(path: &str, owner: Owner) -> Result<Connected, CUresult> {
     let key = match ClientKey::generate() {
         Ok(key) => key,
         Err(error) => return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string()),
     };
-    let admission = match broker::admission(&path, &Applicant { key: key.spki(), connection_id: None }) {
+    let applicant = Applicant { key: key.spki(), connection_id: None };
+    let admission = match broker::admission(path, owner, &applicant) {
         Ok(admission) => admission,
         Err(BrokerError::Refused { exit_code, result, sentence }) => {
             let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
@@ -50,7 +127,8 @@ pub fn connect() -> Result<Client, CUresult> {
     };
     let session_id = admission.session_id.clone();
     let opened = connect_timeout().map_err(Unopened::from).and_then(|time| {
-        Ok((dial::open(&path, key, admission, (time, emulated_rtt()?, wanted_transport()?))?, time))
+        let wishes = (time, emulated_rtt()?, wanted_transport()?);
+        Ok((dial::open((path, owner), key, admission, wishes)?, time))
     });
     let (connection, time) = match opened {
         Ok(opened) => opened,
@@ -88,13 +166,7 @@ pub fn connect() -> Result<Client, CUresult> {
              large allocations wait for it",
         );
     }
-    let client = Client::new(Arc::clone(&connection), session_id, welcome, window);
-    if client.devices.count() == 0 {
-        // As NVIDIA's driver answers a program from which all devices are hidden.
-        connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides all GPUs".into()));
-        return Err(CUresult::NO_DEVICE);
-    }
-    Ok(client)
+    Ok(Connected { connection, session_id, welcome, window })
 }
 
 /// `FARPOOL_TRANSPORT`: which of the server's addresses may be used.

@@ -7,13 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cuda_abi::CUresult;
 use cuda_abi::per_thread::PerThread;
 use rustc_hash::FxHashMap;
-use wire::handle::Context;
+use wire::handle::{Context, Handle as _};
 
-use crate::client::{Client, index_of};
+use crate::client::index_of;
 use crate::entry::Answer;
 
 /// `cuCtxGetApiVersion` of contexts made through the second ABI and later.
 pub const API_VERSION: u32 = 3020;
+
+/// Handles begin with those of the primary contexts, by device; the others come after.
+pub const FIRST_HANDLE: u64 = 1;
 
 /// Each thread's stack; a program's handlers of `exit` still find it.
 static STACK: PerThread<RefCell<Vec<Context>>> = PerThread::new();
@@ -186,6 +189,14 @@ impl Contexts {
         self.table().primary.get(&device).and_then(|primary| primary.context)
     }
 
+    /// The handle that a device's primary context has or will have. NVIDIA's runtime wants to know it when it counts devices,
+    /// which must take no GPU.
+    pub fn primary_handle(&self, device: usize) -> Context {
+        let handle = Context::from_index(device as u64 + FIRST_HANDLE);
+        self.table().primary.entry(device).or_default().context = Some(handle);
+        handle
+    }
+
     /// Sets the flags of a device's primary context.
     pub fn set_primary_flags(&self, device: usize, flags: u32) {
         let mut table = self.table();
@@ -202,13 +213,11 @@ impl Contexts {
     /// for the life of the process.
     pub fn retain_primary(
         &self,
-        client: &Client,
         device: usize,
         make: impl Fn(Context) -> Answer,
     ) -> Answer<Context> {
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.table().primary.get(&device).copied().unwrap_or_default();
-        let context = known.context.unwrap_or_else(|| client.new_handle());
+        let context = self.primary_handle(device);
         let mut is_made = false;
         loop {
             {

@@ -12,7 +12,7 @@ use transport::{
 };
 use wire::preface::{Preface, Purpose};
 
-use crate::broker::{self, Admission, Applicant, BrokerError, to_hex};
+use crate::broker::{self, Admission, Applicant, BrokerError, Owner, to_hex};
 use crate::connection::{Connection, Explain, Opener};
 use crate::descriptor;
 use crate::state::Line;
@@ -64,6 +64,8 @@ pub type Wishes = (Duration, EmulatedRtt, Option<Transport>);
 struct Way {
     /// The broker's socket.
     broker: String,
+    /// Whose it has to be.
+    owner: Owner,
     key: ClientKey,
     admission: Mutex<Admission>,
     rtt: EmulatedRtt,
@@ -76,13 +78,13 @@ impl RefUnwindSafe for Way {}
 
 /// Connects this process to its worker.
 pub fn open(
-    broker: &str,
+    (broker, owner): (&str, Owner),
     key: ClientKey,
     admission: Admission,
     (time, rtt, wanted): Wishes,
 ) -> Result<Arc<Connection>, Unopened> {
     let (session_id, grace) = (admission.session_id.clone(), admission.grace);
-    let way = Way { broker: broker.to_owned(), key, admission: Mutex::new(admission), rtt, wanted };
+    let way = Way { broker: broker.to_owned(), owner, key, admission: Mutex::new(admission), rtt, wanted };
     let endpoints = way.endpoints();
     if endpoints.is_empty() {
         let sentence = format!(
@@ -246,7 +248,8 @@ impl Way {
     /// Asks for a fresh grant. A broker that is away does not matter as long as the last one is valid.
     fn renew(&self) -> io::Result<()> {
         let connection_id = Some(self.admission().connection_id);
-        match broker::admission(&self.broker, &Applicant { key: self.key.spki(), connection_id }) {
+        match broker::admission(&self.broker, self.owner, &Applicant { key: self.key.spki(), connection_id })
+        {
             Ok(admission) => {
                 *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = admission;
                 Ok(())

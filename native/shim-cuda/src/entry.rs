@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cuda_abi::CUresult;
 
 use crate::client::Client;
+use crate::found::Found;
 use crate::{callback, coverage, state, statistics};
 
 /// What the body of an exported function answers; `Err` carries the code.
@@ -41,6 +42,17 @@ pub fn enter_local(name: &'static str, body: impl FnOnce(&'static Client) -> Ans
         let client = state::client()?;
         client.count_local();
         body(client)
+    })
+}
+
+/// Runs the body of a call that needs `cuInit` and no GPU: it takes none from a client service.
+pub fn enter_found(name: &'static str, body: impl FnOnce(&'static Found) -> Answer) -> CUresult {
+    guard(name, |()| {
+        let found = state::found()?;
+        if let Some(client) = state::client_if_any() {
+            client.count_local();
+        }
+        body(found)
     })
 }
 

@@ -4,6 +4,7 @@
 //! This library is a guest in somebody else's process: no signal handlers, no allocator of its own, one thread
 //! (named, all signals blocked), nothing before `cuInit`, no panic past its exports, nothing on stdout.
 
+mod aside;
 mod broker;
 mod callback;
 mod capture;
@@ -21,6 +22,7 @@ mod entry;
 mod event;
 mod exports;
 mod fences;
+mod found;
 mod generated;
 mod graph;
 mod hooks;
@@ -30,6 +32,7 @@ mod launch;
 mod memory;
 mod module;
 mod output;
+mod place;
 mod pool;
 mod prepared;
 mod private_tables;

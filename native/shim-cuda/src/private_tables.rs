@@ -30,17 +30,16 @@ pub fn install() {
 }
 
 fn driver_version() -> Option<u32> {
-    let client = state::client_if_any()?;
-    u32::try_from(client.driver_version()).ok()
+    u32::try_from(state::found().ok()?.driver_version).ok()
 }
 
 fn devices() -> Vec<DeviceIdentity> {
-    let Some(client) = state::client_if_any() else { return Vec::new() };
+    let Ok(found) = state::found() else { return Vec::new() };
     let identity = |device: &crate::device::Device| {
         let (pci_domain, pci_bus, pci_device) = pci_numbers(&device.snapshot.pci_bus_id).unwrap_or_default();
         DeviceIdentity { uuid: device.snapshot.uuid, pci_domain, pci_bus, pci_device }
     };
-    client.devices.iter().map(identity).collect()
+    found.devices.iter().map(identity).collect()
 }
 
 fn current_context() -> *mut c_void {
@@ -48,7 +47,8 @@ fn current_context() -> *mut c_void {
 }
 
 fn primary_context(device: c_int) -> Result<*mut c_void, c_int> {
-    with_client(|client| exports::retain(client, device)).map(pointer)
+    let known = |found: &crate::found::Found| Ok(found.contexts.primary_handle(found.devices.index(device)?));
+    state::found().and_then(known).map(pointer).map_err(|code| code.0)
 }
 
 fn module_from_fatbin(image: *const c_void) -> Result<*mut c_void, c_int> {
@@ -64,9 +64,10 @@ fn create_context(flags: c_uint, device: c_int) -> Result<*mut c_void, c_int> {
 }
 
 fn device_attribute(attribute: c_int, device: c_int) -> Result<c_int, c_int> {
-    with_client(|client| {
-        client.devices.get(device)?.attribute(attribute).ok_or(cuda_abi::CUresult::INVALID_VALUE)
-    })
+    let known = |found: &crate::found::Found| {
+        found.devices.get(device)?.attribute(attribute).ok_or(cuda_abi::CUresult::INVALID_VALUE)
+    };
+    state::found().and_then(known).map_err(|code| code.0)
 }
 
 /// Asked for by CUDA 13.0's runtime before `cuInit`; its refusal is expected and harmless.

@@ -20,19 +20,19 @@ pub fn once(sentence: &str) {
     }
     let line = format!("farpool: {sentence}\n");
     // Lost messages must not harm the program: failing writes are left alone.
-    match std::env::var("FARPOOL_LOG") {
-        Ok(target) if target == "stderr" => {
+    match crate::place::variable(c"FARPOOL_LOG") {
+        Some(target) if target == "stderr" => {
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
-        Ok(path) if !path.is_empty() => {
+        Some(path) => {
             let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
             if let Ok(mut file) = file {
                 let _ = file.write_all(line.as_bytes());
             }
         }
-        _ if std::io::stderr().is_terminal() => {
+        None if std::io::stderr().is_terminal() => {
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
-        _ => {}
+        None => {}
     }
 }

@@ -1,18 +1,23 @@
 //! Where this process stands: before `cuInit`, connected, in a forked child, or already exiting.
 
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cuda_abi::CUresult;
 use cuda_abi::phase::{Phase, PhaseWord};
 
 use crate::client::Client;
+use crate::found::Found;
 use crate::{connect, coverage, report, statistics};
 
 static PHASE: PhaseWord = PhaseWord::new();
+static FOUND: OnceLock<&'static Found> = OnceLock::new();
 static CLIENT: OnceLock<Client> = OnceLock::new();
+
+/// Held by the thread that asks a client service for a GPU; others that need one meanwhile wait for the same.
+static TAKING: Mutex<()> = Mutex::new(());
 
 /// The descriptors of the connection and of its bulk lane, for children.
 static DESCRIPTORS: [NotedDescriptor; 2] = [NotedDescriptor::new(), NotedDescriptor::new()];
@@ -52,13 +57,31 @@ pub enum Line {
 /// How long a thread waits before it looks again whether another one's `cuInit` is done.
 const OTHER_START: Duration = Duration::from_millis(1);
 
-/// The client of this process, once `cuInit` succeeded.
+/// The client of this process, once `cuInit` succeeded. With a client service the first who asks takes the GPU, and may wait
+/// for it; a failure is not remembered.
 ///
 /// Errors: `NOT_INITIALIZED` before `cuInit` and in the forked child of a process that had called it,
 /// `DEINITIALIZED` once the process is exiting.
 pub fn client() -> Result<&'static Client, CUresult> {
+    if PHASE.is_running()
+        && let Some(client) = CLIENT.get()
+    {
+        return Ok(client);
+    }
+    let found = found()?;
+    let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if CLIENT.get().is_none() {
+        let taken = connect::take(found);
+        let client = taken.inspect_err(|_| noted(Line::Control).number.store(-1, Ordering::Relaxed))?;
+        let _ = CLIENT.set(client);
+    }
+    CLIENT.get().ok_or(CUresult::NOT_INITIALIZED)
+}
+
+/// What this process knows of its GPUs, once `cuInit` succeeded. It takes nothing.
+pub fn found() -> Result<&'static Found, CUresult> {
     if PHASE.is_running() {
-        return CLIENT.get().ok_or(CUresult::NOT_INITIALIZED);
+        return FOUND.get().copied().ok_or(CUresult::NOT_INITIALIZED);
     }
     match PHASE.get() {
         Phase::Exiting => Err(CUresult::DEINITIALIZED),
@@ -72,10 +95,10 @@ pub fn client() -> Result<&'static Client, CUresult> {
 
 /// The client if there is one; for calls that also work without.
 pub fn client_if_any() -> Option<&'static Client> {
-    client().ok()
+    found().ok().and_then(|_| CLIENT.get())
 }
 
-/// `cuInit`: connects to a worker. A failure is not remembered, the next call tries again.
+/// `cuInit`: connects to a worker, or asks a client service what there is. A failure is not remembered, the next call tries again.
 pub fn initialise() -> Result<(), CUresult> {
     watch_children();
     loop {
@@ -105,9 +128,13 @@ fn start() -> Result<(), CUresult> {
     // Our copy of the standard library has a hook of its own: the program's is not touched, and a panic of ours
     // is reported by our rules instead of on the program's stderr.
     std::panic::set_hook(Box::new(|panic| report::once(&panic.to_string())));
-    let connected = std::panic::catch_unwind(connect::connect).unwrap_or(Err(CUresult::UNKNOWN));
-    let client = connected.inspect_err(|_| noted(Line::Control).number.store(-1, Ordering::Relaxed))?;
-    if CLIENT.set(client).is_ok() {
+    let started = std::panic::catch_unwind(connect::start).unwrap_or(Err(CUresult::UNKNOWN));
+    let (found, client) =
+        started.inspect_err(|_| noted(Line::Control).number.store(-1, Ordering::Relaxed))?;
+    if let Some(client) = client {
+        let _ = CLIENT.set(client);
+    }
+    if FOUND.set(found).is_ok() {
         // SAFETY: the handler is a plain function that lives as long as the library, which is never unloaded
         // (`-z nodelete`).
         unsafe { libc::atexit(at_exit) };
@@ -160,11 +187,12 @@ fn inode(descriptor: RawFd) -> Option<u64> {
 }
 
 extern "C" fn at_exit() {
-    if PHASE.exit()
-        && let Some(client) = CLIENT.get()
-    {
+    if !PHASE.exit() {
+        return;
+    }
+    let _ = std::panic::catch_unwind(coverage::finish);
+    if let Some(client) = CLIENT.get() {
         let _ = std::panic::catch_unwind(|| {
-            coverage::finish();
             statistics::finish(client);
             client.say_goodbye();
         });

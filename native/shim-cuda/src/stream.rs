@@ -48,7 +48,7 @@ struct OwnStreams(RefCell<Vec<(Context, Stream)>>);
 
 impl Drop for OwnStreams {
     fn drop(&mut self) {
-        let Ok(client) = crate::state::client() else { return };
+        let Some(client) = crate::state::client_if_any() else { return };
         for (context, stream) in self.0.take() {
             // One that is not known any more went with its context.
             if client.streams.state(stream).is_err() {

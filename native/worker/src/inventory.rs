@@ -30,6 +30,8 @@ struct Gpu {
     compute_capability: String,
     pci_bus_id: String,
     multiprocessors: i32,
+    /// What a client's programs are told before they have a GPU: (`CUdevice_attribute`, value).
+    attributes: Vec<(i32, i32)>,
 }
 
 /// The inventory behind the driver at `path`, as one line of JSON.
@@ -58,6 +60,7 @@ pub fn collect(path: &Path) -> anyhow::Result<String> {
             ),
             multiprocessors: attribute(&device, cuda_abi::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
             pci_bus_id: device.pci_bus_id,
+            attributes: device.attributes,
             name: device.name,
             uuid,
         });

@@ -47,11 +47,6 @@ pub fn take(worker: &Worker, server_name: &str, proposed: Window) -> Result<Welc
         }
         device.peers =
             (0..count).map(|other| other != ordinal && can_access(driver, ordinal, other)).collect();
-        for (attribute, value) in &mut device.attributes {
-            if withheld::ZERO.contains(attribute) {
-                *value = 0;
-            }
-        }
         devices.push(device);
     }
     let (window, granularity) = match proposed.length {
@@ -78,7 +73,7 @@ pub fn driver_version(driver: &Driver) -> Result<i32, CUresult> {
     Ok(version)
 }
 
-/// What the driver says about device `ordinal`; `peers` is left empty.
+/// What the driver says about device `ordinal`, and what is promised of it to clients; `peers` is left empty.
 pub fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
     let mut device = 0;
     let mut name = [0; 256];
@@ -99,7 +94,7 @@ pub fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresul
         // SAFETY: `value` is a valid place; an unknown attribute is answered with an error.
         let result = unsafe { driver.cuDeviceGetAttribute(&raw mut value, attribute, device) };
         if result == CUresult::SUCCESS {
-            attributes.push((attribute, value));
+            attributes.push((attribute, if withheld::ZERO.contains(&attribute) { 0 } else { value }));
         }
     }
     Ok(DeviceSnapshot {

@@ -38,6 +38,7 @@ export const ACCESS: { readonly [N in RouteName]?: readonly AccessRole[] } = {
   heartbeatSession: SESSION,
   grantSession: SESSION,
   endSession: SESSION,
+  describeService: ["client"],
   extendSession: SESSION,
   releaseSession: SESSION,
   sessionSamples: SESSION,

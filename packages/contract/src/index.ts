@@ -14,6 +14,7 @@ export * from "./privacy.ts";
 export * from "./product.ts";
 export * from "./routes.ts";
 export * from "./servers.ts";
+export * from "./service.ts";
 export * from "./session-gpus.ts";
 export * from "./sessions.ts";
 export * from "./sizes.ts";

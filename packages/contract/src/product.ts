@@ -22,6 +22,8 @@ export const TIMES = {
   heartbeatMs: 2_000,
   /** How long a session lives on without a heartbeat: four may be lost. */
   leaseMs: 10_000,
+  /** The same for the session of a client's service: as long as its programs wait for their connections to come back. */
+  serviceLeaseMs: 120_000,
   /** What remains of the lease when the client's connection broke: enough to reconnect. */
   brokenHoldLeaseMs: 3_000,
   /** A server that is silent for so long gets no new sessions. */

@@ -41,6 +41,7 @@ import {
   sessionRequestSchema,
   sessionSchema,
 } from "./sessions.ts";
+import { serviceDescriptionSchema, serviceQuestionSchema } from "./service.ts";
 import { foreignText } from "./text.ts";
 import { TIMES } from "./product.ts";
 import type { RouteSpec } from "./route-spec.ts";
@@ -238,6 +239,14 @@ export const ROUTES = {
     summary: "What the service of a client may have",
     params: z.object({ thumbprint: thumbprintSchema }),
     response: z.object({ specification: clientSpecificationSchema.nullable() }),
+  },
+  describeService: {
+    method: "POST",
+    path: "/v1/clients/{thumbprint}/service",
+    summary: "What the service of a client may have, and what GPUs of the pool it would be",
+    params: z.object({ thumbprint: thumbprintSchema }),
+    body: serviceQuestionSchema,
+    response: serviceDescriptionSchema,
   },
   specifyClient: {
     method: "POST",

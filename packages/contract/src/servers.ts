@@ -17,6 +17,10 @@ export type Endpoint = z.output<typeof endpointSchema>;
 
 const bytes = z.int().min(0);
 
+/** What CUDA answers of a GPU to a client: (`CUdevice_attribute`, value). */
+export const deviceAttributesSchema = z.array(z.tuple([z.int().min(0).max(9_999), z.int32()])).max(1_000);
+export type DeviceAttributes = z.output<typeof deviceAttributesSchema>;
+
 /** How a GPU is, as far as NVIDIA's tools tell on this machine; null is what they do not. */
 export const gpuHealthSchema = z.object({
   temperatureCelsius: z.int().nullable(),
@@ -45,6 +49,8 @@ export const inventoryGpuSchema = z.object({
   computeCapability: plainText(20),
   pciBusId: plainText(40),
   multiprocessors: count32Schema,
+  /** Null, or left out: a worker that does not tell. */
+  attributes: deviceAttributesSchema.nullish(),
   /** Null, or left out: nobody could tell. */
   health: gpuHealthSchema.nullish(),
 });

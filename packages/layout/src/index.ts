@@ -1,2 +1,3 @@
 export * from "./folders.ts";
 export * from "./installation.ts";
+export * from "./service.ts";

@@ -11,6 +11,7 @@ import { clientsCommand, joinCommand, leaveCommand, serverCommand, serversComman
 import { loginCommand, logoutCommand, usersCommand, whoamiCommand } from "./people.ts";
 import { runCommand, shellCommand } from "./run.ts";
 import { attachCommand, releaseCommand, reserveCommand } from "./reserve.ts";
+import { jupyterCommand, serviceCommand } from "./service.ts";
 import { sessionsCommand } from "./sessions.ts";
 import { usageCommand } from "./usage.ts";
 import { downCommand, upCommand } from "./up.ts";
@@ -44,6 +45,8 @@ export const COMMANDS = defineCommand({
     adminCommand,
     doctorCommand,
     healthCommand,
+    serviceCommand,
+    jupyterCommand,
     supportBundleCommand,
     upCommand,
     downCommand,

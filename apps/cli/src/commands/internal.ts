@@ -1,4 +1,5 @@
 import { defineCommand, type CommandSpec } from "../core/command.ts";
+import { oneOf } from "../core/parse-values.ts";
 
 /**
  * What is not for people. Of these the processes that `up` starts have one argument, JSON that `up` makes. Each exits when its work is over:
@@ -25,6 +26,16 @@ export const internalCommand: CommandSpec = defineCommand({
       run: async ({ arguments: [settings = ""] }) => {
         const { agentProcessSchema, runAgent } = await import("@farpool/agent");
         process.exit(await runAgent(agentProcessSchema.parse(JSON.parse(settings))));
+      },
+    }),
+    defineCommand({
+      name: "client-service",
+      summary: "the client service of this machine, or of one person",
+      arguments: "<scope>",
+      run: async ({ arguments: [scope = ""] }) => {
+        const { serviceScopes } = await import("@farpool/layout");
+        const { clientService } = await import("../service/service.ts");
+        process.exit(await clientService(oneOf("the scope", serviceScopes)(scope)));
       },
     }),
     defineCommand({

@@ -28,11 +28,16 @@ export interface AdmissionOptions {
   readonly clientKey: SigningKey;
   /** Asks the manager for a fresh session grant. */
   readonly renewGrant: () => Promise<SessionGrant>;
+  /** Whom a broker before this one has let into the session. */
+  readonly known?: readonly Admitted[];
 }
 
-interface Admitted {
+/** A process that was let in, and the key that it may resume its connection with. */
+export interface Admitted {
+  readonly connectionId: ConnectionId;
   readonly peer: ClientProcess;
   readonly keyHash: string;
+  readonly program: string;
 }
 
 /** SPKI of an Ed25519 key is this and its 32 bytes. */
@@ -45,6 +50,8 @@ export interface Admissions {
   ): Promise<{ readonly connectionId: ConnectionId; readonly lines: readonly string[] }>;
   /** The process is dead and resumes nothing. */
   forget(connectionId: ConnectionId): void;
+  /** Who is in the session. */
+  processes(): readonly Admitted[];
   /** The session is over: its grant is renewed no more. */
   stop(): void;
 }
@@ -53,12 +60,14 @@ export interface Admissions {
 export function createAdmissions(options: AdmissionOptions): Admissions {
   const { sessionId, connection, clientKey } = options;
   const grants = keepGrant(connection.grant, options.renewGrant);
-  const admitted = new Map<ConnectionId, Admitted>();
+  const admitted = new Map<ConnectionId, Admitted>(
+    (options.known ?? []).map((each) => [each.connectionId, each]),
+  );
 
-  function remember(peer: ClientProcess, keyHash: string): ConnectionId {
-    const id = connectionIdSchema.parse(randomBytes(16).toString("hex"));
-    admitted.set(id, { peer, keyHash });
-    return id;
+  function remember(made: Omit<Admitted, "connectionId">): ConnectionId {
+    const connectionId = connectionIdSchema.parse(randomBytes(16).toString("hex"));
+    admitted.set(connectionId, { connectionId, ...made });
+    return connectionId;
   }
 
   function resumed(named: string, peer: ClientProcess, keyHash: string): ConnectionId {
@@ -82,10 +91,12 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
   return {
     stop: () => grants.stop(),
     forget: (connectionId) => void admitted.delete(connectionId),
+    processes: () => [...admitted.values()],
     async admit({ peer, program, key, connection: named }) {
       const processKey = parseKey(key);
       const keyHash = createHash("sha256").update(processKey).digest("base64url");
-      const connectionId = named === null ? remember(peer, keyHash) : resumed(named, peer, keyHash);
+      const connectionId =
+        named === null ? remember({ peer, keyHash, program }) : resumed(named, peer, keyHash);
       const grant = await grants.current().catch((error: unknown) => {
         const sentence = error instanceof Error ? error.message : String(error);
         throw new RefusedError({ exitCode: 69, cudaError: "CUDA_ERROR_SYSTEM_NOT_READY", sentence });

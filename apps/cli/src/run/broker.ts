@@ -10,7 +10,7 @@ import { ClientRefused, watchClients } from "./clients.ts";
 import { sendEndNotice } from "./end-notice.ts";
 import { createGpuFacts } from "./gpu-facts.ts";
 
-const PROTOCOL = "farpool-broker 2";
+export const PROTOCOL = "farpool-broker 2";
 const MAX_REQUEST_BYTES = 8 * 1024;
 const REQUEST_TIMEOUT_MS = 5_000;
 const MAX_SOCKET_PATH = 107;
@@ -71,7 +71,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     if (request.protocol !== PROTOCOL) throw otherVersion(request.protocol);
     if (refusal !== undefined) throw new RefusedError(refusal);
     const peer = clients.admit(socket);
-    if (request.ask === "gpus") {
+    if (request.want === "gpus") {
       lookedAt = true;
       return [`session ${options.sessionId}`, ...(await gpuFacts.lines())];
     }
@@ -113,7 +113,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   };
 }
 
-function otherVersion(protocol: string): RefusedError {
+export function otherVersion(protocol: string): RefusedError {
   return new RefusedError({
     exitCode: 69,
     cudaError: "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
@@ -121,17 +121,17 @@ function otherVersion(protocol: string): RefusedError {
   });
 }
 
-interface Request {
+export interface Request {
   readonly protocol: string;
   readonly pid: number;
   readonly program: string;
   readonly key: string;
   readonly connection: string | null;
-  /** What it wants instead of a connection: `gpus`. */
-  readonly ask: string | null;
+  /** What else than a way into the session is asked for: `devices`, `gpus`, `status`, `logs`. */
+  readonly want: string | null;
 }
 
-function parseRequest(text: string): Request {
+export function parseRequest(text: string): Request {
   const [protocol = "", ...lines] = text.split("\n");
   const field = (name: string): string | undefined =>
     lines.find((line) => line.startsWith(`${name} `))?.slice(name.length + 1);
@@ -142,11 +142,11 @@ function parseRequest(text: string): Request {
     program: field("program") ?? "",
     key: field("key") ?? "",
     connection: field("connection") ?? null,
-    ask: field("ask") ?? null,
+    want: field("want") ?? null,
   };
 }
 
-function receive(socket: Socket, answer: (request: string, socket: Socket) => Promise<string>): void {
+export function receive(socket: Socket, answer: (request: string, socket: Socket) => Promise<string>): void {
   let text = "";
   socket.setTimeout(REQUEST_TIMEOUT_MS, () => socket.destroy());
   socket.on("error", () => socket.destroy());

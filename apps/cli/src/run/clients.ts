@@ -54,7 +54,14 @@ interface Known {
 }
 
 /** Throws at once when the add-on is missing, not when the first program asks. */
-export function watchClients({ owner = process.getuid?.() ?? 0 }: { readonly owner?: number } = {}): Clients {
+export function watchClients({
+  owner = process.getuid?.() ?? 0,
+  refuse = (peer) => refuseOthers(peer, owner),
+}: {
+  readonly owner?: number;
+  /** Why a process may not be let in; undefined: it may. */
+  readonly refuse?: (peer: PeerCredentials) => string | undefined;
+} = {}): Clients {
   processStart(process.pid);
   /** Processes that asked and live. */
   const known = new Map<string, Known>();
@@ -62,11 +69,8 @@ export function watchClients({ owner = process.getuid?.() ?? 0 }: { readonly own
   return {
     admit(socket) {
       const peer = identify(socket);
-      if (peer.uid !== owner && peer.uid !== 0) {
-        throw new ClientRefused(
-          `process ${peer.pid} belongs to user ${peer.uid}, the session to user ${owner}: only this user's processes and root's may use it`,
-        );
-      }
+      const refusal = refuse(peer);
+      if (refusal !== undefined) throw new ClientRefused(refusal);
       if (peer.pid === 0) {
         throw new ClientRefused(
           "the process runs in a pid namespace that the broker does not see; 'farpool run' inside that container starts a broker there",
@@ -101,6 +105,11 @@ export function watchClients({ owner = process.getuid?.() ?? 0 }: { readonly own
       known.clear();
     },
   };
+}
+
+function refuseOthers({ pid, uid }: PeerCredentials, owner: number): string | undefined {
+  if (uid === owner || uid === 0) return undefined;
+  return `process ${pid} belongs to user ${uid}, the session to user ${owner}: only this user's processes and root's may use it`;
 }
 
 const keyOf = ({ pid, start }: Pick<ClientProcess, "pid" | "start">): string => `${pid} ${start}`;

@@ -12,6 +12,7 @@ import * as hostFacts from "./migration-0008-host-facts.ts";
 import * as authorities from "./migration-0009-authorities.ts";
 import * as privacy from "./migration-0010-privacy.ts";
 import * as oidc from "./migration-0011-oidc.ts";
+import * as gpuAttributes from "./migration-0012-gpu-attributes.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -26,6 +27,7 @@ const MIGRATIONS = {
   "0009-authorities": authorities,
   "0010-privacy": privacy,
   "0011-oidc": oidc,
+  "0012-gpu-attributes": gpuAttributes,
 };
 
 /**

@@ -1,4 +1,5 @@
 import type {
+  DeviceAttributes,
   AuditEntry,
   ClientSpecification,
   ConnectionId,
@@ -70,6 +71,7 @@ export interface GpusTable {
   multiprocessors: number;
   present: boolean;
   health: ColumnType<GpuHealth | null, string | null, string | null>;
+  attributes: ColumnType<DeviceAttributes | null, string | null | undefined, string | null>;
 }
 
 export interface SessionsTable {

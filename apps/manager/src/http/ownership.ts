@@ -10,11 +10,13 @@ export async function requireOwn(
   name: RouteName | undefined,
 ): Promise<void> {
   const { machine } = request.principal;
-  const params = request.params as { serverId?: string; sessionId?: string };
+  const params = request.params as { serverId?: string; sessionId?: string; thumbprint?: string };
   const body = request.body as { serverId?: string; clientKey?: Parameters<typeof thumbprintOf>[0] } | null;
   const serverId = params.serverId ?? (name === "registerAgent" ? body?.serverId : undefined);
   if (serverId !== undefined && serverId !== machine?.id)
     throw notOwn(`the server ${serverId}`, request.principal.description);
+  if (name === "describeService" && params.thumbprint !== machine?.thumbprint)
+    throw notOwn("what the service of that client may have", request.principal.description);
   if (name === "createSession") {
     if (machine?.role !== "client")
       throw new FarpoolError(

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import type { Database } from "../database/connect.ts";
 import { serve } from "../http/serve.ts";
+import { describeService } from "./describe-service.ts";
 import { explainPolicy } from "./explain.ts";
 import { changeGroup, listGroups, removeGroup } from "./groups.ts";
 import { readSpecification, specifyClient } from "./specification.ts";
@@ -25,6 +26,7 @@ export function registerPolicyRoutes(app: FastifyInstance, db: Database): void {
   serve(app, "readClientSpecification", async ({ params }) => ({
     specification: await readSpecification(db, params.thumbprint),
   }));
+  serve(app, "describeService", ({ params, body }) => describeService(db, params.thumbprint, body));
   serve(app, "specifyClient", async ({ params, body }) => ({
     specification: await specifyClient(db, params.thumbprint, body.specification),
   }));

@@ -130,6 +130,7 @@ async function storeInventory(tx: Tx, serverId: ServerId, { gpus }: Inventory): 
       multiprocessors: gpu.multiprocessors,
       present: true,
       health: jsonOrNull(gpu.health),
+      attributes: jsonOrNull(gpu.attributes),
     };
     await tx
       .insertInto("gpus")

@@ -246,7 +246,7 @@ function columnsOf({
     auto_release_ms: request.autoReleaseMs,
     servers_allowed: jsonOrNull(admitted.limits.servers),
     memory_allowed_bytes: admitted.limits.memoryBytes,
-    lease_expires_at: nowPlus(TIMES.leaseMs),
+    lease_expires_at: nowPlus(request.purpose === "service" ? TIMES.serviceLeaseMs : TIMES.leaseMs),
     requested_at: now(),
     over_budget: budget?.action === "queue-last",
     budget_notice: budget?.sentence ?? null,

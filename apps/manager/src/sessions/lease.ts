@@ -2,11 +2,16 @@ import { FarpoolError, TIMES, type ServerId, type SessionId, type SessionState }
 import { sql } from "kysely";
 import { now, nowPlus, type Database } from "../database/connect.ts";
 
+function leaseEnd() {
+  const ms = sql<number>`case purpose when 'service' then ${sql.lit(TIMES.serviceLeaseMs)} else ${sql.lit(TIMES.leaseMs)} end`;
+  return sql<Date>`clock_timestamp() + ${ms} * interval '1 millisecond'`;
+}
+
 /** The client is alive. */
 export async function renewLease(db: Database, id: SessionId): Promise<SessionState> {
   const row = await db
     .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
+    .set({ lease_expires_at: leaseEnd(), attached_at: now() })
     .where("id", "=", id)
     .returning("state")
     .executeTakeFirst();
@@ -18,7 +23,7 @@ export async function renewLeases(db: Database, ids: readonly SessionId[]): Prom
   if (ids.length === 0) return;
   await db
     .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
+    .set({ lease_expires_at: leaseEnd(), attached_at: now() })
     .where("id", "in", ids)
     .where("state", "<>", "ended")
     .execute();
@@ -31,6 +36,8 @@ export async function shortenLease(db: Database, id: SessionId): Promise<void> {
     .set({ lease_expires_at: sql<Date>`least(lease_expires_at, ${nowPlus(TIMES.brokenHoldLeaseMs)})` })
     .where("id", "=", id)
     .where("state", "<>", "ended")
+    // Its broker is started again, and its programs do not need it meanwhile.
+    .where("purpose", "<>", "service")
     .execute();
 }
 
@@ -38,7 +45,7 @@ export async function shortenLease(db: Database, id: SessionId): Promise<void> {
 export async function grantFreshPeriod(db: Database): Promise<void> {
   await db
     .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
+    .set({ lease_expires_at: leaseEnd(), attached_at: now() })
     .where("state", "<>", "ended")
     .execute();
   await db

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::context::{self, API_VERSION, ContextState};
 use crate::convert::{handle, opaque, out, write_if};
 use crate::entry::Answer;
+use crate::found::Found;
 
 exports! {
     fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) enter |client| {
@@ -67,63 +68,63 @@ exports! {
         client.context_destroyed(left, destroyed)
     }
 
-    fn cuCtxGetCurrent(pctx: *mut CUcontext) enter_local |_client| {
+    fn cuCtxGetCurrent(pctx: *mut CUcontext) enter_found |_found| {
         *out(pctx)? = context::current().map_or(CUcontext::NULL, opaque);
         Ok(())
     }
 
-    fn cuCtxSetCurrent(ctx: CUcontext) enter_local |client| {
+    fn cuCtxSetCurrent(ctx: CUcontext) enter_found |found| {
         if ctx.is_null() {
             context::set_current(None);
             return Ok(());
         }
         let context = known(ctx)?;
-        may_be_current(client, context)?;
+        may_be_current(found, context)?;
         context::set_current(Some(context));
         Ok(())
     }
 
-    fn cuCtxPushCurrent_v2(ctx: CUcontext) enter_local |client| {
+    fn cuCtxPushCurrent_v2(ctx: CUcontext) enter_found |found| {
         let context = known(ctx)?;
-        may_be_current(client, context)?;
+        may_be_current(found, context)?;
         context::push(context);
         Ok(())
     }
 
-    fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) enter_local |_client| {
+    fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) enter_found |_found| {
         let context = context::pop().ok_or(CUresult::INVALID_CONTEXT)?;
         write_if(pctx, opaque(context));
         Ok(())
     }
 
-    fn cuCtxGetDevice(device: *mut CUdevice) enter_local |client| {
+    fn cuCtxGetDevice(device: *mut CUdevice) enter_found |found| {
         let place = out(device)?;
-        *place = ordinal(client.contexts.current()?.1)?;
+        *place = ordinal(found.contexts.current()?.1)?;
         Ok(())
     }
 
-    fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) enter_local |client| {
+    fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) enter_found |found| {
         let place = out(device)?;
-        *place = ordinal(state_or_current(client, ctx)?)?;
+        *place = ordinal(state_or_current(found, ctx)?)?;
         Ok(())
     }
 
-    fn cuCtxGetFlags(flags: *mut c_uint) enter_local |client| {
-        *out(flags)? = client.contexts.current()?.1.flags;
+    fn cuCtxGetFlags(flags: *mut c_uint) enter_found |found| {
+        *out(flags)? = found.contexts.current()?.1.flags;
         Ok(())
     }
 
-    fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) enter_local |client| {
+    fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) enter_found |found| {
         let place = out(version)?;
-        state_or_current(client, ctx)?;
+        state_or_current(found, ctx)?;
         *place = API_VERSION;
         Ok(())
     }
 
-    fn cuCtxGetId(ctx: CUcontext, ctxId: *mut c_ulonglong) enter_local |client| {
+    fn cuCtxGetId(ctx: CUcontext, ctxId: *mut c_ulonglong) enter_found |found| {
         let place = out(ctxId)?;
-        let context = if ctx.is_null() { client.contexts.current()?.0 } else { known(ctx)? };
-        client.contexts.state(context)?;
+        let context = if ctx.is_null() { found.contexts.current()?.0 } else { known(ctx)? };
+        found.contexts.state(context)?;
         *place = c_ulonglong::from(crate::client::index_of(context));
         Ok(())
     }
@@ -157,16 +158,16 @@ fn known(context: CUcontext) -> Answer<Context> {
 
 /// A context that lives, or a primary one: its handle stays good when it is released, and calls in it answer
 /// that it is destroyed.
-fn may_be_current(client: &Client, context: Context) -> Answer {
-    let devices = 0..client.devices.iter().count();
-    if devices.into_iter().any(|device| client.contexts.primary_context(device) == Some(context)) {
+fn may_be_current(found: &Found, context: Context) -> Answer {
+    let devices = 0..found.devices.iter().count();
+    if devices.into_iter().any(|device| found.contexts.primary_context(device) == Some(context)) {
         return Ok(());
     }
-    client.contexts.state(context).map(drop)
+    found.contexts.state(context).map(drop)
 }
 
-fn state_or_current(client: &Client, context: CUcontext) -> Answer<ContextState> {
-    if context.is_null() { Ok(client.contexts.current()?.1) } else { client.contexts.state(known(context)?) }
+fn state_or_current(found: &Found, context: CUcontext) -> Answer<ContextState> {
+    if context.is_null() { Ok(found.contexts.current()?.1) } else { found.contexts.state(known(context)?) }
 }
 
 fn ordinal(state: ContextState) -> Answer<CUdevice> {

@@ -8,6 +8,7 @@ use cuda_abi::{
     CUdevice_P2PAttribute, CUdevice_attribute, CUdevprop, CUresult, CUuuid,
 };
 
+use crate::client::Client;
 use crate::convert::{out, text};
 use crate::device::Device;
 use crate::entry::Answer;
@@ -16,62 +17,62 @@ use crate::entry::Answer;
 const ACCESS_SUPPORTED: CUdevice_P2PAttribute = 2;
 
 exports! {
-    fn cuDeviceGetCount(count: *mut c_int) enter_local |client| {
-        *out(count)? = c_int::try_from(client.devices.count()).map_err(|_| CUresult::UNKNOWN)?;
+    fn cuDeviceGetCount(count: *mut c_int) enter_found |found| {
+        *out(count)? = c_int::try_from(found.devices.count()).map_err(|_| CUresult::UNKNOWN)?;
         Ok(())
     }
 
-    fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int) enter_local |client| {
+    fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int) enter_found |found| {
         let place = out(device)?;
-        client.devices.get(ordinal)?;
+        found.devices.get(ordinal)?;
         *place = ordinal;
         Ok(())
     }
 
-    fn cuDeviceGetName(name: *mut c_char, len: c_int, dev: CUdevice) enter_local |client| {
-        copy_text(&client.devices.get(dev)?.snapshot.name, name, len)
+    fn cuDeviceGetName(name: *mut c_char, len: c_int, dev: CUdevice) enter_found |found| {
+        copy_text(&found.devices.get(dev)?.snapshot.name, name, len)
     }
 
-    fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) enter_local |client| {
-        let device = client.devices.get(dev)?;
+    fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) enter_found |found| {
+        let device = found.devices.get(dev)?;
         out(uuid)?.bytes = device.snapshot.uuid;
         Ok(())
     }
 
-    fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) enter_local |client| {
-        let device = client.devices.get(dev)?;
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) enter_found |found| {
+        let device = found.devices.get(dev)?;
         *out(bytes)? = usize::try_from(device.snapshot.total_memory).map_err(|_| CUresult::UNKNOWN)?;
         Ok(())
     }
 
-    fn cuDeviceGetAttribute(pi: *mut c_int, attrib: CUdevice_attribute, dev: CUdevice) enter_local |client| {
+    fn cuDeviceGetAttribute(pi: *mut c_int, attrib: CUdevice_attribute, dev: CUdevice) enter_found |found| {
         let place = out(pi)?;
-        *place = client.devices.get(dev)?.attribute(attrib).ok_or(CUresult::INVALID_VALUE)?;
+        *place = found.devices.get(dev)?.attribute(attrib).ok_or(CUresult::INVALID_VALUE)?;
         Ok(())
     }
 
-    fn cuDeviceComputeCapability(major: *mut c_int, minor: *mut c_int, dev: CUdevice) enter_local |client| {
-        let device = client.devices.get(dev)?;
+    fn cuDeviceComputeCapability(major: *mut c_int, minor: *mut c_int, dev: CUdevice) enter_found |found| {
+        let device = found.devices.get(dev)?;
         *out(major)? = attribute(device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         *out(minor)? = attribute(device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         Ok(())
     }
 
-    fn cuDeviceGetPCIBusId(pciBusId: *mut c_char, len: c_int, dev: CUdevice) enter_local |client| {
-        copy_text(&client.devices.get(dev)?.snapshot.pci_bus_id, pciBusId, len)
+    fn cuDeviceGetPCIBusId(pciBusId: *mut c_char, len: c_int, dev: CUdevice) enter_found |found| {
+        copy_text(&found.devices.get(dev)?.snapshot.pci_bus_id, pciBusId, len)
     }
 
-    fn cuDeviceGetByPCIBusId(dev: *mut CUdevice, pciBusId: *const c_char) enter_local |client| {
+    fn cuDeviceGetByPCIBusId(dev: *mut CUdevice, pciBusId: *const c_char) enter_found |found| {
         let place = out(dev)?;
         let wanted = text(pciBusId)?.to_str().ok().and_then(pci_numbers).ok_or(CUresult::INVALID_DEVICE)?;
-        let found = client.devices.iter().position(|device| pci_numbers(&device.snapshot.pci_bus_id) == Some(wanted));
+        let found = found.devices.iter().position(|device| pci_numbers(&device.snapshot.pci_bus_id) == Some(wanted));
         *place = found.and_then(|index| c_int::try_from(index).ok()).ok_or(CUresult::INVALID_DEVICE)?;
         Ok(())
     }
 
-    fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) enter_local |client| {
+    fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) enter_found |found| {
         use cuda_abi as abi;
-        let device = client.devices.get(dev)?;
+        let device = found.devices.get(dev)?;
         let place = out(prop)?;
         *place = CUdevprop {
             maxThreadsPerBlock: attribute(device, abi::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
@@ -98,7 +99,7 @@ exports! {
 
     fn cuDeviceCanAccessPeer(canAccessPeer: *mut c_int, dev: CUdevice, peerDev: CUdevice) enter_local |client| {
         let place = out(canAccessPeer)?;
-        *place = c_int::from(peer_access(client.devices.get(dev)?, client.devices.get(peerDev)?));
+        *place = c_int::from(peer_access(client, client.devices.get(dev)?, client.devices.get(peerDev)?));
         Ok(())
     }
 
@@ -114,7 +115,7 @@ exports! {
             return Err(CUresult::INVALID_DEVICE);
         }
         // Links, atomics and arrays between GPUs are not promised to a client.
-        *place = c_int::from(attrib == ACCESS_SUPPORTED && peer_access(source, destination));
+        *place = c_int::from(attrib == ACCESS_SUPPORTED && peer_access(client, source, destination));
         Ok(())
     }
 }
@@ -123,10 +124,12 @@ fn attribute(device: &Device, number: CUdevice_attribute) -> Answer<c_int> {
     device.attribute(number).ok_or(CUresult::UNKNOWN)
 }
 
-fn peer_access(device: &Device, peer: &Device) -> bool {
-    usize::try_from(peer.session_ordinal)
-        .ok()
-        .and_then(|ordinal| device.snapshot.peers.get(ordinal).copied())
+fn peer_access(client: &Client, device: &Device, peer: &Device) -> bool {
+    let known = |ordinal: c_int| usize::try_from(ordinal).ok();
+    known(device.session_ordinal)
+        .and_then(|ordinal| client.peers.get(ordinal))
+        .zip(known(peer.session_ordinal))
+        .and_then(|(reached, ordinal)| reached.get(ordinal).copied())
         .unwrap_or(false)
 }
 

@@ -7,7 +7,7 @@ use cuda_abi::{CUdriverProcAddressQueryResult, CUresult, CUuuid};
 
 use crate::convert::{out, text, write_if};
 use crate::entry::Answer;
-use crate::{connect, state};
+use crate::{aside, connect, state};
 
 const FOUND: CUdriverProcAddressQueryResult = 0;
 const SYMBOL_NOT_FOUND: CUdriverProcAddressQueryResult = 1;
@@ -18,14 +18,24 @@ exports! {
         if flags != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
+        if let Some(local) = aside::local(c"cuInit") {
+            return init_locally(local, flags);
+        }
         crate::private_tables::install();
-        state::initialise()
+        state::initialise().or_else(|code| match aside::find(c"cuInit") {
+            Some(local) => init_locally(local, flags),
+            None => Err(code),
+        })
     }
 
     fn cuDriverGetVersion(driverVersion: *mut c_int) guard |()| {
+        if let Some(local) = aside::local(c"cuDriverGetVersion") {
+            // SAFETY: the driver's function of this name has this signature.
+            let local: cuda_abi::PFN_cuDriverGetVersion = std::mem::transmute(local);
+            return local(driverVersion).into_result();
+        }
         // Asked before cuInit, when no server is known yet: then the shim's own.
-        let version = state::client_if_any()
-            .map_or(connect::SHIM_DRIVER_VERSION, crate::client::Client::driver_version);
+        let version = state::found().map_or(connect::SHIM_DRIVER_VERSION, |found| found.driver_version);
         *out(driverVersion)? = version;
         Ok(())
     }
@@ -39,6 +49,11 @@ exports! {
     }
 
     fn cuGetExportTable(ppExportTable: *mut *const c_void, pExportTableId: *const CUuuid) guard |()| {
+        if let Some(local) = aside::local(c"cuGetExportTable") {
+            // SAFETY: as above.
+            let local: cuda_abi::PFN_cuGetExportTable = std::mem::transmute(local);
+            return local(ppExportTable, pExportTableId).into_result();
+        }
         let id = pExportTableId.as_ref().ok_or(CUresult::INVALID_VALUE)?;
         let place = out(ppExportTable)?;
         crate::private_tables::install();
@@ -53,6 +68,11 @@ exports! {
         cudaVersion: c_int,
         flags: u64,
     ) guard |()| {
+        if let Some(local) = aside::local(c"cuGetProcAddress") {
+            // SAFETY: as above.
+            let local: cuda_abi::PFN_cuGetProcAddress = std::mem::transmute(local);
+            return local(symbol, pfn, cudaVersion, flags).into_result();
+        }
         let mut status = FOUND;
         find(symbol, pfn, cudaVersion, flags, &raw mut status)?;
         // Later versions of this call say it with the status alone.
@@ -66,8 +86,22 @@ exports! {
         flags: u64,
         symbolStatus: *mut CUdriverProcAddressQueryResult,
     ) guard |()| {
+        if let Some(local) = aside::local(c"cuGetProcAddress_v2") {
+            // SAFETY: as above.
+            let local: cuda_abi::PFN_cuGetProcAddress_v2 = std::mem::transmute(local);
+            return local(symbol, pfn, cudaVersion, flags, symbolStatus).into_result();
+        }
         find(symbol, pfn, cudaVersion, flags, symbolStatus)
     }
+}
+
+/// # Safety
+/// `local` is the driver's `cuInit`.
+unsafe fn init_locally(local: *mut c_void, flags: c_uint) -> Answer {
+    // SAFETY: the caller's promise.
+    let local: cuda_abi::PFN_cuInit = unsafe { std::mem::transmute(local) };
+    // SAFETY: as CUDA documents it.
+    unsafe { local(flags) }.into_result()
 }
 
 fn answer_text(known: Option<&'static CStr>, place: &mut *const c_char) -> Answer {

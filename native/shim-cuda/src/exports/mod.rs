@@ -1,14 +1,13 @@
 //! The hand-written exports, by noun. Each is a thin skin: it checks pointers and handles as CUDA does and
 //! leaves the work to the modules beside this folder.
 
-/// Declares exported functions. The body runs behind the boundary of [`crate::entry`].
+/// Declares functions that are exported behind slots (`generated/slots.rs`). The body runs behind the boundary of [`crate::entry`].
 macro_rules! exports {
     ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?) $entry:ident |$client:pat_param| $body:block)*) => {$(
         #[doc = concat!("`", stringify!($name), "`, as CUDA documents it.")]
         ///
         /// # Safety
         /// CUDA's contract: pointers are null or lead to memory of the documented size.
-        #[unsafe(no_mangle)]
         #[allow(non_snake_case, unused_unsafe, reason = "CUDA's names; not every body has pointers")]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> cuda_abi::CUresult {
             crate::entry::$entry(stringify!($name), |$client| {
@@ -68,4 +67,3 @@ pub use stream::*;
 
 pub(crate) use context::create;
 pub(crate) use module::load as load_module;
-pub(crate) use primary_context::retain;

@@ -37,29 +37,29 @@ exports! {
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut c_uint, active: *mut c_int) enter_local |client| {
-        let (current_flags, is_active) = client.contexts.primary_state(client.devices.index(dev)?);
+    fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut c_uint, active: *mut c_int) enter_found |found| {
+        let (current_flags, is_active) = found.contexts.primary_state(found.devices.index(dev)?);
         write_if(flags, current_flags);
         write_if(active, c_int::from(is_active));
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) enter_local |client| {
-        let index = client.devices.index(dev)?;
+    fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) enter_found |found| {
+        let index = found.devices.index(dev)?;
         if flags & !KNOWN_FLAGS != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        client.contexts.set_primary_flags(index, flags);
+        found.contexts.set_primary_flags(index, flags);
         Ok(())
     }
 }
 
-/// Retains the primary context of `device`; also behind the private cudart table.
-pub fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context> {
+/// Retains the primary context of `device`.
+fn retain(client: &Client, device: CUdevice) -> Answer<wire::handle::Context> {
     let index = client.devices.index(device)?;
     let ordinal = client.devices.get(device)?.session_ordinal;
     outside(client, || {
-        client.contexts.retain_primary(client, index, |context| {
+        client.contexts.retain_primary(index, |context| {
             client.call_alone(&cuda::CuDevicePrimaryCtxRetain { device: ordinal, context })
         })
     })

@@ -4,6 +4,7 @@
 //! The generated part of this library.
 
 pub mod remoted;
+pub mod slots;
 pub mod symbols;
 pub mod unsupported;
 pub mod variants;

@@ -50,7 +50,7 @@ fn live_or_null<T: convert::Opaque>(client: &Client, opaque: T) -> Answer<T::Han
     if opaque.bits() == 0 { Ok(T::Handle::from_raw(0)) } else { live(client, opaque) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxGetCacheConfig`.
 pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult {
     enter("cuCtxGetCacheConfig", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUre
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxGetLimit`.
 pub unsafe extern "C" fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CUresult {
     enter("cuCtxGetLimit", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CU
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxGetSharedMemConfig`.
 pub unsafe extern "C" fn cuCtxGetSharedMemConfig(pConfig: *mut CUsharedconfig) -> CUresult {
     enter("cuCtxGetSharedMemConfig", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn cuCtxGetSharedMemConfig(pConfig: *mut CUsharedconfig) -
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxGetStreamPriorityRange`.
 pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
     leastPriority: *mut i32,
     greatestPriority: *mut i32,
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxRecordEvent`.
 pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
     enter("cuCtxRecordEvent", |client| {
         client.contexts.current()?;
@@ -111,12 +111,12 @@ pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> C
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxResetPersistingL2Cache`.
 pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> CUresult {
     enter("cuCtxResetPersistingL2Cache", |client| client.call(&cuda::CuCtxResetPersistingL2Cache))
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxSetCacheConfig`.
 pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
     enter("cuCtxSetCacheConfig", |client| {
         client.contexts.current()?;
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxSetLimit`.
 pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult {
     enter("cuCtxSetLimit", |client| {
         client.contexts.current()?;
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxSetSharedMemConfig`.
 pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
     enter("cuCtxSetSharedMemConfig", |client| {
         client.contexts.current()?;
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUre
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxSynchronize`.
 pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
     enter("cuCtxSynchronize", |client| {
         crate::capture::wait_for_context(client, None)?;
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxSynchronize_v2`.
 pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     enter("cuCtxSynchronize_v2", |client| {
         let ctx = live_or_null(client, ctx)?;
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxWaitEvent`.
 pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
     enter("cuCtxWaitEvent", |client| {
         client.contexts.current()?;
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUr
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetExecAffinitySupport`.
 pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
     pi: *mut i32,
     r#type: CUexecAffinityType,
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetTexture1DLinearMaxWidth`.
 pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
     maxWidthInElements: *mut usize,
     format: CUarray_format,
@@ -222,7 +222,7 @@ pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventCreate`.
 pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUresult {
     enter("cuEventCreate", |client| {
         client.contexts.current()?;
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUr
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventDestroy_v2`.
 pub unsafe extern "C" fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult {
     enter("cuEventDestroy_v2", |client| {
         client.contexts.current()?;
@@ -248,7 +248,7 @@ pub unsafe extern "C" fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventElapsedTime`.
 pub unsafe extern "C" fn cuEventElapsedTime(
     pMilliseconds: *mut f32,
     hStart: CUevent,
@@ -266,7 +266,7 @@ pub unsafe extern "C" fn cuEventElapsedTime(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventElapsedTime_v2`.
 pub unsafe extern "C" fn cuEventElapsedTime_v2(
     pMilliseconds: *mut f32,
     hStart: CUevent,
@@ -284,7 +284,7 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventQuery`.
 pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
     enter("cuEventQuery", |client| {
         let hEvent = live(client, hEvent)?;
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventRecord`.
 pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CUresult {
     enter("cuEventRecord", |client| {
         client.contexts.current()?;
@@ -312,7 +312,7 @@ pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CU
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventRecordWithFlags`.
 pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) -> CUresult {
     enter("cuEventRecordWithFlags", |client| {
         client.contexts.current()?;
@@ -328,7 +328,7 @@ pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstre
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventSynchronize`.
 pub unsafe extern "C" fn cuEventSynchronize(hEvent: CUevent) -> CUresult {
     enter("cuEventSynchronize", |client| {
         let hEvent = live(client, hEvent)?;
@@ -340,7 +340,7 @@ pub unsafe extern "C" fn cuEventSynchronize(hEvent: CUevent) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncIsLoaded`.
 pub unsafe extern "C" fn cuFuncIsLoaded(
     state: *mut CUfunctionLoadingState,
     function: CUfunction,
@@ -355,7 +355,7 @@ pub unsafe extern "C" fn cuFuncIsLoaded(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncLoad`.
 pub unsafe extern "C" fn cuFuncLoad(function: CUfunction) -> CUresult {
     enter("cuFuncLoad", |client| {
         let function = callable(client, function)?;
@@ -363,7 +363,7 @@ pub unsafe extern "C" fn cuFuncLoad(function: CUfunction) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncSetAttribute`.
 pub unsafe extern "C" fn cuFuncSetAttribute(
     hfunc: CUfunction,
     attrib: CUfunction_attribute,
@@ -380,7 +380,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncSetCacheConfig`.
 pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_cache) -> CUresult {
     enter("cuFuncSetCacheConfig", |client| {
         client.contexts.current()?;
@@ -391,7 +391,7 @@ pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncSetSharedMemConfig`.
 pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig) -> CUresult {
     enter("cuFuncSetSharedMemConfig", |client| {
         client.contexts.current()?;
@@ -402,7 +402,7 @@ pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUs
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuKernelSetAttribute`.
 pub unsafe extern "C" fn cuKernelSetAttribute(
     attrib: CUfunction_attribute,
     val: i32,
@@ -421,7 +421,7 @@ pub unsafe extern "C" fn cuKernelSetAttribute(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuKernelSetCacheConfig`.
 pub unsafe extern "C" fn cuKernelSetCacheConfig(
     kernel: CUkernel,
     config: CUfunc_cache,
@@ -437,7 +437,7 @@ pub unsafe extern "C" fn cuKernelSetCacheConfig(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuLibraryGetKernelCount`.
 pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary) -> CUresult {
     enter("cuLibraryGetKernelCount", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
@@ -449,7 +449,7 @@ pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoDAsync_v2`.
 pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
     dstDevice: CUdeviceptr,
     srcDevice: CUdeviceptr,
@@ -467,7 +467,7 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoD_v2`.
 pub unsafe extern "C" fn cuMemcpyDtoD_v2(
     dstDevice: CUdeviceptr,
     srcDevice: CUdeviceptr,
@@ -481,7 +481,7 @@ pub unsafe extern "C" fn cuMemcpyDtoD_v2(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyPeer`.
 pub unsafe extern "C" fn cuMemcpyPeer(
     dstDevice: CUdeviceptr,
     dstContext: CUcontext,
@@ -505,7 +505,7 @@ pub unsafe extern "C" fn cuMemcpyPeer(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyPeerAsync`.
 pub unsafe extern "C" fn cuMemcpyPeerAsync(
     dstDevice: CUdeviceptr,
     dstContext: CUcontext,
@@ -534,7 +534,7 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD16Async`.
 pub unsafe extern "C" fn cuMemsetD16Async(
     dstDevice: CUdeviceptr,
     us: u16,
@@ -552,7 +552,7 @@ pub unsafe extern "C" fn cuMemsetD16Async(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD16_v2`.
 pub unsafe extern "C" fn cuMemsetD16_v2(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
     enter("cuMemsetD16_v2", |client| {
         client.contexts.current()?;
@@ -562,7 +562,7 @@ pub unsafe extern "C" fn cuMemsetD16_v2(dstDevice: CUdeviceptr, us: u16, N: usiz
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D16Async`.
 pub unsafe extern "C" fn cuMemsetD2D16Async(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -593,7 +593,7 @@ pub unsafe extern "C" fn cuMemsetD2D16Async(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D16_v2`.
 pub unsafe extern "C" fn cuMemsetD2D16_v2(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -615,7 +615,7 @@ pub unsafe extern "C" fn cuMemsetD2D16_v2(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D32Async`.
 pub unsafe extern "C" fn cuMemsetD2D32Async(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -646,7 +646,7 @@ pub unsafe extern "C" fn cuMemsetD2D32Async(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D32_v2`.
 pub unsafe extern "C" fn cuMemsetD2D32_v2(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -668,7 +668,7 @@ pub unsafe extern "C" fn cuMemsetD2D32_v2(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D8Async`.
 pub unsafe extern "C" fn cuMemsetD2D8Async(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -699,7 +699,7 @@ pub unsafe extern "C" fn cuMemsetD2D8Async(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D8_v2`.
 pub unsafe extern "C" fn cuMemsetD2D8_v2(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -721,7 +721,7 @@ pub unsafe extern "C" fn cuMemsetD2D8_v2(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD32Async`.
 pub unsafe extern "C" fn cuMemsetD32Async(
     dstDevice: CUdeviceptr,
     ui: u32,
@@ -739,7 +739,7 @@ pub unsafe extern "C" fn cuMemsetD32Async(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD32_v2`.
 pub unsafe extern "C" fn cuMemsetD32_v2(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
     enter("cuMemsetD32_v2", |client| {
         client.contexts.current()?;
@@ -749,7 +749,7 @@ pub unsafe extern "C" fn cuMemsetD32_v2(dstDevice: CUdeviceptr, ui: u32, N: usiz
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD8Async`.
 pub unsafe extern "C" fn cuMemsetD8Async(
     dstDevice: CUdeviceptr,
     uc: u8,
@@ -767,7 +767,7 @@ pub unsafe extern "C" fn cuMemsetD8Async(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD8_v2`.
 pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
     enter("cuMemsetD8_v2", |client| {
         client.contexts.current()?;
@@ -777,7 +777,7 @@ pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize)
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuModuleGetFunctionCount`.
 pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, r#mod: CUmodule) -> CUresult {
     enter("cuModuleGetFunctionCount", |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
@@ -789,7 +789,7 @@ pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, r#mod: CUmodu
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuOccupancyAvailableDynamicSMemPerBlock`.
 pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     dynamicSmemSize: *mut usize,
     func: CUfunction,
@@ -810,7 +810,7 @@ pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamCopyAttributes`.
 pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) -> CUresult {
     enter("cuStreamCopyAttributes", |client| {
         client.contexts.current()?;
@@ -820,7 +820,7 @@ pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) ->
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamCreate`.
 pub unsafe extern "C" fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) -> CUresult {
     enter("cuStreamCreate", |client| {
         client.contexts.current()?;
@@ -835,7 +835,7 @@ pub unsafe extern "C" fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) -> 
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamCreateWithPriority`.
 pub unsafe extern "C" fn cuStreamCreateWithPriority(
     phStream: *mut CUstream,
     flags: u32,
@@ -854,7 +854,7 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamDestroy_v2`.
 pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
     enter("cuStreamDestroy_v2", |client| {
         client.contexts.current()?;
@@ -866,7 +866,7 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamQuery`.
 pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
     enter("cuStreamQuery", |client| {
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
@@ -878,7 +878,7 @@ pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamSynchronize`.
 pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
     enter("cuStreamSynchronize", |client| {
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
@@ -892,7 +892,7 @@ pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
     })
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitEvent`.
 pub unsafe extern "C" fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
     enter("cuStreamWaitEvent", |client| {
         client.contexts.current()?;

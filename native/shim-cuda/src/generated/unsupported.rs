@@ -19,7 +19,7 @@ use std::ffi::{c_char, c_void};
 
 use cuda_abi::*;
 
-#[unsafe(no_mangle)]
+/// `cuArray3DCreate`.
 pub unsafe extern "C" fn cuArray3DCreate(
     pHandle: *mut CUarray,
     pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR_v1,
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn cuArray3DCreate(
     crate::unsupported("cuArray3DCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArray3DCreate_v2`.
 pub unsafe extern "C" fn cuArray3DCreate_v2(
     pHandle: *mut CUarray,
     pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR,
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn cuArray3DCreate_v2(
     crate::unsupported("cuArray3DCreate_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArray3DGetDescriptor`.
 pub unsafe extern "C" fn cuArray3DGetDescriptor(
     pArrayDescriptor: *mut CUDA_ARRAY3D_DESCRIPTOR_v1,
     hArray: CUarray,
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn cuArray3DGetDescriptor(
     crate::unsupported("cuArray3DGetDescriptor")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArray3DGetDescriptor_v2`.
 pub unsafe extern "C" fn cuArray3DGetDescriptor_v2(
     pArrayDescriptor: *mut CUDA_ARRAY3D_DESCRIPTOR,
     hArray: CUarray,
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn cuArray3DGetDescriptor_v2(
     crate::unsupported("cuArray3DGetDescriptor_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayCreate`.
 pub unsafe extern "C" fn cuArrayCreate(
     pHandle: *mut CUarray,
     pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR_v1,
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn cuArrayCreate(
     crate::unsupported("cuArrayCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayCreate_v2`.
 pub unsafe extern "C" fn cuArrayCreate_v2(
     pHandle: *mut CUarray,
     pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR,
@@ -67,12 +67,12 @@ pub unsafe extern "C" fn cuArrayCreate_v2(
     crate::unsupported("cuArrayCreate_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayDestroy`.
 pub unsafe extern "C" fn cuArrayDestroy(hArray: CUarray) -> CUresult {
     crate::unsupported("cuArrayDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayGetDescriptor`.
 pub unsafe extern "C" fn cuArrayGetDescriptor(
     pArrayDescriptor: *mut CUDA_ARRAY_DESCRIPTOR_v1,
     hArray: CUarray,
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn cuArrayGetDescriptor(
     crate::unsupported("cuArrayGetDescriptor")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayGetDescriptor_v2`.
 pub unsafe extern "C" fn cuArrayGetDescriptor_v2(
     pArrayDescriptor: *mut CUDA_ARRAY_DESCRIPTOR,
     hArray: CUarray,
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn cuArrayGetDescriptor_v2(
     crate::unsupported("cuArrayGetDescriptor_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayGetMemoryRequirements`.
 pub unsafe extern "C" fn cuArrayGetMemoryRequirements(
     memoryRequirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
     array: CUarray,
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn cuArrayGetMemoryRequirements(
     crate::unsupported("cuArrayGetMemoryRequirements")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayGetPlane`.
 pub unsafe extern "C" fn cuArrayGetPlane(
     pPlaneArray: *mut CUarray,
     hArray: CUarray,
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn cuArrayGetPlane(
     crate::unsupported("cuArrayGetPlane")
 }
 
-#[unsafe(no_mangle)]
+/// `cuArrayGetSparseProperties`.
 pub unsafe extern "C" fn cuArrayGetSparseProperties(
     sparseProperties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
     array: CUarray,
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn cuArrayGetSparseProperties(
     crate::unsupported("cuArrayGetSparseProperties")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCheckpointProcessCheckpoint`.
 pub unsafe extern "C" fn cuCheckpointProcessCheckpoint(
     pid: i32,
     args: *mut CUcheckpointCheckpointArgs,
@@ -122,22 +122,22 @@ pub unsafe extern "C" fn cuCheckpointProcessCheckpoint(
     crate::unsupported("cuCheckpointProcessCheckpoint")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCheckpointProcessGetRestoreThreadId`.
 pub unsafe extern "C" fn cuCheckpointProcessGetRestoreThreadId(pid: i32, tid: *mut i32) -> CUresult {
     crate::unsupported("cuCheckpointProcessGetRestoreThreadId")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCheckpointProcessGetState`.
 pub unsafe extern "C" fn cuCheckpointProcessGetState(pid: i32, state: *mut CUprocessState) -> CUresult {
     crate::unsupported("cuCheckpointProcessGetState")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCheckpointProcessLock`.
 pub unsafe extern "C" fn cuCheckpointProcessLock(pid: i32, args: *mut CUcheckpointLockArgs) -> CUresult {
     crate::unsupported("cuCheckpointProcessLock")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCheckpointProcessRestore`.
 pub unsafe extern "C" fn cuCheckpointProcessRestore(
     pid: i32,
     args: *mut CUcheckpointRestoreArgs,
@@ -145,12 +145,12 @@ pub unsafe extern "C" fn cuCheckpointProcessRestore(
     crate::unsupported("cuCheckpointProcessRestore")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCheckpointProcessUnlock`.
 pub unsafe extern "C" fn cuCheckpointProcessUnlock(pid: i32, args: *mut CUcheckpointUnlockArgs) -> CUresult {
     crate::unsupported("cuCheckpointProcessUnlock")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCoredumpGetAttribute`.
 pub unsafe extern "C" fn cuCoredumpGetAttribute(
     attrib: CUcoredumpSettings,
     value: *mut c_void,
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn cuCoredumpGetAttribute(
     crate::unsupported("cuCoredumpGetAttribute")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCoredumpGetAttributeGlobal`.
 pub unsafe extern "C" fn cuCoredumpGetAttributeGlobal(
     attrib: CUcoredumpSettings,
     value: *mut c_void,
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn cuCoredumpGetAttributeGlobal(
     crate::unsupported("cuCoredumpGetAttributeGlobal")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCoredumpSetAttribute`.
 pub unsafe extern "C" fn cuCoredumpSetAttribute(
     attrib: CUcoredumpSettings,
     value: *mut c_void,
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn cuCoredumpSetAttribute(
     crate::unsupported("cuCoredumpSetAttribute")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCoredumpSetAttributeGlobal`.
 pub unsafe extern "C" fn cuCoredumpSetAttributeGlobal(
     attrib: CUcoredumpSettings,
     value: *mut c_void,
@@ -186,27 +186,27 @@ pub unsafe extern "C" fn cuCoredumpSetAttributeGlobal(
     crate::unsupported("cuCoredumpSetAttributeGlobal")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxAttach`.
 pub unsafe extern "C" fn cuCtxAttach(pctx: *mut CUcontext, flags: u32) -> CUresult {
     crate::unsupported("cuCtxAttach")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxCreate`.
 pub unsafe extern "C" fn cuCtxCreate(pctx: *mut CUcontext, flags: u32, dev: CUdevice) -> CUresult {
     crate::unsupported("cuCtxCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxDetach`.
 pub unsafe extern "C" fn cuCtxDetach(ctx: CUcontext) -> CUresult {
     crate::unsupported("cuCtxDetach")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxFromGreenCtx`.
 pub unsafe extern "C" fn cuCtxFromGreenCtx(pContext: *mut CUcontext, hCtx: CUgreenCtx) -> CUresult {
     crate::unsupported("cuCtxFromGreenCtx")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxGetDevResource`.
 pub unsafe extern "C" fn cuCtxGetDevResource(
     hCtx: CUcontext,
     resource: *mut CUdevResource,
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn cuCtxGetDevResource(
     crate::unsupported("cuCtxGetDevResource")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxGetExecAffinity`.
 pub unsafe extern "C" fn cuCtxGetExecAffinity(
     pExecAffinity: *mut CUexecAffinityParam,
     r#type: CUexecAffinityType,
@@ -223,22 +223,22 @@ pub unsafe extern "C" fn cuCtxGetExecAffinity(
     crate::unsupported("cuCtxGetExecAffinity")
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxSetFlags`.
 pub unsafe extern "C" fn cuCtxSetFlags(flags: u32) -> CUresult {
     crate::unsupported("cuCtxSetFlags")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDestroyExternalMemory`.
 pub unsafe extern "C" fn cuDestroyExternalMemory(extMem: CUexternalMemory) -> CUresult {
     crate::unsupported("cuDestroyExternalMemory")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDestroyExternalSemaphore`.
 pub unsafe extern "C" fn cuDestroyExternalSemaphore(extSem: CUexternalSemaphore) -> CUresult {
     crate::unsupported("cuDestroyExternalSemaphore")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDevResourceGenerateDesc`.
 pub unsafe extern "C" fn cuDevResourceGenerateDesc(
     phDesc: *mut CUdevResourceDesc,
     resources: *mut CUdevResource,
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn cuDevResourceGenerateDesc(
     crate::unsupported("cuDevResourceGenerateDesc")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDevSmResourceSplitByCount`.
 pub unsafe extern "C" fn cuDevSmResourceSplitByCount(
     result: *mut CUdevResource,
     nbGroups: *mut u32,
@@ -259,7 +259,7 @@ pub unsafe extern "C" fn cuDevSmResourceSplitByCount(
     crate::unsupported("cuDevSmResourceSplitByCount")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetDevResource`.
 pub unsafe extern "C" fn cuDeviceGetDevResource(
     device: CUdevice,
     resource: *mut CUdevResource,
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn cuDeviceGetDevResource(
     crate::unsupported("cuDeviceGetDevResource")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetHostAtomicCapabilities`.
 pub unsafe extern "C" fn cuDeviceGetHostAtomicCapabilities(
     capabilities: *mut u32,
     operations: *const CUatomicOperation,
@@ -278,7 +278,7 @@ pub unsafe extern "C" fn cuDeviceGetHostAtomicCapabilities(
     crate::unsupported("cuDeviceGetHostAtomicCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetLuid`.
 pub unsafe extern "C" fn cuDeviceGetLuid(
     luid: *mut c_char,
     deviceNodeMask: *mut u32,
@@ -287,7 +287,7 @@ pub unsafe extern "C" fn cuDeviceGetLuid(
     crate::unsupported("cuDeviceGetLuid")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetNvSciSyncAttributes`.
 pub unsafe extern "C" fn cuDeviceGetNvSciSyncAttributes(
     nvSciSyncAttrList: *mut c_void,
     dev: CUdevice,
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn cuDeviceGetNvSciSyncAttributes(
     crate::unsupported("cuDeviceGetNvSciSyncAttributes")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetP2PAtomicCapabilities`.
 pub unsafe extern "C" fn cuDeviceGetP2PAtomicCapabilities(
     capabilities: *mut u32,
     operations: *const CUatomicOperation,
@@ -307,7 +307,7 @@ pub unsafe extern "C" fn cuDeviceGetP2PAtomicCapabilities(
     crate::unsupported("cuDeviceGetP2PAtomicCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceRegisterAsyncNotification`.
 pub unsafe extern "C" fn cuDeviceRegisterAsyncNotification(
     device: CUdevice,
     callbackFunc: CUasyncCallback,
@@ -317,12 +317,12 @@ pub unsafe extern "C" fn cuDeviceRegisterAsyncNotification(
     crate::unsupported("cuDeviceRegisterAsyncNotification")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceTotalMem`.
 pub unsafe extern "C" fn cuDeviceTotalMem(bytes: *mut u32, dev: CUdevice) -> CUresult {
     crate::unsupported("cuDeviceTotalMem")
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceUnregisterAsyncNotification`.
 pub unsafe extern "C" fn cuDeviceUnregisterAsyncNotification(
     device: CUdevice,
     callback: CUasyncCallbackHandle,
@@ -330,7 +330,7 @@ pub unsafe extern "C" fn cuDeviceUnregisterAsyncNotification(
     crate::unsupported("cuDeviceUnregisterAsyncNotification")
 }
 
-#[unsafe(no_mangle)]
+/// `cuExternalMemoryGetMappedBuffer`.
 pub unsafe extern "C" fn cuExternalMemoryGetMappedBuffer(
     devPtr: *mut CUdeviceptr,
     extMem: CUexternalMemory,
@@ -339,7 +339,7 @@ pub unsafe extern "C" fn cuExternalMemoryGetMappedBuffer(
     crate::unsupported("cuExternalMemoryGetMappedBuffer")
 }
 
-#[unsafe(no_mangle)]
+/// `cuExternalMemoryGetMappedMipmappedArray`.
 pub unsafe extern "C" fn cuExternalMemoryGetMappedMipmappedArray(
     mipmap: *mut CUmipmappedArray,
     extMem: CUexternalMemory,
@@ -348,7 +348,7 @@ pub unsafe extern "C" fn cuExternalMemoryGetMappedMipmappedArray(
     crate::unsupported("cuExternalMemoryGetMappedMipmappedArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuFlushGPUDirectRDMAWrites`.
 pub unsafe extern "C" fn cuFlushGPUDirectRDMAWrites(
     target: CUflushGPUDirectRDMAWritesTarget,
     scope: CUflushGPUDirectRDMAWritesScope,
@@ -356,17 +356,17 @@ pub unsafe extern "C" fn cuFlushGPUDirectRDMAWrites(
     crate::unsupported("cuFlushGPUDirectRDMAWrites")
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncSetBlockShape`.
 pub unsafe extern "C" fn cuFuncSetBlockShape(hfunc: CUfunction, x: i32, y: i32, z: i32) -> CUresult {
     crate::unsupported("cuFuncSetBlockShape")
 }
 
-#[unsafe(no_mangle)]
+/// `cuFuncSetSharedSize`.
 pub unsafe extern "C" fn cuFuncSetSharedSize(hfunc: CUfunction, bytes: u32) -> CUresult {
     crate::unsupported("cuFuncSetSharedSize")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphAddBatchMemOpNode`.
 pub unsafe extern "C" fn cuGraphAddBatchMemOpNode(
     phGraphNode: *mut CUgraphNode,
     hGraph: CUgraph,
@@ -377,7 +377,7 @@ pub unsafe extern "C" fn cuGraphAddBatchMemOpNode(
     crate::unsupported("cuGraphAddBatchMemOpNode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphAddExternalSemaphoresSignalNode`.
 pub unsafe extern "C" fn cuGraphAddExternalSemaphoresSignalNode(
     phGraphNode: *mut CUgraphNode,
     hGraph: CUgraph,
@@ -388,7 +388,7 @@ pub unsafe extern "C" fn cuGraphAddExternalSemaphoresSignalNode(
     crate::unsupported("cuGraphAddExternalSemaphoresSignalNode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphAddExternalSemaphoresWaitNode`.
 pub unsafe extern "C" fn cuGraphAddExternalSemaphoresWaitNode(
     phGraphNode: *mut CUgraphNode,
     hGraph: CUgraph,
@@ -399,7 +399,7 @@ pub unsafe extern "C" fn cuGraphAddExternalSemaphoresWaitNode(
     crate::unsupported("cuGraphAddExternalSemaphoresWaitNode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphBatchMemOpNodeGetParams`.
 pub unsafe extern "C" fn cuGraphBatchMemOpNodeGetParams(
     hNode: CUgraphNode,
     nodeParams_out: *mut CUDA_BATCH_MEM_OP_NODE_PARAMS,
@@ -407,7 +407,7 @@ pub unsafe extern "C" fn cuGraphBatchMemOpNodeGetParams(
     crate::unsupported("cuGraphBatchMemOpNodeGetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphBatchMemOpNodeSetParams`.
 pub unsafe extern "C" fn cuGraphBatchMemOpNodeSetParams(
     hNode: CUgraphNode,
     nodeParams: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
@@ -415,7 +415,7 @@ pub unsafe extern "C" fn cuGraphBatchMemOpNodeSetParams(
     crate::unsupported("cuGraphBatchMemOpNodeSetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphConditionalHandleCreate`.
 pub unsafe extern "C" fn cuGraphConditionalHandleCreate(
     pHandle_out: *mut CUgraphConditionalHandle,
     hGraph: CUgraph,
@@ -426,7 +426,7 @@ pub unsafe extern "C" fn cuGraphConditionalHandleCreate(
     crate::unsupported("cuGraphConditionalHandleCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExecBatchMemOpNodeSetParams`.
 pub unsafe extern "C" fn cuGraphExecBatchMemOpNodeSetParams(
     hGraphExec: CUgraphExec,
     hNode: CUgraphNode,
@@ -435,7 +435,7 @@ pub unsafe extern "C" fn cuGraphExecBatchMemOpNodeSetParams(
     crate::unsupported("cuGraphExecBatchMemOpNodeSetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExecExternalSemaphoresSignalNodeSetParams`.
 pub unsafe extern "C" fn cuGraphExecExternalSemaphoresSignalNodeSetParams(
     hGraphExec: CUgraphExec,
     hNode: CUgraphNode,
@@ -444,7 +444,7 @@ pub unsafe extern "C" fn cuGraphExecExternalSemaphoresSignalNodeSetParams(
     crate::unsupported("cuGraphExecExternalSemaphoresSignalNodeSetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExecExternalSemaphoresWaitNodeSetParams`.
 pub unsafe extern "C" fn cuGraphExecExternalSemaphoresWaitNodeSetParams(
     hGraphExec: CUgraphExec,
     hNode: CUgraphNode,
@@ -453,7 +453,7 @@ pub unsafe extern "C" fn cuGraphExecExternalSemaphoresWaitNodeSetParams(
     crate::unsupported("cuGraphExecExternalSemaphoresWaitNodeSetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExternalSemaphoresSignalNodeGetParams`.
 pub unsafe extern "C" fn cuGraphExternalSemaphoresSignalNodeGetParams(
     hNode: CUgraphNode,
     params_out: *mut CUDA_EXT_SEM_SIGNAL_NODE_PARAMS,
@@ -461,7 +461,7 @@ pub unsafe extern "C" fn cuGraphExternalSemaphoresSignalNodeGetParams(
     crate::unsupported("cuGraphExternalSemaphoresSignalNodeGetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExternalSemaphoresSignalNodeSetParams`.
 pub unsafe extern "C" fn cuGraphExternalSemaphoresSignalNodeSetParams(
     hNode: CUgraphNode,
     nodeParams: *const CUDA_EXT_SEM_SIGNAL_NODE_PARAMS,
@@ -469,7 +469,7 @@ pub unsafe extern "C" fn cuGraphExternalSemaphoresSignalNodeSetParams(
     crate::unsupported("cuGraphExternalSemaphoresSignalNodeSetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExternalSemaphoresWaitNodeGetParams`.
 pub unsafe extern "C" fn cuGraphExternalSemaphoresWaitNodeGetParams(
     hNode: CUgraphNode,
     params_out: *mut CUDA_EXT_SEM_WAIT_NODE_PARAMS,
@@ -477,7 +477,7 @@ pub unsafe extern "C" fn cuGraphExternalSemaphoresWaitNodeGetParams(
     crate::unsupported("cuGraphExternalSemaphoresWaitNodeGetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphExternalSemaphoresWaitNodeSetParams`.
 pub unsafe extern "C" fn cuGraphExternalSemaphoresWaitNodeSetParams(
     hNode: CUgraphNode,
     nodeParams: *const CUDA_EXT_SEM_WAIT_NODE_PARAMS,
@@ -485,7 +485,7 @@ pub unsafe extern "C" fn cuGraphExternalSemaphoresWaitNodeSetParams(
     crate::unsupported("cuGraphExternalSemaphoresWaitNodeSetParams")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsMapResources`.
 pub unsafe extern "C" fn cuGraphicsMapResources(
     count: u32,
     resources: *mut CUgraphicsResource,
@@ -494,7 +494,7 @@ pub unsafe extern "C" fn cuGraphicsMapResources(
     crate::unsupported("cuGraphicsMapResources")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsMapResources_ptsz`.
 pub unsafe extern "C" fn cuGraphicsMapResources_ptsz(
     count: u32,
     resources: *mut CUgraphicsResource,
@@ -503,7 +503,7 @@ pub unsafe extern "C" fn cuGraphicsMapResources_ptsz(
     crate::unsupported("cuGraphicsMapResources_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsResourceGetMappedMipmappedArray`.
 pub unsafe extern "C" fn cuGraphicsResourceGetMappedMipmappedArray(
     pMipmappedArray: *mut CUmipmappedArray,
     resource: CUgraphicsResource,
@@ -511,7 +511,7 @@ pub unsafe extern "C" fn cuGraphicsResourceGetMappedMipmappedArray(
     crate::unsupported("cuGraphicsResourceGetMappedMipmappedArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsResourceGetMappedPointer`.
 pub unsafe extern "C" fn cuGraphicsResourceGetMappedPointer(
     pDevPtr: *mut CUdeviceptr_v1,
     pSize: *mut u32,
@@ -520,7 +520,7 @@ pub unsafe extern "C" fn cuGraphicsResourceGetMappedPointer(
     crate::unsupported("cuGraphicsResourceGetMappedPointer")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsResourceGetMappedPointer_v2`.
 pub unsafe extern "C" fn cuGraphicsResourceGetMappedPointer_v2(
     pDevPtr: *mut CUdeviceptr,
     pSize: *mut usize,
@@ -529,12 +529,12 @@ pub unsafe extern "C" fn cuGraphicsResourceGetMappedPointer_v2(
     crate::unsupported("cuGraphicsResourceGetMappedPointer_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsResourceSetMapFlags`.
 pub unsafe extern "C" fn cuGraphicsResourceSetMapFlags(resource: CUgraphicsResource, flags: u32) -> CUresult {
     crate::unsupported("cuGraphicsResourceSetMapFlags")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsResourceSetMapFlags_v2`.
 pub unsafe extern "C" fn cuGraphicsResourceSetMapFlags_v2(
     resource: CUgraphicsResource,
     flags: u32,
@@ -542,7 +542,7 @@ pub unsafe extern "C" fn cuGraphicsResourceSetMapFlags_v2(
     crate::unsupported("cuGraphicsResourceSetMapFlags_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsSubResourceGetMappedArray`.
 pub unsafe extern "C" fn cuGraphicsSubResourceGetMappedArray(
     pArray: *mut CUarray,
     resource: CUgraphicsResource,
@@ -552,7 +552,7 @@ pub unsafe extern "C" fn cuGraphicsSubResourceGetMappedArray(
     crate::unsupported("cuGraphicsSubResourceGetMappedArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsUnmapResources`.
 pub unsafe extern "C" fn cuGraphicsUnmapResources(
     count: u32,
     resources: *mut CUgraphicsResource,
@@ -561,7 +561,7 @@ pub unsafe extern "C" fn cuGraphicsUnmapResources(
     crate::unsupported("cuGraphicsUnmapResources")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsUnmapResources_ptsz`.
 pub unsafe extern "C" fn cuGraphicsUnmapResources_ptsz(
     count: u32,
     resources: *mut CUgraphicsResource,
@@ -570,12 +570,12 @@ pub unsafe extern "C" fn cuGraphicsUnmapResources_ptsz(
     crate::unsupported("cuGraphicsUnmapResources_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphicsUnregisterResource`.
 pub unsafe extern "C" fn cuGraphicsUnregisterResource(resource: CUgraphicsResource) -> CUresult {
     crate::unsupported("cuGraphicsUnregisterResource")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxCreate`.
 pub unsafe extern "C" fn cuGreenCtxCreate(
     phCtx: *mut CUgreenCtx,
     desc: CUdevResourceDesc,
@@ -585,12 +585,12 @@ pub unsafe extern "C" fn cuGreenCtxCreate(
     crate::unsupported("cuGreenCtxCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxDestroy`.
 pub unsafe extern "C" fn cuGreenCtxDestroy(hCtx: CUgreenCtx) -> CUresult {
     crate::unsupported("cuGreenCtxDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxGetDevResource`.
 pub unsafe extern "C" fn cuGreenCtxGetDevResource(
     hCtx: CUgreenCtx,
     resource: *mut CUdevResource,
@@ -599,17 +599,17 @@ pub unsafe extern "C" fn cuGreenCtxGetDevResource(
     crate::unsupported("cuGreenCtxGetDevResource")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxGetId`.
 pub unsafe extern "C" fn cuGreenCtxGetId(greenCtx: CUgreenCtx, greenCtxId: *mut u64) -> CUresult {
     crate::unsupported("cuGreenCtxGetId")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxRecordEvent`.
 pub unsafe extern "C" fn cuGreenCtxRecordEvent(hCtx: CUgreenCtx, hEvent: CUevent) -> CUresult {
     crate::unsupported("cuGreenCtxRecordEvent")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxStreamCreate`.
 pub unsafe extern "C" fn cuGreenCtxStreamCreate(
     phStream: *mut CUstream,
     greenCtx: CUgreenCtx,
@@ -619,12 +619,12 @@ pub unsafe extern "C" fn cuGreenCtxStreamCreate(
     crate::unsupported("cuGreenCtxStreamCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuGreenCtxWaitEvent`.
 pub unsafe extern "C" fn cuGreenCtxWaitEvent(hCtx: CUgreenCtx, hEvent: CUevent) -> CUresult {
     crate::unsupported("cuGreenCtxWaitEvent")
 }
 
-#[unsafe(no_mangle)]
+/// `cuImportExternalMemory`.
 pub unsafe extern "C" fn cuImportExternalMemory(
     extMem_out: *mut CUexternalMemory,
     memHandleDesc: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC,
@@ -632,7 +632,7 @@ pub unsafe extern "C" fn cuImportExternalMemory(
     crate::unsupported("cuImportExternalMemory")
 }
 
-#[unsafe(no_mangle)]
+/// `cuImportExternalSemaphore`.
 pub unsafe extern "C" fn cuImportExternalSemaphore(
     extSem_out: *mut CUexternalSemaphore,
     semHandleDesc: *const CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC,
@@ -640,27 +640,27 @@ pub unsafe extern "C" fn cuImportExternalSemaphore(
     crate::unsupported("cuImportExternalSemaphore")
 }
 
-#[unsafe(no_mangle)]
+/// `cuIpcCloseMemHandle`.
 pub unsafe extern "C" fn cuIpcCloseMemHandle(dptr: CUdeviceptr) -> CUresult {
     crate::unsupported("cuIpcCloseMemHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuIpcGetEventHandle`.
 pub unsafe extern "C" fn cuIpcGetEventHandle(pHandle: *mut CUipcEventHandle, event: CUevent) -> CUresult {
     crate::unsupported("cuIpcGetEventHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuIpcGetMemHandle`.
 pub unsafe extern "C" fn cuIpcGetMemHandle(pHandle: *mut CUipcMemHandle, dptr: CUdeviceptr) -> CUresult {
     crate::unsupported("cuIpcGetMemHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuIpcOpenEventHandle`.
 pub unsafe extern "C" fn cuIpcOpenEventHandle(phEvent: *mut CUevent, handle: CUipcEventHandle) -> CUresult {
     crate::unsupported("cuIpcOpenEventHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuIpcOpenMemHandle`.
 pub unsafe extern "C" fn cuIpcOpenMemHandle(
     pdptr: *mut CUdeviceptr,
     handle: CUipcMemHandle,
@@ -669,7 +669,7 @@ pub unsafe extern "C" fn cuIpcOpenMemHandle(
     crate::unsupported("cuIpcOpenMemHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuIpcOpenMemHandle_v2`.
 pub unsafe extern "C" fn cuIpcOpenMemHandle_v2(
     pdptr: *mut CUdeviceptr,
     handle: CUipcMemHandle,
@@ -678,12 +678,12 @@ pub unsafe extern "C" fn cuIpcOpenMemHandle_v2(
     crate::unsupported("cuIpcOpenMemHandle_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunch`.
 pub unsafe extern "C" fn cuLaunch(f: CUfunction) -> CUresult {
     crate::unsupported("cuLaunch")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchCooperativeKernelMultiDevice`.
 pub unsafe extern "C" fn cuLaunchCooperativeKernelMultiDevice(
     launchParamsList: *mut CUDA_LAUNCH_PARAMS,
     numDevices: u32,
@@ -692,12 +692,12 @@ pub unsafe extern "C" fn cuLaunchCooperativeKernelMultiDevice(
     crate::unsupported("cuLaunchCooperativeKernelMultiDevice")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchGrid`.
 pub unsafe extern "C" fn cuLaunchGrid(f: CUfunction, grid_width: i32, grid_height: i32) -> CUresult {
     crate::unsupported("cuLaunchGrid")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchGridAsync`.
 pub unsafe extern "C" fn cuLaunchGridAsync(
     f: CUfunction,
     grid_width: i32,
@@ -707,7 +707,7 @@ pub unsafe extern "C" fn cuLaunchGridAsync(
     crate::unsupported("cuLaunchGridAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLibraryGetUnifiedFunction`.
 pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
     fptr: *mut *mut c_void,
     library: CUlibrary,
@@ -716,7 +716,7 @@ pub unsafe extern "C" fn cuLibraryGetUnifiedFunction(
     crate::unsupported("cuLibraryGetUnifiedFunction")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkAddData`.
 pub unsafe extern "C" fn cuLinkAddData(
     state: CUlinkState,
     r#type: CUjitInputType,
@@ -730,7 +730,7 @@ pub unsafe extern "C" fn cuLinkAddData(
     crate::unsupported("cuLinkAddData")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkAddData_v2`.
 pub unsafe extern "C" fn cuLinkAddData_v2(
     state: CUlinkState,
     r#type: CUjitInputType,
@@ -744,7 +744,7 @@ pub unsafe extern "C" fn cuLinkAddData_v2(
     crate::unsupported("cuLinkAddData_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkAddFile`.
 pub unsafe extern "C" fn cuLinkAddFile(
     state: CUlinkState,
     r#type: CUjitInputType,
@@ -756,7 +756,7 @@ pub unsafe extern "C" fn cuLinkAddFile(
     crate::unsupported("cuLinkAddFile")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkAddFile_v2`.
 pub unsafe extern "C" fn cuLinkAddFile_v2(
     state: CUlinkState,
     r#type: CUjitInputType,
@@ -768,7 +768,7 @@ pub unsafe extern "C" fn cuLinkAddFile_v2(
     crate::unsupported("cuLinkAddFile_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkComplete`.
 pub unsafe extern "C" fn cuLinkComplete(
     state: CUlinkState,
     cubinOut: *mut *mut c_void,
@@ -777,7 +777,7 @@ pub unsafe extern "C" fn cuLinkComplete(
     crate::unsupported("cuLinkComplete")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkCreate`.
 pub unsafe extern "C" fn cuLinkCreate(
     numOptions: u32,
     options: *mut CUjit_option,
@@ -787,7 +787,7 @@ pub unsafe extern "C" fn cuLinkCreate(
     crate::unsupported("cuLinkCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkCreate_v2`.
 pub unsafe extern "C" fn cuLinkCreate_v2(
     numOptions: u32,
     options: *mut CUjit_option,
@@ -797,17 +797,17 @@ pub unsafe extern "C" fn cuLinkCreate_v2(
     crate::unsupported("cuLinkCreate_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLinkDestroy`.
 pub unsafe extern "C" fn cuLinkDestroy(state: CUlinkState) -> CUresult {
     crate::unsupported("cuLinkDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLogsCurrent`.
 pub unsafe extern "C" fn cuLogsCurrent(iterator_out: *mut CUlogIterator, flags: u32) -> CUresult {
     crate::unsupported("cuLogsCurrent")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLogsDumpToFile`.
 pub unsafe extern "C" fn cuLogsDumpToFile(
     iterator: *mut CUlogIterator,
     pathToFile: *const c_char,
@@ -816,7 +816,7 @@ pub unsafe extern "C" fn cuLogsDumpToFile(
     crate::unsupported("cuLogsDumpToFile")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLogsDumpToMemory`.
 pub unsafe extern "C" fn cuLogsDumpToMemory(
     iterator: *mut CUlogIterator,
     buffer: *mut c_char,
@@ -826,7 +826,7 @@ pub unsafe extern "C" fn cuLogsDumpToMemory(
     crate::unsupported("cuLogsDumpToMemory")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLogsRegisterCallback`.
 pub unsafe extern "C" fn cuLogsRegisterCallback(
     callbackFunc: CUlogsCallback,
     userData: *mut c_void,
@@ -835,17 +835,17 @@ pub unsafe extern "C" fn cuLogsRegisterCallback(
     crate::unsupported("cuLogsRegisterCallback")
 }
 
-#[unsafe(no_mangle)]
+/// `cuLogsUnregisterCallback`.
 pub unsafe extern "C" fn cuLogsUnregisterCallback(callback: CUlogsCallbackHandle) -> CUresult {
     crate::unsupported("cuLogsUnregisterCallback")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAddressFree`.
 pub unsafe extern "C" fn cuMemAddressFree(ptr: CUdeviceptr, size: usize) -> CUresult {
     crate::unsupported("cuMemAddressFree")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAddressReserve`.
 pub unsafe extern "C" fn cuMemAddressReserve(
     ptr: *mut CUdeviceptr,
     size: usize,
@@ -856,7 +856,7 @@ pub unsafe extern "C" fn cuMemAddressReserve(
     crate::unsupported("cuMemAddressReserve")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAdvise`.
 pub unsafe extern "C" fn cuMemAdvise(
     devPtr: CUdeviceptr,
     count: usize,
@@ -866,7 +866,7 @@ pub unsafe extern "C" fn cuMemAdvise(
     crate::unsupported("cuMemAdvise")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAdvise_v2`.
 pub unsafe extern "C" fn cuMemAdvise_v2(
     devPtr: CUdeviceptr,
     count: usize,
@@ -876,22 +876,22 @@ pub unsafe extern "C" fn cuMemAdvise_v2(
     crate::unsupported("cuMemAdvise_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAlloc`.
 pub unsafe extern "C" fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: u32) -> CUresult {
     crate::unsupported("cuMemAlloc")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAllocHost`.
 pub unsafe extern "C" fn cuMemAllocHost(pp: *mut *mut c_void, bytesize: u32) -> CUresult {
     crate::unsupported("cuMemAllocHost")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAllocManaged`.
 pub unsafe extern "C" fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: u32) -> CUresult {
     crate::unsupported("cuMemAllocManaged")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAllocPitch`.
 pub unsafe extern "C" fn cuMemAllocPitch(
     dptr: *mut CUdeviceptr_v1,
     pPitch: *mut u32,
@@ -902,7 +902,7 @@ pub unsafe extern "C" fn cuMemAllocPitch(
     crate::unsupported("cuMemAllocPitch")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemBatchDecompressAsync`.
 pub unsafe extern "C" fn cuMemBatchDecompressAsync(
     paramsArray: *mut CUmemDecompressParams,
     count: usize,
@@ -913,7 +913,7 @@ pub unsafe extern "C" fn cuMemBatchDecompressAsync(
     crate::unsupported("cuMemBatchDecompressAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemBatchDecompressAsync_ptsz`.
 pub unsafe extern "C" fn cuMemBatchDecompressAsync_ptsz(
     paramsArray: *mut CUmemDecompressParams,
     count: usize,
@@ -924,7 +924,7 @@ pub unsafe extern "C" fn cuMemBatchDecompressAsync_ptsz(
     crate::unsupported("cuMemBatchDecompressAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemCreate`.
 pub unsafe extern "C" fn cuMemCreate(
     handle: *mut CUmemGenericAllocationHandle,
     size: usize,
@@ -934,7 +934,7 @@ pub unsafe extern "C" fn cuMemCreate(
     crate::unsupported("cuMemCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemDiscardAndPrefetchBatchAsync`.
 pub unsafe extern "C" fn cuMemDiscardAndPrefetchBatchAsync(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -948,7 +948,7 @@ pub unsafe extern "C" fn cuMemDiscardAndPrefetchBatchAsync(
     crate::unsupported("cuMemDiscardAndPrefetchBatchAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemDiscardAndPrefetchBatchAsync_ptsz`.
 pub unsafe extern "C" fn cuMemDiscardAndPrefetchBatchAsync_ptsz(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -962,7 +962,7 @@ pub unsafe extern "C" fn cuMemDiscardAndPrefetchBatchAsync_ptsz(
     crate::unsupported("cuMemDiscardAndPrefetchBatchAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemDiscardBatchAsync`.
 pub unsafe extern "C" fn cuMemDiscardBatchAsync(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -973,7 +973,7 @@ pub unsafe extern "C" fn cuMemDiscardBatchAsync(
     crate::unsupported("cuMemDiscardBatchAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemDiscardBatchAsync_ptsz`.
 pub unsafe extern "C" fn cuMemDiscardBatchAsync_ptsz(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -984,7 +984,7 @@ pub unsafe extern "C" fn cuMemDiscardBatchAsync_ptsz(
     crate::unsupported("cuMemDiscardBatchAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemExportToShareableHandle`.
 pub unsafe extern "C" fn cuMemExportToShareableHandle(
     shareableHandle: *mut c_void,
     handle: CUmemGenericAllocationHandle,
@@ -994,12 +994,12 @@ pub unsafe extern "C" fn cuMemExportToShareableHandle(
     crate::unsupported("cuMemExportToShareableHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemFree`.
 pub unsafe extern "C" fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult {
     crate::unsupported("cuMemFree")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemGetAccess`.
 pub unsafe extern "C" fn cuMemGetAccess(
     flags: *mut u64,
     location: *const CUmemLocation,
@@ -1008,7 +1008,7 @@ pub unsafe extern "C" fn cuMemGetAccess(
     crate::unsupported("cuMemGetAccess")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemGetAddressRange`.
 pub unsafe extern "C" fn cuMemGetAddressRange(
     pbase: *mut CUdeviceptr_v1,
     psize: *mut u32,
@@ -1017,7 +1017,7 @@ pub unsafe extern "C" fn cuMemGetAddressRange(
     crate::unsupported("cuMemGetAddressRange")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemGetAllocationGranularity`.
 pub unsafe extern "C" fn cuMemGetAllocationGranularity(
     granularity: *mut usize,
     prop: *const CUmemAllocationProp,
@@ -1026,7 +1026,7 @@ pub unsafe extern "C" fn cuMemGetAllocationGranularity(
     crate::unsupported("cuMemGetAllocationGranularity")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemGetAllocationPropertiesFromHandle`.
 pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
     prop: *mut CUmemAllocationProp,
     handle: CUmemGenericAllocationHandle,
@@ -1034,7 +1034,7 @@ pub unsafe extern "C" fn cuMemGetAllocationPropertiesFromHandle(
     crate::unsupported("cuMemGetAllocationPropertiesFromHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemGetHandleForAddressRange`.
 pub unsafe extern "C" fn cuMemGetHandleForAddressRange(
     handle: *mut c_void,
     dptr: CUdeviceptr,
@@ -1045,12 +1045,12 @@ pub unsafe extern "C" fn cuMemGetHandleForAddressRange(
     crate::unsupported("cuMemGetHandleForAddressRange")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemGetInfo`.
 pub unsafe extern "C" fn cuMemGetInfo(free: *mut u32, total: *mut u32) -> CUresult {
     crate::unsupported("cuMemGetInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemHostGetDevicePointer`.
 pub unsafe extern "C" fn cuMemHostGetDevicePointer(
     pdptr: *mut CUdeviceptr_v1,
     p: *mut c_void,
@@ -1059,7 +1059,7 @@ pub unsafe extern "C" fn cuMemHostGetDevicePointer(
     crate::unsupported("cuMemHostGetDevicePointer")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemImportFromShareableHandle`.
 pub unsafe extern "C" fn cuMemImportFromShareableHandle(
     handle: *mut CUmemGenericAllocationHandle,
     osHandle: *mut c_void,
@@ -1068,7 +1068,7 @@ pub unsafe extern "C" fn cuMemImportFromShareableHandle(
     crate::unsupported("cuMemImportFromShareableHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemMap`.
 pub unsafe extern "C" fn cuMemMap(
     ptr: CUdeviceptr,
     size: usize,
@@ -1079,7 +1079,7 @@ pub unsafe extern "C" fn cuMemMap(
     crate::unsupported("cuMemMap")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemMapArrayAsync`.
 pub unsafe extern "C" fn cuMemMapArrayAsync(
     mapInfoList: *mut CUarrayMapInfo,
     count: u32,
@@ -1088,7 +1088,7 @@ pub unsafe extern "C" fn cuMemMapArrayAsync(
     crate::unsupported("cuMemMapArrayAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemMapArrayAsync_ptsz`.
 pub unsafe extern "C" fn cuMemMapArrayAsync_ptsz(
     mapInfoList: *mut CUarrayMapInfo,
     count: u32,
@@ -1097,7 +1097,7 @@ pub unsafe extern "C" fn cuMemMapArrayAsync_ptsz(
     crate::unsupported("cuMemMapArrayAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPoolExportPointer`.
 pub unsafe extern "C" fn cuMemPoolExportPointer(
     shareData_out: *mut CUmemPoolPtrExportData,
     ptr: CUdeviceptr,
@@ -1105,7 +1105,7 @@ pub unsafe extern "C" fn cuMemPoolExportPointer(
     crate::unsupported("cuMemPoolExportPointer")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPoolExportToShareableHandle`.
 pub unsafe extern "C" fn cuMemPoolExportToShareableHandle(
     handle_out: *mut c_void,
     pool: CUmemoryPool,
@@ -1115,7 +1115,7 @@ pub unsafe extern "C" fn cuMemPoolExportToShareableHandle(
     crate::unsupported("cuMemPoolExportToShareableHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPoolImportFromShareableHandle`.
 pub unsafe extern "C" fn cuMemPoolImportFromShareableHandle(
     pool_out: *mut CUmemoryPool,
     handle: *mut c_void,
@@ -1125,7 +1125,7 @@ pub unsafe extern "C" fn cuMemPoolImportFromShareableHandle(
     crate::unsupported("cuMemPoolImportFromShareableHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPoolImportPointer`.
 pub unsafe extern "C" fn cuMemPoolImportPointer(
     ptr_out: *mut CUdeviceptr,
     pool: CUmemoryPool,
@@ -1134,7 +1134,7 @@ pub unsafe extern "C" fn cuMemPoolImportPointer(
     crate::unsupported("cuMemPoolImportPointer")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPrefetchAsync`.
 pub unsafe extern "C" fn cuMemPrefetchAsync(
     devPtr: CUdeviceptr,
     count: usize,
@@ -1144,7 +1144,7 @@ pub unsafe extern "C" fn cuMemPrefetchAsync(
     crate::unsupported("cuMemPrefetchAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPrefetchAsync_ptsz`.
 pub unsafe extern "C" fn cuMemPrefetchAsync_ptsz(
     devPtr: CUdeviceptr,
     count: usize,
@@ -1154,7 +1154,7 @@ pub unsafe extern "C" fn cuMemPrefetchAsync_ptsz(
     crate::unsupported("cuMemPrefetchAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPrefetchAsync_v2`.
 pub unsafe extern "C" fn cuMemPrefetchAsync_v2(
     devPtr: CUdeviceptr,
     count: usize,
@@ -1165,7 +1165,7 @@ pub unsafe extern "C" fn cuMemPrefetchAsync_v2(
     crate::unsupported("cuMemPrefetchAsync_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPrefetchAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemPrefetchAsync_v2_ptsz(
     devPtr: CUdeviceptr,
     count: usize,
@@ -1176,7 +1176,7 @@ pub unsafe extern "C" fn cuMemPrefetchAsync_v2_ptsz(
     crate::unsupported("cuMemPrefetchAsync_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPrefetchBatchAsync`.
 pub unsafe extern "C" fn cuMemPrefetchBatchAsync(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -1190,7 +1190,7 @@ pub unsafe extern "C" fn cuMemPrefetchBatchAsync(
     crate::unsupported("cuMemPrefetchBatchAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemPrefetchBatchAsync_ptsz`.
 pub unsafe extern "C" fn cuMemPrefetchBatchAsync_ptsz(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -1204,7 +1204,7 @@ pub unsafe extern "C" fn cuMemPrefetchBatchAsync_ptsz(
     crate::unsupported("cuMemPrefetchBatchAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemRangeGetAttribute`.
 pub unsafe extern "C" fn cuMemRangeGetAttribute(
     data: *mut c_void,
     dataSize: usize,
@@ -1215,7 +1215,7 @@ pub unsafe extern "C" fn cuMemRangeGetAttribute(
     crate::unsupported("cuMemRangeGetAttribute")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemRangeGetAttributes`.
 pub unsafe extern "C" fn cuMemRangeGetAttributes(
     data: *mut *mut c_void,
     dataSizes: *mut usize,
@@ -1227,12 +1227,12 @@ pub unsafe extern "C" fn cuMemRangeGetAttributes(
     crate::unsupported("cuMemRangeGetAttributes")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemRelease`.
 pub unsafe extern "C" fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult {
     crate::unsupported("cuMemRelease")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemRetainAllocationHandle`.
 pub unsafe extern "C" fn cuMemRetainAllocationHandle(
     handle: *mut CUmemGenericAllocationHandle,
     addr: *mut c_void,
@@ -1240,7 +1240,7 @@ pub unsafe extern "C" fn cuMemRetainAllocationHandle(
     crate::unsupported("cuMemRetainAllocationHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemSetAccess`.
 pub unsafe extern "C" fn cuMemSetAccess(
     ptr: CUdeviceptr,
     size: usize,
@@ -1250,37 +1250,37 @@ pub unsafe extern "C" fn cuMemSetAccess(
     crate::unsupported("cuMemSetAccess")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemUnmap`.
 pub unsafe extern "C" fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
     crate::unsupported("cuMemUnmap")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2D`.
 pub unsafe extern "C" fn cuMemcpy2D(pCopy: *const CUDA_MEMCPY2D_v1) -> CUresult {
     crate::unsupported("cuMemcpy2D")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2DAsync`.
 pub unsafe extern "C" fn cuMemcpy2DAsync(pCopy: *const CUDA_MEMCPY2D_v1, hStream: CUstream) -> CUresult {
     crate::unsupported("cuMemcpy2DAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2DUnaligned`.
 pub unsafe extern "C" fn cuMemcpy2DUnaligned(pCopy: *const CUDA_MEMCPY2D_v1) -> CUresult {
     crate::unsupported("cuMemcpy2DUnaligned")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3D`.
 pub unsafe extern "C" fn cuMemcpy3D(pCopy: *const CUDA_MEMCPY3D_v1) -> CUresult {
     crate::unsupported("cuMemcpy3D")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DAsync`.
 pub unsafe extern "C" fn cuMemcpy3DAsync(pCopy: *const CUDA_MEMCPY3D_v1, hStream: CUstream) -> CUresult {
     crate::unsupported("cuMemcpy3DAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DBatchAsync`.
 pub unsafe extern "C" fn cuMemcpy3DBatchAsync(
     numOps: usize,
     opList: *mut CUDA_MEMCPY3D_BATCH_OP,
@@ -1291,7 +1291,7 @@ pub unsafe extern "C" fn cuMemcpy3DBatchAsync(
     crate::unsupported("cuMemcpy3DBatchAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DBatchAsync_ptsz`.
 pub unsafe extern "C" fn cuMemcpy3DBatchAsync_ptsz(
     numOps: usize,
     opList: *mut CUDA_MEMCPY3D_BATCH_OP,
@@ -1302,7 +1302,7 @@ pub unsafe extern "C" fn cuMemcpy3DBatchAsync_ptsz(
     crate::unsupported("cuMemcpy3DBatchAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DBatchAsync_v2`.
 pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2(
     numOps: usize,
     opList: *mut CUDA_MEMCPY3D_BATCH_OP,
@@ -1312,7 +1312,7 @@ pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2(
     crate::unsupported("cuMemcpy3DBatchAsync_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DBatchAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz(
     numOps: usize,
     opList: *mut CUDA_MEMCPY3D_BATCH_OP,
@@ -1322,12 +1322,12 @@ pub unsafe extern "C" fn cuMemcpy3DBatchAsync_v2_ptsz(
     crate::unsupported("cuMemcpy3DBatchAsync_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DPeer`.
 pub unsafe extern "C" fn cuMemcpy3DPeer(pCopy: *const CUDA_MEMCPY3D_PEER) -> CUresult {
     crate::unsupported("cuMemcpy3DPeer")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DPeerAsync`.
 pub unsafe extern "C" fn cuMemcpy3DPeerAsync(
     pCopy: *const CUDA_MEMCPY3D_PEER,
     hStream: CUstream,
@@ -1335,7 +1335,7 @@ pub unsafe extern "C" fn cuMemcpy3DPeerAsync(
     crate::unsupported("cuMemcpy3DPeerAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DPeerAsync_ptsz`.
 pub unsafe extern "C" fn cuMemcpy3DPeerAsync_ptsz(
     pCopy: *const CUDA_MEMCPY3D_PEER,
     hStream: CUstream,
@@ -1343,12 +1343,12 @@ pub unsafe extern "C" fn cuMemcpy3DPeerAsync_ptsz(
     crate::unsupported("cuMemcpy3DPeerAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DPeer_ptds`.
 pub unsafe extern "C" fn cuMemcpy3DPeer_ptds(pCopy: *const CUDA_MEMCPY3D_PEER) -> CUresult {
     crate::unsupported("cuMemcpy3DPeer_ptds")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoA`.
 pub unsafe extern "C" fn cuMemcpyAtoA(
     dstArray: CUarray,
     dstOffset: u32,
@@ -1359,7 +1359,7 @@ pub unsafe extern "C" fn cuMemcpyAtoA(
     crate::unsupported("cuMemcpyAtoA")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoA_v2`.
 pub unsafe extern "C" fn cuMemcpyAtoA_v2(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1370,7 +1370,7 @@ pub unsafe extern "C" fn cuMemcpyAtoA_v2(
     crate::unsupported("cuMemcpyAtoA_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoA_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyAtoA_v2_ptds(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1381,7 +1381,7 @@ pub unsafe extern "C" fn cuMemcpyAtoA_v2_ptds(
     crate::unsupported("cuMemcpyAtoA_v2_ptds")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoD`.
 pub unsafe extern "C" fn cuMemcpyAtoD(
     dstDevice: CUdeviceptr_v1,
     srcArray: CUarray,
@@ -1391,7 +1391,7 @@ pub unsafe extern "C" fn cuMemcpyAtoD(
     crate::unsupported("cuMemcpyAtoD")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoD_v2`.
 pub unsafe extern "C" fn cuMemcpyAtoD_v2(
     dstDevice: CUdeviceptr,
     srcArray: CUarray,
@@ -1401,7 +1401,7 @@ pub unsafe extern "C" fn cuMemcpyAtoD_v2(
     crate::unsupported("cuMemcpyAtoD_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoD_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyAtoD_v2_ptds(
     dstDevice: CUdeviceptr,
     srcArray: CUarray,
@@ -1411,7 +1411,7 @@ pub unsafe extern "C" fn cuMemcpyAtoD_v2_ptds(
     crate::unsupported("cuMemcpyAtoD_v2_ptds")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoH`.
 pub unsafe extern "C" fn cuMemcpyAtoH(
     dstHost: *mut c_void,
     srcArray: CUarray,
@@ -1421,7 +1421,7 @@ pub unsafe extern "C" fn cuMemcpyAtoH(
     crate::unsupported("cuMemcpyAtoH")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoHAsync`.
 pub unsafe extern "C" fn cuMemcpyAtoHAsync(
     dstHost: *mut c_void,
     srcArray: CUarray,
@@ -1432,7 +1432,7 @@ pub unsafe extern "C" fn cuMemcpyAtoHAsync(
     crate::unsupported("cuMemcpyAtoHAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoHAsync_v2`.
 pub unsafe extern "C" fn cuMemcpyAtoHAsync_v2(
     dstHost: *mut c_void,
     srcArray: CUarray,
@@ -1443,7 +1443,7 @@ pub unsafe extern "C" fn cuMemcpyAtoHAsync_v2(
     crate::unsupported("cuMemcpyAtoHAsync_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoHAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpyAtoHAsync_v2_ptsz(
     dstHost: *mut c_void,
     srcArray: CUarray,
@@ -1454,7 +1454,7 @@ pub unsafe extern "C" fn cuMemcpyAtoHAsync_v2_ptsz(
     crate::unsupported("cuMemcpyAtoHAsync_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoH_v2`.
 pub unsafe extern "C" fn cuMemcpyAtoH_v2(
     dstHost: *mut c_void,
     srcArray: CUarray,
@@ -1464,7 +1464,7 @@ pub unsafe extern "C" fn cuMemcpyAtoH_v2(
     crate::unsupported("cuMemcpyAtoH_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAtoH_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyAtoH_v2_ptds(
     dstHost: *mut c_void,
     srcArray: CUarray,
@@ -1474,7 +1474,7 @@ pub unsafe extern "C" fn cuMemcpyAtoH_v2_ptds(
     crate::unsupported("cuMemcpyAtoH_v2_ptds")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyBatchAsync`.
 pub unsafe extern "C" fn cuMemcpyBatchAsync(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
@@ -1489,7 +1489,7 @@ pub unsafe extern "C" fn cuMemcpyBatchAsync(
     crate::unsupported("cuMemcpyBatchAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyBatchAsync_ptsz`.
 pub unsafe extern "C" fn cuMemcpyBatchAsync_ptsz(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
@@ -1504,7 +1504,7 @@ pub unsafe extern "C" fn cuMemcpyBatchAsync_ptsz(
     crate::unsupported("cuMemcpyBatchAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyBatchAsync_v2`.
 pub unsafe extern "C" fn cuMemcpyBatchAsync_v2(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
@@ -1518,7 +1518,7 @@ pub unsafe extern "C" fn cuMemcpyBatchAsync_v2(
     crate::unsupported("cuMemcpyBatchAsync_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyBatchAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpyBatchAsync_v2_ptsz(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
@@ -1532,7 +1532,7 @@ pub unsafe extern "C" fn cuMemcpyBatchAsync_v2_ptsz(
     crate::unsupported("cuMemcpyBatchAsync_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoA`.
 pub unsafe extern "C" fn cuMemcpyDtoA(
     dstArray: CUarray,
     dstOffset: u32,
@@ -1542,7 +1542,7 @@ pub unsafe extern "C" fn cuMemcpyDtoA(
     crate::unsupported("cuMemcpyDtoA")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoA_v2`.
 pub unsafe extern "C" fn cuMemcpyDtoA_v2(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1552,7 +1552,7 @@ pub unsafe extern "C" fn cuMemcpyDtoA_v2(
     crate::unsupported("cuMemcpyDtoA_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoA_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyDtoA_v2_ptds(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1562,7 +1562,7 @@ pub unsafe extern "C" fn cuMemcpyDtoA_v2_ptds(
     crate::unsupported("cuMemcpyDtoA_v2_ptds")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoD`.
 pub unsafe extern "C" fn cuMemcpyDtoD(
     dstDevice: CUdeviceptr_v1,
     srcDevice: CUdeviceptr_v1,
@@ -1571,7 +1571,7 @@ pub unsafe extern "C" fn cuMemcpyDtoD(
     crate::unsupported("cuMemcpyDtoD")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoDAsync`.
 pub unsafe extern "C" fn cuMemcpyDtoDAsync(
     dstDevice: CUdeviceptr_v1,
     srcDevice: CUdeviceptr_v1,
@@ -1581,7 +1581,7 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync(
     crate::unsupported("cuMemcpyDtoDAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoH`.
 pub unsafe extern "C" fn cuMemcpyDtoH(
     dstHost: *mut c_void,
     srcDevice: CUdeviceptr_v1,
@@ -1590,7 +1590,7 @@ pub unsafe extern "C" fn cuMemcpyDtoH(
     crate::unsupported("cuMemcpyDtoH")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoHAsync`.
 pub unsafe extern "C" fn cuMemcpyDtoHAsync(
     dstHost: *mut c_void,
     srcDevice: CUdeviceptr_v1,
@@ -1600,7 +1600,7 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync(
     crate::unsupported("cuMemcpyDtoHAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoA`.
 pub unsafe extern "C" fn cuMemcpyHtoA(
     dstArray: CUarray,
     dstOffset: u32,
@@ -1610,7 +1610,7 @@ pub unsafe extern "C" fn cuMemcpyHtoA(
     crate::unsupported("cuMemcpyHtoA")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoAAsync`.
 pub unsafe extern "C" fn cuMemcpyHtoAAsync(
     dstArray: CUarray,
     dstOffset: u32,
@@ -1621,7 +1621,7 @@ pub unsafe extern "C" fn cuMemcpyHtoAAsync(
     crate::unsupported("cuMemcpyHtoAAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoAAsync_v2`.
 pub unsafe extern "C" fn cuMemcpyHtoAAsync_v2(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1632,7 +1632,7 @@ pub unsafe extern "C" fn cuMemcpyHtoAAsync_v2(
     crate::unsupported("cuMemcpyHtoAAsync_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoAAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpyHtoAAsync_v2_ptsz(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1643,7 +1643,7 @@ pub unsafe extern "C" fn cuMemcpyHtoAAsync_v2_ptsz(
     crate::unsupported("cuMemcpyHtoAAsync_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoA_v2`.
 pub unsafe extern "C" fn cuMemcpyHtoA_v2(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1653,7 +1653,7 @@ pub unsafe extern "C" fn cuMemcpyHtoA_v2(
     crate::unsupported("cuMemcpyHtoA_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoA_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyHtoA_v2_ptds(
     dstArray: CUarray,
     dstOffset: usize,
@@ -1663,7 +1663,7 @@ pub unsafe extern "C" fn cuMemcpyHtoA_v2_ptds(
     crate::unsupported("cuMemcpyHtoA_v2_ptds")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoD`.
 pub unsafe extern "C" fn cuMemcpyHtoD(
     dstDevice: CUdeviceptr_v1,
     srcHost: *const c_void,
@@ -1672,7 +1672,7 @@ pub unsafe extern "C" fn cuMemcpyHtoD(
     crate::unsupported("cuMemcpyHtoD")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoDAsync`.
 pub unsafe extern "C" fn cuMemcpyHtoDAsync(
     dstDevice: CUdeviceptr_v1,
     srcHost: *const c_void,
@@ -1682,12 +1682,12 @@ pub unsafe extern "C" fn cuMemcpyHtoDAsync(
     crate::unsupported("cuMemcpyHtoDAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD16`.
 pub unsafe extern "C" fn cuMemsetD16(dstDevice: CUdeviceptr_v1, us: u16, N: u32) -> CUresult {
     crate::unsupported("cuMemsetD16")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D16`.
 pub unsafe extern "C" fn cuMemsetD2D16(
     dstDevice: CUdeviceptr_v1,
     dstPitch: u32,
@@ -1698,7 +1698,7 @@ pub unsafe extern "C" fn cuMemsetD2D16(
     crate::unsupported("cuMemsetD2D16")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D32`.
 pub unsafe extern "C" fn cuMemsetD2D32(
     dstDevice: CUdeviceptr_v1,
     dstPitch: u32,
@@ -1709,7 +1709,7 @@ pub unsafe extern "C" fn cuMemsetD2D32(
     crate::unsupported("cuMemsetD2D32")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D8`.
 pub unsafe extern "C" fn cuMemsetD2D8(
     dstDevice: CUdeviceptr_v1,
     dstPitch: u32,
@@ -1720,17 +1720,17 @@ pub unsafe extern "C" fn cuMemsetD2D8(
     crate::unsupported("cuMemsetD2D8")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD32`.
 pub unsafe extern "C" fn cuMemsetD32(dstDevice: CUdeviceptr_v1, ui: u32, N: u32) -> CUresult {
     crate::unsupported("cuMemsetD32")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD8`.
 pub unsafe extern "C" fn cuMemsetD8(dstDevice: CUdeviceptr_v1, uc: u8, N: u32) -> CUresult {
     crate::unsupported("cuMemsetD8")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMipmappedArrayCreate`.
 pub unsafe extern "C" fn cuMipmappedArrayCreate(
     pHandle: *mut CUmipmappedArray,
     pMipmappedArrayDesc: *const CUDA_ARRAY3D_DESCRIPTOR,
@@ -1739,12 +1739,12 @@ pub unsafe extern "C" fn cuMipmappedArrayCreate(
     crate::unsupported("cuMipmappedArrayCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMipmappedArrayDestroy`.
 pub unsafe extern "C" fn cuMipmappedArrayDestroy(hMipmappedArray: CUmipmappedArray) -> CUresult {
     crate::unsupported("cuMipmappedArrayDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMipmappedArrayGetLevel`.
 pub unsafe extern "C" fn cuMipmappedArrayGetLevel(
     pLevelArray: *mut CUarray,
     hMipmappedArray: CUmipmappedArray,
@@ -1753,7 +1753,7 @@ pub unsafe extern "C" fn cuMipmappedArrayGetLevel(
     crate::unsupported("cuMipmappedArrayGetLevel")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMipmappedArrayGetMemoryRequirements`.
 pub unsafe extern "C" fn cuMipmappedArrayGetMemoryRequirements(
     memoryRequirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
     mipmap: CUmipmappedArray,
@@ -1762,7 +1762,7 @@ pub unsafe extern "C" fn cuMipmappedArrayGetMemoryRequirements(
     crate::unsupported("cuMipmappedArrayGetMemoryRequirements")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMipmappedArrayGetSparseProperties`.
 pub unsafe extern "C" fn cuMipmappedArrayGetSparseProperties(
     sparseProperties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
     mipmap: CUmipmappedArray,
@@ -1770,7 +1770,7 @@ pub unsafe extern "C" fn cuMipmappedArrayGetSparseProperties(
     crate::unsupported("cuMipmappedArrayGetSparseProperties")
 }
 
-#[unsafe(no_mangle)]
+/// `cuModuleGetGlobal`.
 pub unsafe extern "C" fn cuModuleGetGlobal(
     dptr: *mut CUdeviceptr_v1,
     bytes: *mut u32,
@@ -1780,7 +1780,7 @@ pub unsafe extern "C" fn cuModuleGetGlobal(
     crate::unsupported("cuModuleGetGlobal")
 }
 
-#[unsafe(no_mangle)]
+/// `cuModuleGetSurfRef`.
 pub unsafe extern "C" fn cuModuleGetSurfRef(
     pSurfRef: *mut CUsurfref,
     hmod: CUmodule,
@@ -1789,7 +1789,7 @@ pub unsafe extern "C" fn cuModuleGetSurfRef(
     crate::unsupported("cuModuleGetSurfRef")
 }
 
-#[unsafe(no_mangle)]
+/// `cuModuleGetTexRef`.
 pub unsafe extern "C" fn cuModuleGetTexRef(
     pTexRef: *mut CUtexref,
     hmod: CUmodule,
@@ -1798,7 +1798,7 @@ pub unsafe extern "C" fn cuModuleGetTexRef(
     crate::unsupported("cuModuleGetTexRef")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMulticastAddDevice`.
 pub unsafe extern "C" fn cuMulticastAddDevice(
     mcHandle: CUmemGenericAllocationHandle,
     dev: CUdevice,
@@ -1806,7 +1806,7 @@ pub unsafe extern "C" fn cuMulticastAddDevice(
     crate::unsupported("cuMulticastAddDevice")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMulticastBindAddr`.
 pub unsafe extern "C" fn cuMulticastBindAddr(
     mcHandle: CUmemGenericAllocationHandle,
     mcOffset: usize,
@@ -1817,7 +1817,7 @@ pub unsafe extern "C" fn cuMulticastBindAddr(
     crate::unsupported("cuMulticastBindAddr")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMulticastBindMem`.
 pub unsafe extern "C" fn cuMulticastBindMem(
     mcHandle: CUmemGenericAllocationHandle,
     mcOffset: usize,
@@ -1829,7 +1829,7 @@ pub unsafe extern "C" fn cuMulticastBindMem(
     crate::unsupported("cuMulticastBindMem")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMulticastCreate`.
 pub unsafe extern "C" fn cuMulticastCreate(
     mcHandle: *mut CUmemGenericAllocationHandle,
     prop: *const CUmulticastObjectProp,
@@ -1837,7 +1837,7 @@ pub unsafe extern "C" fn cuMulticastCreate(
     crate::unsupported("cuMulticastCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMulticastGetGranularity`.
 pub unsafe extern "C" fn cuMulticastGetGranularity(
     granularity: *mut usize,
     prop: *const CUmulticastObjectProp,
@@ -1846,7 +1846,7 @@ pub unsafe extern "C" fn cuMulticastGetGranularity(
     crate::unsupported("cuMulticastGetGranularity")
 }
 
-#[unsafe(no_mangle)]
+/// `cuMulticastUnbind`.
 pub unsafe extern "C" fn cuMulticastUnbind(
     mcHandle: CUmemGenericAllocationHandle,
     dev: CUdevice,
@@ -1856,7 +1856,7 @@ pub unsafe extern "C" fn cuMulticastUnbind(
     crate::unsupported("cuMulticastUnbind")
 }
 
-#[unsafe(no_mangle)]
+/// `cuOccupancyMaxActiveClusters`.
 pub unsafe extern "C" fn cuOccupancyMaxActiveClusters(
     numClusters: *mut i32,
     func: CUfunction,
@@ -1865,7 +1865,7 @@ pub unsafe extern "C" fn cuOccupancyMaxActiveClusters(
     crate::unsupported("cuOccupancyMaxActiveClusters")
 }
 
-#[unsafe(no_mangle)]
+/// `cuOccupancyMaxPotentialBlockSize`.
 pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSize(
     minGridSize: *mut i32,
     blockSize: *mut i32,
@@ -1877,7 +1877,7 @@ pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSize(
     crate::unsupported("cuOccupancyMaxPotentialBlockSize")
 }
 
-#[unsafe(no_mangle)]
+/// `cuOccupancyMaxPotentialBlockSizeWithFlags`.
 pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags(
     minGridSize: *mut i32,
     blockSize: *mut i32,
@@ -1890,7 +1890,7 @@ pub unsafe extern "C" fn cuOccupancyMaxPotentialBlockSizeWithFlags(
     crate::unsupported("cuOccupancyMaxPotentialBlockSizeWithFlags")
 }
 
-#[unsafe(no_mangle)]
+/// `cuOccupancyMaxPotentialClusterSize`.
 pub unsafe extern "C" fn cuOccupancyMaxPotentialClusterSize(
     clusterSize: *mut i32,
     func: CUfunction,
@@ -1899,27 +1899,27 @@ pub unsafe extern "C" fn cuOccupancyMaxPotentialClusterSize(
     crate::unsupported("cuOccupancyMaxPotentialClusterSize")
 }
 
-#[unsafe(no_mangle)]
+/// `cuParamSetSize`.
 pub unsafe extern "C" fn cuParamSetSize(hfunc: CUfunction, numbytes: u32) -> CUresult {
     crate::unsupported("cuParamSetSize")
 }
 
-#[unsafe(no_mangle)]
+/// `cuParamSetTexRef`.
 pub unsafe extern "C" fn cuParamSetTexRef(hfunc: CUfunction, texunit: i32, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuParamSetTexRef")
 }
 
-#[unsafe(no_mangle)]
+/// `cuParamSetf`.
 pub unsafe extern "C" fn cuParamSetf(hfunc: CUfunction, offset: i32, value: f32) -> CUresult {
     crate::unsupported("cuParamSetf")
 }
 
-#[unsafe(no_mangle)]
+/// `cuParamSeti`.
 pub unsafe extern "C" fn cuParamSeti(hfunc: CUfunction, offset: i32, value: u32) -> CUresult {
     crate::unsupported("cuParamSeti")
 }
 
-#[unsafe(no_mangle)]
+/// `cuParamSetv`.
 pub unsafe extern "C" fn cuParamSetv(
     hfunc: CUfunction,
     offset: i32,
@@ -1929,7 +1929,7 @@ pub unsafe extern "C" fn cuParamSetv(
     crate::unsupported("cuParamSetv")
 }
 
-#[unsafe(no_mangle)]
+/// `cuPointerSetAttribute`.
 pub unsafe extern "C" fn cuPointerSetAttribute(
     value: *const c_void,
     attribute: CUpointer_attribute,
@@ -1938,7 +1938,7 @@ pub unsafe extern "C" fn cuPointerSetAttribute(
     crate::unsupported("cuPointerSetAttribute")
 }
 
-#[unsafe(no_mangle)]
+/// `cuProfilerInitialize`.
 pub unsafe extern "C" fn cuProfilerInitialize(
     configFile: *const c_char,
     outputFile: *const c_char,
@@ -1947,7 +1947,7 @@ pub unsafe extern "C" fn cuProfilerInitialize(
     crate::unsupported("cuProfilerInitialize")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSignalExternalSemaphoresAsync`.
 pub unsafe extern "C" fn cuSignalExternalSemaphoresAsync(
     extSemArray: *const CUexternalSemaphore,
     paramsArray: *const CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS,
@@ -1957,7 +1957,7 @@ pub unsafe extern "C" fn cuSignalExternalSemaphoresAsync(
     crate::unsupported("cuSignalExternalSemaphoresAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSignalExternalSemaphoresAsync_ptsz`.
 pub unsafe extern "C" fn cuSignalExternalSemaphoresAsync_ptsz(
     extSemArray: *const CUexternalSemaphore,
     paramsArray: *const CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS,
@@ -1967,7 +1967,7 @@ pub unsafe extern "C" fn cuSignalExternalSemaphoresAsync_ptsz(
     crate::unsupported("cuSignalExternalSemaphoresAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamAttachMemAsync`.
 pub unsafe extern "C" fn cuStreamAttachMemAsync(
     hStream: CUstream,
     dptr: CUdeviceptr,
@@ -1977,7 +1977,7 @@ pub unsafe extern "C" fn cuStreamAttachMemAsync(
     crate::unsupported("cuStreamAttachMemAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamAttachMemAsync_ptsz`.
 pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
     hStream: CUstream,
     dptr: CUdeviceptr,
@@ -1987,7 +1987,7 @@ pub unsafe extern "C" fn cuStreamAttachMemAsync_ptsz(
     crate::unsupported("cuStreamAttachMemAsync_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBatchMemOp`.
 pub unsafe extern "C" fn cuStreamBatchMemOp(
     stream: CUstream,
     count: u32,
@@ -1997,7 +1997,7 @@ pub unsafe extern "C" fn cuStreamBatchMemOp(
     crate::unsupported("cuStreamBatchMemOp")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBatchMemOp_ptsz`.
 pub unsafe extern "C" fn cuStreamBatchMemOp_ptsz(
     stream: CUstream,
     count: u32,
@@ -2007,7 +2007,7 @@ pub unsafe extern "C" fn cuStreamBatchMemOp_ptsz(
     crate::unsupported("cuStreamBatchMemOp_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBatchMemOp_v2`.
 pub unsafe extern "C" fn cuStreamBatchMemOp_v2(
     stream: CUstream,
     count: u32,
@@ -2017,7 +2017,7 @@ pub unsafe extern "C" fn cuStreamBatchMemOp_v2(
     crate::unsupported("cuStreamBatchMemOp_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBatchMemOp_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamBatchMemOp_v2_ptsz(
     stream: CUstream,
     count: u32,
@@ -2027,7 +2027,7 @@ pub unsafe extern "C" fn cuStreamBatchMemOp_v2_ptsz(
     crate::unsupported("cuStreamBatchMemOp_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetAttribute`.
 pub unsafe extern "C" fn cuStreamGetAttribute(
     hStream: CUstream,
     attr: CUstreamAttrID,
@@ -2036,7 +2036,7 @@ pub unsafe extern "C" fn cuStreamGetAttribute(
     crate::unsupported("cuStreamGetAttribute")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetAttribute_ptsz`.
 pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
     hStream: CUstream,
     attr: CUstreamAttrID,
@@ -2045,12 +2045,12 @@ pub unsafe extern "C" fn cuStreamGetAttribute_ptsz(
     crate::unsupported("cuStreamGetAttribute_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetGreenCtx`.
 pub unsafe extern "C" fn cuStreamGetGreenCtx(hStream: CUstream, phCtx: *mut CUgreenCtx) -> CUresult {
     crate::unsupported("cuStreamGetGreenCtx")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamSetAttribute`.
 pub unsafe extern "C" fn cuStreamSetAttribute(
     hStream: CUstream,
     attr: CUstreamAttrID,
@@ -2059,7 +2059,7 @@ pub unsafe extern "C" fn cuStreamSetAttribute(
     crate::unsupported("cuStreamSetAttribute")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamSetAttribute_ptsz`.
 pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
     hStream: CUstream,
     attr: CUstreamAttrID,
@@ -2068,7 +2068,7 @@ pub unsafe extern "C" fn cuStreamSetAttribute_ptsz(
     crate::unsupported("cuStreamSetAttribute_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue32`.
 pub unsafe extern "C" fn cuStreamWaitValue32(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2078,7 +2078,7 @@ pub unsafe extern "C" fn cuStreamWaitValue32(
     crate::unsupported("cuStreamWaitValue32")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue32_ptsz`.
 pub unsafe extern "C" fn cuStreamWaitValue32_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2088,7 +2088,7 @@ pub unsafe extern "C" fn cuStreamWaitValue32_ptsz(
     crate::unsupported("cuStreamWaitValue32_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue32_v2`.
 pub unsafe extern "C" fn cuStreamWaitValue32_v2(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2098,7 +2098,7 @@ pub unsafe extern "C" fn cuStreamWaitValue32_v2(
     crate::unsupported("cuStreamWaitValue32_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue32_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamWaitValue32_v2_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2108,7 +2108,7 @@ pub unsafe extern "C" fn cuStreamWaitValue32_v2_ptsz(
     crate::unsupported("cuStreamWaitValue32_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue64`.
 pub unsafe extern "C" fn cuStreamWaitValue64(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2118,7 +2118,7 @@ pub unsafe extern "C" fn cuStreamWaitValue64(
     crate::unsupported("cuStreamWaitValue64")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue64_ptsz`.
 pub unsafe extern "C" fn cuStreamWaitValue64_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2128,7 +2128,7 @@ pub unsafe extern "C" fn cuStreamWaitValue64_ptsz(
     crate::unsupported("cuStreamWaitValue64_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue64_v2`.
 pub unsafe extern "C" fn cuStreamWaitValue64_v2(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2138,7 +2138,7 @@ pub unsafe extern "C" fn cuStreamWaitValue64_v2(
     crate::unsupported("cuStreamWaitValue64_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitValue64_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamWaitValue64_v2_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2148,7 +2148,7 @@ pub unsafe extern "C" fn cuStreamWaitValue64_v2_ptsz(
     crate::unsupported("cuStreamWaitValue64_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue32`.
 pub unsafe extern "C" fn cuStreamWriteValue32(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2158,7 +2158,7 @@ pub unsafe extern "C" fn cuStreamWriteValue32(
     crate::unsupported("cuStreamWriteValue32")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue32_ptsz`.
 pub unsafe extern "C" fn cuStreamWriteValue32_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2168,7 +2168,7 @@ pub unsafe extern "C" fn cuStreamWriteValue32_ptsz(
     crate::unsupported("cuStreamWriteValue32_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue32_v2`.
 pub unsafe extern "C" fn cuStreamWriteValue32_v2(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2178,7 +2178,7 @@ pub unsafe extern "C" fn cuStreamWriteValue32_v2(
     crate::unsupported("cuStreamWriteValue32_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue32_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamWriteValue32_v2_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2188,7 +2188,7 @@ pub unsafe extern "C" fn cuStreamWriteValue32_v2_ptsz(
     crate::unsupported("cuStreamWriteValue32_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue64`.
 pub unsafe extern "C" fn cuStreamWriteValue64(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2198,7 +2198,7 @@ pub unsafe extern "C" fn cuStreamWriteValue64(
     crate::unsupported("cuStreamWriteValue64")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue64_ptsz`.
 pub unsafe extern "C" fn cuStreamWriteValue64_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2208,7 +2208,7 @@ pub unsafe extern "C" fn cuStreamWriteValue64_ptsz(
     crate::unsupported("cuStreamWriteValue64_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue64_v2`.
 pub unsafe extern "C" fn cuStreamWriteValue64_v2(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2218,7 +2218,7 @@ pub unsafe extern "C" fn cuStreamWriteValue64_v2(
     crate::unsupported("cuStreamWriteValue64_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWriteValue64_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
     stream: CUstream,
     addr: CUdeviceptr,
@@ -2228,7 +2228,7 @@ pub unsafe extern "C" fn cuStreamWriteValue64_v2_ptsz(
     crate::unsupported("cuStreamWriteValue64_v2_ptsz")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSurfObjectCreate`.
 pub unsafe extern "C" fn cuSurfObjectCreate(
     pSurfObject: *mut CUsurfObject,
     pResDesc: *const CUDA_RESOURCE_DESC,
@@ -2236,12 +2236,12 @@ pub unsafe extern "C" fn cuSurfObjectCreate(
     crate::unsupported("cuSurfObjectCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSurfObjectDestroy`.
 pub unsafe extern "C" fn cuSurfObjectDestroy(surfObject: CUsurfObject) -> CUresult {
     crate::unsupported("cuSurfObjectDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSurfObjectGetResourceDesc`.
 pub unsafe extern "C" fn cuSurfObjectGetResourceDesc(
     pResDesc: *mut CUDA_RESOURCE_DESC,
     surfObject: CUsurfObject,
@@ -2249,17 +2249,17 @@ pub unsafe extern "C" fn cuSurfObjectGetResourceDesc(
     crate::unsupported("cuSurfObjectGetResourceDesc")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSurfRefGetArray`.
 pub unsafe extern "C" fn cuSurfRefGetArray(phArray: *mut CUarray, hSurfRef: CUsurfref) -> CUresult {
     crate::unsupported("cuSurfRefGetArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuSurfRefSetArray`.
 pub unsafe extern "C" fn cuSurfRefSetArray(hSurfRef: CUsurfref, hArray: CUarray, Flags: u32) -> CUresult {
     crate::unsupported("cuSurfRefSetArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTensorMapEncodeIm2col`.
 pub unsafe extern "C" fn cuTensorMapEncodeIm2col(
     tensorMap: *mut CUtensorMap,
     tensorDataType: CUtensorMapDataType,
@@ -2280,7 +2280,7 @@ pub unsafe extern "C" fn cuTensorMapEncodeIm2col(
     crate::unsupported("cuTensorMapEncodeIm2col")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTensorMapEncodeIm2colWide`.
 pub unsafe extern "C" fn cuTensorMapEncodeIm2colWide(
     tensorMap: *mut CUtensorMap,
     tensorDataType: CUtensorMapDataType,
@@ -2302,7 +2302,7 @@ pub unsafe extern "C" fn cuTensorMapEncodeIm2colWide(
     crate::unsupported("cuTensorMapEncodeIm2colWide")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTensorMapEncodeTiled`.
 pub unsafe extern "C" fn cuTensorMapEncodeTiled(
     tensorMap: *mut CUtensorMap,
     tensorDataType: CUtensorMapDataType,
@@ -2320,7 +2320,7 @@ pub unsafe extern "C" fn cuTensorMapEncodeTiled(
     crate::unsupported("cuTensorMapEncodeTiled")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTensorMapReplaceAddress`.
 pub unsafe extern "C" fn cuTensorMapReplaceAddress(
     tensorMap: *mut CUtensorMap,
     globalAddress: *mut c_void,
@@ -2328,7 +2328,7 @@ pub unsafe extern "C" fn cuTensorMapReplaceAddress(
     crate::unsupported("cuTensorMapReplaceAddress")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexObjectCreate`.
 pub unsafe extern "C" fn cuTexObjectCreate(
     pTexObject: *mut CUtexObject,
     pResDesc: *const CUDA_RESOURCE_DESC,
@@ -2338,12 +2338,12 @@ pub unsafe extern "C" fn cuTexObjectCreate(
     crate::unsupported("cuTexObjectCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexObjectDestroy`.
 pub unsafe extern "C" fn cuTexObjectDestroy(texObject: CUtexObject) -> CUresult {
     crate::unsupported("cuTexObjectDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexObjectGetResourceDesc`.
 pub unsafe extern "C" fn cuTexObjectGetResourceDesc(
     pResDesc: *mut CUDA_RESOURCE_DESC,
     texObject: CUtexObject,
@@ -2351,7 +2351,7 @@ pub unsafe extern "C" fn cuTexObjectGetResourceDesc(
     crate::unsupported("cuTexObjectGetResourceDesc")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexObjectGetResourceViewDesc`.
 pub unsafe extern "C" fn cuTexObjectGetResourceViewDesc(
     pResViewDesc: *mut CUDA_RESOURCE_VIEW_DESC,
     texObject: CUtexObject,
@@ -2359,7 +2359,7 @@ pub unsafe extern "C" fn cuTexObjectGetResourceViewDesc(
     crate::unsupported("cuTexObjectGetResourceViewDesc")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexObjectGetTextureDesc`.
 pub unsafe extern "C" fn cuTexObjectGetTextureDesc(
     pTexDesc: *mut CUDA_TEXTURE_DESC,
     texObject: CUtexObject,
@@ -2367,22 +2367,22 @@ pub unsafe extern "C" fn cuTexObjectGetTextureDesc(
     crate::unsupported("cuTexObjectGetTextureDesc")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefCreate`.
 pub unsafe extern "C" fn cuTexRefCreate(pTexRef: *mut CUtexref) -> CUresult {
     crate::unsupported("cuTexRefCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefDestroy`.
 pub unsafe extern "C" fn cuTexRefDestroy(hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetAddress`.
 pub unsafe extern "C" fn cuTexRefGetAddress(pdptr: *mut CUdeviceptr_v1, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetAddress")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetAddressMode`.
 pub unsafe extern "C" fn cuTexRefGetAddressMode(
     pam: *mut CUaddress_mode,
     hTexRef: CUtexref,
@@ -2391,32 +2391,32 @@ pub unsafe extern "C" fn cuTexRefGetAddressMode(
     crate::unsupported("cuTexRefGetAddressMode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetAddress_v2`.
 pub unsafe extern "C" fn cuTexRefGetAddress_v2(pdptr: *mut CUdeviceptr, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetAddress_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetArray`.
 pub unsafe extern "C" fn cuTexRefGetArray(phArray: *mut CUarray, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetBorderColor`.
 pub unsafe extern "C" fn cuTexRefGetBorderColor(pBorderColor: *mut f32, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetBorderColor")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetFilterMode`.
 pub unsafe extern "C" fn cuTexRefGetFilterMode(pfm: *mut CUfilter_mode, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetFilterMode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetFlags`.
 pub unsafe extern "C" fn cuTexRefGetFlags(pFlags: *mut u32, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetFlags")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetFormat`.
 pub unsafe extern "C" fn cuTexRefGetFormat(
     pFormat: *mut CUarray_format,
     pNumChannels: *mut i32,
@@ -2425,22 +2425,22 @@ pub unsafe extern "C" fn cuTexRefGetFormat(
     crate::unsupported("cuTexRefGetFormat")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetMaxAnisotropy`.
 pub unsafe extern "C" fn cuTexRefGetMaxAnisotropy(pmaxAniso: *mut i32, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetMaxAnisotropy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetMipmapFilterMode`.
 pub unsafe extern "C" fn cuTexRefGetMipmapFilterMode(pfm: *mut CUfilter_mode, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetMipmapFilterMode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetMipmapLevelBias`.
 pub unsafe extern "C" fn cuTexRefGetMipmapLevelBias(pbias: *mut f32, hTexRef: CUtexref) -> CUresult {
     crate::unsupported("cuTexRefGetMipmapLevelBias")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetMipmapLevelClamp`.
 pub unsafe extern "C" fn cuTexRefGetMipmapLevelClamp(
     pminMipmapLevelClamp: *mut f32,
     pmaxMipmapLevelClamp: *mut f32,
@@ -2449,7 +2449,7 @@ pub unsafe extern "C" fn cuTexRefGetMipmapLevelClamp(
     crate::unsupported("cuTexRefGetMipmapLevelClamp")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefGetMipmappedArray`.
 pub unsafe extern "C" fn cuTexRefGetMipmappedArray(
     phMipmappedArray: *mut CUmipmappedArray,
     hTexRef: CUtexref,
@@ -2457,7 +2457,7 @@ pub unsafe extern "C" fn cuTexRefGetMipmappedArray(
     crate::unsupported("cuTexRefGetMipmappedArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetAddress`.
 pub unsafe extern "C" fn cuTexRefSetAddress(
     ByteOffset: *mut u32,
     hTexRef: CUtexref,
@@ -2467,7 +2467,7 @@ pub unsafe extern "C" fn cuTexRefSetAddress(
     crate::unsupported("cuTexRefSetAddress")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetAddress2D`.
 pub unsafe extern "C" fn cuTexRefSetAddress2D(
     hTexRef: CUtexref,
     desc: *const CUDA_ARRAY_DESCRIPTOR_v1,
@@ -2477,7 +2477,7 @@ pub unsafe extern "C" fn cuTexRefSetAddress2D(
     crate::unsupported("cuTexRefSetAddress2D")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetAddress2D_v2`.
 pub unsafe extern "C" fn cuTexRefSetAddress2D_v2(
     hTexRef: CUtexref,
     desc: *const CUDA_ARRAY_DESCRIPTOR,
@@ -2487,7 +2487,7 @@ pub unsafe extern "C" fn cuTexRefSetAddress2D_v2(
     crate::unsupported("cuTexRefSetAddress2D_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetAddress2D_v3`.
 pub unsafe extern "C" fn cuTexRefSetAddress2D_v3(
     hTexRef: CUtexref,
     desc: *const CUDA_ARRAY_DESCRIPTOR,
@@ -2497,12 +2497,12 @@ pub unsafe extern "C" fn cuTexRefSetAddress2D_v3(
     crate::unsupported("cuTexRefSetAddress2D_v3")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetAddressMode`.
 pub unsafe extern "C" fn cuTexRefSetAddressMode(hTexRef: CUtexref, dim: i32, am: CUaddress_mode) -> CUresult {
     crate::unsupported("cuTexRefSetAddressMode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetAddress_v2`.
 pub unsafe extern "C" fn cuTexRefSetAddress_v2(
     ByteOffset: *mut usize,
     hTexRef: CUtexref,
@@ -2512,27 +2512,27 @@ pub unsafe extern "C" fn cuTexRefSetAddress_v2(
     crate::unsupported("cuTexRefSetAddress_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetArray`.
 pub unsafe extern "C" fn cuTexRefSetArray(hTexRef: CUtexref, hArray: CUarray, Flags: u32) -> CUresult {
     crate::unsupported("cuTexRefSetArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetBorderColor`.
 pub unsafe extern "C" fn cuTexRefSetBorderColor(hTexRef: CUtexref, pBorderColor: *mut f32) -> CUresult {
     crate::unsupported("cuTexRefSetBorderColor")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetFilterMode`.
 pub unsafe extern "C" fn cuTexRefSetFilterMode(hTexRef: CUtexref, fm: CUfilter_mode) -> CUresult {
     crate::unsupported("cuTexRefSetFilterMode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetFlags`.
 pub unsafe extern "C" fn cuTexRefSetFlags(hTexRef: CUtexref, Flags: u32) -> CUresult {
     crate::unsupported("cuTexRefSetFlags")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetFormat`.
 pub unsafe extern "C" fn cuTexRefSetFormat(
     hTexRef: CUtexref,
     fmt: CUarray_format,
@@ -2541,22 +2541,22 @@ pub unsafe extern "C" fn cuTexRefSetFormat(
     crate::unsupported("cuTexRefSetFormat")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetMaxAnisotropy`.
 pub unsafe extern "C" fn cuTexRefSetMaxAnisotropy(hTexRef: CUtexref, maxAniso: u32) -> CUresult {
     crate::unsupported("cuTexRefSetMaxAnisotropy")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetMipmapFilterMode`.
 pub unsafe extern "C" fn cuTexRefSetMipmapFilterMode(hTexRef: CUtexref, fm: CUfilter_mode) -> CUresult {
     crate::unsupported("cuTexRefSetMipmapFilterMode")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetMipmapLevelBias`.
 pub unsafe extern "C" fn cuTexRefSetMipmapLevelBias(hTexRef: CUtexref, bias: f32) -> CUresult {
     crate::unsupported("cuTexRefSetMipmapLevelBias")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetMipmapLevelClamp`.
 pub unsafe extern "C" fn cuTexRefSetMipmapLevelClamp(
     hTexRef: CUtexref,
     minMipmapLevelClamp: f32,
@@ -2565,7 +2565,7 @@ pub unsafe extern "C" fn cuTexRefSetMipmapLevelClamp(
     crate::unsupported("cuTexRefSetMipmapLevelClamp")
 }
 
-#[unsafe(no_mangle)]
+/// `cuTexRefSetMipmappedArray`.
 pub unsafe extern "C" fn cuTexRefSetMipmappedArray(
     hTexRef: CUtexref,
     hMipmappedArray: CUmipmappedArray,
@@ -2574,7 +2574,7 @@ pub unsafe extern "C" fn cuTexRefSetMipmappedArray(
     crate::unsupported("cuTexRefSetMipmappedArray")
 }
 
-#[unsafe(no_mangle)]
+/// `cuWaitExternalSemaphoresAsync`.
 pub unsafe extern "C" fn cuWaitExternalSemaphoresAsync(
     extSemArray: *const CUexternalSemaphore,
     paramsArray: *const CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS,
@@ -2584,7 +2584,7 @@ pub unsafe extern "C" fn cuWaitExternalSemaphoresAsync(
     crate::unsupported("cuWaitExternalSemaphoresAsync")
 }
 
-#[unsafe(no_mangle)]
+/// `cuWaitExternalSemaphoresAsync_ptsz`.
 pub unsafe extern "C" fn cuWaitExternalSemaphoresAsync_ptsz(
     extSemArray: *const CUexternalSemaphore,
     paramsArray: *const CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS,

@@ -23,55 +23,55 @@ fn per_thread(stream: CUstream) -> CUstream {
     if stream.is_null() { CU_STREAM_PER_THREAD } else { stream }
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxDestroy`.
 pub unsafe extern "C" fn cuCtxDestroy(ctx: CUcontext) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuCtxDestroy_v2(ctx) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxPopCurrent`.
 pub unsafe extern "C" fn cuCtxPopCurrent(pctx: *mut CUcontext) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuCtxPopCurrent_v2(pctx) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuCtxPushCurrent`.
 pub unsafe extern "C" fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuCtxPushCurrent_v2(ctx) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuDeviceGetUuid`.
 pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuDeviceGetUuid_v2(uuid, dev) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuDevicePrimaryCtxRelease`.
 pub unsafe extern "C" fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuDevicePrimaryCtxRelease_v2(dev) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuDevicePrimaryCtxReset`.
 pub unsafe extern "C" fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuDevicePrimaryCtxReset_v2(dev) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuDevicePrimaryCtxSetFlags`.
 pub unsafe extern "C" fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: u32) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuDevicePrimaryCtxSetFlags_v2(dev, flags) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventDestroy`.
 pub unsafe extern "C" fn cuEventDestroy(hEvent: CUevent) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuEventDestroy_v2(hEvent) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventRecordWithFlags_ptsz`.
 pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(
     hEvent: CUevent,
     hStream: CUstream,
@@ -81,13 +81,13 @@ pub unsafe extern "C" fn cuEventRecordWithFlags_ptsz(
     unsafe { crate::generated::remoted::cuEventRecordWithFlags(hEvent, per_thread(hStream), flags) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuEventRecord_ptsz`.
 pub unsafe extern "C" fn cuEventRecord_ptsz(hEvent: CUevent, hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuEventRecord(hEvent, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphInstantiateWithParams_ptsz`.
 pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
     phGraphExec: *mut CUgraphExec,
     hGraph: CUgraph,
@@ -97,19 +97,19 @@ pub unsafe extern "C" fn cuGraphInstantiateWithParams_ptsz(
     unsafe { crate::exports::cuGraphInstantiateWithParams(phGraphExec, hGraph, instantiateParams) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphLaunch_ptsz`.
 pub unsafe extern "C" fn cuGraphLaunch_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuGraphLaunch(hGraphExec, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuGraphUpload_ptsz`.
 pub unsafe extern "C" fn cuGraphUpload_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuGraphUpload(hGraphExec, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchCooperativeKernel_ptsz`.
 pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
     f: CUfunction,
     gridDimX: u32,
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn cuLaunchCooperativeKernel_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchHostFunc_ptsz`.
 pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(
     hStream: CUstream,
     r#fn: CUhostFn,
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn cuLaunchHostFunc_ptsz(
     unsafe { crate::exports::cuLaunchHostFunc(per_thread(hStream), r#fn, userData) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchKernelEx_ptsz`.
 pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
     config: *const CUlaunchConfig,
     f: CUfunction,
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx_ptsz(
     unsafe { crate::exports::cuLaunchKernelEx(config, f, kernelParams, extra) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuLaunchKernel_ptsz`.
 pub unsafe extern "C" fn cuLaunchKernel_ptsz(
     f: CUfunction,
     gridDimX: u32,
@@ -199,7 +199,7 @@ pub unsafe extern "C" fn cuLaunchKernel_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAllocAsync_ptsz`.
 pub unsafe extern "C" fn cuMemAllocAsync_ptsz(
     dptr: *mut CUdeviceptr,
     bytesize: usize,
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn cuMemAllocAsync_ptsz(
     unsafe { crate::exports::cuMemAllocAsync(dptr, bytesize, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemAllocFromPoolAsync_ptsz`.
 pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
     dptr: *mut CUdeviceptr,
     bytesize: usize,
@@ -220,31 +220,31 @@ pub unsafe extern "C" fn cuMemAllocFromPoolAsync_ptsz(
     unsafe { crate::exports::cuMemAllocFromPoolAsync(dptr, bytesize, pool, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemFreeAsync_ptsz`.
 pub unsafe extern "C" fn cuMemFreeAsync_ptsz(dptr: CUdeviceptr, hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuMemFreeAsync(dptr, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemHostRegister`.
 pub unsafe extern "C" fn cuMemHostRegister(p: *mut c_void, bytesize: usize, Flags: u32) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuMemHostRegister_v2(p, bytesize, Flags) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2DAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpy2DAsync_v2_ptsz(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuMemcpy2DAsync_v2(pCopy, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2DUnaligned_v2`.
 pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuMemcpy2D_v2(pCopy) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2DUnaligned_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     let code = unsafe { crate::exports::cuMemcpy2DAsync_v2(pCopy, CU_STREAM_PER_THREAD) };
@@ -255,7 +255,7 @@ pub unsafe extern "C" fn cuMemcpy2DUnaligned_v2_ptds(pCopy: *const CUDA_MEMCPY2D
     unsafe { crate::generated::remoted::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy2D_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpy2D_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     let code = unsafe { crate::exports::cuMemcpy2DAsync_v2(pCopy, CU_STREAM_PER_THREAD) };
@@ -266,13 +266,13 @@ pub unsafe extern "C" fn cuMemcpy2D_v2_ptds(pCopy: *const CUDA_MEMCPY2D) -> CUre
     unsafe { crate::generated::remoted::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3DAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpy3DAsync_v2_ptsz(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuMemcpy3DAsync_v2(pCopy, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy3D_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpy3D_v2_ptds(pCopy: *const CUDA_MEMCPY3D) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     let code = unsafe { crate::exports::cuMemcpy3DAsync_v2(pCopy, CU_STREAM_PER_THREAD) };
@@ -283,7 +283,7 @@ pub unsafe extern "C" fn cuMemcpy3D_v2_ptds(pCopy: *const CUDA_MEMCPY3D) -> CUre
     unsafe { crate::generated::remoted::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyAsync_ptsz`.
 pub unsafe extern "C" fn cuMemcpyAsync_ptsz(
     dst: CUdeviceptr,
     src: CUdeviceptr,
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn cuMemcpyAsync_ptsz(
     unsafe { crate::exports::cuMemcpyAsync(dst, src, ByteCount, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoDAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
     dstDevice: CUdeviceptr,
     srcDevice: CUdeviceptr,
@@ -307,7 +307,7 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoD_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(
     dstDevice: CUdeviceptr,
     srcDevice: CUdeviceptr,
@@ -319,7 +319,7 @@ pub unsafe extern "C" fn cuMemcpyDtoD_v2_ptds(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoHAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
     dstHost: *mut c_void,
     srcDevice: CUdeviceptr,
@@ -330,7 +330,7 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2_ptsz(
     unsafe { crate::exports::cuMemcpyDtoHAsync_v2(dstHost, srcDevice, ByteCount, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyDtoH_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(
     dstHost: *mut c_void,
     srcDevice: CUdeviceptr,
@@ -346,7 +346,7 @@ pub unsafe extern "C" fn cuMemcpyDtoH_v2_ptds(
     unsafe { crate::generated::remoted::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoDAsync_v2_ptsz`.
 pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
     dstDevice: CUdeviceptr,
     srcHost: *const c_void,
@@ -357,7 +357,7 @@ pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2_ptsz(
     unsafe { crate::exports::cuMemcpyHtoDAsync_v2(dstDevice, srcHost, ByteCount, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyHtoD_v2_ptds`.
 pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(
     dstDevice: CUdeviceptr,
     srcHost: *const c_void,
@@ -373,7 +373,7 @@ pub unsafe extern "C" fn cuMemcpyHtoD_v2_ptds(
     unsafe { crate::generated::remoted::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyPeerAsync_ptsz`.
 pub unsafe extern "C" fn cuMemcpyPeerAsync_ptsz(
     dstDevice: CUdeviceptr,
     dstContext: CUcontext,
@@ -395,7 +395,7 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpyPeer_ptds`.
 pub unsafe extern "C" fn cuMemcpyPeer_ptds(
     dstDevice: CUdeviceptr,
     dstContext: CUcontext,
@@ -416,7 +416,7 @@ pub unsafe extern "C" fn cuMemcpyPeer_ptds(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemcpy_ptds`.
 pub unsafe extern "C" fn cuMemcpy_ptds(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     let code = unsafe { crate::exports::cuMemcpyAsync(dst, src, ByteCount, CU_STREAM_PER_THREAD) };
@@ -427,7 +427,7 @@ pub unsafe extern "C" fn cuMemcpy_ptds(dst: CUdeviceptr, src: CUdeviceptr, ByteC
     unsafe { crate::generated::remoted::cuStreamSynchronize(CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD16Async_ptsz`.
 pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
     dstDevice: CUdeviceptr,
     us: u16,
@@ -438,13 +438,13 @@ pub unsafe extern "C" fn cuMemsetD16Async_ptsz(
     unsafe { crate::generated::remoted::cuMemsetD16Async(dstDevice, us, N, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD16_v2_ptds`.
 pub unsafe extern "C" fn cuMemsetD16_v2_ptds(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuMemsetD16Async(dstDevice, us, N, CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D16Async_ptsz`.
 pub unsafe extern "C" fn cuMemsetD2D16Async_ptsz(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -466,7 +466,7 @@ pub unsafe extern "C" fn cuMemsetD2D16Async_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D16_v2_ptds`.
 pub unsafe extern "C" fn cuMemsetD2D16_v2_ptds(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -487,7 +487,7 @@ pub unsafe extern "C" fn cuMemsetD2D16_v2_ptds(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D32Async_ptsz`.
 pub unsafe extern "C" fn cuMemsetD2D32Async_ptsz(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -509,7 +509,7 @@ pub unsafe extern "C" fn cuMemsetD2D32Async_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D32_v2_ptds`.
 pub unsafe extern "C" fn cuMemsetD2D32_v2_ptds(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -530,7 +530,7 @@ pub unsafe extern "C" fn cuMemsetD2D32_v2_ptds(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D8Async_ptsz`.
 pub unsafe extern "C" fn cuMemsetD2D8Async_ptsz(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -552,7 +552,7 @@ pub unsafe extern "C" fn cuMemsetD2D8Async_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD2D8_v2_ptds`.
 pub unsafe extern "C" fn cuMemsetD2D8_v2_ptds(
     dstDevice: CUdeviceptr,
     dstPitch: usize,
@@ -573,7 +573,7 @@ pub unsafe extern "C" fn cuMemsetD2D8_v2_ptds(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD32Async_ptsz`.
 pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
     dstDevice: CUdeviceptr,
     ui: u32,
@@ -584,13 +584,13 @@ pub unsafe extern "C" fn cuMemsetD32Async_ptsz(
     unsafe { crate::generated::remoted::cuMemsetD32Async(dstDevice, ui, N, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD32_v2_ptds`.
 pub unsafe extern "C" fn cuMemsetD32_v2_ptds(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuMemsetD32Async(dstDevice, ui, N, CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD8Async_ptsz`.
 pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
     dstDevice: CUdeviceptr,
     uc: u8,
@@ -601,23 +601,23 @@ pub unsafe extern "C" fn cuMemsetD8Async_ptsz(
     unsafe { crate::generated::remoted::cuMemsetD8Async(dstDevice, uc, N, per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuMemsetD8_v2_ptds`.
 pub unsafe extern "C" fn cuMemsetD8_v2_ptds(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuMemsetD8Async(dstDevice, uc, N, CU_STREAM_PER_THREAD) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuProfilerStart`.
 pub unsafe extern "C" fn cuProfilerStart() -> CUresult {
     CUresult::SUCCESS
 }
 
-#[unsafe(no_mangle)]
+/// `cuProfilerStop`.
 pub unsafe extern "C" fn cuProfilerStop() -> CUresult {
     CUresult::SUCCESS
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamAddCallback_ptsz`.
 pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
     hStream: CUstream,
     callback: CUstreamCallback,
@@ -628,7 +628,7 @@ pub unsafe extern "C" fn cuStreamAddCallback_ptsz(
     unsafe { crate::exports::cuStreamAddCallback(per_thread(hStream), callback, userData, flags) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBeginCaptureToGraph_ptsz`.
 pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
     hStream: CUstream,
     hGraph: CUgraph,
@@ -650,13 +650,13 @@ pub unsafe extern "C" fn cuStreamBeginCaptureToGraph_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBeginCapture_ptsz`.
 pub unsafe extern "C" fn cuStreamBeginCapture_ptsz(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamBeginCapture(per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamBeginCapture_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(
     hStream: CUstream,
     mode: CUstreamCaptureMode,
@@ -665,25 +665,25 @@ pub unsafe extern "C" fn cuStreamBeginCapture_v2_ptsz(
     unsafe { crate::exports::cuStreamBeginCapture_v2(per_thread(hStream), mode) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamCopyAttributes_ptsz`.
 pub unsafe extern "C" fn cuStreamCopyAttributes_ptsz(dst: CUstream, src: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamCopyAttributes(per_thread(dst), per_thread(src)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamDestroy`.
 pub unsafe extern "C" fn cuStreamDestroy(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamDestroy_v2(hStream) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamEndCapture_ptsz`.
 pub unsafe extern "C" fn cuStreamEndCapture_ptsz(hStream: CUstream, phGraph: *mut CUgraph) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamEndCapture(per_thread(hStream), phGraph) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetCaptureInfo_ptsz`.
 pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
     hStream: CUstream,
     captureStatus_out: *mut CUstreamCaptureStatus,
@@ -693,7 +693,7 @@ pub unsafe extern "C" fn cuStreamGetCaptureInfo_ptsz(
     unsafe { crate::exports::cuStreamGetCaptureInfo(per_thread(hStream), captureStatus_out, id_out) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetCaptureInfo_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
     hStream: CUstream,
     captureStatus_out: *mut CUstreamCaptureStatus,
@@ -715,7 +715,7 @@ pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetCaptureInfo_v3_ptsz`.
 pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
     hStream: CUstream,
     captureStatus_out: *mut CUstreamCaptureStatus,
@@ -739,13 +739,13 @@ pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetCtx_ptsz`.
 pub unsafe extern "C" fn cuStreamGetCtx_ptsz(hStream: CUstream, pctx: *mut CUcontext) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamGetCtx(per_thread(hStream), pctx) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetCtx_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
     hStream: CUstream,
     pCtx: *mut CUcontext,
@@ -755,31 +755,31 @@ pub unsafe extern "C" fn cuStreamGetCtx_v2_ptsz(
     unsafe { crate::exports::cuStreamGetCtx_v2(per_thread(hStream), pCtx, pGreenCtx) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetDevice_ptsz`.
 pub unsafe extern "C" fn cuStreamGetDevice_ptsz(hStream: CUstream, device: *mut CUdevice) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamGetDevice(per_thread(hStream), device) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetFlags_ptsz`.
 pub unsafe extern "C" fn cuStreamGetFlags_ptsz(hStream: CUstream, flags: *mut u32) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamGetFlags(per_thread(hStream), flags) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetId_ptsz`.
 pub unsafe extern "C" fn cuStreamGetId_ptsz(hStream: CUstream, streamId: *mut u64) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamGetId(per_thread(hStream), streamId) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamGetPriority_ptsz`.
 pub unsafe extern "C" fn cuStreamGetPriority_ptsz(hStream: CUstream, priority: *mut i32) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::exports::cuStreamGetPriority(per_thread(hStream), priority) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamIsCapturing_ptsz`.
 pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(
     hStream: CUstream,
     captureStatus: *mut CUstreamCaptureStatus,
@@ -788,19 +788,19 @@ pub unsafe extern "C" fn cuStreamIsCapturing_ptsz(
     unsafe { crate::exports::cuStreamIsCapturing(per_thread(hStream), captureStatus) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamQuery_ptsz`.
 pub unsafe extern "C" fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamQuery(per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamSynchronize_ptsz`.
 pub unsafe extern "C" fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamSynchronize(per_thread(hStream)) }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamUpdateCaptureDependencies_ptsz`.
 pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
     hStream: CUstream,
     dependencies: *mut CUgraphNode,
@@ -818,7 +818,7 @@ pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamUpdateCaptureDependencies_v2_ptsz`.
 pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
     hStream: CUstream,
     dependencies: *mut CUgraphNode,
@@ -838,7 +838,7 @@ pub unsafe extern "C" fn cuStreamUpdateCaptureDependencies_v2_ptsz(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `cuStreamWaitEvent_ptsz`.
 pub unsafe extern "C" fn cuStreamWaitEvent_ptsz(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { crate::generated::remoted::cuStreamWaitEvent(per_thread(hStream), hEvent, Flags) }

@@ -1,0 +1,59 @@
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { FarpoolError } from "@farpool/contract";
+import { findInstallation, servicePlaces } from "@farpool/layout";
+import { stringify } from "yaml";
+import { print, say } from "../core/output.ts";
+
+const SPECIFICATION = "/etc/cdi/farpool.yaml";
+
+/** Folders in the loader caches of Debian's and of Red Hat's images: a folder outside of them is not found. */
+const IMAGE_FOLDERS = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
+
+/** What gives a container the client service: the shim where its loader looks, and the service's socket. */
+export function cdiSpecification(shimFolder: string, socketFolder: string): string {
+  const bind = (hostPath: string, containerPath: string, options: readonly string[]): object => ({
+    ...{ hostPath, containerPath },
+    options: ["bind", ...options],
+  });
+  const shim = join(shimFolder, "libcuda.so.1");
+  return stringify({
+    cdiVersion: "0.5.0",
+    kind: "farpool.dev/gpu",
+    devices: [
+      {
+        name: "all",
+        containerEdits: {
+          mounts: [
+            ...IMAGE_FOLDERS.map((folder) => bind(shim, `${folder}/libcuda.so.1`, ["ro", "nosuid", "nodev"])),
+            // The folder: after a restart of the socket there is another file in it.
+            bind(socketFolder, "/run/farpool-client", ["nosuid", "nodev", "noexec"]),
+          ],
+        },
+      },
+    ],
+  });
+}
+
+export function cdi(options: { readonly isPrinted: boolean; readonly isRemoved: boolean }): number {
+  const text = cdiSpecification(findInstallation().shimFolder, dirname(servicePlaces("system").socket));
+  if (options.isPrinted) {
+    print(text.trimEnd());
+    return 0;
+  }
+  try {
+    if (options.isRemoved) rmSync(SPECIFICATION, { force: true });
+    else {
+      mkdirSync(dirname(SPECIFICATION), { recursive: true, mode: 0o755 });
+      writeFileSync(SPECIFICATION, text, { mode: 0o644 });
+    }
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+    throw new FarpoolError("FARPOOL_NOT_PERMITTED", `${SPECIFICATION} cannot be changed (${code})`, {
+      hint: "sudo farpool service cdi; '--print' writes it to where you say",
+      cause,
+    });
+  }
+  if (!options.isRemoved) say(`${SPECIFICATION}: podman run --device farpool.dev/gpu=all IMAGE PROGRAM`);
+  return 0;
+}

@@ -1,0 +1,127 @@
+import type { ManagerClient } from "@farpool/client-api";
+import { FarpoolError, type ConnectionId, type SessionId } from "@farpool/contract";
+import type { SigningKey } from "@farpool/identity";
+import { processStart } from "@farpool/os";
+import { createAdmissions, type Admissions } from "../run/admission.ts";
+import { sendEndNotice } from "../run/end-notice.ts";
+import { keep } from "../run/keep.ts";
+import { untilActive, type SessionHandle, type Waiting } from "../run/session.ts";
+import type { KnownProcess } from "./state-file.ts";
+
+/** How often a process is looked after that an earlier service let in: its pidfd went with that service. */
+const LOOK_MS = 1_000;
+
+/** A session of the service, and who is in it. */
+export interface HeldSession {
+  readonly handle: SessionHandle;
+  readonly admissions: Admissions;
+  /** A process of it has ended: its worker ends now. */
+  forget(connectionId: ConnectionId): void;
+  /** What the next service has to know. */
+  processes(): readonly KnownProcess[];
+  /** Nothing is asked or told any more; the session itself goes on. */
+  close(): void;
+}
+
+interface Parts {
+  readonly handle: SessionHandle;
+  readonly clientKey: SigningKey;
+  readonly known: readonly KnownProcess[];
+  /** Called when somebody has left. */
+  readonly changed: () => void;
+}
+
+export function openHeld({ handle, clientKey, known, changed }: Parts): HeldSession {
+  const { session, connection } = handle;
+  const closing = new AbortController();
+  const admissions = createAdmissions({
+    sessionId: session.id,
+    connection,
+    clientKey,
+    renewGrant: () => handle.renewGrant(),
+    known: known.map(({ connectionId, keyHash, program, pid, uid, start }) => ({
+      ...{ connectionId, keyHash, program },
+      peer: { pid, uid, start },
+    })),
+  });
+
+  function forget(connectionId: ConnectionId): void {
+    admissions.forget(connectionId);
+    const notice = { sessionId: session.id, connectionId, connection };
+    void sendEndNotice({ ...notice, graceMs: connection.graceSeconds * 1_000, signal: closing.signal });
+    changed();
+  }
+
+  // Who was here before is followed by looking; a program that comes is followed by the kernel.
+  const inherited = new Set(known);
+  const look = setInterval(() => {
+    for (const process of inherited) {
+      if (isAlive(process)) continue;
+      inherited.delete(process);
+      forget(process.connectionId);
+    }
+    if (inherited.size === 0) clearInterval(look);
+  }, LOOK_MS);
+  look.unref();
+
+  return {
+    handle,
+    admissions,
+    forget,
+    processes: () =>
+      admissions.processes().map(({ peer, ...rest }) => ({
+        ...{ connectionId: rest.connectionId, keyHash: rest.keyHash, program: rest.program },
+        ...{ pid: peer.pid, uid: peer.uid, start: peer.start },
+      })),
+    close() {
+      clearInterval(look);
+      closing.abort();
+      admissions.stop();
+    },
+  };
+}
+
+/** The session of the service before this one, if it lives: its programs have noticed nothing. */
+export async function adoptSession(
+  client: ManagerClient,
+  sessionId: SessionId,
+  { waiting, clientKey }: { readonly waiting: Waiting; readonly clientKey: SigningKey },
+): Promise<SessionHandle | undefined> {
+  const params = { sessionId };
+  const found = await client.call("showSession", { params }).catch((error: unknown) => {
+    if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") return undefined;
+    throw error;
+  });
+  if (found === undefined || found.state === "ended" || found.purpose !== "service") return undefined;
+  if (found.clientKey !== clientKey.thumbprint) return undefined;
+  const released = new AbortController();
+  const keeper = keep(client, found, released.signal);
+  try {
+    const session = await untilActive(client, found, waiting);
+    return {
+      session,
+      connection: await client.call("connectSession", { params }),
+      goesOn: false,
+      renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
+      onEnded: keeper.onEnded,
+      onNotice: keeper.onNotice,
+      async end() {
+        released.abort();
+        await client.call("endSession", { params, body: { reason: "finished" } }, { timeoutMs: 5_000 });
+      },
+    };
+  } catch (error) {
+    released.abort();
+    // It ended while it was waited for.
+    if (error instanceof FarpoolError && error.code === "FARPOOL_SESSION_ENDED") return undefined;
+    throw error;
+  }
+}
+
+function isAlive({ pid, start }: KnownProcess): boolean {
+  try {
+    return processStart(pid) === start;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,141 @@
+import { FarpoolError, type EndReason } from "@farpool/contract";
+import { waitFor } from "@farpool/testkit";
+import { expect, onTestFinished, test, vi, type Mock } from "vitest";
+import type { HeldSession } from "./held-session.ts";
+import { createHolding, NotHeld, type HoldingOptions } from "./holding.ts";
+
+interface Session {
+  readonly held: HeldSession;
+  readonly processes: unknown[];
+  readonly end: Mock<() => Promise<void>>;
+  lose(reason: EndReason): void;
+}
+
+/** A session without a pool: what holding does with it is what these tests are about. */
+function session(id = "s-1"): Session {
+  const processes: unknown[] = [];
+  const end = vi.fn<() => Promise<void>>(() => Promise.resolve());
+  let ended: (reason: EndReason, message: null) => void = () => undefined;
+  const held = {
+    handle: {
+      session: { id },
+      end,
+      onEnded: (next: typeof ended) => (ended = next),
+      onNotice: () => undefined,
+    },
+    processes: () => processes,
+    close: () => undefined,
+  } as unknown as HeldSession;
+  return { held, processes, end, lose: (reason) => ended(reason, null) };
+}
+
+function start(take: HoldingOptions["take"], changes: Partial<HoldingOptions> = {}) {
+  const holding = createHolding({
+    isAlways: () => false,
+    idleTimeoutMs: () => 50,
+    take,
+    describe: ({ handle }) => `session ${handle.session.id}`,
+    onChange: () => undefined,
+    log: () => undefined,
+    ...changes,
+  });
+  onTestFinished(() => holding.stop("leave"));
+  return holding;
+}
+
+const nobody = new AbortController().signal;
+const quiet = (): void => undefined;
+
+test("two programs that need a GPU at once get the same session, and it goes back when both are gone", async () => {
+  const one = session();
+  const take = vi.fn<HoldingOptions["take"]>(() => Promise.resolve(one.held));
+  const holding = start(take);
+
+  const got = await Promise.all([holding.need(nobody, quiet), holding.need(nobody, quiet)]);
+  one.processes.push(1, 2);
+  holding.changed();
+
+  expect(got).toEqual([one.held, one.held]);
+  expect(take).toHaveBeenCalledOnce();
+  expect(holding.state).toBe("held");
+  one.processes.length = 0;
+  holding.changed();
+  await waitFor("given back", () => (one.end.mock.calls.length === 1 ? true : undefined));
+  expect(holding.state).toBe("idle");
+});
+
+test("who hangs up leaves the queue, unless others wait", async () => {
+  let aborted = false;
+  const holding = start(
+    (signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          aborted = true;
+          reject(new Error("aborted"));
+        });
+      }),
+  );
+  const [first, second] = [new AbortController(), new AbortController()];
+  const needs = [holding.need(first.signal, quiet), holding.need(second.signal, quiet)];
+
+  first.abort();
+  await expect(needs[0]).rejects.toThrow(NotHeld);
+  expect([holding.state, aborted]).toEqual(["waiting", false]);
+  second.abort();
+  await expect(needs[1]).rejects.toThrow(NotHeld);
+
+  await waitFor("idle", () => (holding.state === "idle" ? true : undefined));
+  expect(aborted).toBe(true);
+});
+
+test("a refusal is told with its code, and the next program asks again", async () => {
+  const one = session();
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockRejectedValueOnce(new FarpoolError("FARPOOL_POLICY", "too many", { hint: "ask" }))
+    .mockResolvedValueOnce(one.held);
+  const holding = start(take);
+
+  await expect(holding.need(nobody, quiet)).rejects.toMatchObject({
+    refusal: { exitCode: 77, cudaError: "CUDA_ERROR_NO_DEVICE", sentence: "too many; hint: ask" },
+  });
+  expect(holding.state).toBe("refused");
+
+  expect(await holding.need(nobody, quiet)).toBe(one.held);
+});
+
+test("a pool that is away is tried again, and who waits is told", async () => {
+  const one = session();
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockRejectedValueOnce(new FarpoolError("FARPOOL_POOL_UNREACHABLE", "no answer"))
+    .mockResolvedValueOnce(one.held);
+  const holding = start(take);
+  const told: string[] = [];
+
+  expect(await holding.need(nobody, (sentence) => told.push(sentence))).toBe(one.held);
+  expect(told).toContain("no answer; it is tried again");
+});
+
+test("always: it is there unasked, taken again when it was lost, and not before it is needed when it was idle", async () => {
+  const [one, two, three] = [session("s-1"), session("s-2"), session("s-3")];
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockResolvedValueOnce(one.held)
+    .mockResolvedValueOnce(two.held)
+    .mockResolvedValueOnce(three.held);
+  const holding = start(take, { isAlways: () => true });
+  const until = (held: HeldSession): Promise<true> =>
+    waitFor("the session", () => (holding.held === held ? true : undefined));
+
+  holding.changed();
+  await until(one.held);
+  one.lose("server-lost");
+  await until(two.held);
+  two.lose("idle");
+  expect(holding.state).toBe("idle");
+  holding.changed();
+  expect(take).toHaveBeenCalledTimes(2);
+
+  expect(await holding.need(nobody, quiet)).toBe(three.held);
+});

@@ -1,0 +1,290 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { FarpoolError, type EndReason } from "@farpool/contract";
+import type { HeldSession } from "./held-session.ts";
+import type { Refusal } from "../run/answer.ts";
+
+/** How long a program waits for a pool that does not answer before it goes on without a GPU. */
+const PATIENCE_MS = 30_000;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10_000;
+/** What a policy refuses, an administrator may allow meanwhile. */
+const REFUSED_PAUSE_MS = 60_000;
+/** After an administrator or a revocation ended it: it is no accident, and is not fought. */
+const ENDED_PAUSE_MS = 30_000;
+
+export type HoldingState = "idle" | "waiting" | "held" | "refused";
+
+export interface Holding {
+  readonly state: HoldingState;
+  /** For people: what it waits for, since when it has what, why not. */
+  readonly sentence: string;
+  readonly held: HeldSession | undefined;
+  /** How many programs wait. */
+  readonly waiting: number;
+  /** The session, as soon as there is one. Rejects with a `NotHeld` when there will be none, and when `signal` aborts. */
+  need(signal: AbortSignal, tell: (sentence: string) => void): Promise<HeldSession>;
+  /** Somebody came or left. */
+  changed(): void;
+  /** Ends; with the session, or leaves it to the next service. */
+  stop(session: "end" | "leave"): Promise<void>;
+}
+
+/** There is no session, and why. */
+export class NotHeld extends Error {
+  readonly refusal: Refusal;
+
+  constructor(refusal: Refusal) {
+    super(refusal.sentence);
+    this.name = "NotHeld";
+    this.refusal = refusal;
+  }
+}
+
+export interface HoldingOptions {
+  /** Whether there is to be one though nobody needs it; asked each time. */
+  readonly isAlways: () => boolean;
+  /** On demand: after so long without a program it is given back; null: never. */
+  readonly idleTimeoutMs: () => number | null;
+  /** Asks for a session and waits for it; rejects when there will be none. `say` tells what it waits for. */
+  readonly take: (signal: AbortSignal, say: (sentence: string) => void) => Promise<HeldSession>;
+  readonly describe: (held: HeldSession) => string;
+  /** The state or its sentence is another one. */
+  readonly onChange: () => void;
+  readonly log: (sentence: string) => void;
+}
+
+interface Waiter {
+  readonly since: number;
+  readonly resolve: (held: HeldSession) => void;
+  readonly reject: (error: unknown) => void;
+  readonly tell: (sentence: string) => void;
+}
+
+/**
+ * When the service has a session: always, or from the first program that needs it until none has needed it for a while.
+ * One thing is under way at a time: taking, holding, or giving back.
+ */
+export function createHolding(options: HoldingOptions): Holding {
+  const waiters = new Set<Waiter>();
+  let state: HoldingState = "idle";
+  let sentence = "no GPU is held, no program needs one";
+  let held: HeldSession | undefined;
+  let taking: AbortController | undefined;
+  let taken: Promise<void> = Promise.resolve();
+  let releasing: Promise<void> = Promise.resolve();
+  let idleTimer: NodeJS.Timeout | undefined;
+  /** Until then it is not asked for again by itself. */
+  let pausedUntil = 0;
+  let pauseTimer: NodeJS.Timeout | undefined;
+  let isStopped = false;
+
+  function become(next: HoldingState, why: string): void {
+    if (state === next && sentence === why) return;
+    state = next;
+    sentence = why;
+    for (const waiter of waiters) waiter.tell(why);
+    options.onChange();
+  }
+
+  function isWanted(): boolean {
+    return waiters.size > 0 || (options.isAlways() && performance.now() >= pausedUntil);
+  }
+
+  /** Starts or ends whatever follows from who waits and what is held. */
+  function reconsider(): void {
+    if (isStopped) return;
+    if (held === undefined && taking === undefined && isWanted()) taken = take();
+    if (taking !== undefined && !isWanted()) taking.abort();
+    watchIdleness();
+  }
+
+  function pause(ms: number): void {
+    pausedUntil = performance.now() + ms;
+    clearTimeout(pauseTimer);
+    // A timer may fire a little early by the other clock.
+    pauseTimer = setTimeout(reconsider, ms + 10);
+    pauseTimer.unref();
+  }
+
+  async function take(): Promise<void> {
+    const own = new AbortController();
+    taking = own;
+    become("waiting", "asking the pool for GPUs");
+    let pauseMs = FIRST_PAUSE_MS;
+    try {
+      await releasing;
+      while (!own.signal.aborted) {
+        try {
+          const session = await options.take(own.signal, (why) => become("waiting", why));
+          if (!isStopped) found(session);
+          else await session.handle.end();
+          return;
+        } catch (error) {
+          if (own.signal.aborted) break;
+          if (!isPassing(error)) {
+            refuse(error);
+            return;
+          }
+          become("waiting", `${messageOf(error)}; it is tried again`);
+          giveUpImpatient(error);
+          if (!isWanted()) break;
+          await sleep(pauseMs, undefined, { signal: own.signal }).catch(() => undefined);
+          pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+        }
+      }
+      become("idle", "no GPU is held, no program needs one");
+    } finally {
+      taking = undefined;
+      reconsider();
+    }
+  }
+
+  function found(session: HeldSession): void {
+    held = session;
+    session.handle.onEnded((reason, message) => lost(session, reason, message));
+    session.handle.onNotice(({ text }) => options.log(`session ${session.handle.session.id}: ${text}`));
+    become("held", options.describe(session));
+    options.log(sentence);
+    for (const waiter of waiters) waiter.resolve(session);
+    waiters.clear();
+  }
+
+  function lost(session: HeldSession, reason: EndReason | null, message: string | null): void {
+    if (held !== session) return;
+    held = undefined;
+    session.close();
+    const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
+    options.log(`session ${session.handle.session.id} has ended: ${why}`);
+    become("idle", `session ${session.handle.session.id} has ended: ${why}`);
+    // Who lost it by idleness has it again when a program needs it.
+    if (reason === "idle") pausedUntil = Number.POSITIVE_INFINITY;
+    else pause(reason === "ended-by-administrator" || reason === "revoked" ? ENDED_PAUSE_MS : FIRST_PAUSE_MS);
+    reconsider();
+  }
+
+  function refuse(error: unknown): void {
+    const refusal = refusalOf(error);
+    options.log(`no GPUs: ${refusal.sentence}`);
+    become("refused", refusal.sentence);
+    for (const waiter of waiters) waiter.reject(new NotHeld(refusal));
+    waiters.clear();
+    pause(REFUSED_PAUSE_MS);
+  }
+
+  function giveUpImpatient(error: unknown): void {
+    for (const waiter of waiters) {
+      if (performance.now() - waiter.since < PATIENCE_MS) continue;
+      waiters.delete(waiter);
+      waiter.reject(new NotHeld(refusalOf(error)));
+    }
+  }
+
+  function watchIdleness(): void {
+    const timeoutMs = options.idleTimeoutMs();
+    const isIdle = held !== undefined && held.processes().length === 0 && waiters.size === 0;
+    if (!isIdle || options.isAlways() || timeoutMs === null || isStopped) {
+      clearTimeout(idleTimer);
+      idleTimer = undefined;
+      return;
+    }
+    idleTimer ??= setTimeout(giveBack, timeoutMs);
+  }
+
+  function giveBack(): void {
+    idleTimer = undefined;
+    const session = held;
+    if (session === undefined || session.processes().length > 0) return;
+    held = undefined;
+    session.close();
+    options.log(`session ${session.handle.session.id}: no program has used it lately, its GPUs go back`);
+    releasing = session.handle.end().catch((error: unknown) => {
+      options.log(`session ${session.handle.session.id} could not be given back now: ${messageOf(error)}`);
+    });
+    become("idle", "no GPU is held, no program needs one");
+  }
+
+  return {
+    get state() {
+      return state;
+    },
+    get sentence() {
+      return sentence;
+    },
+    get held() {
+      return held;
+    },
+    get waiting() {
+      return waiters.size;
+    },
+    need(signal, tell) {
+      if (held !== undefined) {
+        // Until who asks is in it, or has failed to get in: then the caller says that something has changed.
+        clearTimeout(idleTimer);
+        idleTimer = undefined;
+        return Promise.resolve(held);
+      }
+      if (isStopped) return Promise.reject(new NotHeld(stopping()));
+      return new Promise((resolve, reject) => {
+        const waiter: Waiter = { since: performance.now(), resolve, reject, tell };
+        waiters.add(waiter);
+        const leave = (): void => {
+          waiters.delete(waiter);
+          reject(new NotHeld({ ...stopping(), sentence: "the program has hung up" }));
+          reconsider();
+        };
+        if (signal.aborted) leave();
+        else signal.addEventListener("abort", leave, { once: true });
+        if (state === "waiting") tell(sentence);
+        reconsider();
+      });
+    },
+    changed: reconsider,
+    async stop(session) {
+      isStopped = true;
+      clearTimeout(idleTimer);
+      clearTimeout(pauseTimer);
+      taking?.abort();
+      for (const waiter of waiters) waiter.reject(new NotHeld(stopping()));
+      waiters.clear();
+      const last = held;
+      held = undefined;
+      last?.close();
+      // What was asked for meanwhile is taken back.
+      await taken;
+      if (session === "end") await last?.handle.end();
+      await releasing;
+    },
+  };
+}
+
+function stopping(): Refusal {
+  return {
+    exitCode: 69,
+    cudaError: "CUDA_ERROR_SYSTEM_NOT_READY",
+    sentence: "the client service is stopping; hint: 'farpool service status' tells when it is back",
+  };
+}
+
+/** The pool does not answer now. */
+function isPassing(error: unknown): boolean {
+  if (!(error instanceof FarpoolError)) return true;
+  return (
+    error.code === "FARPOOL_POOL_UNREACHABLE" ||
+    error.code === "FARPOOL_UNAVAILABLE" ||
+    error.code === "FARPOOL_TOO_MANY_ATTEMPTS"
+  );
+}
+
+function refusalOf(error: unknown): Refusal {
+  const known = error instanceof FarpoolError ? error : undefined;
+  const hint = known?.hint ?? null;
+  return {
+    exitCode: known?.exitCode ?? 70,
+    cudaError: "CUDA_ERROR_NO_DEVICE",
+    sentence: hint === null ? messageOf(error) : `${messageOf(error)}; hint: ${hint}`,
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

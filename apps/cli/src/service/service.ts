@@ -1,0 +1,288 @@
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createClient, type ManagerClient } from "@farpool/client-api";
+import {
+  FarpoolError,
+  formatDuration,
+  VERSION,
+  WHOLE,
+  parseFilter,
+  type ClientSpecification,
+  type ServiceDescription,
+} from "@farpool/contract";
+import { clientKeyFile, poolFolders, servicePlaces, type ServiceScope } from "@farpool/layout";
+import { sdNotify } from "@farpool/os";
+import { reachPool } from "../core/pool-client.ts";
+import { receive } from "../run/broker.ts";
+import { readOrCreateClientKey } from "../run/client-key.ts";
+import { watchClients } from "../run/clients.ts";
+import { describeGpus, waitingLine } from "../run/report.ts";
+import { takeSession, type Waiting } from "../run/session.ts";
+import { createAnswers } from "./answers.ts";
+import { readConfiguration, type ServiceConfiguration } from "./configuration.ts";
+import { adoptSession, openHeld, type HeldSession } from "./held-session.ts";
+import { createHolding } from "./holding.ts";
+import { chooseIdentity, identityFilters } from "./identity.ts";
+import { serviceSocket } from "./listening.ts";
+import { openLog } from "./log.ts";
+import { createMembers } from "./members.ts";
+import { readState, writeState, type GpuIdentity, type ServiceState } from "./state-file.ts";
+import { endingJob, stopSocket } from "./systemd.ts";
+
+/** On demand, unless somebody says otherwise. */
+const IDLE_TIMEOUT_MS = 30 * 60_000;
+/** How long what the manager says of this client is believed. */
+const BELIEVED_MS = 30_000;
+const SOON_MS = 1_000;
+
+/** The client service: answers the programs of a machine, or of one person, and holds their session. Until a signal. */
+export async function clientService(scope: ServiceScope): Promise<number> {
+  const places = servicePlaces(scope);
+  const configuration = readConfiguration(places.configuration);
+  const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
+  const log = openLog(places.log);
+  const socket = serviceSocket(places);
+  let state = readState(places.state);
+  const keepState = (changes: Partial<ServiceState>): void => {
+    state = { ...state, ...changes };
+    try {
+      writeState(places.state, state);
+    } catch (error) {
+      log.write(`the state could not be written to ${places.state}: ${String(error)}`);
+    }
+  };
+
+  let pool: { readonly client: ManagerClient; readonly close: () => void } | undefined;
+  async function manager(): Promise<ManagerClient> {
+    // The machine may join the pool, or leave it for another, while the service runs.
+    pool ??= await openPool();
+    return pool.client;
+  }
+  function reopenPool(): void {
+    pool?.close();
+    pool = undefined;
+  }
+
+  let described: { readonly at: number; readonly description: ServiceDescription } | undefined;
+  async function description(): Promise<ServiceDescription> {
+    if (described !== undefined && performance.now() - described.at < BELIEVED_MS)
+      return described.description;
+    const client = await manager();
+    const params = { thumbprint: clientKey.thumbprint };
+    const { count = null, size = null, filters } = configuration;
+    const answer = await client.call("describeService", {
+      params,
+      body: { count, size, filters: [...filters] },
+    });
+    // A server that has just come is not to be overlooked.
+    const at = answer.models.length > 0 ? performance.now() : Number.NEGATIVE_INFINITY;
+    described = { at, description: answer };
+    return answer;
+  }
+  const specification = (): ClientSpecification | null => described?.description.specification ?? null;
+  const count = (): number => configuration.count ?? specification()?.count ?? 1;
+
+  /** What was told before holds while the pool is away, or slow. */
+  async function identity(): Promise<GpuIdentity> {
+    try {
+      const { models } = await soon(description(), state.identity !== null);
+      const isInUse = (holding.held?.processes().length ?? 0) > 0;
+      const chosen = chooseIdentity(state.identity, models, {
+        count: count(),
+        clientKey: clientKey.thumbprint,
+        isInUse,
+      });
+      if (chosen !== state.identity) keepState({ identity: chosen });
+      return chosen;
+    } catch (error) {
+      if (state.identity === null) throw error;
+      return state.identity;
+    }
+  }
+
+  async function take(signal: AbortSignal, say: (sentence: string) => void): Promise<HeldSession> {
+    try {
+      return await takeNow(signal, say);
+    } catch (error) {
+      // Another certificate, another address: found anew at the next attempt.
+      if (!signal.aborted) reopenPool();
+      throw error;
+    }
+  }
+
+  async function takeNow(signal: AbortSignal, say: (sentence: string) => void): Promise<HeldSession> {
+    const client = await manager();
+    const waiting: Waiting = {
+      queued: (session) => say(waitingLine(session, Date.now())),
+      away: () => say("the pool does not answer; its queue is kept, so the place in it is too"),
+      signal,
+    };
+    if (state.sessionId !== null) {
+      const adopted = await adoptSession(client, state.sessionId, { waiting, clientKey });
+      if (adopted !== undefined) {
+        log.write(`session ${adopted.session.id} goes on`);
+        return opened(adopted, state.processes);
+      }
+      keepState({ sessionId: null, processes: [] });
+    }
+    const told = await identity();
+    const { idleAction, project } = configuration;
+    const handle = await takeSession(
+      client,
+      {
+        clientKey: clientKey.publicKey,
+        count: told.gpus.length,
+        size: configuration.size ?? specification()?.size ?? WHOLE,
+        name: undefined,
+        waitMs: undefined,
+        program: "client service",
+        purpose: "service",
+        project,
+        labels: {},
+        idleTimeoutMs: idleAction === "end" ? (idleTimeoutMs() ?? undefined) : undefined,
+        maxDurationMs: undefined,
+        autoReleaseMs: undefined,
+        filters: [...configuration.filters, ...identityFilters(told)].map(parseFilter),
+        priority: undefined,
+        spreadServers: false,
+      },
+      waiting,
+    );
+    return opened(handle, []);
+  }
+
+  function opened(handle: HeldSession["handle"], known: ServiceState["processes"]): HeldSession {
+    keepState({ sessionId: handle.session.id, processes: [...known] });
+    return openHeld({ handle, clientKey, known, changed: processesChanged });
+  }
+
+  function processesChanged(): void {
+    const { held } = holding;
+    if (held !== undefined)
+      keepState({ sessionId: held.handle.session.id, processes: [...held.processes()] });
+    holding.changed();
+  }
+
+  const isAlways = (): boolean => (configuration.hold ?? specification()?.hold ?? "always") === "always";
+  const idleTimeoutMs = (): number | null => {
+    if (configuration.idleTimeoutMs !== undefined) return configuration.idleTimeoutMs;
+    return specification()?.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
+  };
+
+  const holding = createHolding({
+    isAlways,
+    idleTimeoutMs,
+    take,
+    describe: ({ handle }) =>
+      `${describeGpus(handle.session)}, ${handle.session.serverName ?? "?"}, session ${handle.session.id}`,
+    onChange: () => {
+      if (holding.state === "idle") keepState({ sessionId: null, processes: [] });
+      sdNotify(`STATUS=${holding.sentence.replaceAll("\n", " ")}`);
+    },
+    log: (sentence) => log.write(sentence),
+  });
+  const members = createMembers({
+    users: configuration.allowUsers,
+    groups: configuration.allowGroups,
+    owner: process.getuid?.() ?? 0,
+    isPersonal: scope === "user",
+  });
+  const clients = watchClients({ refuse: (peer) => members.refuse(peer) });
+  const status = (): object => ({
+    version: VERSION,
+    pid: process.pid,
+    scope,
+    configuration: places.configuration,
+    ...describeConfiguration(configuration, { isAlways: isAlways(), idleTimeoutMs: idleTimeoutMs() }),
+    allowed: members.description,
+    state: holding.state,
+    sentence: holding.sentence,
+    waiting: holding.waiting,
+    session: holding.held?.handle.session ?? null,
+    processes: holding.held?.processes().map(({ pid, uid, program }) => ({ pid, uid, program })) ?? [],
+    gpus: state.identity?.gpus.map(({ uuid }) => ({ uuid, name: state.identity?.model })) ?? [],
+  });
+  const isLeft = (connection: string | null): boolean =>
+    holding.held === undefined && state.processes.some(({ connectionId }) => connectionId === connection);
+  const answer = createAnswers({
+    ...{ holding, clients, members, log, identity, status },
+    ...{ isLeft, processesChanged },
+  });
+
+  const server = createServer((connection) => receive(connection, answer));
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ fd: socket.descriptor }, resolve);
+  });
+  sdNotify(`READY=1\nSTATUS=${holding.sentence}`);
+  log.write(`farpool ${VERSION} serves ${members.description} on ${places.socket}`);
+  // What the manager says decides when there is to be a session; what was left decides that there is one.
+  void description()
+    .catch((error: unknown) =>
+      log.write(`the pool: ${error instanceof Error ? error.message : String(error)}`),
+    )
+    .then(() => {
+      if (state.sessionId !== null && !isAlways())
+        return holding.need(new AbortController().signal, () => undefined).then(() => undefined);
+      return undefined;
+    })
+    .catch(() => undefined)
+    .finally(() => holding.changed());
+
+  await stopSignal();
+  const job = await endingJob(scope);
+  log.write(job === "restart" ? "restarting, the session goes on" : "stopping");
+  sdNotify("STOPPING=1");
+  const { sessionId, processes } = state;
+  await holding.stop(job === "restart" ? "leave" : "end").catch((error: unknown) => log.write(String(error)));
+  keepState(job === "restart" ? { sessionId, processes } : { sessionId: null, processes: [] });
+  if (job === "stop") await stopSocket(scope);
+  clients.close();
+  server.close();
+  socket.close();
+  reopenPool();
+  return 0;
+}
+
+/** For as long as a program may notice, where there is another answer; else for as long as it takes. */
+async function soon<T>(work: Promise<T>, isOptional: boolean): Promise<T> {
+  if (!isOptional) return work;
+  const late = sleep(SOON_MS, undefined, { ref: false }).then(() => {
+    throw new FarpoolError("FARPOOL_UNAVAILABLE", "the pool did not answer at once");
+  });
+  late.catch(() => undefined);
+  work.catch(() => undefined);
+  return Promise.race([work, late]);
+}
+
+async function openPool(): Promise<{ readonly client: ManagerClient; readonly close: () => void }> {
+  const { address, membership } = await reachPool();
+  const client = createClient(address);
+  const working = new AbortController();
+  membership?.keep(working.signal, () => undefined);
+  return {
+    client,
+    close() {
+      working.abort();
+      client.close();
+    },
+  };
+}
+
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
+  });
+}
+
+function describeConfiguration(
+  { idleAction, localGpu }: ServiceConfiguration,
+  { isAlways, idleTimeoutMs }: { readonly isAlways: boolean; readonly idleTimeoutMs: number | null },
+): object {
+  return {
+    hold: isAlways ? "always" : "on-demand",
+    idleTimeout: idleTimeoutMs === null ? null : formatDuration(idleTimeoutMs),
+    idleAction,
+    localGpu,
+  };
+}

@@ -1,0 +1,53 @@
+import { readFileSync } from "node:fs";
+import { replacePrivateFile } from "@farpool/client-api";
+import { connectionIdSchema, deviceAttributesSchema, sessionIdSchema } from "@farpool/contract";
+import * as z from "zod";
+
+const stateSchema = z.object({
+  /** Process numbers and start times mean nothing after the next boot. */
+  bootId: z.string(),
+  sessionId: sessionIdSchema.nullable(),
+  /** Who was let into that session: each may resume its own connection. */
+  processes: z.array(
+    z.object({
+      connectionId: connectionIdSchema,
+      keyHash: z.string(),
+      pid: z.int(),
+      uid: z.int(),
+      start: z.number(),
+      program: z.string(),
+    }),
+  ),
+  identity: z
+    .object({
+      model: z.string(),
+      memoryTotalBytes: z.int(),
+      memoryBytes: z.int(),
+      driverVersion: z.string(),
+      attributes: deviceAttributesSchema,
+      gpus: z.array(z.object({ uuid: z.string(), pciBusId: z.string() })),
+    })
+    .nullable(),
+});
+export type ServiceState = z.output<typeof stateSchema>;
+export type KnownProcess = ServiceState["processes"][number];
+export type GpuIdentity = NonNullable<ServiceState["identity"]>;
+
+export function bootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+}
+
+/** A file that is not there or not understood is as none: then nothing is adopted, and the lease ends the rest. */
+export function readState(path: string): ServiceState {
+  const none: ServiceState = { bootId: bootId(), sessionId: null, processes: [], identity: null };
+  try {
+    const state = stateSchema.parse(JSON.parse(readFileSync(path, "utf8")));
+    return state.bootId === none.bootId ? state : { ...state, ...none, identity: state.identity };
+  } catch {
+    return none;
+  }
+}
+
+export function writeState(path: string, state: ServiceState): void {
+  replacePrivateFile(path, `${JSON.stringify(state)}\n`);
+}

@@ -1,0 +1,36 @@
+import { expect, test } from "vitest";
+import { managePolicy, serviceUnit, socketUnit } from "./units.ts";
+
+const program = { node: "/opt/farpool/node", cli: "/opt/my farpool/100%.mjs" };
+const places = (scope: "system" | "user") => ({
+  scope,
+  configuration: "",
+  state: "",
+  log: "",
+  socket:
+    scope === "system" ? "/run/farpool-client/broker.sock" : "/run/user/1000/farpool-client/broker.sock",
+});
+
+test("the socket is systemd's, open to all on a machine and to its owner alone for a person", () => {
+  expect(socketUnit(places("system"))).toContain("ListenStream=/run/farpool-client/broker.sock\n");
+  expect(socketUnit(places("system"))).toContain("SocketMode=0666\n");
+  expect(socketUnit(places("user"))).toContain("ListenStream=%t/farpool-client/broker.sock\n");
+  expect(socketUnit(places("user"))).toContain("SocketMode=0600\n");
+});
+
+test("the service is started by what is installed, and not again when its file is wrong", () => {
+  const unit = serviceUnit("system", program);
+
+  expect(unit).toContain(
+    'ExecStart=/opt/farpool/node "/opt/my farpool/100%%.mjs" internal client-service system\n',
+  );
+  expect(unit).toContain("Type=notify\n");
+  expect(unit).toContain("RestartPreventExitStatus=64 77\n");
+  expect(unit).toContain("CapabilityBoundingSet=\n");
+  expect(serviceUnit("user", program)).not.toContain("CapabilityBoundingSet");
+});
+
+test("members of a group may restart it, nothing else", () => {
+  expect(managePolicy("ops")).toContain('action.lookup("verb") == "restart"');
+  expect(managePolicy("ops")).toContain('subject.isInGroup("ops")');
+});

@@ -1,0 +1,98 @@
+//! Where a process gets its GPUs from: `FARPOOL_SESSION`, then what `FARPOOL` says, then the person's own service, the
+//! machine's, the machine's own driver, and else nowhere (ADR 20).
+
+use std::ffi::{CStr, CString, c_char};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileTypeExt as _;
+
+/// The socket of the service for all users of this machine.
+const MACHINE_SERVICE: &str = "/run/farpool-client/broker.sock";
+
+/// What the machine's owner wants of a driver beside the pool.
+const CONFIGURATION: &str = "/etc/farpool/client-service.yaml";
+
+/// What `FARPOOL` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever comes first in the order.
+    Any,
+    /// The machine's own GPUs.
+    Local,
+    /// The pool's GPUs.
+    Pool,
+}
+
+unsafe extern "C" {
+    /// The C library's: as `getenv`, and null in a program that has more rights than who started it.
+    fn secure_getenv(name: *const c_char) -> *const c_char;
+}
+
+/// An environment variable; none in a program that has more rights than who started it.
+pub fn variable(name: &CStr) -> Option<String> {
+    // SAFETY: the name is terminated; the answer is null or a terminated text that nothing changes meanwhile, as for
+    // every other reader of the environment.
+    let value = unsafe {
+        let pointer = secure_getenv(name.as_ptr());
+        if pointer.is_null() { None } else { Some(CStr::from_ptr(pointer).to_owned()) }
+    };
+    let text = value.map(CString::into_bytes).map(std::ffi::OsString::from_vec)?;
+    text.into_string().ok().filter(|text| !text.is_empty())
+}
+
+/// The broker of a session that this process was started in.
+pub fn session() -> Option<String> {
+    variable(c"FARPOOL_SESSION")
+}
+
+/// What `FARPOOL` says, or why it says nothing.
+pub fn wanted() -> Result<Wanted, String> {
+    match variable(c"FARPOOL").as_deref() {
+        None => Ok(Wanted::Any),
+        Some("local") => Ok(Wanted::Local),
+        Some("pool") => Ok(Wanted::Pool),
+        Some(other) => Err(format!("FARPOOL is `{other}`; expected `local` or `pool`, or nothing")),
+    }
+}
+
+/// The sockets of the services that there are, in their order.
+pub fn services() -> Vec<String> {
+    if let Some(named) = variable(c"FARPOOL_BROKER") {
+        return vec![named];
+    }
+    // SAFETY: asks for a number.
+    let user = unsafe { libc::geteuid() };
+    let own = format!("/run/user/{user}/farpool-client/broker.sock");
+    [own, MACHINE_SERVICE.to_owned()].into_iter().filter(|path| is_socket(path)).collect()
+}
+
+/// Whether the machine's own GPUs come before the pool's.
+pub fn is_local_first() -> bool {
+    std::fs::read_to_string(CONFIGURATION).is_ok_and(|text| local_gpu(&text) == Some("first"))
+}
+
+/// Whether the machine's own GPUs are not to be used at all.
+pub fn is_local_off() -> bool {
+    std::fs::read_to_string(CONFIGURATION).is_ok_and(|text| local_gpu(&text) == Some("off"))
+}
+
+/// The one line of that file that concerns programs.
+fn local_gpu(text: &str) -> Option<&str> {
+    let value = text.lines().find_map(|line| line.strip_prefix("local-gpu:"))?;
+    Some(value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']))
+}
+
+fn is_socket(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|status| status.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_for_programs_is_read_and_others_are_not() {
+        assert_eq!(local_gpu("gpus: 1\nlocal-gpu: first\n"), Some("first"));
+        assert_eq!(local_gpu("local-gpu: \"off\" # no card"), Some("off"));
+        assert_eq!(local_gpu("gpus: 1\n# local-gpu: first"), None);
+    }
+}

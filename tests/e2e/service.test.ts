@@ -1,0 +1,171 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { type Pool, example, startPool } from "./kit/pool.ts";
+import { type Service, startService, untilState } from "./kit/service.ts";
+import { waitFor } from "./kit/program.ts";
+
+// The client service without systemd: programs without a wrapper, and without a word about a session.
+
+let pool: Pool;
+let service: Service | undefined;
+beforeAll(async () => {
+  pool = await startPool(1);
+});
+afterEach(async () => {
+  await service?.stop();
+  service = undefined;
+});
+afterAll(async () => {
+  await pool.stop();
+});
+
+const vectorAdd = [example("vector-add")];
+const look = [example("look")];
+
+async function sessions(): Promise<readonly string[]> {
+  return (await pool.client.call("listSessions", { query: {} })).sessions.map(({ id }) => id);
+}
+
+/** Everything that was ever granted. */
+async function grants(): Promise<number> {
+  return (await pool.client.call("listSessions", { query: { ended: 1_000 } })).sessions.length;
+}
+
+describe("on demand", () => {
+  it("200 programs that only look take no GPU, and see what a program with one sees", async () => {
+    const current = await startService(pool, "hold: on-demand\nidle-timeout: 1s\n");
+    service = current;
+    const before = await grants();
+
+    const looked = await current.run(look);
+    for (let round = 0; round < 20; round += 1) {
+      const probes = await Promise.all(Array.from({ length: 10 }, () => current.run(look)));
+      expect(probes.map(({ stdout }) => stdout)).toEqual(Array.from({ length: 10 }, () => looked.stdout));
+    }
+
+    expect(looked).toMatchObject({ status: 0, stderr: "" });
+    expect(looked.stdout).toContain("Farpool Simulated GPU");
+    expect(await grants()).toBe(before);
+    expect(await service.status()).toMatchObject({ state: "idle", session: null, processes: [] });
+
+    const computed = await service.run(vectorAdd);
+    expect(computed).toMatchObject({ status: 0 });
+    expect(await grants()).toBe(before + 1);
+    expect((await service.run(look)).stdout).toBe(looked.stdout);
+  });
+
+  it("the GPU goes back when no program has used it for a while, and is taken again", async () => {
+    service = await startService(pool, "hold: on-demand\nidle-timeout: 500ms\n");
+
+    expect(await service.run(vectorAdd)).toMatchObject({ status: 0 });
+    const first = await grants();
+    await untilState(service, "idle");
+    await pool.expectNothingHeld();
+    expect(await service.run(vectorAdd)).toMatchObject({ status: 0 });
+
+    expect(await grants()).toBe(first + 1);
+  });
+
+  it("who waits is told for what, and goes on when it is there; who leaves is not waited for", async () => {
+    const words = ["admin", "clients", "set", await clientName(), "--allow-others", "--hold", "on-demand"];
+    expect(await pool.farpool(words)).toMatchObject({ status: 0 });
+    service = await startService(pool, "idle-timeout: 500ms\n");
+    const other = pool.start(["run", "--", "sleep", "600"]);
+    await pool.sessionOf(other);
+
+    const left = service.start(vectorAdd);
+    await left.until("waiting for ");
+    left.child.kill("SIGKILL");
+    await untilState(service, "idle");
+    const program = service.start(vectorAdd);
+    await program.until("waiting for ");
+    expect(await service.status()).toMatchObject({ state: "waiting", waiting: 1 });
+    other.child.kill("SIGTERM");
+
+    expect(await program.ended).toMatchObject({ status: 0 });
+  });
+});
+
+describe("always", () => {
+  it("the session is there from the start, and again after it was ended", async () => {
+    service = await startService(pool, "hold: always\n");
+    const { session } = await untilState(service, "held");
+
+    expect(await service.run(vectorAdd)).toMatchObject({ status: 0 });
+    expect(await sessions()).toEqual([session?.id]);
+    const params = { sessionId: (await pool.client.call("listSessions", { query: {} })).sessions[0]?.id };
+    if (params.sessionId === undefined) throw new Error("no session");
+    await pool.client.call("endSession", {
+      params: { sessionId: params.sessionId },
+      body: { reason: "finished" },
+    });
+
+    await waitFor("another session", async () => {
+      const now = await service?.status();
+      return now?.state === "held" && now.session?.id !== session?.id ? true : undefined;
+    });
+    expect(await service.run(vectorAdd)).toMatchObject({ status: 0 });
+  });
+
+  it("a service that is killed is not noticed by its programs, and the next one has the same session", async () => {
+    service = await startService(pool, "hold: always\n");
+    const { session } = await untilState(service, "held");
+    const program = service.start([example("busy"), "400"]);
+    await waitFor("a program", async () =>
+      (await service?.status())?.processes.length === 1 ? true : undefined,
+    );
+
+    await service.stop("SIGKILL");
+    service = await startService(pool, "hold: always\n");
+    const again = await untilState(service, "held");
+
+    expect(again.session?.id).toBe(session?.id);
+    expect(again.processes).toHaveLength(1);
+    expect(await service.run(vectorAdd)).toMatchObject({ status: 0 });
+    const ended = await program.ended;
+    expect(ended).toMatchObject({ status: 0, stdout: expect.stringContaining("PASSED") as unknown });
+    await waitFor("the program's end is noticed", async () =>
+      (await service?.status())?.processes.length === 0 ? true : undefined,
+    );
+  });
+
+  it("a second session beside the service's is refused, and a size above the specification", async () => {
+    const name = await clientName();
+    await pool.farpool(["admin", "clients", "set", name, "-n", "1", "-m", "1GiB"]);
+    service = await startService(pool, "memory: 1GiB\n");
+    await untilState(service, "held");
+
+    const beside = await pool.farpool(["run", "--", ...vectorAdd]);
+    expect(beside).toMatchObject({ status: 77 });
+    expect(beside.stderr).toContain("policy 'sessions beside the service'");
+    await service.stop();
+    service = await startService(pool, "memory: 2GiB\n");
+    await untilState(service, "refused");
+    const larger = await service.run(vectorAdd);
+
+    expect(larger.status).not.toBe(0);
+    expect(larger.stderr).toContain("policy 'size of the service': asked for 1 GPU with 2 GiB");
+    await pool.farpool(["admin", "clients", "set", name, "--none"]);
+  });
+});
+
+describe("who may", () => {
+  it("an account that is not allowed is told so, one of an allowed group is let in", async () => {
+    if (process.getuid?.() !== 0) throw new Error("this test runs programs as other users: run it as root");
+    service = await startService(pool, "hold: on-demand\nidle-timeout: 500ms\nallow-groups: [daemon]\n");
+    const nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    const member = ["setpriv", "--reuid", "65534", "--regid", "65534", "--groups", "1"];
+
+    const refused = await service.run([...nobody, ...vectorAdd]);
+    expect(refused.stderr).toContain("user 65534 may not use the GPUs of this machine's client service");
+    expect(refused.status).not.toBe(0);
+
+    expect(await service.run([...member, ...vectorAdd])).toMatchObject({ status: 0 });
+  });
+});
+
+async function clientName(): Promise<string> {
+  const { clients } = await pool.client.call("listClients", {});
+  const [client] = clients;
+  if (client === undefined) throw new Error("the pool knows no client yet");
+  return client.thumbprint;
+}

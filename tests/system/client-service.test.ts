@@ -1,0 +1,177 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Pool, startPool } from "../e2e/kit/pool.ts";
+import { waitFor } from "../e2e/kit/program.ts";
+import { type Guest, POOL_ADDRESS, startGuest } from "./kit/guest.ts";
+
+// docs/user/client-service.md on a machine with a systemd of its own, and the pool outside of it.
+
+const VECTOR_ADD = "/opt/farpool/dist/examples/vector-add";
+/** What a Python does that was there before: cuInit by ctypes, again and again. */
+const PATIENT_PYTHON = `
+import ctypes, time
+while True:
+    try:
+        code = ctypes.CDLL("libcuda.so.1").cuInit(0)
+    except OSError:
+        code = -1
+    print(code, flush=True)
+    if code == 0: break
+    time.sleep(0.3)
+`;
+
+let guest: Guest;
+let pool: Pool;
+/** Every file of the guest before the install. */
+let before: readonly string[];
+beforeAll(async () => {
+  guest = await startGuest();
+  pool = await startPool(2, {}, { words: ["--listen", POOL_ADDRESS] });
+  const made = await pool.farpool(["admin", "tokens", "create", "--client"]);
+  expect(await guest.run(["farpool", "join", made.stdout.trim(), "--name", "ws-17"])).toMatchObject({
+    status: 0,
+  });
+  before = await files();
+}, 600_000);
+afterAll(async () => {
+  await guest.stop();
+  await pool.stop();
+});
+
+/** Configuration and programs; what a running system writes by itself is not ours. */
+async function files(): Promise<readonly string[]> {
+  const { stdout } = await guest.run(["find", "/etc", "/usr", "/opt", "/home", "/var/lib/farpool", "-xdev"]);
+  return stdout
+    .split("\n")
+    .filter((path) => !/\.cache|ld\.so\.cache|bash_history|\.lesshst|client-service\.log/.test(path))
+    .toSorted();
+}
+
+async function untilState(state: string): Promise<void> {
+  await waitFor(`the service is ${state}`, async () => {
+    const { stdout } = await guest.run(["farpool", "service", "status", "--system"]);
+    return stdout.includes(`this machine's service: ${state}`) ? true : undefined;
+  });
+}
+
+describe("a client machine", () => {
+  it("has GPUs after one command: also what was started before it", async () => {
+    writeFileSync(join(guest.root, "tmp/patient.py"), PATIENT_PYTHON);
+    expect((await guest.login("dev1", VECTOR_ADD)).status).not.toBe(0);
+    await guest.login("dev1", "tmux new -d -s early");
+    const python = guest.login("dev1", "python3 /tmp/patient.py");
+
+    const installed = await guest.run([
+      "farpool",
+      "service",
+      "install",
+      "--system",
+      "-n",
+      "1",
+      "--hold",
+      "on-demand",
+    ]);
+    expect(installed).toMatchObject({ status: 0 });
+
+    expect((await python).stdout).toMatch(/(-1|100)\n(.*\n)*0\n$/);
+    expect(await guest.login("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
+    await guest.login(
+      "dev1",
+      `tmux send -t early '${VECTOR_ADD} > /tmp/early 2>&1; echo $? >> /tmp/early' Enter`,
+    );
+    await waitFor("the pane's program", async () =>
+      /PASSED[^]*\n0\n$/.test((await guest.run(["cat", "/tmp/early"])).stdout) ? true : undefined,
+    );
+  });
+
+  it("every way to start a program works: ssh, cron's, sudo, a user's unit, no session at all, two users at once", async () => {
+    const [one, two] = await Promise.all([guest.login("dev1", VECTOR_ADD), guest.login("dev2", VECTOR_ADD)]);
+    expect([one.status, two.status]).toEqual([0, 0]);
+    expect(await guest.ssh("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
+    expect(await guest.login("dev1", `sudo ${VECTOR_ADD}`)).toMatchObject({ status: 0 });
+    const bare = ["setpriv", "--reuid", "dev1", "--regid", "dev1", "--init-groups", "env", "-i", VECTOR_ADD];
+    expect(await guest.run(bare)).toMatchObject({ status: 0 });
+    const unit = ["systemd-run", "-q", "--wait", "--pipe", "--uid=dev2", "-p", "PAMName=login", VECTOR_ADD];
+    expect(await guest.run(unit)).toMatchObject({ status: 0 });
+  });
+
+  it("what it has can be seen by everybody, and changed by root alone", async () => {
+    const status = await guest.login("dev2", "farpool service status");
+    expect(status.stdout).toContain("this machine's service: ");
+    expect(status.stdout).toContain("programs use: this machine's service → a local driver → no device");
+    expect((await guest.login("dev2", "farpool service logs")).stdout).toContain(
+      "serves all users of this machine",
+    );
+    for (const verb of ["stop", "uninstall", "install --system"])
+      expect(
+        (await guest.login("dev2", `farpool service ${verb.includes("--") ? verb : `${verb} --system`}`))
+          .status,
+      ).toBe(77);
+    expect((await guest.login("dev2", "systemctl stop farpool-client.service")).status).not.toBe(0);
+    expect(await guest.login("dev2", VECTOR_ADD)).toMatchObject({ status: 0 });
+  });
+
+  it("a restart is not noticed by a running program, a stop gives the GPUs back at once", async () => {
+    const program = guest.login("dev1", "/opt/farpool/dist/examples/busy 300; echo ended with $?");
+    await untilState("held");
+    const held = await sessions();
+
+    expect(await guest.run(["systemctl", "restart", "farpool-client.service"])).toMatchObject({ status: 0 });
+    expect((await program).stdout).toContain("ended with 0");
+    expect(await sessions()).toEqual(held);
+
+    expect(await guest.run(["systemctl", "stop", "farpool-client.service"])).toMatchObject({ status: 0 });
+    await pool.expectNothingHeld();
+    expect((await guest.login("dev1", VECTOR_ADD)).status).not.toBe(0);
+    expect(await guest.run(["farpool", "service", "start"])).toMatchObject({ status: 0 });
+    expect(await guest.login("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
+  });
+
+  it("a pulled cable costs a pause, and a reboot nothing", async () => {
+    const program = guest.login("dev1", "/opt/farpool/dist/examples/busy 700; echo ended with $?");
+    await untilState("held");
+    guest.cable("down");
+    await new Promise((resolve) => setTimeout(resolve, 15_000));
+    guest.cable("up");
+    expect((await program).stdout).toContain("ended with 0");
+
+    await guest.reboot();
+    expect(await guest.login("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
+  });
+
+  it("who is not allowed is told so", async () => {
+    const words = [
+      "farpool",
+      "service",
+      "install",
+      "--system",
+      "-n",
+      "1",
+      "--hold",
+      "on-demand",
+      "--allow-user",
+      "dev1",
+    ];
+    expect(await guest.run(words)).toMatchObject({ status: 0 });
+
+    expect(await guest.login("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
+    const refused = await guest.login("dev2", `FARPOOL_LOG=stderr ${VECTOR_ADD}`);
+    expect(refused.status).not.toBe(0);
+    expect(refused.stderr).toContain(
+      "may not use the GPUs of this machine's client service, which are for user dev1",
+    );
+  });
+
+  it("uninstall leaves nothing but the log", async () => {
+    expect(await guest.run(["farpool", "service", "uninstall"])).toMatchObject({ status: 0 });
+
+    expect(await files()).toEqual(before);
+    expect((await guest.login("dev1", VECTOR_ADD)).status).not.toBe(0);
+    await pool.expectNothingHeld();
+  });
+});
+
+async function sessions(): Promise<readonly string[]> {
+  return (await pool.client.call("listSessions", { query: {} })).sessions.map(({ id }) => id);
+}
