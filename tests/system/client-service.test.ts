@@ -29,9 +29,8 @@ beforeAll(async () => {
   guest = await startGuest();
   pool = await startPool(2, {}, { words: ["--listen", POOL_ADDRESS] });
   const made = await pool.farpool(["admin", "tokens", "create", "--client"]);
-  expect(await guest.run(["farpool", "join", made.stdout.trim(), "--name", "ws-17"])).toMatchObject({
-    status: 0,
-  });
+  const joined = await guest.run(["farpool", "join", made.stdout.trim(), "--name", "ws-17"]);
+  if (joined.status !== 0) throw new Error(`the guest did not join: ${joined.stderr}`);
   before = await files();
 }, 600_000);
 afterAll(async () => {

@@ -40,7 +40,7 @@ fn ask(path: &str) -> io::Result<String> {
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let request =
-        format!("farpool-broker 2\nask gpus\npid {}\nprogram {}\n\n", std::process::id(), program());
+        format!("farpool-broker 2\nwant gpus\npid {}\nprogram {}\n\n", std::process::id(), program());
     let mut left = request.as_bytes();
     while !left.is_empty() {
         // A broker that is gone must not raise SIGPIPE in the program.
@@ -99,7 +99,7 @@ mod tests {
         });
         let text = ask(path.to_str().expect("a plain path")).expect("an answer");
         let asked = broker.join().expect("the broker");
-        assert!(asked.starts_with("farpool-broker 2\nask gpus\npid "), "{asked}");
+        assert!(asked.starts_with("farpool-broker 2\nwant gpus\npid "), "{asked}");
         let machine = answer::parse(&text).expect("GPUs");
         assert_eq!((machine.gpus[0].name.as_str(), machine.gpus[0].memory_total), ("Half", 7));
         let _ = std::fs::remove_dir_all(&folder);

@@ -238,7 +238,9 @@ test("nonsense and endless requests do the broker no harm", async () => {
 
 test("a process that asks what the GPUs are gets lines about them, and is not let in by that", async () => {
   const broker = await start();
-  const ask = ["farpool-broker 2", "ask gpus", `pid ${process.pid}`, "program nvidia-smi", "", ""].join("\n");
+  const ask = ["farpool-broker 2", "want gpus", `pid ${process.pid}`, "program nvidia-smi", "", ""].join(
+    "\n",
+  );
   expect(broker.wasLookedAt()).toBe(false);
   expect(await send(broker, ask)).toBe(
     ["ok", `session ${sessionId}`, "cuda 13.0", "simulated yes", "", ""].join("\n"),
@@ -250,6 +252,6 @@ test("a process that asks what the GPUs are gets lines about them, and is not le
 test("after the session's end a process that asks what the GPUs are is told why there are none", async () => {
   const broker = await start();
   broker.refuse({ exitCode: 69, cudaError: "CUDA_ERROR_DEVICE_UNAVAILABLE", sentence: "it has ended" });
-  const ask = ["farpool-broker 2", "ask gpus", "pid 1", "", ""].join("\n");
+  const ask = ["farpool-broker 2", "want gpus", "pid 1", "", ""].join("\n");
   expect(await send(broker, ask)).toBe("error 69 CUDA_ERROR_DEVICE_UNAVAILABLE it has ended\n");
 });

@@ -103,6 +103,7 @@ export async function adoptSession(
       connection: await client.call("connectSession", { params }),
       goesOn: false,
       renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
+      readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),
       onEnded: keeper.onEnded,
       onNotice: keeper.onNotice,
       async end() {
