@@ -13,6 +13,8 @@ export const cargoTarget = resolve(root, process.env["CARGO_TARGET_DIR"] ?? "tar
 export const toolCache = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "farpool");
 
 export const farpool = join(root, "farpool");
+/** The same with the reference product's commands. */
+export const bitfusion = join(root, "bitfusion");
 export const library = {
   shim: join(dist, "lib", "shim", "libcuda.so.1"),
   shimNvml: join(dist, "lib", "shim", "libnvidia-ml.so.1"),

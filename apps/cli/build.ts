@@ -12,7 +12,7 @@ const outdir = join(here, "../../dist/cli");
 
 const { metafile } = await build({
   metafile: true,
-  entryPoints: { farpool: join(here, "src/main.ts") },
+  entryPoints: { farpool: join(here, "src/main.ts"), bitfusion: join(here, "src/bitfusion/main.ts") },
   outdir,
   outExtension: { ".js": ".mjs" },
   chunkNames: "chunks/[name]-[hash]",

@@ -20,7 +20,18 @@ export const reserveCommand = defineCommand({
     { line: "farpool attach $id -- python train.py", does: "runs a program with it" },
     { line: "farpool release $id", does: "gives it back" },
   ],
-  run: async ({ options }) => (await import("../run/run.ts")).reserve(options),
+  run: async ({ options }) => {
+    const [{ reserve }, { isTerminal, print, printJson, say }] = await Promise.all([
+      import("../run/run.ts"),
+      import("../core/output.ts"),
+    ]);
+    return reserve(options, (session) => {
+      if (!options.isQuiet && (options.isVerbose || isTerminal()))
+        say(`'farpool attach ${session.id} -- PROGRAM' runs in it, 'farpool release ${session.id}' ends it`);
+      if (options.isJson) printJson(session);
+      else print(session.id);
+    });
+  },
 });
 
 export const attachCommand = defineCommand({

@@ -1,5 +1,5 @@
 import { Command, CommanderError, Option } from "commander";
-import { COMMAND_NAME, ERRORS, FarpoolError, VERSION } from "@farpool/contract";
+import { ERRORS, FarpoolError, VERSION } from "@farpool/contract";
 import { nearest } from "./nearest.ts";
 import {
   allOptions,
@@ -17,7 +17,7 @@ export async function execute(root: CommandSpec, words: readonly string[]): Prom
     exitCode = code;
   });
   program
-    .version(`${COMMAND_NAME} ${VERSION}`, "--version", "print the version")
+    .version(`${root.name} ${VERSION}`, "--version", "print the version")
     .helpCommand("help [command]", "print the help of a command");
   try {
     await program.parseAsync([...words], { from: "user" });
@@ -111,6 +111,7 @@ function explain(error: CommanderError, context: Context): number {
 }
 
 interface Called {
+  readonly program: string;
   readonly spec: CommandSpec;
   /** Without the program's name. */
   readonly path: readonly string[];
@@ -126,11 +127,11 @@ function calledCommand({ root, words }: Context): Called {
     spec = next;
     path.push(word);
   }
-  return { spec, path };
+  return { program: root.name, spec, path };
 }
 
-function tooMany({ spec, path }: Called, expected: string, words: string): FarpoolError {
-  const command = path.join(" ") || COMMAND_NAME;
+function tooMany({ program, spec, path }: Called, expected: string, words: string): FarpoolError {
+  const command = path.join(" ") || program;
   if (spec.commands === undefined) {
     const takes = expected === "0" ? "no arguments" : `${expected} argument${expected === "1" ? "" : "s"}`;
     return new FarpoolError("FARPOOL_USAGE", `'${command}' takes ${takes}, not '${words}'`);
@@ -138,18 +139,18 @@ function tooMany({ spec, path }: Called, expected: string, words: string): Farpo
   const names = spec.commands.flatMap(({ name, hidden }) => (hidden === true ? [] : [name]));
   const [typed = ""] = words.split(/[, ]/);
   const near = nearest(typed, names);
-  const hint = `'${COMMAND_NAME} ${command} --help' lists its commands`;
+  const hint = `'${program} ${command} --help' lists its commands`;
   return new FarpoolError("FARPOOL_USAGE", `unknown command '${command} ${typed}'`, {
-    hint: near === undefined ? hint : `did you mean '${COMMAND_NAME} ${command} ${near}'?`,
+    hint: near === undefined ? hint : `did you mean '${program} ${command} ${near}'?`,
   });
 }
 
 function hintFor(code: string, context: Context, near: string | undefined): { hint?: string } {
-  const { words } = context;
+  const { root, words } = context;
   if (near !== undefined) return { hint: `did you mean ${near}?` };
   // An option before any command.
   if (code === "commander.unknownOption" && words[0]?.startsWith("-") === true)
-    return { hint: `options follow their command: ${COMMAND_NAME} run -n 1 -- PROGRAM` };
+    return { hint: `options follow their command: ${root.name} run -n 1 -- PROGRAM` };
   const { path } = calledCommand(context);
-  return path.length === 0 ? {} : { hint: `'${[COMMAND_NAME, ...path].join(" ")} --help' lists its options` };
+  return path.length === 0 ? {} : { hint: `'${[root.name, ...path].join(" ")} --help' lists its options` };
 }

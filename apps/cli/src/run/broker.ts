@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,14 +32,17 @@ export interface BrokerOptions extends AdmissionOptions {
   readonly readGpus: () => Promise<SessionGpus>;
   /** Where its private folder is made. */
   readonly folder: string;
+  /** Whether other users' processes may use the session, too, asked each time. Left out: never. */
+  readonly isOpenToOthers?: (() => boolean) | undefined;
 }
 
 /**
  * Serves the shims of one session (ARCHITECTURE 4.4). Its socket lies in a folder of mode 0700 with a
- * name nobody can guess: whoever can open it is one of the owner's processes.
+ * name nobody can guess: whoever can open it is one of the owner's processes, unless others may, too.
  */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
-  const own = privateFolder(options.folder);
+  const { isOpenToOthers } = options;
+  const own = privateFolder(options.folder, isOpenToOthers !== undefined);
   const path = join(own, "broker.sock");
   // Loaded while the program starts: what signs takes a while to load, and most of a program's start is its own.
   const loading = import("./admission.ts").then(({ createAdmissions }) => createAdmissions(options));
@@ -47,7 +50,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   loading.catch(() => undefined);
   const stop = (): void => void loading.then((admissions) => admissions.stop()).catch(() => undefined);
   const admitted: Array<{ pid: number; program: string }> = [];
-  const clients = watchClients();
+  const clients = watchClients(isOpenToOthers === undefined ? {} : { isOpenToOthers });
   const closing = new AbortController();
   const gpuFacts = createGpuFacts(options.readGpus);
   let lookedAt = false;
@@ -94,6 +97,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     server.once("error", reject);
     server.listen(path, resolve);
   });
+  // Whoever asks is told whether it may.
+  if (isOpenToOthers !== undefined) chmodSync(path, 0o666);
   return {
     path,
     admitted,
@@ -161,17 +166,21 @@ export function receive(socket: Socket, answer: (request: string, socket: Socket
   });
 }
 
-function privateFolder(folder: string): string {
+/** `isPassable`: those who know its name may open what is in it. */
+function privateFolder(folder: string, isPassable: boolean): string {
   const name = `run-${process.pid}-${randomBytes(6).toString("hex")}`;
   // A socket's path has 107 bytes at most, and this user may not be allowed to write to the pool's folder.
-  const places = [folder, join(tmpdir(), `farpool-${process.getuid?.() ?? 0}`), "/tmp"];
+  const places = [
+    ...(isPassable ? [] : [folder, join(tmpdir(), `farpool-${process.getuid?.() ?? 0}`)]),
+    "/tmp",
+  ];
   let failure: unknown;
   for (const place of places) {
     const own = join(place, name);
     if (Buffer.byteLength(join(own, "broker.sock")) > MAX_SOCKET_PATH) continue;
     try {
       mkdirSync(place, { recursive: true, mode: 0o700 });
-      mkdirSync(own, { mode: 0o700 });
+      mkdirSync(own, { mode: isPassable ? 0o711 : 0o700 });
       return own;
     } catch (error) {
       failure = error;

@@ -56,9 +56,11 @@ interface Known {
 /** Throws at once when the add-on is missing, not when the first program asks. */
 export function watchClients({
   owner = process.getuid?.() ?? 0,
-  refuse = (peer) => refuseOthers(peer, owner),
+  isOpenToOthers = () => false,
+  refuse = (peer) => (isOpenToOthers() ? undefined : refuseOthers(peer, owner)),
 }: {
   readonly owner?: number;
+  readonly isOpenToOthers?: () => boolean;
   /** Why a process may not be let in; undefined: it may. */
   readonly refuse?: (peer: PeerCredentials) => string | undefined;
 } = {}): Clients {

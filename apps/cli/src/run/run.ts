@@ -1,10 +1,16 @@
 import { constants } from "node:os";
 import { basename } from "node:path";
 import { createClient, type ManagerClient } from "@farpool/client-api";
-import { FarpoolError, formatDuration, type SessionId, type SessionNotice } from "@farpool/contract";
+import {
+  FarpoolError,
+  formatDuration,
+  type Session,
+  type SessionId,
+  type SessionNotice,
+} from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { clientKeyFile, findInstallation, poolFolders } from "@farpool/layout";
-import { isTerminal, print, printJson, say } from "../core/output.ts";
+import { isTerminal, say } from "../core/output.ts";
 import { reachPool } from "../core/pool-client.ts";
 import { joinSession } from "./attach.ts";
 import { startBroker, type Broker } from "./broker.ts";
@@ -24,18 +30,34 @@ import {
 import { reportingProgramErrors, whileWaiting } from "./waiting.ts";
 import { takeSession, type SessionHandle } from "./session.ts";
 
-export function run(options: RunOptions, words: readonly string[]): Promise<number> {
+/** What a way of running has beside the session: for the alias of the reference product. */
+export interface Surroundings {
+  /** Before the program starts; more variables for it. */
+  begin(session: Session): NodeJS.ProcessEnv;
+  /** Whether other users' processes may use the session, asked each time. */
+  isOpenToOthers(): boolean;
+  /** After it has ended. */
+  end(): void;
+}
+
+export function run(
+  options: RunOptions,
+  words: readonly string[],
+  surroundings?: Surroundings,
+): Promise<number> {
   const [name, ...rest] = words;
   if (name === undefined) {
     throw new FarpoolError("FARPOOL_USAGE", "run needs a program", {
       hint: "farpool run -n 1 -- PROGRAM ARGUMENTS",
     });
   }
-  return execute(options, [name, ...rest], true);
+  return execute(options, [name, ...rest], { expectsShim: true, surroundings });
 }
 
 export function shell(options: SessionOptions): Promise<number> {
-  return execute({ ...options, summary: undefined }, [process.env["SHELL"] ?? "/bin/sh"], false);
+  return execute({ ...options, summary: undefined }, [process.env["SHELL"] ?? "/bin/sh"], {
+    expectsShim: false,
+  });
 }
 
 /** Runs a command, or a shell, in a reserved session. */
@@ -68,9 +90,10 @@ export async function attach(
   });
 }
 
-/** Takes a session that lives without a process; its id is what a script wants to read. */
+/** Takes a session that lives without a process, and tells of it: its id is what a script wants to read. */
 export async function reserve(
-  options: SessionOptions & { readonly autoRelease: number | undefined; readonly isJson: boolean },
+  options: SessionOptions & { readonly autoRelease: number | undefined },
+  tell: (session: Session) => void,
 ): Promise<number> {
   return reportingProgramErrors(async () => {
     const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
@@ -84,12 +107,8 @@ export async function reserve(
       const handle = await whileWaiting(speaks, (waiting) => takeSession(client, wish, waiting));
       if (speaks) {
         say(grantedLine(handle.session));
-        say(
-          `'farpool attach ${handle.session.id} -- PROGRAM' runs in it, 'farpool release ${handle.session.id}' ends it`,
-        );
       }
-      if (options.isJson) printJson(handle.session);
-      else print(handle.session.id);
+      tell(handle.session);
       await handle.end();
       return 0;
     } finally {
@@ -140,7 +159,7 @@ function wishOf(
 async function execute(
   options: RunOptions,
   [name = "", ...rest]: readonly string[],
-  expectsShim: boolean,
+  { expectsShim, surroundings }: Pick<Work, "expectsShim" | "surroundings">,
 ): Promise<number> {
   return reportingProgramErrors(async () => {
     // Before anything is asked for.
@@ -168,7 +187,7 @@ async function execute(
       if (speaks) say(grantedLine(handle.session));
       return await runInSession({
         ...{ client, handle, clientKey, options, command },
-        ...{ shimFolder, speaks, expectsShim },
+        ...{ shimFolder, speaks, expectsShim, surroundings },
       });
     } finally {
       close();
@@ -185,6 +204,7 @@ interface Work {
   readonly shimFolder: string;
   readonly speaks: boolean;
   readonly expectsShim: boolean;
+  readonly surroundings?: Surroundings | undefined;
 }
 
 async function runInSession({
@@ -196,6 +216,7 @@ async function runInSession({
   shimFolder,
   speaks,
   expectsShim,
+  surroundings,
 }: Work): Promise<number> {
   const { session, connection } = handle;
   const startedAt = performance.now();
@@ -208,6 +229,7 @@ async function runInSession({
       renewGrant: () => handle.renewGrant(),
       readGpus: () => handle.readGpus(),
       folder: poolFolders().runtime,
+      isOpenToOthers: surroundings && (() => surroundings.isOpenToOthers()),
     });
     broker = opened;
     handle.onEnded((reason, message) => {
@@ -222,7 +244,10 @@ async function runInSession({
     handle.onNotice(({ kind, text }) => say(noticeLine(session.id, kind, text)));
     const exitCode = await runChild({
       ...command,
-      environment: sessionEnvironment(process.env, opened.path, shimFolder),
+      environment: {
+        ...sessionEnvironment(process.env, opened.path, shimFolder),
+        ...surroundings?.begin(session),
+      },
       mark: `FARPOOL_SESSION=${opened.path}`,
     });
     const durationMs = performance.now() - startedAt;
@@ -253,6 +278,7 @@ async function runInSession({
     }
     return exitCode;
   } finally {
+    surroundings?.end();
     broker?.close();
     await handle.end().catch((error: unknown) => {
       // The lease ends it in a few seconds anyway.
