@@ -20,6 +20,7 @@ export const library = {
   shimNvml: join(dist, "lib", "shim", "libnvidia-ml.so.1"),
   simgpu: join(dist, "lib", "simgpu", "libcuda.so.1"),
   simgpuNvml: join(dist, "lib", "simgpu", "libnvidia-ml.so.1"),
+  audit: join(dist, "lib", "audit", "libfarpool-audit.so"),
   addOn: join(dist, "lib", "farpool-os.node"),
 };
 /** Our nvidia-smi, by the name that programs look for. */

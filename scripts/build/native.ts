@@ -80,10 +80,11 @@ export async function buildServerPrograms(): Promise<void> {
   );
 }
 
-/** The shims run in other people's processes, so they are linked for an old C library; so is our nvidia-smi beside them. */
+/** The shims run in other people's processes, so they are linked for an old C library; so is what stands beside them. */
 export async function buildShim(): Promise<void> {
   placeLibrary(await buildForClients("shim-cuda"), library.shim, "libcuda.so");
   placeLibrary(await buildForClients("shim-nvml"), library.shimNvml, "libnvidia-ml.so");
+  place(await buildForClients("audit"), library.audit);
   const smi = join(dist, "bin", "farpool-smi");
   place(await buildForClients("smi"), smi);
   placeLink(smi, nvidiaSmi);

@@ -78,7 +78,7 @@ fn step_aside() -> bool {
         return true;
     }
     let Some(path) = next_driver() else { return false };
-    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let Ok(name) = CString::new(as_meant(&path).as_os_str().as_bytes()) else { return false };
     // SAFETY: a driver is made to be loaded into any process.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if handle.is_null() {
@@ -95,6 +95,14 @@ fn step_aside() -> bool {
         }
     }
     true
+}
+
+/// The path by which `native/audit`, where it is in use, lets a driver pass.
+fn as_meant(path: &Path) -> PathBuf {
+    match place::variable(c"LD_AUDIT") {
+        Some(_) => Path::new("/proc/self/root").join(path.strip_prefix("/").unwrap_or(path)),
+        None => path.to_owned(),
+    }
 }
 
 /// The first `libcuda.so.1` on the loader's way that is not this library.

@@ -11,6 +11,8 @@ export interface Installation {
   /** Folder for the loader path of client processes. */
   readonly shimFolder: string;
   readonly simulatedDriver: string;
+  /** For `LD_AUDIT`: leads programs that load libcuda by its path to the shim. */
+  readonly audit: string;
   /** Our nvidia-smi, by that name. */
   readonly nvidiaSmi: string;
   /** What Node cannot do by itself (packages/os loads it). */
@@ -50,6 +52,7 @@ function at(root: string): Installation {
     acceptor: join(root, "bin/farpool-acceptor"),
     worker: join(root, "bin/farpool-worker"),
     shimFolder: join(root, "lib/shim"),
+    audit: join(root, "lib/audit/libfarpool-audit.so"),
     simulatedDriver: join(root, "lib/simgpu/libcuda.so.1"),
     nvidiaSmi: join(root, "compat/nvidia-smi"),
     addOn: join(root, "lib/farpool-os.node"),

@@ -20,7 +20,7 @@ export async function doctor(isJson: boolean, [program]: readonly string[]): Pro
     ...checkMachine(installation),
     ...checkExpiries(ownExpiries(), Date.now()),
     ...(await checkPool(poolAddress())),
-    ...(program === undefined ? [] : checkProgram(program, installation.shimFolder)),
+    ...(program === undefined ? [] : checkProgram(program, installation)),
   ];
   if (isJson) printJson({ checks });
   else {

@@ -1,5 +1,6 @@
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { Installation } from "@farpool/layout";
 import { loaderCache } from "../core/loader-cache.ts";
 import { findProgram, ProgramError } from "../run/program.ts";
 import { fail, pass, warning, type Check } from "./check.ts";
@@ -15,9 +16,14 @@ const DEFAULT_FOLDERS = [
   "/usr/lib",
 ];
 const MOST_INTERPRETERS = 4;
+/** Of programs that are searched for paths. */
+const MOST_SEARCHED_BYTES = 256 * 1024 * 1024;
+
+/** What of the installation programs load. */
+type Libraries = Pick<Installation, "shimFolder" | "audit">;
 
 /** Which libcuda a program would load under `farpool run`, and what would keep it from loading ours. */
-export function checkProgram(name: string, shimFolder: string): Check[] {
+export function checkProgram(name: string, libraries: Libraries): Check[] {
   let path: string;
   let file: ProgramFile;
   const checks: Check[] = [];
@@ -40,7 +46,22 @@ export function checkProgram(name: string, shimFolder: string): Check[] {
     ];
   const obstacle = findObstacle(path, file);
   if (obstacle !== undefined) return [...checks, obstacle];
-  return [...checks, checkLibrary(path, file, shimFolder)];
+  return [...checks, checkLibrary(path, file, libraries), ...checkPaths(path, libraries)];
+}
+
+/** A program that names libcuda by its path may load that one, whatever the loader's order says. */
+function checkPaths(path: string, { audit }: Libraries): Check[] {
+  if (statSync(path).size > MOST_SEARCHED_BYTES) return [];
+  const text = readFileSync(path).toString("latin1");
+  const named = new Set(text.match(/(?<=\0)\/[\w.+/-]*\/libcuda\.so(?:\.1)?(?=\0)/g));
+  if (named.size === 0) return [];
+  return [
+    warning(
+      "libcuda's path",
+      `${path} names ${[...named].join(", ")}: a libcuda that it loads by that path is not the shim`,
+      `if it uses no GPU of the pool, set LD_AUDIT=${audit}, which leads it to the shim`,
+    ),
+  ];
 }
 
 type ElfFile = Extract<ProgramFile, { kind: "elf" }>;
@@ -77,7 +98,7 @@ function findObstacle(path: string, file: ElfFile): Check | undefined {
 }
 
 /** The loader's order: RPATH (only without RUNPATH), LD_LIBRARY_PATH, RUNPATH, its cache, its default folders. */
-function checkLibrary(path: string, file: ElfFile, shimFolder: string): Check {
+function checkLibrary(path: string, file: ElfFile, { shimFolder, audit }: Libraries): Check {
   const origin = dirname(realpathSync(path));
   const expand = (folder: string): string => folder.replaceAll(/\$\{?ORIGIN\}?/g, origin);
   const rpath = file.runpath.length > 0 ? [] : file.rpath.map(expand);
@@ -108,6 +129,6 @@ function checkLibrary(path: string, file: ElfFile, shimFolder: string): Check {
   return fail(
     "libcuda",
     sentence,
-    `${first.how} wins over the shim; remove that libcuda.so.1 or build without RPATH (use --enable-new-dtags)`,
+    `${first.how} wins over the shim; remove that libcuda.so.1, build without RPATH (use --enable-new-dtags), or set LD_AUDIT=${audit}`,
   );
 }

@@ -256,7 +256,7 @@ async function runInSession({
     // The terminal has shown ^C, and nobody has begun a new line since.
     if (speaks && exitCode === 128 + constants.signals.SIGINT && isTerminal()) say("");
     if (mayWonder && opened.admitted.length === 0 && !opened.wasLookedAt())
-      await sayNeverLoaded(command.name, { durationMs, shimFolder });
+      await sayNeverLoaded(command.name, durationMs);
     if (speaks && handle.goesOn)
       say(`session ${session.id} goes on; 'farpool release ${session.id}' ends it`);
     if (handle.goesOn || (!speaks && options.summary === undefined)) return exitCode;
@@ -297,15 +297,12 @@ function noticeLine(id: SessionId, kind: SessionNotice["kind"], text: string): s
     : `farpool: session ${id}: ${text}`;
 }
 
-async function sayNeverLoaded(
-  name: string,
-  { durationMs, shimFolder }: { readonly durationMs: number; readonly shimFolder: string },
-): Promise<void> {
+async function sayNeverLoaded(name: string, durationMs: number): Promise<void> {
   say(
     `note: ${name} ended after ${formatDuration(durationMs)} without ever loading libcuda.so.1, so it used no GPU`,
   );
   const { checkProgram } = await import("../doctor/program-checks.ts");
-  const cause = checkProgram(name, shimFolder).find(({ result }) => result === "fail");
+  const cause = checkProgram(name, findInstallation()).find(({ result }) => result === "fail");
   if (cause === undefined) say(`hint: 'farpool doctor -- ${name}' tells which libcuda it would load`);
   else say(`hint: ${cause.message}; ${cause.hint ?? ""}`);
 }

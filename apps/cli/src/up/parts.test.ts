@@ -7,6 +7,7 @@ const installation: Installation = {
   acceptor: "/opt/farpool/bin/farpool-acceptor",
   worker: "/opt/farpool/bin/farpool-worker",
   shimFolder: "/opt/farpool/lib/shim",
+  audit: "/opt/farpool/lib/audit/libfarpool-audit.so",
   simulatedDriver: "/opt/farpool/lib/simgpu/libcuda.so.1",
   nvidiaSmi: "/opt/farpool/compat/nvidia-smi",
   cli: "/opt/farpool/cli/farpool.mjs",
