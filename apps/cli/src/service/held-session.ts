@@ -113,13 +113,19 @@ export async function adoptSession(
     };
   } catch (error) {
     released.abort();
+    if (waiting.signal.aborted && found.state !== "active")
+      // Nobody waits for it any more.
+      await client
+        .call("endSession", { params, body: { reason: "cancelled" } }, { timeoutMs: 3_000 })
+        .catch(() => undefined);
     // It ended while it was waited for.
     if (error instanceof FarpoolError && error.code === "FARPOOL_SESSION_ENDED") return undefined;
     throw error;
   }
 }
 
-function isAlive({ pid, start }: KnownProcess): boolean {
+/** Its number may be another process's by now. */
+export function isAlive({ pid, start }: KnownProcess): boolean {
   try {
     return processStart(pid) === start;
   } catch {
