@@ -24,7 +24,7 @@ import { createAnswers } from "./answers.ts";
 import { readConfiguration, type ServiceConfiguration } from "./configuration.ts";
 import { adoptSession, isAlive, openHeld, type HeldSession } from "./held-session.ts";
 import { createHolding } from "./holding.ts";
-import { chooseIdentity, identityFilters } from "./identity.ts";
+import { asNamed, chooseIdentity, identityFilters } from "./identity.ts";
 import { serviceSocket } from "./listening.ts";
 import { openLog } from "./log.ts";
 import { createMembers } from "./members.ts";
@@ -179,7 +179,11 @@ export async function clientService(scope: ServiceScope): Promise<number> {
 
   function opened(handle: HeldSession["handle"], known: ServiceState["processes"]): HeldSession {
     keepState({ sessionId: handle.session.id, processes: [...known] });
-    return openHeld({ handle, clientKey, known, changed: processesChanged });
+    return openHeld({
+      ...{ handle, clientKey, known },
+      asNamed: (told) => (state.identity === null ? told : asNamed(told, state.identity)),
+      changed: processesChanged,
+    });
   }
 
   function processesChanged(): void {
