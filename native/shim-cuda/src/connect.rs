@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuda_abi::CUresult;
+use place::{Owner, Wanted};
 use transport::{ClientKey, EmulatedRtt};
 use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
 use wire::handshake::{self, Hello, Welcome};
 
-use crate::broker::{self, Applicant, BrokerError, Offer, Owner};
+use crate::broker::{self, Applicant, BrokerError, Offer};
 use crate::client::Client;
 use crate::connection::{Connection, Loss};
 use crate::dial::{self, Transport, Unopened};
 use crate::found::Found;
-use crate::place::Wanted;
 use crate::window::{Reservation, Window};
-use crate::{aside, place, report, window};
+use crate::{aside, report, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
