@@ -78,7 +78,7 @@ describe("with a service", () => {
     const words = ["admin", "clients", "list", "--json"];
     const { stdout } = await pool.farpool(words);
     const thumbprint = /"thumbprint": "([^"]+)"/.exec(stdout)?.[1] ?? "";
-    await pool.farpool(["admin", "clients", "set", thumbprint, "--allow-others"]);
+    await pool.farpool(["admin", "clients", "set", "--allow-others", "--", thumbprint]);
 
     const result = await pool.farpool(["run", "--", example("device-query")], {
       environment: { ...ofTheDriver, FARPOOL_SIMGPU_STATE: `${pool.folder}/local-simgpu`, FARPOOL: "local" },

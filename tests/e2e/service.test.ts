@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { nvidiaSmi } from "../../scripts/repository.ts";
 import { type Pool, example, startPool } from "./kit/pool.ts";
 import { type Service, startService, untilState } from "./kit/service.ts";
 import { waitFor } from "./kit/program.ts";
@@ -20,9 +21,15 @@ afterAll(async () => {
 
 const vectorAdd = [example("vector-add")];
 const look = [example("look")];
+const smi = [nvidiaSmi, "-L"];
 
 async function sessions(): Promise<readonly string[]> {
   return (await pool.client.call("listSessions", { query: {} })).sessions.map(({ id }) => id);
+}
+
+/** What NVML and CUDA call the GPUs: 32 digits, with dashes or without. */
+function uuidsOf(text: string): readonly string[] {
+  return text.replaceAll("-", "").match(/[0-9a-f]{32}/g) ?? [];
 }
 
 /** Everything that was ever granted. */
@@ -37,6 +44,7 @@ describe("on demand", () => {
     const before = await grants();
 
     const looked = await current.run(look);
+    const listed = await current.run(smi);
     for (let round = 0; round < 20; round += 1) {
       const probes = await Promise.all(Array.from({ length: 10 }, () => current.run(look)));
       expect(probes.map(({ stdout }) => stdout)).toEqual(Array.from({ length: 10 }, () => looked.stdout));
@@ -44,6 +52,9 @@ describe("on demand", () => {
 
     expect(looked).toMatchObject({ status: 0, stderr: "" });
     expect(looked.stdout).toContain("Farpool Simulated GPU");
+    expect(listed).toMatchObject({ status: 0, stderr: "" });
+    expect(await current.run(smi)).toMatchObject({ status: 0, stdout: listed.stdout });
+    expect(uuidsOf(listed.stdout)).toEqual(uuidsOf(looked.stdout));
     expect(await grants()).toBe(before);
     expect(await service.status()).toMatchObject({ state: "idle", session: null, processes: [] });
 
@@ -51,6 +62,7 @@ describe("on demand", () => {
     expect(computed).toMatchObject({ status: 0 });
     expect(await grants()).toBe(before + 1);
     expect((await service.run(look)).stdout).toBe(looked.stdout);
+    expect((await service.run(smi)).stdout).toBe(listed.stdout);
   });
 
   it("the GPU goes back when no program has used it for a while, and is taken again", async () => {
@@ -66,8 +78,7 @@ describe("on demand", () => {
   });
 
   it("who waits is told for what, and goes on when it is there; who leaves is not waited for", async () => {
-    const words = ["admin", "clients", "set", await clientName(), "--allow-others", "--hold", "on-demand"];
-    expect(await pool.farpool(words)).toMatchObject({ status: 0 });
+    await specify("--allow-others", "--hold", "on-demand");
     service = await startService(pool, "idle-timeout: 500ms\n");
     const other = pool.start(["run", "--", "sleep", "600"]);
     await pool.sessionOf(other);
@@ -129,8 +140,7 @@ describe("always", () => {
   });
 
   it("a second session beside the service's is refused, and a size above the specification", async () => {
-    const name = await clientName();
-    await pool.farpool(["admin", "clients", "set", name, "-n", "1", "-m", "1GiB"]);
+    await specify("-n", "1", "-m", "1GiB");
     service = await startService(pool, "memory: 1GiB\n");
     await untilState(service, "held");
 
@@ -144,7 +154,7 @@ describe("always", () => {
 
     expect(larger.status).not.toBe(0);
     expect(larger.stderr).toContain("policy 'size of the service': asked for 1 GPU with 2 GiB");
-    await pool.farpool(["admin", "clients", "set", name, "--none"]);
+    await specify("--none");
   });
 });
 
@@ -163,9 +173,12 @@ describe("who may", () => {
   });
 });
 
-async function clientName(): Promise<string> {
+/** What an administrator lets this machine's service have. */
+async function specify(...options: readonly string[]): Promise<void> {
   const { clients } = await pool.client.call("listClients", {});
   const [client] = clients;
   if (client === undefined) throw new Error("the pool knows no client yet");
-  return client.thumbprint;
+  // A thumbprint may begin with a dash.
+  const words = ["admin", "clients", "set", ...options, "--", client.thumbprint];
+  expect(await pool.farpool(words)).toMatchObject({ status: 0 });
 }

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use place::Wanted;
+
 use crate::generated::slots::{NAMES, SLOTS};
-use crate::place::{self, Wanted};
 use crate::{report, state};
 
 /// The driver that this process uses instead.

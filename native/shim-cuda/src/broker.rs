@@ -8,6 +8,7 @@ use cuda_abi::pci::pci_numbers;
 use cuda_abi::{
     CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID,
 };
+use place::{MOST_RESTARTS, Owner, RESTART};
 use transport::{Endpoint, SPKI_BYTES, Socket};
 use wire::handshake::DeviceSnapshot;
 
@@ -56,6 +57,16 @@ pub enum BrokerError {
     /// Nobody answers on the socket.
     #[error("the session's broker at `{path}` does not answer ({reason}): the session has probably ended")]
     Unreachable {
+        /// The socket.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answers where a service's socket is.
+    #[error(
+        "the client service at `{path}` does not answer ({reason}); hint: `farpool service status` tells how it is"
+    )]
+    Away {
         /// The socket.
         path: String,
         /// Why.
@@ -123,44 +134,37 @@ pub fn offer(path: &str) -> Result<Offer, BrokerError> {
     parse_offer(path, &ask(path, Owner::RootOrUs, "want devices\n")?)
 }
 
-/// Who may be at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// Whoever it is: the process was told of it by who started it.
-    Anybody,
-    /// Root, or the user of this process: the path is one that everybody knows.
-    RootOrUs,
-}
-
-/// How often a service may go away in the middle of an answer: it is started again behind the same socket.
-const MOST_RESTARTS: u32 = 30;
-
 fn ask(path: &str, owner: Owner, request: &str) -> Result<Vec<String>, BrokerError> {
-    for _ in 1..MOST_RESTARTS {
+    for _ in 0..MOST_RESTARTS {
         if let Some(lines) = ask_once(path, owner, request)? {
             return Ok(lines);
         }
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(RESTART);
     }
-    let reason = "it was started again and again".to_owned();
-    Err(BrokerError::Unreachable { path: path.to_owned(), reason })
+    Err(away(path, owner, "it was started again and again".to_owned()))
+}
+
+fn away(path: &str, owner: Owner, reason: String) -> BrokerError {
+    let path = path.to_owned();
+    match owner {
+        Owner::Anybody => BrokerError::Unreachable { path, reason },
+        Owner::RootOrUs => BrokerError::Away { path, reason },
+    }
 }
 
 /// `None`: the other end is gone without an answer.
 fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String>>, BrokerError> {
     let unreachable = |error: std::io::Error| match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => BrokerError::NoDescriptor { reason: error.to_string() },
-        _ => BrokerError::Unreachable { path: path.to_owned(), reason: error.to_string() },
+        _ => away(path, owner, error.to_string()),
     };
     let endpoint = Endpoint::Unix(path.into());
     let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, |descriptor| descriptor).map_err(unreachable)?;
     if owner == Owner::RootOrUs {
         let peer =
             rustix::net::sockopt::socket_peercred(&socket).map_err(|errno| unreachable(errno.into()))?;
-        // SAFETY: asks for a number.
-        let us = unsafe { libc::geteuid() };
         let user = peer.uid.as_raw();
-        if user != 0 && user != us && !is_beyond_container(user) {
+        if !owner.may_be(user) {
             return Err(BrokerError::Stranger { path: path.to_owned(), user });
         }
     }
@@ -189,14 +193,6 @@ fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String
     }
     let answer = String::from_utf8_lossy(&answer);
     Ok(Some(answer.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect()))
-}
-
-/// Whether `user` is what a container's namespace calls everybody outside of it, the machine's root too. The folder of the
-/// socket was put there by who made the container.
-fn is_beyond_container(user: u32) -> bool {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let is_whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
-    !is_whole && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(user)
 }
 
 /// Takes the lines `wait SENTENCE` from the front of an answer, and shows them to who sits before a blocked program.

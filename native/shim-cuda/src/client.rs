@@ -99,7 +99,7 @@ impl Client {
         Client {
             connection,
             session_id,
-            is_strict: std::env::var("FARPOOL_STRICT").is_ok_and(|value| value == "1"),
+            is_strict: place::variable(c"FARPOOL_STRICT").is_some_and(|value| value == "1"),
             is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             lost: AtomicI32::new(0),
             late: Late::default(),

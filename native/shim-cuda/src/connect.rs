@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuda_abi::CUresult;
+use place::{Owner, Wanted};
 use transport::{ClientKey, EmulatedRtt};
 use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
 use wire::handshake::{self, Hello, Welcome};
 
-use crate::broker::{self, Applicant, BrokerError, Offer, Owner};
+use crate::broker::{self, Applicant, BrokerError, Offer};
 use crate::client::Client;
 use crate::connection::{Connection, Loss};
 use crate::dial::{self, Transport, Unopened};
 use crate::found::Found;
-use crate::place::Wanted;
 use crate::window::{Reservation, Window};
-use crate::{aside, place, report, window};
+use crate::{aside, report, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -171,7 +171,7 @@ fn connect(path: &str, owner: Owner) -> Result<Connected, CUresult> {
 
 /// `FARPOOL_TRANSPORT`: which of the server's addresses may be used.
 fn wanted_transport() -> Result<Option<Transport>, String> {
-    match std::env::var("FARPOOL_TRANSPORT").unwrap_or_default().as_str() {
+    match place::variable(c"FARPOOL_TRANSPORT").unwrap_or_default().as_str() {
         "" => Ok(None),
         "tcp" => Ok(Some(Transport::Network)),
         "unix" => Ok(Some(Transport::Unix)),
@@ -186,22 +186,22 @@ fn wanted_transport() -> Result<Option<Transport>, String> {
 fn connect_timeout() -> Result<Duration, String> {
     /// Starting NVIDIA's driver takes a server with many GPUs up to ten seconds.
     const USUAL: Duration = Duration::from_secs(30);
-    match std::env::var("FARPOOL_CONNECT_TIMEOUT") {
-        Ok(text) => match transport::parse_duration(&text) {
+    match place::variable(c"FARPOOL_CONNECT_TIMEOUT") {
+        Some(text) => match transport::parse_duration(&text) {
             Some(time) if !time.is_zero() => Ok(time),
             _ => Err(format!(
                 "FARPOOL_CONNECT_TIMEOUT is `{text}`; expected a time above 0, like `30s` or `500ms`"
             )),
         },
-        Err(_) => Ok(USUAL),
+        None => Ok(USUAL),
     }
 }
 
 /// `FARPOOL_EMULATED_RTT=30ms` makes this connection as slow as a long one: for tests.
 fn emulated_rtt() -> Result<EmulatedRtt, String> {
-    match std::env::var("FARPOOL_EMULATED_RTT") {
-        Ok(text) => text.parse().map_err(|error| format!("FARPOOL_EMULATED_RTT: {error}")),
-        Err(_) => Ok(EmulatedRtt::default()),
+    match place::variable(c"FARPOOL_EMULATED_RTT") {
+        Some(text) => text.parse().map_err(|error| format!("FARPOOL_EMULATED_RTT: {error}")),
+        None => Ok(EmulatedRtt::default()),
     }
 }
 
@@ -259,7 +259,7 @@ fn ask(connection: &Connection, request: &FarpoolWindow) -> Result<FarpoolWindow
 /// There is no GPU for this process: `code` lets frameworks fall back, unless `FARPOOL_REQUIRED=1` asks
 /// for an end with the exit code instead of a night of computing on the CPU.
 fn refuse<T>(code: CUresult, exit_code: i32, sentence: &str) -> Result<T, CUresult> {
-    if std::env::var("FARPOOL_REQUIRED").is_ok_and(|value| value == "1") {
+    if place::variable(c"FARPOOL_REQUIRED").is_some_and(|value| value == "1") {
         eprintln!("farpool: {sentence}");
         std::process::exit(exit_code);
     }

@@ -11,7 +11,7 @@ static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// Starts recording if the environment asks for it.
 pub fn start() {
-    if crate::place::variable(c"FARPOOL_COVERAGE").is_some() {
+    if place::variable(c"FARPOOL_COVERAGE").is_some() {
         ENABLED.store(true, Ordering::Relaxed);
     }
 }
@@ -33,7 +33,7 @@ pub fn finish() {
     if !ENABLED.load(Ordering::Relaxed) {
         return;
     }
-    let Some(folder) = crate::place::variable(c"FARPOOL_COVERAGE") else { return };
+    let Some(folder) = place::variable(c"FARPOOL_COVERAGE") else { return };
     let mut text = String::new();
     for name in NAMES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         // Writing to a String cannot fail.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cuda_abi::CUresult;
+use place::Owner;
 use transport::{
     Attempt, ClientKey, ClientTls, Dial, EmulatedRtt, Endpoint, Lane, Link, Opening, Refusal, Socket,
     client_handshake,
 };
 use wire::preface::{Preface, Purpose};
 
-use crate::broker::{self, Admission, Applicant, BrokerError, Owner, to_hex};
+use crate::broker::{self, Admission, Applicant, BrokerError, to_hex};
 use crate::connection::{Connection, Explain, Opener};
 use crate::descriptor;
 use crate::state::Line;

@@ -32,7 +32,6 @@ mod launch;
 mod memory;
 mod module;
 mod output;
-mod place;
 mod pool;
 mod prepared;
 mod private_tables;

@@ -20,7 +20,7 @@ pub fn once(sentence: &str) {
     }
     let line = format!("farpool: {sentence}\n");
     // Lost messages must not harm the program: failing writes are left alone.
-    match crate::place::variable(c"FARPOOL_LOG") {
+    match place::variable(c"FARPOOL_LOG") {
         Some(target) if target == "stderr" => {
             let _ = std::io::stderr().write_all(line.as_bytes());
         }

@@ -13,7 +13,7 @@ static CALLS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// Starts counting if the environment asks for it.
 pub fn start() {
-    if crate::place::variable(c"FARPOOL_STATISTICS").is_some() {
+    if place::variable(c"FARPOOL_STATISTICS").is_some() {
         ENABLED.store(true, Ordering::Relaxed);
     }
 }
@@ -30,7 +30,7 @@ pub fn finish(client: &Client) {
     if !ENABLED.load(Ordering::Relaxed) {
         return;
     }
-    let Some(folder) = crate::place::variable(c"FARPOOL_STATISTICS") else { return };
+    let Some(folder) = place::variable(c"FARPOOL_STATISTICS") else { return };
     let calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
     let waits = client.connection().counters.waits.lock().unwrap_or_else(PoisonError::into_inner);
     let text = format!(

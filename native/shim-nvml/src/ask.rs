@@ -1,11 +1,13 @@
-//! Asks the session's broker for its GPUs (ARCHITECTURE 4.4).
+//! Asks the session's broker for its GPUs, or a client service for those that its programs have or will have
+//! (ARCHITECTURE 4.4, 4.15).
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nvml::{Machine, Refused};
-use rustix::net::{SendFlags, send};
+use place::{MOST_RESTARTS, Owner, RESTART, Wanted};
+use rustix::net::{SendFlags, send, sockopt};
 
 use crate::answer;
 
@@ -15,28 +17,74 @@ const ANSWER_LIMIT: usize = 4 << 20;
 /// How long the broker may take. It asks the manager when what it knows is old.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The GPUs of the session of this process.
+/// The GPUs of the session of this process, or of the client service that CUDA's programs would ask.
 pub fn machine() -> Result<Machine, Refused> {
-    let Ok(path) = std::env::var("FARPOOL_SESSION") else {
-        return Err(Refused {
-            sentence: "this process belongs to no session (FARPOOL_SESSION is not set), so it has no GPU; \
-                       hint: start it with `farpool run -n 1 -- PROGRAM`"
-                .to_owned(),
-            is_final: true,
+    let refused = |sentence: &str| Refused { sentence: sentence.to_owned(), is_final: true };
+    if let Some(path) = place::session() {
+        let text = ask(&path, Owner::Anybody).map_err(|error| {
+            refused(&format!(
+                "the session's broker at `{path}` does not answer ({error}): the session has probably ended"
+            ))
+        })?;
+        return parse(&path, &text);
+    }
+    let mut last = refused(
+        "this process belongs to no session (FARPOOL_SESSION is not set), and there is no client service, so it has \
+         no GPU; hint: start it with `farpool run -n 1 -- PROGRAM`",
+    );
+    match place::wanted() {
+        Err(sentence) => return Err(refused(&sentence)),
+        Ok(Wanted::Local) => {
+            return Err(refused("FARPOOL=local asks for this machine's own GPU, which is not Farpool's"));
+        }
+        Ok(Wanted::Any | Wanted::Pool) => {}
+    }
+    for path in place::services() {
+        // One that is away, or not for this user, leaves the question to the next.
+        let answer = ask(&path, Owner::RootOrUs).map_err(|error| Refused {
+            sentence: format!(
+                "the client service at `{path}` does not answer ({error}); hint: `farpool service status` tells how it is"
+            ),
+            is_final: false,
         });
-    };
-    let text = ask(&path).map_err(|error| Refused {
-        sentence: format!(
-            "the session's broker at `{path}` does not answer ({error}): the session has probably ended"
-        ),
-        is_final: true,
-    })?;
-    answer::parse(&text)
-        .map_err(|error| Refused { is_final: error.is_final(), sentence: error.sentence(&path) })
+        match answer.and_then(|text| parse(&path, &text)) {
+            Ok(machine) => return Ok(machine),
+            Err(refused) => last = refused,
+        }
+    }
+    Err(last)
 }
 
-fn ask(path: &str) -> io::Result<String> {
+fn parse(path: &str, text: &str) -> Result<Machine, Refused> {
+    answer::parse(text)
+        .map_err(|error| Refused { is_final: error.is_final(), sentence: error.sentence(path) })
+}
+
+fn ask(path: &str, owner: Owner) -> io::Result<String> {
+    if owner == Owner::Anybody {
+        return ask_once(path, owner);
+    }
+    for _ in 0..MOST_RESTARTS {
+        match ask_once(path, owner) {
+            Ok(text) if text.is_empty() => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {}
+            answer => return answer,
+        }
+        std::thread::sleep(RESTART);
+    }
+    Err(io::Error::other("it was started again and again"))
+}
+
+fn ask_once(path: &str, owner: Owner) -> io::Result<String> {
     let socket = UnixStream::connect(path)?;
+    if owner != Owner::Anybody {
+        let user = sockopt::socket_peercred(&socket)?.uid.as_raw();
+        if !owner.may_be(user) {
+            let why = format!("it is run by user {user}, who is neither root nor this process's user");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+    }
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let request =
@@ -76,28 +124,56 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
 
-    #[test]
-    fn the_broker_is_asked_in_its_own_words_and_its_whole_answer_is_read() {
-        let folder = std::env::temp_dir().join(format!("farpool-shim-nvml-{}", std::process::id()));
+    fn listen(name: &str) -> (PathBuf, PathBuf, UnixListener) {
+        let folder = std::env::temp_dir().join(format!("farpool-shim-nvml-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let path = folder.join("broker.sock");
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("a socket");
+        (folder, path, listener)
+    }
+
+    fn question(socket: &mut UnixStream) -> String {
+        let mut asked = String::new();
+        let mut buffer = [0; 512];
+        while !asked.ends_with("\n\n") {
+            let count = socket.read(&mut buffer).expect("the question");
+            asked.push_str(std::str::from_utf8(&buffer[..count]).expect("text"));
+        }
+        asked
+    }
+
+    #[test]
+    fn a_service_that_goes_away_in_the_middle_is_asked_again_and_a_sessions_broker_is_not() {
+        let (folder, path, listener) = listen("restart");
+        let broker = std::thread::spawn(move || {
+            for answer in ["", "ok\n\n", ""] {
+                let (mut socket, _) = listener.accept().expect("a question");
+                question(&mut socket);
+                socket.write_all(answer.as_bytes()).expect("an answer");
+            }
+        });
+        let path = path.to_str().expect("a plain path");
+        assert_eq!(ask(path, Owner::RootOrUs).expect("an answer"), "ok\n\n");
+        assert_eq!(ask(path, Owner::Anybody).expect("none"), "");
+        broker.join().expect("the broker");
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[test]
+    fn the_broker_is_asked_in_its_own_words_and_its_whole_answer_is_read() {
+        let (folder, path, listener) = listen("words");
         let broker = std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().expect("a question");
-            let mut asked = String::new();
-            let mut buffer = [0; 512];
-            while !asked.ends_with("\n\n") {
-                let count = socket.read(&mut buffer).expect("the question");
-                asked.push_str(std::str::from_utf8(&buffer[..count]).expect("text"));
-            }
+            let asked = question(&mut socket);
             // In two pieces: an answer need not come at once.
             socket.write_all(b"ok\nsession s-1\ncuda 13.0\ngpu GPU-1\nna").expect("half an answer");
             socket.write_all(b"me Half\nmemory 7 1\npci 0000:01:00.0\n\n").expect("the rest");
             asked
         });
-        let text = ask(path.to_str().expect("a plain path")).expect("an answer");
+        let text = ask(path.to_str().expect("a plain path"), Owner::Anybody).expect("an answer");
         let asked = broker.join().expect("the broker");
         assert!(asked.starts_with("farpool-broker 2\nwant gpus\npid "), "{asked}");
         let machine = answer::parse(&text).expect("GPUs");

@@ -1,5 +1,5 @@
 //! Farpool's `libnvidia-ml.so.1`: what `nvidia-smi`, PyTorch and monitors load instead of NVIDIA's. It knows the GPUs
-//! of the session, and asks nobody but the session's broker: no question takes a GPU, starts a worker or counts as use.
+//! of the session, and asks nobody but the session's broker, or a client service: no question takes a GPU, starts a worker or counts as use.
 //!
 //! This library is a guest in somebody else's process: no threads, no signal handlers, no descriptor that outlives a
 //! call, no panic past its exports, nothing on stdout.

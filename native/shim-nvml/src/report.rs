@@ -27,15 +27,15 @@ pub fn log(sentence: &str) {
 
 /// Whether `FARPOOL_LOG` named a place. Lost messages must not harm the program: failing writes are left alone.
 fn written(sentence: &str) -> bool {
-    match std::env::var("FARPOOL_LOG") {
-        Ok(target) if target == "stderr" => to_stderr(sentence),
-        Ok(path) if !path.is_empty() => {
+    match place::variable(c"FARPOOL_LOG") {
+        Some(target) if target == "stderr" => to_stderr(sentence),
+        Some(path) => {
             let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
             if let Ok(mut file) = file {
                 let _ = file.write_all(line(sentence).as_bytes());
             }
         }
-        _ => return false,
+        None => return false,
     }
     true
 }

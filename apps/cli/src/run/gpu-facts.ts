@@ -12,6 +12,9 @@ const REASONS: Readonly<Record<string, number>> = {
   "power brake": 0x80,
 };
 
+/** Whether GPUs are simulated is not known before there are any: null. */
+export type ToldGpus = Omit<SessionGpus, "simulated"> & { readonly simulated: boolean | null };
+
 export interface GpuFacts {
   /** The lines that tell a process of its session's GPUs (ARCHITECTURE 4.4); throws a `RefusedError`. */
   lines(): Promise<readonly string[]>;
@@ -30,7 +33,7 @@ export function createGpuFacts(
 
   async function ask(): Promise<readonly string[]> {
     try {
-      const lines = format(await read());
+      const lines = gpuLines(await read());
       last = { lines, at: now() };
       return lines;
     } catch (error) {
@@ -51,11 +54,12 @@ export function createGpuFacts(
   };
 }
 
-function format({ driverVersion, driverRelease, simulated, gpus }: SessionGpus): readonly string[] {
+/** What NVML is to tell, line by line; what nobody knows is left out. */
+export function gpuLines({ driverVersion, driverRelease, simulated, gpus }: ToldGpus): readonly string[] {
   return [
     `cuda ${driverVersion}`,
     ...(driverRelease === null ? [] : [`release ${driverRelease}`]),
-    `simulated ${simulated ? "yes" : "no"}`,
+    ...(simulated === null ? [] : [`simulated ${simulated ? "yes" : "no"}`]),
     ...gpus.flatMap((gpu) => [
       `gpu ${gpu.uuid}`,
       `name ${gpu.name}`,

@@ -4,7 +4,9 @@ import { peerCredentials } from "@farpool/os";
 import { formatRefusal, RefusedError } from "../run/answer.ts";
 import { otherVersion, parseRequest, PROTOCOL, type Request } from "../run/broker.ts";
 import { ClientRefused, type Clients } from "../run/clients.ts";
+import { gpuLines } from "../run/gpu-facts.ts";
 import { NotHeld, type Holding } from "./holding.ts";
+import { offeredGpus } from "./identity.ts";
 import type { ServiceLog } from "./log.ts";
 import type { Members } from "./members.ts";
 import type { GpuIdentity } from "./state-file.ts";
@@ -12,6 +14,7 @@ import type { GpuIdentity } from "./state-file.ts";
 /** A shim takes a service for dead that says nothing for longer. */
 const STILL_WAITING_MS = 2_000;
 const LOG_LINES = 500;
+const SERVICE_LINE = `service ${COMMAND_NAME} ${VERSION}`;
 
 export interface AnswerParts {
   readonly holding: Holding;
@@ -44,11 +47,21 @@ export function createAnswers(parts: AnswerParts): (text: string, socket: Socket
       case "devices":
         requireMember(socket);
         return deviceLines(await parts.identity());
+      case "gpus":
+        requireMember(socket);
+        return factLines();
       case null:
         return letIn(request, socket);
       default:
         throw otherVersion(`want ${request.want}`);
     }
+  }
+
+  /** Of a session what its GPUs are and do; without one what they will be, which takes none. */
+  async function factLines(): Promise<readonly string[]> {
+    const { held } = parts.holding;
+    if (held === undefined) return [SERVICE_LINE, ...gpuLines(offeredGpus(await parts.identity()))];
+    return [`session ${held.handle.session.id}`, ...(await held.gpuFacts.lines())];
   }
 
   function requireMember(socket: Socket): void {
@@ -139,7 +152,7 @@ function deviceLines({
 }: GpuIdentity): readonly string[] {
   const [major = 0, minor = 0] = driverVersion.split(".").map(Number);
   return [
-    `service ${COMMAND_NAME} ${VERSION}`,
+    SERVICE_LINE,
     `driver ${major * 1_000 + minor * 10}`,
     `attributes ${attributes.map(([number, value]) => `${number}=${value}`).join(" ")}`,
     ...gpus.map(({ uuid, pciBusId }) => `device ${uuid} ${memoryBytes} ${pciBusId} ${model}`),

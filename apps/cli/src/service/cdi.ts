@@ -7,16 +7,16 @@ import { print, say } from "../core/output.ts";
 
 const SPECIFICATION = "/etc/cdi/farpool.yaml";
 
+const LIBRARIES = ["libcuda.so.1", "libnvidia-ml.so.1"];
 /** Folders in the loader caches of Debian's and of Red Hat's images: a folder outside of them is not found. */
 const IMAGE_FOLDERS = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
 
-/** What gives a container the client service: the shim where its loader looks, and the service's socket. */
+/** What gives a container the client service: the shims where its loader looks, and the service's socket. */
 export function cdiSpecification(shimFolder: string, socketFolder: string): string {
   const bind = (hostPath: string, containerPath: string, options: readonly string[]): object => ({
     ...{ hostPath, containerPath },
     options: ["bind", ...options],
   });
-  const shim = join(shimFolder, "libcuda.so.1");
   return stringify({
     cdiVersion: "0.5.0",
     kind: "farpool.dev/gpu",
@@ -25,7 +25,11 @@ export function cdiSpecification(shimFolder: string, socketFolder: string): stri
         name: "all",
         containerEdits: {
           mounts: [
-            ...IMAGE_FOLDERS.map((folder) => bind(shim, `${folder}/libcuda.so.1`, ["ro", "nosuid", "nodev"])),
+            ...IMAGE_FOLDERS.flatMap((folder) =>
+              LIBRARIES.map((name) =>
+                bind(join(shimFolder, name), join(folder, name), ["ro", "nosuid", "nodev"]),
+              ),
+            ),
             // The folder: after a restart of the socket there is another file in it.
             bind(socketFolder, "/run/farpool-client", ["nosuid", "nodev", "noexec"]),
           ],

@@ -1,9 +1,10 @@
 import type { ManagerClient } from "@farpool/client-api";
-import { FarpoolError, type ConnectionId, type SessionId } from "@farpool/contract";
+import { FarpoolError, type ConnectionId, type SessionGpus, type SessionId } from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { processStart } from "@farpool/os";
 import { createAdmissions, type Admissions } from "../run/admission.ts";
 import { sendEndNotice } from "../run/end-notice.ts";
+import { createGpuFacts, type GpuFacts } from "../run/gpu-facts.ts";
 import { keep } from "../run/keep.ts";
 import { untilActive, type SessionHandle, type Waiting } from "../run/session.ts";
 import type { KnownProcess } from "./state-file.ts";
@@ -15,6 +16,8 @@ const LOOK_MS = 1_000;
 export interface HeldSession {
   readonly handle: SessionHandle;
   readonly admissions: Admissions;
+  /** For NVML. */
+  readonly gpuFacts: GpuFacts;
   /** A process of it has ended: its worker ends now. */
   forget(connectionId: ConnectionId): void;
   /** What the next service has to know. */
@@ -27,11 +30,13 @@ interface Parts {
   readonly handle: SessionHandle;
   readonly clientKey: SigningKey;
   readonly known: readonly KnownProcess[];
+  /** The session's GPUs by the names that programs are told. */
+  readonly asNamed: (told: SessionGpus) => SessionGpus;
   /** Called when somebody has left. */
   readonly changed: () => void;
 }
 
-export function openHeld({ handle, clientKey, known, changed }: Parts): HeldSession {
+export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts): HeldSession {
   const { session, connection } = handle;
   const closing = new AbortController();
   const admissions = createAdmissions({
@@ -67,6 +72,7 @@ export function openHeld({ handle, clientKey, known, changed }: Parts): HeldSess
   return {
     handle,
     admissions,
+    gpuFacts: createGpuFacts(async () => asNamed(await handle.readGpus())),
     forget,
     processes: () =>
       admissions.processes().map(({ peer, ...rest }) => ({
@@ -113,13 +119,19 @@ export async function adoptSession(
     };
   } catch (error) {
     released.abort();
+    if (waiting.signal.aborted && found.state !== "active")
+      // Nobody waits for it any more.
+      await client
+        .call("endSession", { params, body: { reason: "cancelled" } }, { timeoutMs: 3_000 })
+        .catch(() => undefined);
     // It ended while it was waited for.
     if (error instanceof FarpoolError && error.code === "FARPOOL_SESSION_ENDED") return undefined;
     throw error;
   }
 }
 
-function isAlive({ pid, start }: KnownProcess): boolean {
+/** Its number may be another process's by now. */
+export function isAlive({ pid, start }: KnownProcess): boolean {
   try {
     return processStart(pid) === start;
   } catch {

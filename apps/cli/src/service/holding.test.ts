@@ -104,6 +104,24 @@ test("a refusal is told with its code, and the next program asks again", async (
   expect(await holding.need(nobody, quiet)).toBe(one.held);
 });
 
+test("at a restart who waits is told nothing, and the session that comes meanwhile stays", async () => {
+  const one = session();
+  let give: ((held: HeldSession) => void) | undefined;
+  const holding = start(() => new Promise((resolve) => (give = resolve)));
+  const told = vi.fn<() => void>();
+  void holding.need(nobody, quiet).then(told, told);
+  await waitFor("asked for", () => (give === undefined ? undefined : true));
+
+  const stopped = holding.stop("leave");
+  give?.(one.held);
+  await stopped;
+  void holding.need(nobody, quiet).then(told, told);
+  await new Promise((resolve) => setTimeout(resolve, 10));
+
+  expect(told).not.toHaveBeenCalled();
+  expect(one.end).not.toHaveBeenCalled();
+});
+
 test("a pool that is away is tried again, and who waits is told", async () => {
   const one = session();
   const take = vi

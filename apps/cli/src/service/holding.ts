@@ -77,6 +77,8 @@ export function createHolding(options: HoldingOptions): Holding {
   let pausedUntil = 0;
   let pauseTimer: NodeJS.Timeout | undefined;
   let isStopped = false;
+  /** The session is the next service's, and so are the programs that wait. */
+  let isLeaving = false;
 
   function become(next: HoldingState, why: string): void {
     if (state === next && sentence === why) return;
@@ -117,6 +119,7 @@ export function createHolding(options: HoldingOptions): Holding {
         try {
           const session = await options.take(own.signal, (why) => become("waiting", why));
           if (!isStopped) found(session);
+          else if (isLeaving) session.close();
           else await session.handle.end();
           return;
         } catch (error) {
@@ -223,6 +226,8 @@ export function createHolding(options: HoldingOptions): Holding {
         idleTimer = undefined;
         return Promise.resolve(held);
       }
+      // Who hears nothing until the connection is closed asks again, on the same socket.
+      if (isLeaving) return new Promise(() => undefined);
       if (isStopped) return Promise.reject(new NotHeld(stopping()));
       return new Promise((resolve, reject) => {
         const waiter: Waiter = { since: performance.now(), resolve, reject, tell };
@@ -241,10 +246,11 @@ export function createHolding(options: HoldingOptions): Holding {
     changed: reconsider,
     async stop(session) {
       isStopped = true;
+      isLeaving = session === "leave";
       clearTimeout(idleTimer);
       clearTimeout(pauseTimer);
       taking?.abort();
-      for (const waiter of waiters) waiter.reject(new NotHeld(stopping()));
+      if (!isLeaving) for (const waiter of waiters) waiter.reject(new NotHeld(stopping()));
       waiters.clear();
       const last = held;
       held = undefined;

@@ -1,7 +1,8 @@
 import { gpuUuidSchema, type ServiceModel } from "@farpool/contract";
 import { generateSigningKey } from "@farpool/identity";
 import { expect, test } from "vitest";
-import { chooseIdentity, identityFilters } from "./identity.ts";
+import { gpuLines } from "../run/gpu-facts.ts";
+import { asNamed, chooseIdentity, identityFilters, offeredGpus } from "./identity.ts";
 
 const clientKey = generateSigningKey().thumbprint;
 const GIB = 2 ** 30;
@@ -41,4 +42,46 @@ test("another model or size is taken only when no program has been told of the o
 test("without a GPU that will do there is no identity, and a server that tells no attributes has none", () => {
   expect(() => chooseIdentity(null, [], idle)).toThrow("the pool has no GPU");
   expect(() => chooseIdentity(null, [model("A", { attributes: [] })], idle)).toThrow("the pool has no GPU");
+});
+
+test("NVML names the GPUs as CUDA does, before there is a session and in one", () => {
+  const identity = chooseIdentity(
+    null,
+    [
+      model("A", {
+        attributes: [
+          [16, 8],
+          [75, 9],
+          [76, 0],
+        ],
+      }),
+    ],
+    { ...idle, count: 1 },
+  );
+  const [{ uuid, pciBusId } = { uuid: "", pciBusId: "" }] = identity.gpus;
+
+  expect(gpuLines(offeredGpus(identity))).toEqual([
+    "cuda 13.0",
+    `gpu ${uuid}`,
+    "name A",
+    `pci ${pciBusId}`,
+    "capability 9.0",
+    "multiprocessors 8",
+    `memory ${4 * GIB} 0`,
+    "busy 0",
+  ]);
+  const [offered] = offeredGpus(identity).gpus;
+  if (offered === undefined) throw new Error("no GPU is offered");
+  const physical = {
+    ...offered,
+    uuid: gpuUuidSchema.parse("GPU-1"),
+    pciBusId: "0000:01:00.0",
+    busyPercent: 61,
+  };
+  const told = { driverVersion: "13.2", driverRelease: "580.95.05", simulated: true, gpus: [physical] };
+  expect(asNamed(told, identity)).toEqual({
+    ...told,
+    driverVersion: "13.0",
+    gpus: [{ ...physical, uuid, pciBusId }],
+  });
 });

@@ -1,6 +1,19 @@
 import { createHash } from "node:crypto";
-import { FarpoolError, type ServiceModel, type Thumbprint } from "@farpool/contract";
+import {
+  FarpoolError,
+  gpuUuidSchema,
+  type GpuUuid,
+  type ServiceModel,
+  type SessionGpus,
+  type Thumbprint,
+} from "@farpool/contract";
+import type { ToldGpus } from "../run/gpu-facts.ts";
 import type { GpuIdentity } from "./state-file.ts";
+
+/** CUDA's numbers of the attributes that NVML tells, too. */
+const MULTIPROCESSOR_COUNT = 16;
+const COMPUTE_CAPABILITY_MAJOR = 75;
+const COMPUTE_CAPABILITY_MINOR = 76;
 
 /**
  * What programs are told of the service's GPUs before there are any, and what stays true when there are: model, size and
@@ -50,15 +63,42 @@ export function identityFilters({ model, memoryTotalBytes }: GpuIdentity): reado
   return [`gpu.name=${model}`, `gpu.memory>=${mib}MiB`, `gpu.memory<${mib + 1}MiB`];
 }
 
+/** What NVML tells of the GPUs before there are any. */
+export function offeredGpus({ model, memoryBytes, driverVersion, attributes, gpus }: GpuIdentity): ToldGpus {
+  const attribute = (wanted: number): number => attributes.find(([number]) => number === wanted)?.[1] ?? 0;
+  return {
+    driverVersion,
+    driverRelease: null,
+    simulated: null,
+    gpus: gpus.map((names) => ({
+      ...names,
+      name: model,
+      computeCapability: `${attribute(COMPUTE_CAPABILITY_MAJOR)}.${attribute(COMPUTE_CAPABILITY_MINOR)}`,
+      multiprocessors: attribute(MULTIPROCESSOR_COUNT),
+      memoryTotalBytes: memoryBytes,
+      memoryUsedBytes: 0,
+      busyPercent: 0,
+      health: null,
+      processes: [],
+    })),
+  };
+}
+
+/** What the pool tells of a session's GPUs, by the names that CUDA's programs are told. */
+export function asNamed(told: SessionGpus, { driverVersion, gpus }: GpuIdentity): SessionGpus {
+  return { ...told, driverVersion, gpus: told.gpus.map((gpu, index) => ({ ...gpu, ...gpus[index] })) };
+}
+
 function isSame(known: GpuIdentity, model: ServiceModel, count: number): boolean {
   return known.gpus.length === count && known.memoryBytes === model.memoryBytes;
 }
 
 /** As version 8 of RFC 9562 has it: 122 bits of our own. */
-function uuidOf(seed: string): string {
+function uuidOf(seed: string): GpuUuid {
   const bytes = createHash("sha256").update(`farpool service gpu ${seed}`).digest().subarray(0, 16);
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80;
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
   const hex = bytes.toString("hex");
-  return `GPU-${[hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-")}`;
+  const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)];
+  return gpuUuidSchema.parse(`GPU-${parts.join("-")}`);
 }

@@ -1,5 +1,6 @@
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
   FarpoolError,
@@ -9,6 +10,7 @@ import {
   parseFilter,
   type ClientSpecification,
   type ServiceDescription,
+  type Size,
 } from "@farpool/contract";
 import { clientKeyFile, poolFolders, servicePlaces, type ServiceScope } from "@farpool/layout";
 import { sdNotify } from "@farpool/os";
@@ -20,9 +22,9 @@ import { describeGpus, waitingLine } from "../run/report.ts";
 import { takeSession, type Waiting } from "../run/session.ts";
 import { createAnswers } from "./answers.ts";
 import { readConfiguration, type ServiceConfiguration } from "./configuration.ts";
-import { adoptSession, openHeld, type HeldSession } from "./held-session.ts";
+import { adoptSession, isAlive, openHeld, type HeldSession } from "./held-session.ts";
 import { createHolding } from "./holding.ts";
-import { chooseIdentity, identityFilters } from "./identity.ts";
+import { asNamed, chooseIdentity, identityFilters } from "./identity.ts";
 import { serviceSocket } from "./listening.ts";
 import { openLog } from "./log.ts";
 import { createMembers } from "./members.ts";
@@ -52,14 +54,17 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     }
   };
 
-  let pool: { readonly client: ManagerClient; readonly close: () => void } | undefined;
+  let pool: ReturnType<typeof openPool> | undefined;
   async function manager(): Promise<ManagerClient> {
     // The machine may join the pool, or leave it for another, while the service runs.
-    pool ??= await openPool();
-    return pool.client;
+    pool ??= openPool();
+    return (await pool).client;
   }
   function reopenPool(): void {
-    pool?.close();
+    pool?.then(
+      ({ close }) => close(),
+      () => undefined,
+    );
     pool = undefined;
   }
 
@@ -67,26 +72,33 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   async function description(): Promise<ServiceDescription> {
     if (described !== undefined && performance.now() - described.at < BELIEVED_MS)
       return described.description;
-    const client = await manager();
+    try {
+      const answer = await describe(await manager());
+      // A server that has just come is not to be overlooked.
+      const at = answer.models.length > 0 ? performance.now() : Number.NEGATIVE_INFINITY;
+      described = { at, description: answer };
+      return answer;
+    } catch (error) {
+      // Programs that only look must find another pool, too; a session's own way to its pool is left alone.
+      if (holding.state === "idle" || holding.state === "refused") reopenPool();
+      throw error;
+    }
+  }
+  function describe(client: ManagerClient): Promise<ServiceDescription> {
     const params = { thumbprint: clientKey.thumbprint };
     const { count = null, size = null, filters } = configuration;
-    const answer = await client.call("describeService", {
-      params,
-      body: { count, size, filters: [...filters] },
-    });
-    // A server that has just come is not to be overlooked.
-    const at = answer.models.length > 0 ? performance.now() : Number.NEGATIVE_INFINITY;
-    described = { at, description: answer };
-    return answer;
+    return client.call("describeService", { params, body: { count, size, filters: [...filters] } });
   }
   const specification = (): ClientSpecification | null => described?.description.specification ?? null;
   const count = (): number => configuration.count ?? specification()?.count ?? 1;
+  const size = (): Size => configuration.size ?? specification()?.size ?? WHOLE;
 
   /** What was told before holds while the pool is away, or slow. */
   async function identity(): Promise<GpuIdentity> {
     try {
       const { models } = await soon(description(), state.identity !== null);
-      const isInUse = (holding.held?.processes().length ?? 0) > 0;
+      // Also while the session of the service before this one is not found again yet.
+      const isInUse = holding.held !== undefined || state.sessionId !== null;
       const chosen = chooseIdentity(state.identity, models, {
         count: count(),
         clientKey: clientKey.thumbprint,
@@ -113,17 +125,31 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   async function takeNow(signal: AbortSignal, say: (sentence: string) => void): Promise<HeldSession> {
     const client = await manager();
     const waiting: Waiting = {
-      queued: (session) => say(waitingLine(session, Date.now())),
+      queued(session) {
+        // The next service finds it in the queue, where it would be in the way of a second one.
+        if (state.sessionId !== session.id) keepState({ sessionId: session.id, processes: [] });
+        say(waitingLine(session, Date.now()));
+      },
       away: () => say("the pool does not answer; its queue is kept, so the place in it is too"),
       signal,
     };
     if (state.sessionId !== null) {
+      // What is asked for may be another number by now.
+      await description();
       const adopted = await adoptSession(client, state.sessionId, { waiting, clientKey });
       if (adopted !== undefined) {
-        log.write(`session ${adopted.session.id} goes on`);
-        return opened(adopted, state.processes);
+        const { session } = adopted;
+        const isAskedFor = session.count === count() && isDeepStrictEqual(session.size, size());
+        if (isAskedFor || state.processes.some(isAlive)) {
+          log.write(`session ${session.id} goes on`);
+          return opened(adopted, state.processes);
+        }
+        log.write(`session ${session.id} is not what is asked for now, and nobody is in it: it ends`);
+        await adopted.end();
       }
       keepState({ sessionId: null, processes: [] });
+      left.abort();
+      signal.throwIfAborted();
     }
     const told = await identity();
     const { idleAction, project } = configuration;
@@ -132,7 +158,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
       {
         clientKey: clientKey.publicKey,
         count: told.gpus.length,
-        size: configuration.size ?? specification()?.size ?? WHOLE,
+        size: size(),
         name: undefined,
         waitMs: undefined,
         program: "client service",
@@ -153,7 +179,11 @@ export async function clientService(scope: ServiceScope): Promise<number> {
 
   function opened(handle: HeldSession["handle"], known: ServiceState["processes"]): HeldSession {
     keepState({ sessionId: handle.session.id, processes: [...known] });
-    return openHeld({ handle, clientKey, known, changed: processesChanged });
+    return openHeld({
+      ...{ handle, clientKey, known },
+      asNamed: (told) => (state.identity === null ? told : asNamed(told, state.identity)),
+      changed: processesChanged,
+    });
   }
 
   function processesChanged(): void {
@@ -169,6 +199,10 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     return specification()?.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
   };
 
+  /** Aborted when the session of the service before this one is gone: then nobody needs it. */
+  const left = new AbortController();
+  /** The session is the next service's. */
+  let isLeaving = false;
   const holding = createHolding({
     isAlways,
     idleTimeoutMs,
@@ -176,7 +210,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     describe: ({ handle }) =>
       `${describeGpus(handle.session)}, ${handle.session.serverName ?? "?"}, session ${handle.session.id}`,
     onChange: () => {
-      if (holding.state === "idle") keepState({ sessionId: null, processes: [] });
+      if (holding.state === "idle" && !isLeaving) keepState({ sessionId: null, processes: [] });
       sdNotify(`STATUS=${holding.sentence.replaceAll("\n", " ")}`);
     },
     log: (sentence) => log.write(sentence),
@@ -223,7 +257,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     )
     .then(() => {
       if (state.sessionId !== null && !isAlways())
-        return holding.need(new AbortController().signal, () => undefined).then(() => undefined);
+        return holding.need(left.signal, () => undefined).then(() => undefined);
       return undefined;
     })
     .catch(() => undefined)
@@ -233,9 +267,9 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   const job = await endingJob(scope);
   log.write(job === "restart" ? "restarting, the session goes on" : "stopping");
   sdNotify("STOPPING=1");
-  const { sessionId, processes } = state;
-  await holding.stop(job === "restart" ? "leave" : "end").catch((error: unknown) => log.write(String(error)));
-  keepState(job === "restart" ? { sessionId, processes } : { sessionId: null, processes: [] });
+  isLeaving = job === "restart";
+  await holding.stop(isLeaving ? "leave" : "end").catch((error: unknown) => log.write(String(error)));
+  if (!isLeaving) keepState({ sessionId: null, processes: [] });
   if (job === "stop") await stopSocket(scope);
   clients.close();
   server.close();

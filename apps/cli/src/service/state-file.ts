@@ -1,6 +1,11 @@
 import { readFileSync } from "node:fs";
 import { replacePrivateFile } from "@farpool/client-api";
-import { connectionIdSchema, deviceAttributesSchema, sessionIdSchema } from "@farpool/contract";
+import {
+  connectionIdSchema,
+  deviceAttributesSchema,
+  gpuUuidSchema,
+  sessionIdSchema,
+} from "@farpool/contract";
 import * as z from "zod";
 
 const stateSchema = z.object({
@@ -25,7 +30,7 @@ const stateSchema = z.object({
       memoryBytes: z.int(),
       driverVersion: z.string(),
       attributes: deviceAttributesSchema,
-      gpus: z.array(z.object({ uuid: z.string(), pciBusId: z.string() })),
+      gpus: z.array(z.object({ uuid: gpuUuidSchema, pciBusId: z.string() })),
     })
     .nullable(),
 });

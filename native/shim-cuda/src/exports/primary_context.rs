@@ -10,6 +10,7 @@ use crate::client::{Client, index_of};
 use crate::convert::{opaque, out, write_if};
 use crate::entry::Answer;
 use crate::exports::context::outside;
+use crate::state;
 
 /// Flags that a context may have: scheduling (0, 1, 2, 4), map host, LMEM resize, coredump bits.
 const KNOWN_FLAGS: c_uint = 0xff;
@@ -29,9 +30,10 @@ exports! {
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) enter_local |client| {
-        let index = client.devices.index(dev)?;
-        if client.contexts.reset_primary(index) {
+    fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) enter_found |found| {
+        // What was never made is reset without a GPU.
+        if found.contexts.reset_primary(found.devices.index(dev)?) {
+            let client = state::client()?;
             destroy(client, dev, |device| client.call_alone(&cuda::CuDevicePrimaryCtxResetV2 { device }))?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileTypeExt as _;
+use std::time::Duration;
 
 /// The socket of the service for all users of this machine.
 const MACHINE_SERVICE: &str = "/run/farpool-client/broker.sock";
@@ -81,6 +82,38 @@ fn local_gpu(text: &str) -> Option<&str> {
     Some(value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']))
 }
 
+/// Who may be at the other end of a broker's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever it is: the process was told of it by who started it.
+    Anybody,
+    /// Root, or the user of this process: the path is one that everybody knows.
+    RootOrUs,
+}
+
+impl Owner {
+    /// Whether a broker of `user` is asked.
+    pub fn may_be(self, user: u32) -> bool {
+        // SAFETY: asks for a number.
+        let us = unsafe { libc::geteuid() };
+        self == Owner::Anybody || user == 0 || user == us || is_beyond_container(user)
+    }
+}
+
+/// How often a service may go away without an answer: it is started again behind the same socket.
+pub const MOST_RESTARTS: u32 = 30;
+
+/// How long is waited for that.
+pub const RESTART: Duration = Duration::from_millis(200);
+
+/// Whether `user` is what a container's namespace calls everybody outside of it, the machine's root too. The folder of the
+/// socket was put there by who made the container.
+fn is_beyond_container(user: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let is_whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
+    !is_whole && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(user)
+}
+
 fn is_socket(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|status| status.file_type().is_socket())
 }
@@ -94,5 +127,16 @@ mod tests {
         assert_eq!(local_gpu("gpus: 1\nlocal-gpu: first\n"), Some("first"));
         assert_eq!(local_gpu("local-gpu: \"off\" # no card"), Some("off"));
         assert_eq!(local_gpu("gpus: 1\n# local-gpu: first"), None);
+    }
+
+    #[test]
+    fn a_service_is_roots_or_ones_own() {
+        // SAFETY: asks for a number.
+        let us = unsafe { libc::geteuid() };
+        // Nobody has it, and no namespace calls strangers so.
+        let stranger = u32::MAX - 1;
+        assert!([0, us].into_iter().all(|user| Owner::RootOrUs.may_be(user)));
+        assert!(!Owner::RootOrUs.may_be(stranger));
+        assert!(Owner::Anybody.may_be(stranger));
     }
 }
