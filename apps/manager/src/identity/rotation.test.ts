@@ -1,3 +1,4 @@
+import { connect } from "node:tls";
 import { createClient, readMembership } from "@farpool/client-api";
 import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -65,15 +66,15 @@ test("another manager trusts the new authority from its first certificate on, an
   await membership.renewIfDue();
   expect(await whoAmI(membership, other.address)).toMatchObject({ machine: { name: "ws-1" } });
   await pool.admin.call("finishRotation", { body: {} });
-  const trusting = createClient({
-    ...other.address,
-    authority: (await pool.admin.call("authority", {})).authority,
-  });
+  // The newer only: the older is trusted still, and would do for the older certificate.
+  const { authority } = await pool.admin.call("authority", {});
+  const [newer = ""] = authority.split(/(?<=END CERTIFICATE-----\n)/);
+  const trusting = createClient({ ...other.address, authority: newer });
   await waitFor("the other one shows it", async () => {
-    const { authorities } = await other.admin.call("authorityState", {});
-    return authorities.some(({ role }) => role === "retiring") ? true : undefined;
+    // It looks when it is asked.
+    await other.admin.call("authorityState", {});
+    return trusting.call("health", {});
   });
-  await trusting.call("health", {});
   trusting.close();
 });
 
@@ -85,4 +86,21 @@ test("a change can be forced, and a machine that missed it is told to join again
   await expect(whoAmI(pool.open(machine))).rejects.toMatchObject({ code: "FARPOOL_OTHER_AUTHORITY" });
   const { entries } = await pool.admin.call("audit", { query: {} });
   expect(entries[0]?.reason).toContain("1 machine(s) do not know it and have to join again");
+});
+
+test("whatever certificate a manager shows, it speaks TLS 1.3 only", async () => {
+  const pool = await startClockedPool(postgres);
+  const { host, port } = pool.address();
+  const speakOlder = () =>
+    new Promise((resolve) => {
+      const socket = connect({ host, port, maxVersion: "TLSv1.2", rejectUnauthorized: false }, () => {
+        resolve(socket.getProtocol());
+        socket.destroy();
+      });
+      socket.once("error", () => resolve("refused"));
+    });
+  expect(await speakOlder()).toBe("refused");
+  await pool.admin.call("rotateAuthority", {});
+  await pool.admin.call("finishRotation", { body: { isForced: true } });
+  expect(await speakOlder()).toBe("refused");
 });
