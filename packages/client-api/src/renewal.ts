@@ -63,6 +63,12 @@ export function openMembership(
   /** The pool has an authority that this machine does not know: with the next certificate it will. */
   function onAuthority(hash: string): void {
     if (hashes.includes(hash)) return;
+    // Written beside another process's renewal, it would bring back the certificate before, as a copy of the machine has it.
+    // What fails is heard of again with the next answer.
+    locked(files.membership, now, () => Promise.resolve(becomeDue(hash))).catch(() => undefined);
+  }
+
+  function becomeDue(hash: string): void {
     hold(readMembership(files.membership) ?? held);
     if (hashes.includes(hash) || isDue()) return;
     const dueNow = { ...held, renewAt: new Date(now()).toISOString() };

@@ -1,3 +1,5 @@
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { connect } from "node:tls";
 import { createClient, readMembership } from "@farpool/client-api";
 import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
@@ -103,4 +105,27 @@ test("whatever certificate a manager shows, it speaks TLS 1.3 only", async () =>
   await pool.admin.call("rotateAuthority", {});
   await pool.admin.call("finishRotation", { body: { isForced: true } });
   expect(await speakOlder()).toBe("refused");
+});
+
+test("who hears of a new authority leaves a file alone that another process is renewing, and does not fail without one", async () => {
+  const pool = await startClockedPool(postgres);
+  const machine = await pool.joinAs("client", "ws-1");
+  const { membership: file } = machine.files;
+  const before = readFileSync(file, "utf8");
+  await pool.admin.call("rotateAuthority", {});
+  const membership = pool.open(machine);
+  writeFileSync(`${file}.lock`, "1");
+  await whoAmI(membership);
+  expect(readFileSync(file, "utf8")).toBe(before);
+  rmSync(`${file}.lock`);
+  await whoAmI(membership);
+  expect(readFileSync(file, "utf8")).not.toBe(before);
+  const folder = join(pool.folder, "removed");
+  mkdirSync(folder);
+  const files = { membership: join(folder, "ws-1.json"), key: join(folder, "ws-1.pem") };
+  writeFileSync(files.membership, before, { mode: 0o600 });
+  copyFileSync(machine.files.key, files.key);
+  const orphan = pool.open({ ...machine, files });
+  rmSync(folder, { recursive: true });
+  expect(await whoAmI(orphan)).toMatchObject({ machine: { name: "ws-1" } });
 });
