@@ -5,6 +5,7 @@ import { createClient, readMembership } from "@farpool/client-api";
 import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startClockedPool, whoAmI } from "../testing/clocked-pool.ts";
+import { ask, startPool } from "../testing/pool.ts";
 
 let postgres: TestServer;
 beforeAll(async () => {
@@ -128,4 +129,14 @@ test("who hears of a new authority leaves a file alone that another process is r
   const orphan = pool.open({ ...machine, files });
   rmSync(folder, { recursive: true });
   expect(await whoAmI(orphan)).toMatchObject({ machine: { name: "ws-1" } });
+});
+
+test("a session that another manager may have told of the old authority only holds up the change", async () => {
+  const { client } = await startPool(postgres, 1);
+  await client.call("rotateAuthority", {});
+  await ask(client, 1);
+  await expect(client.call("finishRotation", { body: {} })).rejects.toMatchObject({
+    code: "FARPOOL_CONFLICT",
+    message: expect.stringContaining("1 session(s) began before it was there"),
+  });
 });
