@@ -34,11 +34,12 @@ export async function showOidc(isJson: boolean): Promise<number> {
 
 function page(settings: OidcSettings | null): string {
   if (settings === null) return "people sign in with a password or a link: no identity provider is named";
-  const { issuer, clientId, hasSecret, userClaim, createsUsers } = settings;
+  const { issuer, clientId, hasSecret, userClaim, emailDomain, createsUsers } = settings;
+  const claim = emailDomain === null ? userClaim : `${userClaim}, of addresses at ${emailDomain}`;
   return [
     `issuer  ${issuer}`,
     `client  ${clientId}, ${hasSecret ? "with a secret" : "without a secret"}`,
-    `user    the claim ${userClaim}; ${createsUsers ? "who is not known is added" : "who is not known is refused"}`,
+    `user    the claim ${claim}; ${createsUsers ? "who is not known is added" : "who is not known is refused"}`,
   ].join("\n");
 }
 
@@ -47,11 +48,12 @@ export interface OidcOptions {
   readonly clientId: string | undefined;
   readonly isSecretFromStdin: boolean;
   readonly claim: string | undefined;
+  readonly emailDomain: string | undefined;
   readonly isCreating: boolean;
 }
 
 export async function setOidc(options: OidcOptions, issuer: string): Promise<number> {
-  const { clientId, claim } = options;
+  const { clientId, claim, emailDomain } = options;
   if (clientId === undefined)
     throw new FarpoolError("FARPOOL_USAGE", "'farpool admin oidc set' wants --client-id", {
       hint: "it is what the provider calls this pool",
@@ -65,6 +67,7 @@ export async function setOidc(options: OidcOptions, issuer: string): Promise<num
           settings: {
             ...{ issuer, clientId, clientSecret, createsUsers: options.isCreating },
             ...(claim !== undefined && { userClaim: claim }),
+            ...(emailDomain !== undefined && { emailDomain }),
           },
         },
       },

@@ -63,7 +63,7 @@ test("a person signs in at the provider with a code, and is the user whom the po
   const stored = await client.call("changeOidcSettings", { body: { settings: settings() } });
   expect(stored.settings).toEqual({
     ...{ issuer: provider.issuer, clientId: "farpool", hasSecret: true },
-    ...{ userClaim: "preferred_username", createsUsers: false },
+    ...{ userClaim: "preferred_username", emailDomain: null, createsUsers: false },
   });
   await client.call("createUser", { body: { name: "alice", role: "administrator" } });
   const signedIn = await signIn(pool, "alice");
@@ -86,11 +86,29 @@ test("whom the pool does not know is refused by name, or added where an administ
     code: "FARPOOL_NOT_PERMITTED",
     message: expect.stringContaining("says that it is 'bob', whom this pool does not know"),
   });
-  const more = { createsUsers: true, userClaim: "email" };
+  const more = { createsUsers: true, userClaim: "email", emailDomain: "example.org" };
   await client.call("changeOidcSettings", { body: { settings: settings(more) } });
   expect(await signIn(pool, "bob")).toMatchObject({ user: "bob", role: "user" });
   await client.call("disableUser", { params: { userName: "bob" }, body: { isDisabled: true } });
   await expect(signIn(pool, "bob")).rejects.toMatchObject({ message: "the user bob is disabled" });
+});
+
+test("an address of another domain is somebody else, whatever is before the @", async () => {
+  const pool = await startPool(postgres, 1);
+  const { client } = pool;
+  const byAddress = (more: object) =>
+    client.call("changeOidcSettings", { body: { settings: settings({ userClaim: "email", ...more }) } });
+  await expect(byAddress({})).rejects.toMatchObject({
+    code: "FARPOOL_BAD_REQUEST",
+    message: expect.stringContaining("the claim 'email' wants the domain of the addresses"),
+  });
+  await byAddress({ emailDomain: "example.com" });
+  await expect(signIn(pool, "admin")).rejects.toMatchObject({
+    code: "FARPOOL_NOT_PERMITTED",
+    message: "the address admin@example.org is not one of example.com",
+  });
+  await byAddress({ emailDomain: "Example.org" });
+  expect(await signIn(pool, "admin")).toMatchObject({ user: "admin", role: "administrator" });
 });
 
 test("what is wrong with a provider is said when it is named, and a sign-in that was never begun is refused", async () => {
