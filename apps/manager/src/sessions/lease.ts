@@ -1,6 +1,6 @@
 import { FarpoolError, TIMES, type ServerId, type SessionId, type SessionState } from "@farpool/contract";
 import { sql } from "kysely";
-import { now, nowPlus, type Database } from "../database/connect.ts";
+import { againAfterDeadlock, now, nowPlus, type Database } from "../database/connect.ts";
 
 /** The client is alive. */
 export async function renewLease(db: Database, id: SessionId): Promise<SessionState> {
@@ -16,12 +16,14 @@ export async function renewLease(db: Database, id: SessionId): Promise<SessionSt
 
 export async function renewLeases(db: Database, ids: readonly SessionId[]): Promise<void> {
   if (ids.length === 0) return;
-  await db
-    .updateTable("sessions")
-    .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
-    .where("id", "in", ids)
-    .where("state", "<>", "ended")
-    .execute();
+  await againAfterDeadlock(() =>
+    db
+      .updateTable("sessions")
+      .set({ lease_expires_at: nowPlus(TIMES.leaseMs), attached_at: now() })
+      .where("id", "in", ids)
+      .where("state", "<>", "ended")
+      .execute(),
+  );
 }
 
 /** The client's connection broke: it has a short time to come back. */
