@@ -57,13 +57,24 @@ test("who is given more time keeps it, and a clock that is set forward ends noth
   expect(ends.isOver(id("one"))).toBe(false);
 });
 
-test("the next agent of the server ends what is over while no manager answers", () => {
-  const { file, time, pass, open } = start();
+test("the next agent of the server ends what is over while no manager answers, and lets one that does speak first", () => {
+  const { time, pass, open } = start();
   open().note([session("one", 60_000)]);
-  expect(statSync(file).mode & 0o777).toBe(0o600);
   time.monotonicMs = 5;
   pass(70_000);
-  expect(open().isOver(id("one"))).toBe(true);
+  const next = open();
+  const told = open();
+  expect(next.isOver(id("one"))).toBe(false);
+  // It was extended while no agent was here.
+  told.note([session("one", 600_000)]);
+  pass(next.nextMs() ?? 0);
+  expect([next.isOver(id("one")), told.isOver(id("one"))]).toEqual([true, false]);
+});
+
+test("when sessions end is kept in a file that only its owner reads", () => {
+  const { file, open } = start();
+  open().note([session("one", 60_000)]);
+  expect(statSync(file).mode & 0o777).toBe(0o600);
   expect(JSON.parse(readFileSync(file, "utf8"))).toEqual([
     { id: "s-one", endsAt: "2026-11-30T12:01:05.000Z" },
   ]);

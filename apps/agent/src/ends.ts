@@ -36,7 +36,11 @@ export function createEnds({ file, clock, logger }: Options): Ends {
     const { wallMs, monotonicMs } = clock.now();
     try {
       const all = fileSchema.parse(JSON.parse(readFileSync(file, "utf8")));
-      return new Map(all.map(({ id, endsAt }) => [id, Date.parse(endsAt) - wallMs + monotonicMs]));
+      // Sessions may have been given more time while no agent was here: a manager that is there says so first.
+      const earliest = monotonicMs + MARGIN_MS;
+      return new Map(
+        all.map(({ id, endsAt }) => [id, Math.max(earliest, Date.parse(endsAt) - wallMs + monotonicMs)]),
+      );
     } catch (error) {
       const isNew = error instanceof Error && "code" in error && error.code === "ENOENT";
       if (!isNew)

@@ -8,6 +8,8 @@ import { readMembership, writePrivate, type Membership } from "./membership.ts";
 /** Who renews is done or dead by then. */
 const LOCK_STALE_MS = 60_000;
 const RENEWAL_TIMEOUT_MS = 10_000;
+/** While the pool has two authorities: a day after one has taken over, the other is to be trusted no longer, here too. */
+const CHANGING_SECONDS = 2 * 86_400;
 /** How often it is looked whether the time has come: a machine that slept missed its timers. */
 const LOOK_MS = 60_000;
 
@@ -22,7 +24,9 @@ export function toMembership(
   { host, port, now }: { readonly host: string; readonly port: number; readonly now: number },
 ): Membership {
   const at = (seconds: number): string => new Date(now + seconds * 1_000).toISOString();
-  const times = { renewAt: at(validSeconds / 2), expiresAt: at(validSeconds) };
+  const isChanging = authorityHashes(certificate.authority).length > 1;
+  const renewSeconds = isChanging ? Math.min(validSeconds / 2, CHANGING_SECONDS) : validSeconds / 2;
+  const times = { renewAt: at(renewSeconds), expiresAt: at(validSeconds) };
   return { ...certificate, host, port, ...times, machine: null };
 }
 
@@ -63,6 +67,12 @@ export function openMembership(
   /** The pool has an authority that this machine does not know: with the next certificate it will. */
   function onAuthority(hash: string): void {
     if (hashes.includes(hash)) return;
+    // Written beside another process's renewal, it would bring back the certificate before, as a copy of the machine has it.
+    // What fails is heard of again with the next answer.
+    locked(files.membership, now, () => Promise.resolve(becomeDue(hash))).catch(() => undefined);
+  }
+
+  function becomeDue(hash: string): void {
     hold(readMembership(files.membership) ?? held);
     if (hashes.includes(hash) || isDue()) return;
     const dueNow = { ...held, renewAt: new Date(now()).toISOString() };

@@ -19,6 +19,12 @@ export const oidcSettingsSchema = z.object({
   hasSecret: z.boolean(),
   /** Which claim names the user: of `email` the part before the @. */
   userClaim: foreignText(100).min(1),
+  /** With `email`: of which domain addresses must be. Who has the same name at another one is somebody else. */
+  emailDomain: z
+    .string()
+    .max(253)
+    .regex(/^[a-z0-9-]+(\.[a-z0-9-]+)*$/i, "a domain looks like example.org")
+    .nullable(),
   /** Whom the pool does not know is added as a user. */
   createsUsers: z.boolean(),
 });
@@ -31,8 +37,13 @@ export const oidcChangeSchema = z.object({
     .extend({
       clientSecret: z.string().min(1).max(1_000).nullable().default(null),
       userClaim: oidcSettingsSchema.shape.userClaim.default("preferred_username"),
+      emailDomain: oidcSettingsSchema.shape.emailDomain.default(null),
       createsUsers: z.boolean().default(false),
     })
+    .refine(
+      ({ userClaim, emailDomain }) => (userClaim === "email") === (emailDomain !== null),
+      "the claim 'email' wants the domain of the addresses, and no other claim has one",
+    )
     .nullable(),
 });
 

@@ -1,8 +1,10 @@
 import { statSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
+import type { ManagerClient } from "@farpool/client-api";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startTestPool, type TestPool } from "../testing/pool.ts";
+import { signInAtProvider } from "./oidc.ts";
 
 const PASSWORD = "correct horse battery";
 let pool: TestPool;
@@ -171,4 +173,18 @@ test("an API token does what its scopes say, over HTTPS, until it is revoked", a
   expect(await send("GET", "/v1/gpus")).toMatchObject({ status: 401 });
   const forUser = await admin("tokens", "create", "--api", "alice", "--scope", "administer");
   expect(forUser).toMatchObject({ status: 77, stderr: expect.stringContaining("alice is no administrator") });
+});
+
+test("who signs in at a provider is waited for as long as the manager says, whatever the clock here says", async () => {
+  const signedIn = { user: "alice", role: "user", token: "t", expiresAt: "2026-12-07T00:00:00.000Z" };
+  const answers = [
+    {
+      ...{ flow: "f", verificationUri: "https://idp.example/device", verificationUriComplete: null },
+      ...{ userCode: "ABCD", intervalSeconds: 0, expiresAt: "2020-01-01T00:00:00.000Z" },
+    },
+    { signedIn: null, intervalSeconds: 0 },
+    { signedIn, intervalSeconds: 0 },
+  ];
+  const call = () => Promise.resolve(answers.shift());
+  expect(await signInAtProvider({ call } as unknown as ManagerClient, "ws-17")).toEqual(signedIn);
 });

@@ -52,6 +52,11 @@ export async function listenForChanges(
       void fresh.end().catch(() => undefined);
       throw error;
     }
+    if (closing.signal.aborted) {
+      // Left open, it would keep the process of a manager that has stopped.
+      await fresh.end();
+      return;
+    }
     client = fresh;
     // Not before: a connection that never came about ends too, and the failed attempt is repeated already.
     fresh.once("end", () => {

@@ -79,10 +79,29 @@ export function inIdentity<T>(db: Database, work: (tx: Tx) => Promise<T>): Promi
 }
 
 function holding<T>(lock: number, db: Database, work: (tx: Tx) => Promise<T>): Promise<T> {
-  return db.transaction().execute(async (tx) => {
-    await sql`select pg_advisory_xact_lock(${lock})`.execute(tx);
-    return work(tx);
-  });
+  return againAfterDeadlock(() =>
+    db.transaction().execute(async (tx) => {
+      await sql`select pg_advisory_xact_lock(${lock})`.execute(tx);
+      return work(tx);
+    }),
+  );
+}
+
+const MOST_ATTEMPTS = 3;
+
+/**
+ * Does the work again when PostgreSQL ended it to let others go on: statements that change many rows lock them in an
+ * order of their own, so two of them may wait for each other. What was ended has changed nothing.
+ */
+export async function againAfterDeadlock<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      const isVictim = error instanceof Error && "code" in error && error.code === "40P01";
+      if (!isVictim || attempt === MOST_ATTEMPTS) throw error;
+    }
+  }
 }
 
 /** A value for a `jsonb` column. */

@@ -9,6 +9,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
        client_id text not null,
        client_secret text,
        user_claim text not null,
+       email_domain text,
        creates_users boolean not null
      )`,
     `create table oidc_flows (

@@ -132,6 +132,8 @@ interface OidcSettingsTable {
   client_id: string;
   client_secret: string | null;
   user_claim: string;
+  /** Of which domain addresses must be, where they name the user. */
+  email_domain: string | null;
   creates_users: boolean;
 }
 

@@ -6,6 +6,8 @@ import { FarpoolError } from "@farpool/contract";
 import { answerBrokenRequests } from "./broken-requests.ts";
 import type { ManagerCertificate } from "@farpool/identity/certificates";
 
+/** Said with each certificate: a later one without it would let older versions in. */
+const MIN_VERSION = "TLSv1.3";
 /** Who connects and says nothing is sent away. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
@@ -51,7 +53,12 @@ export function createListeners({ socketPath, tcp, handler }: ListenOptions): Li
       chmodSync(socketPath, 0o600);
     },
     present({ chain, privateKey }) {
-      remote?.setSecureContext({ cert: chain, key: privateKey, ca: tcp?.authority() });
+      remote?.setSecureContext({
+        cert: chain,
+        key: privateKey,
+        ca: tcp?.authority(),
+        minVersion: MIN_VERSION,
+      });
     },
     async close(patienceMs) {
       const servers = [local, ...(remote === null ? [] : [remote])];
@@ -76,7 +83,7 @@ function secureServer(
       ca: authority,
       requestCert: true,
       rejectUnauthorized: false,
-      minVersion: "TLSv1.3",
+      minVersion: MIN_VERSION,
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     },
     handler,

@@ -1,5 +1,5 @@
 import { FarpoolError, type OidcSettings } from "@farpool/contract";
-import { createRemoteJWKSet, jwtVerify, type JWTPayload } from "jose";
+import { createRemoteJWKSet, errors, jwtVerify, type JWTPayload } from "jose";
 import * as z from "zod";
 
 const PATIENCE_MS = 4_000;
@@ -76,6 +76,15 @@ export async function askForPerson(
     return { claims: payload, isHasty: false };
   } catch (cause) {
     const why = plain(cause instanceof Error ? cause.message : String(cause));
+    if (isOfKeys(cause))
+      throw new FarpoolError(
+        "FARPOOL_IDENTITY_PROVIDER",
+        `${keys} does not tell the provider's keys (${why})`,
+        {
+          hint: "the manager's machine must reach it; 'farpool login --oidc' begins another sign-in",
+          cause,
+        },
+      );
     throw new FarpoolError(
       "FARPOOL_NOT_PERMITTED",
       `what ${issuer} says of the person cannot be trusted: ${why}`,
@@ -85,6 +94,13 @@ export async function askForPerson(
       },
     );
   }
+}
+
+/** The provider's keys did not come: that says nothing about the person. */
+function isOfKeys(error: unknown): boolean {
+  const { JOSEError, JWKSInvalid, JWKSTimeout } = errors;
+  if (!(error instanceof JOSEError)) return true;
+  return error instanceof JWKSTimeout || error instanceof JWKSInvalid || error.code === JOSEError.code;
 }
 
 /** Asked anew each time: a sign-in is seldom, and keys and addresses change. */

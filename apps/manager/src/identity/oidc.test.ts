@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { signInWithBrowser } from "../testing/browser.ts";
 import { startPool, type TestPool } from "../testing/pool.ts";
 
@@ -62,7 +63,7 @@ test("a person signs in at the provider with a code, and is the user whom the po
   const stored = await client.call("changeOidcSettings", { body: { settings: settings() } });
   expect(stored.settings).toEqual({
     ...{ issuer: provider.issuer, clientId: "farpool", hasSecret: true },
-    ...{ userClaim: "preferred_username", createsUsers: false },
+    ...{ userClaim: "preferred_username", emailDomain: null, createsUsers: false },
   });
   await client.call("createUser", { body: { name: "alice", role: "administrator" } });
   const signedIn = await signIn(pool, "alice");
@@ -85,11 +86,29 @@ test("whom the pool does not know is refused by name, or added where an administ
     code: "FARPOOL_NOT_PERMITTED",
     message: expect.stringContaining("says that it is 'bob', whom this pool does not know"),
   });
-  const more = { createsUsers: true, userClaim: "email" };
+  const more = { createsUsers: true, userClaim: "email", emailDomain: "example.org" };
   await client.call("changeOidcSettings", { body: { settings: settings(more) } });
   expect(await signIn(pool, "bob")).toMatchObject({ user: "bob", role: "user" });
   await client.call("disableUser", { params: { userName: "bob" }, body: { isDisabled: true } });
   await expect(signIn(pool, "bob")).rejects.toMatchObject({ message: "the user bob is disabled" });
+});
+
+test("an address of another domain is somebody else, whatever is before the @", async () => {
+  const pool = await startPool(postgres, 1);
+  const { client } = pool;
+  const byAddress = (more: object) =>
+    client.call("changeOidcSettings", { body: { settings: settings({ userClaim: "email", ...more }) } });
+  await expect(byAddress({})).rejects.toMatchObject({
+    code: "FARPOOL_BAD_REQUEST",
+    message: expect.stringContaining("the claim 'email' wants the domain of the addresses"),
+  });
+  await byAddress({ emailDomain: "example.com" });
+  await expect(signIn(pool, "admin")).rejects.toMatchObject({
+    code: "FARPOOL_NOT_PERMITTED",
+    message: "the address admin@example.org is not one of example.com",
+  });
+  await byAddress({ emailDomain: "Example.org" });
+  expect(await signIn(pool, "admin")).toMatchObject({ user: "admin", role: "administrator" });
 });
 
 test("what is wrong with a provider is said when it is named, and a sign-in that was never begun is refused", async () => {
@@ -113,4 +132,44 @@ test("what is wrong with a provider is said when it is named, and a sign-in that
     code: "FARPOOL_NOT_PERMITTED",
   });
   expect(await client.call("changeOidcSettings", { body: { settings: null } })).toEqual({ settings: null });
+});
+
+/** A provider that signs everybody in at once, and whose keys cannot be read. */
+async function startKeylessProvider(): Promise<string> {
+  const server = createHttpServer((request, response) => {
+    const issuer = `http://${request.headers.host}`;
+    const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const answers: Readonly<Record<string, object>> = {
+      "/.well-known/openid-configuration": {
+        ...{ issuer, token_endpoint: `${issuer}/token`, jwks_uri: `${issuer}/keys` },
+        device_authorization_endpoint: `${issuer}/device`,
+      },
+      "/device": { device_code: "d", user_code: "u", verification_uri: `${issuer}/u`, expires_in: 600 },
+      "/token": { id_token: `${part({ alg: "RS256", kid: "1" })}.${part({ sub: "alice" })}.AAAA` },
+    };
+    const answer = answers[request.url ?? ""];
+    response.statusCode = answer === undefined ? 503 : 200;
+    response.end(JSON.stringify(answer ?? {}));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const address = server.address();
+  return `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`;
+}
+
+test("a provider whose keys cannot be read is what is wrong, and not the person", async () => {
+  const { client } = await startPool(postgres, 1);
+  const issuer = await startKeylessProvider();
+  await client.call("changeOidcSettings", { body: { settings: settings({ issuer }) } });
+  const { flow } = await client.call("beginOidc", {});
+  await expect(client.call("finishOidc", { body: { flow } })).rejects.toMatchObject({
+    code: "FARPOOL_IDENTITY_PROVIDER",
+    message: expect.stringContaining(`${issuer}/keys does not tell the provider's keys`),
+  });
+  const { entries } = await client.call("audit", { query: {} });
+  expect(entries.map(({ kind }) => kind)).not.toContain("sign-in-refused");
 });

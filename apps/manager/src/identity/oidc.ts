@@ -26,11 +26,11 @@ const MOST_BEGUN = 30;
 export async function readOidc(db: Database): Promise<{ readonly settings: OidcSettings | null }> {
   const client = await readClient(db);
   if (client === undefined) return { settings: null };
-  const { issuer, clientId, userClaim, createsUsers, clientSecret } = client;
-  return { settings: { issuer, clientId, userClaim, createsUsers, hasSecret: clientSecret !== null } };
+  const { clientSecret, ...settings } = client;
+  return { settings: { ...settings, hasSecret: clientSecret !== null } };
 }
 
-type StoredClient = OidcClient & Pick<OidcSettings, "createsUsers">;
+type StoredClient = OidcClient & Pick<OidcSettings, "createsUsers" | "emailDomain">;
 
 async function readClient(db: Database): Promise<StoredClient | undefined> {
   const row = await db.selectFrom("oidc_settings").selectAll().executeTakeFirst();
@@ -40,6 +40,7 @@ async function readClient(db: Database): Promise<StoredClient | undefined> {
     clientId: row.client_id,
     clientSecret: row.client_secret,
     userClaim: row.user_claim,
+    emailDomain: row.email_domain,
     createsUsers: row.creates_users,
   };
 }
@@ -62,6 +63,7 @@ export async function changeOidc(
           client_id: settings.clientId,
           client_secret: settings.clientSecret,
           user_claim: settings.userClaim,
+          email_domain: settings.emailDomain,
           creates_users: settings.createsUsers,
         })
         .execute();
@@ -188,10 +190,13 @@ async function requireFlow(db: Database, hash: string): Promise<number> {
   );
 }
 
-/** Who it is in the pool: by the claim that the settings name. An address of e-mail counts only when the provider has verified it. */
+/**
+ * Who it is in the pool: by the claim that the settings name. An address of e-mail counts only when the provider has verified it,
+ * and of the domain that the settings name: providers let in guests and strangers, who have the same names elsewhere.
+ */
 async function userOf(
   db: Database,
-  { userClaim, createsUsers, issuer }: StoredClient,
+  { userClaim, emailDomain, createsUsers, issuer }: StoredClient,
   claims: JWTPayload,
 ): Promise<UserRow> {
   const said = claims[userClaim];
@@ -202,9 +207,17 @@ async function userOf(
       `${issuer} does not say '${userClaim}' of the person (it says ${Object.keys(claims).toSorted().join(", ")})`,
       "'farpool admin oidc set --claim NAME' names another claim",
     );
+  const [name, domain] = userClaim === "email" ? partsOf(said) : [said, null];
   if (userClaim === "email" && claims["email_verified"] !== true)
-    throw refuse(`${issuer} has not verified the address ${said}`, "the provider has to verify it");
-  const name = userClaim === "email" ? said.slice(0, said.lastIndexOf("@")) : said;
+    throw refuse(
+      `${issuer} has not verified the address ${printable(said)}`,
+      "the provider has to verify it",
+    );
+  if (domain !== (emailDomain?.toLowerCase() ?? null))
+    throw refuse(
+      `the address ${printable(said)} is not one of ${emailDomain}`,
+      "'farpool admin oidc set --email-domain' names the domain whose addresses count",
+    );
   const found = await findUser(db, name);
   if (found !== undefined) {
     if (found.disabled_at === null) return found;
@@ -213,7 +226,7 @@ async function userOf(
   const parsed = poolUserNameSchema.safeParse(name);
   if (!createsUsers || !parsed.success)
     throw refuse(
-      `${issuer} says that it is '${name.replaceAll(/\p{Cc}/gu, "?").slice(0, 100)}', whom this pool does not know`,
+      `${issuer} says that it is '${printable(name)}', whom this pool does not know`,
       parsed.success
         ? "'farpool admin users add' adds her; 'farpool admin oidc set --create-users' does so by itself"
         : (parsed.error.issues[0]?.message ?? ""),
@@ -225,6 +238,14 @@ async function userOf(
   );
   return db.selectFrom("users").selectAll().where("id", "=", id).executeTakeFirstOrThrow();
 }
+
+/** Of an address: what is before its last @, and the domain. */
+function partsOf(address: string): readonly [name: string, domain: string] {
+  const at = address.lastIndexOf("@");
+  return [address.slice(0, Math.max(0, at)), address.slice(at + 1).toLowerCase()];
+}
+
+const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, "?").slice(0, 100);
 
 const PROVIDER: Principal = {
   machine: null,

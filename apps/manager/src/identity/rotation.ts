@@ -11,6 +11,8 @@ import type { MachineParts } from "./machines.ts";
 /** By then no worker shows a certificate of the one before any more. */
 const DROP_AFTER_MS = (WORKER_CERTIFICATE_SECONDS + CLOCK_LEEWAY_SECONDS) * 1_000;
 const DROP_LOOK_MS = 10_000;
+/** By then every manager has looked, and tells sessions of a new authority. */
+const KNOWN_AFTER_MS = 15_000;
 /** So many machines are named. */
 const MOST_NAMED = 20;
 
@@ -138,7 +140,7 @@ async function readProgress(db: Database, newest: PoolAuthority): Promise<Progre
       (select json_agg(name order by name) from (
          select name from machine where knows is not true order by name limit ${MOST_NAMED}::integer) waiting) as waiting,
       (select count(*)::integer from sessions
-        where state in ('granted', 'active') and granted_at < ${newest.createdAt}) as older
+        where state in ('granted', 'active') and granted_at < ${new Date(newest.createdAt.getTime() + KNOWN_AFTER_MS)}) as older
       from machine`.execute(db);
   const [row] = rows;
   const { total = 0, renewed = 0, waiting = null, older = 0 } = row ?? {};

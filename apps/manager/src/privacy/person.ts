@@ -39,10 +39,14 @@ export function isSubject(name: string): RawBuilder<boolean> {
 }
 
 /** Which rows of `audit` tell of somebody: by a session of hers, or by name. */
-export function tellsOf({ name, places }: DataSubject): RawBuilder<boolean> {
-  const patterns = [name, ...places].map(wordPattern);
-  return sql<boolean>`(audit.session_id in (select id from sessions where ${isSubject(name)})
-    or audit.reason ~* any(${patterns}::text[]))`;
+export function tellsOf(subject: DataSubject): RawBuilder<boolean> {
+  return sql<boolean>`(audit.session_id in (select id from sessions where ${isSubject(subject.name)})
+    or ${namedIn("audit.reason", subject)})`;
+}
+
+/** Whether a text has her name, or one of her accounts with its machine. */
+export function namedIn(column: string, { name, places }: DataSubject): RawBuilder<boolean> {
+  return sql<boolean>`${sql.ref(column)} ~* any(${[name, ...places].map(wordPattern)}::text[])`;
 }
 
 /** A name as a word of its own: `anna` is not meant where it says `joanna` or `anna-lena`. */

@@ -61,6 +61,11 @@ test("a user who is pseudonymised is nowhere by name any more, and every sum is 
   });
   await useOnce(pool, "ahx7");
   await useOnce(pool, "alice-two", generateSigningKey().publicKey);
+  const revoked = generateSigningKey();
+  const other = await ask(client, 1, { clientKey: revoked.publicKey });
+  const reason = "by alice, who had it last";
+  await client.call("revokeClient", { params: { thumbprint: revoked.thumbprint }, body: { reason } });
+  await pool.obey();
   const before = await client.call("usage", { query: { by: "session" } });
   const running = await ask(client, 1, { user: "ahx7", clientKey: OTHER.publicKey });
   const body = { name: "alice" };
@@ -86,6 +91,8 @@ test("a user who is pseudonymised is nowhere by name any more, and every sum is 
     await client.call("audit", { query: { last: 1_000 } }),
     await client.call("listUsers", {}),
     await client.call("listMappings", {}),
+    await client.call("listClients", {}),
+    await client.call("showSession", { params: { sessionId: other.id } }),
   ]);
   // As a word: another person is called alice-two.
   expect(text.match(/\balice\b(?!-two)/g)).toBeNull();

@@ -4,7 +4,7 @@ import { sql, type RawBuilder } from "kysely";
 import { inPlacement, type Database, type Tx } from "../database/connect.ts";
 import type { Principal } from "../http/principal.ts";
 import { recordAudit } from "../identity/audit.ts";
-import { findSubject, isSubject, tellsOf, wordPattern, type DataSubject } from "./person.ts";
+import { findSubject, isSubject, namedIn, tellsOf, wordPattern, type DataSubject } from "./person.ts";
 
 /**
  * Takes a person's name and account from all that the pool has of her; sums, times, GPUs and costs stay as they are, under a
@@ -82,8 +82,20 @@ function statementsFor(subject: DataSubject, pseudonym: string): readonly Statem
     ["audit lines", sql`update audit set reason = ${without("reason")} where ${tellsOf(subject)}`],
     [
       "events of sessions",
-      sql`update session_events set reason = ${without("reason")} where session_id in ${hers}`,
+      sql`update session_events set reason = ${without("reason")}
+           where session_id in ${hers} or ${namedIn("reason", subject)}`,
     ],
+    // What an administrator does to others is told with her name.
+    [
+      "ends of sessions",
+      sql`update sessions set end_message = ${without("end_message")}
+           where end_message is not null and (${isSubject(name)} or ${namedIn("end_message", subject)})`,
+    ],
+    ...["clients", "machines"].map((table): Statement => [
+      "revocations",
+      sql`update ${sql.table(table)} set revoked_reason = ${without("revoked_reason")}
+           where ${namedIn("revoked_reason", subject)}`,
+    ]),
     ["notices of sessions", sql`delete from session_notices where session_id in ${hers}`],
     ["processes", sql`update processes set program = ${program} where session_id in ${hers}`],
     ["", sql`select set_config('farpool.pseudonymising', 'on', true)`],

@@ -50,15 +50,24 @@ export function createHeartbeats(db: Database): Heartbeats {
   };
 }
 
-/** Those of them that were heard of lately and took sessions: for these nothing else changes. */
+/**
+ * Those of them that were heard of lately and took sessions: for these nothing else changes. A row that somebody holds is
+ * passed over, and waited for alone: who waits for one while having others may be waited for, and delays them all.
+ */
 async function touchServers(db: Database, all: readonly Waiting[]): Promise<ReadonlySet<ServerId>> {
   const { rows } = await sql<{ id: ServerId }>`
     update servers set last_seen_at = clock_timestamp(), heard_at = clock_timestamp(),
       reported_at = case when has_nothing_new then clock_timestamp() else reported_at end
-    from unnest(${all.map(({ serverId }) => serverId)}::uuid[],
-      ${all.map(({ heartbeat }) => heartbeat.hasNothingNew)}::boolean[]) as beat(server, has_nothing_new)
-    where id = server and acceptor_ready
-      and last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'
+    from (
+      select servers.id as server, has_nothing_new
+      from unnest(${all.map(({ serverId }) => serverId)}::uuid[],
+        ${all.map(({ heartbeat }) => heartbeat.hasNothingNew)}::boolean[]) as beat(server, has_nothing_new)
+      join servers on servers.id = beat.server
+      where acceptor_ready
+        and last_seen_at > clock_timestamp() - ${TIMES.serverSilentMs} * interval '1 millisecond'
+      for no key update of servers skip locked
+    ) heard
+    where id = server
     returning id`.execute(db);
   return new Set(rows.map(({ id }) => id));
 }

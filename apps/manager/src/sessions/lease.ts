@@ -1,6 +1,6 @@
 import { FarpoolError, TIMES, type ServerId, type SessionId, type SessionState } from "@farpool/contract";
 import { sql } from "kysely";
-import { now, nowPlus, type Database } from "../database/connect.ts";
+import { againAfterDeadlock, now, nowPlus, type Database } from "../database/connect.ts";
 
 function leaseEnd() {
   const ms = sql<number>`case purpose when 'service' then ${sql.lit(TIMES.serviceLeaseMs)} else ${sql.lit(TIMES.leaseMs)} end`;
@@ -21,12 +21,14 @@ export async function renewLease(db: Database, id: SessionId): Promise<SessionSt
 
 export async function renewLeases(db: Database, ids: readonly SessionId[]): Promise<void> {
   if (ids.length === 0) return;
-  await db
-    .updateTable("sessions")
-    .set({ lease_expires_at: leaseEnd(), attached_at: now() })
-    .where("id", "in", ids)
-    .where("state", "<>", "ended")
-    .execute();
+  await againAfterDeadlock(() =>
+    db
+      .updateTable("sessions")
+      .set({ lease_expires_at: leaseEnd(), attached_at: now() })
+      .where("id", "in", ids)
+      .where("state", "<>", "ended")
+      .execute(),
+  );
 }
 
 /** The client's connection broke: it has a short time to come back. */
