@@ -14,6 +14,7 @@ export default defineConfig({
           include: ["tests/e2e/**/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          // They wait more than they compute: two files at a time take little more than half of the time.
           maxWorkers: 2,
         },
       },
