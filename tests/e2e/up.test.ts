@@ -95,7 +95,7 @@ describe("health", () => {
     const checks = sections.flatMap((section) => section.checks);
     expect(checks.filter((check) => check.result === "fail")).toEqual([]);
     expect(checks.find(({ name }) => name === "throughput")?.message).toMatch(
-      /^Farpool Simulated GPU on .+: round trip [\d.]+ µs, to the GPU [\d.]+ GB\/s, from the GPU [\d.]+ GB\/s$/,
+      /^Farpool Simulated GPU: round trip [\d.]+ µs, to the GPU [\d.]+ GB\/s, from the GPU [\d.]+ GB\/s$/,
     );
     await pool.expectNothingHeld();
   });

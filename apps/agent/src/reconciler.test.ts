@@ -37,6 +37,7 @@ function acceptor(pid = 1, left: readonly SessionId[] = [], ended: AcceptorStatu
   const opened: AcceptorSession[] = [];
   const forgotten: string[] = [];
   const closings: Array<readonly [SessionId, string]> = [];
+  const gone = new Set<SessionId>();
   const link: AcceptorConnection = {
     hello: { version: 1, pid, port: 7445 },
     closed: new Promise(() => undefined),
@@ -46,16 +47,19 @@ function acceptor(pid = 1, left: readonly SessionId[] = [], ended: AcceptorStatu
     },
     closeSession(closed, reason) {
       closings.push([closed, reason]);
+      gone.add(closed);
       return Promise.resolve();
     },
     status: () =>
       Promise.resolve({
-        sessions: [...new Set([...left, ...opened.map((session) => session.id)])].map((id) => ({
-          id,
-          gpus: desired(1, []).sessions[0]?.gpus ?? [],
-          isOpen: opened.some((session) => session.id === id),
-          workers: [],
-        })),
+        sessions: [...new Set([...left, ...opened.map((session) => session.id)])]
+          .filter((id) => !gone.has(id))
+          .map((id) => ({
+            id,
+            gpus: desired(1, []).sessions[0]?.gpus ?? [],
+            isOpen: opened.some((session) => session.id === id),
+            workers: [],
+          })),
         ended,
       }),
     forget(connections) {

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { FarpoolError } from "@farpool/contract";
 import { exportSigningKey, generateSigningKey, importSigningKey, type SigningKey } from "@farpool/identity";
 import { createAuthority } from "@farpool/identity/certificates";
@@ -18,7 +19,7 @@ export interface PoolIdentity {
   readonly grantKey: SigningKey;
   /** As this manager knows them now: one may take over from another. */
   authorities(): Authorities;
-  /** Looks again, if that was not just done. */
+  /** Looks again: at once, or a moment after the last look, for all who ask until then. */
   refresh(): Promise<Authorities>;
   /** Looks in any case. */
   refreshNow(): Promise<Authorities>;
@@ -41,13 +42,27 @@ export async function openPoolIdentity(
   let lookedAt = performance.now();
   const listeners: Array<(authorities: Authorities) => Promise<void>> = [];
 
+  let [begun, applied] = [0, 0];
+  let next: Promise<Authorities> | undefined;
+
   async function look(): Promise<Authorities> {
     lookedAt = performance.now();
+    begun += 1;
+    const number = begun;
     const read = await openAuthorities(db, known);
-    if (read === undefined || read.mark === known.mark) return known;
+    // What a later look has found stays.
+    if (number < applied || read === undefined || read.mark === known.mark) return known;
+    applied = number;
     known = read;
     for (const listener of listeners) await listener(known);
     return known;
+  }
+
+  async function lookSoon(): Promise<Authorities> {
+    await sleep(Math.max(0, lookedAt + LEAST_MS - performance.now()));
+    // Who asks from here on may know of something that this look does not find.
+    next = undefined;
+    return look();
   }
 
   const timer = setInterval(() => void look().catch(onError), LOOK_MS);
@@ -56,7 +71,7 @@ export async function openPoolIdentity(
     poolId: first.poolId,
     grantKey: first.grantKey,
     authorities: () => known,
-    refresh: () => (performance.now() - lookedAt < LEAST_MS ? Promise.resolve(known) : look()),
+    refresh: () => (next ??= lookSoon()),
     refreshNow: look,
     onChanged: (listener) => void listeners.push(listener),
     stop: () => clearInterval(timer),
