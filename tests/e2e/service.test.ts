@@ -1,7 +1,8 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { closeSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { nvidiaSmi } from "../../scripts/repository.ts";
 import { type Pool, example, startPool } from "./kit/pool.ts";
-import { type Service, startService, untilState } from "./kit/service.ts";
+import { type Service, standInForSystemd, startService, untilState } from "./kit/service.ts";
 import { waitFor } from "./kit/program.ts";
 
 // The client service without systemd: programs without a wrapper, and without a word about a session.
@@ -154,6 +155,42 @@ describe("always", () => {
 
     expect(larger.status).not.toBe(0);
     expect(larger.stderr).toContain("policy 'size of the service': asked for 1 GPU with 2 GiB");
+    await specify("--none");
+  });
+});
+
+describe("restarted by systemd", () => {
+  it("neither who waits notices it nor who runs, and the session is the same", async () => {
+    await specify("--allow-others", "--hold", "on-demand");
+    const systemd = standInForSystemd(pool);
+    onTestFinished(() => closeSync(systemd.socket));
+    const restart = async (): Promise<Service> => {
+      await service?.stop();
+      return (service = await startService(pool, "idle-timeout: 500ms\n", systemd));
+    };
+    const first = await restart();
+    const other = pool.start(["run", "--", "sleep", "600"]);
+    await pool.sessionOf(other);
+    const program = first.start([example("busy"), "150"]);
+    await program.until("waiting for ");
+
+    const second = await restart();
+    await waitFor("the program waits again", async () =>
+      (await second.status()).waiting === 1 ? true : undefined,
+    );
+    other.child.kill("SIGTERM");
+    const { session } = await untilState(second, "held");
+    await program.until("round 1\n");
+    const third = await restart();
+    const again = await untilState(third, "held");
+
+    expect(again.session?.id).toBe(session?.id);
+    expect(again.processes).toHaveLength(1);
+    expect(await program.ended).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining("PASSED") as unknown,
+    });
+    await untilState(third, "idle");
     await specify("--none");
   });
 });
