@@ -164,8 +164,8 @@ describe("restarted by systemd", () => {
     await specify("--allow-others", "--hold", "on-demand");
     const systemd = standInForSystemd(pool);
     onTestFinished(() => closeSync(systemd.socket));
-    const restart = async (): Promise<Service> => {
-      await service?.stop();
+    const restart = async (signal?: NodeJS.Signals): Promise<Service> => {
+      await service?.stop(signal);
       return (service = await startService(pool, "idle-timeout: 500ms\n", systemd));
     };
     const first = await restart();
@@ -174,15 +174,19 @@ describe("restarted by systemd", () => {
     const program = first.start([example("busy"), "150"]);
     await program.until("waiting for ");
 
-    const second = await restart();
-    await waitFor("the program waits again", async () =>
-      (await second.status()).waiting === 1 ? true : undefined,
-    );
+    // The first leaves the queue, the second is found in it.
+    for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+      const next = await restart(signal);
+      await waitFor("the program waits again", async () =>
+        (await next.status()).waiting === 1 ? true : undefined,
+      );
+      await waitFor("its session", async () => ((await sessions()).length === 2 ? true : undefined));
+    }
     other.child.kill("SIGTERM");
-    const { session } = await untilState(second, "held");
+    const { session } = await untilState(service ?? first, "held");
     await program.until("round 1\n");
-    const third = await restart();
-    const again = await untilState(third, "held");
+    const last = await restart();
+    const again = await untilState(last, "held");
 
     expect(again.session?.id).toBe(session?.id);
     expect(again.processes).toHaveLength(1);
@@ -190,7 +194,7 @@ describe("restarted by systemd", () => {
       status: 0,
       stdout: expect.stringContaining("PASSED") as unknown,
     });
-    await untilState(third, "idle");
+    await untilState(last, "idle");
     await specify("--none");
   });
 });

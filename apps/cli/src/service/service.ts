@@ -137,6 +137,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
       // What is asked for may be another number by now.
       await description();
       const adopted = await adoptSession(client, state.sessionId, { waiting, clientKey });
+      isLookedFor = false;
       if (adopted !== undefined) {
         const { session } = adopted;
         const isAskedFor = session.count === count() && isDeepStrictEqual(session.size, size());
@@ -148,7 +149,8 @@ export async function clientService(scope: ServiceScope): Promise<number> {
         await adopted.end();
       }
       keepState({ sessionId: null, processes: [] });
-      left.abort();
+      // Nobody else may need one.
+      holding.changed();
       signal.throwIfAborted();
     }
     const told = await identity();
@@ -199,12 +201,12 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     return specification()?.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
   };
 
-  /** Aborted when the session of the service before this one is gone: then nobody needs it. */
-  const left = new AbortController();
+  /** The session of the service before this one is found again whether somebody needs it or not. */
+  let isLookedFor = state.sessionId !== null;
   /** The session is the next service's. */
   let isLeaving = false;
   const holding = createHolding({
-    isAlways,
+    isAlways: () => isAlways() || isLookedFor,
     idleTimeoutMs,
     take,
     describe: ({ handle }) =>
@@ -255,12 +257,6 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     .catch((error: unknown) =>
       log.write(`the pool: ${error instanceof Error ? error.message : String(error)}`),
     )
-    .then(() => {
-      if (state.sessionId !== null && !isAlways())
-        return holding.need(left.signal, () => undefined).then(() => undefined);
-      return undefined;
-    })
-    .catch(() => undefined)
     .finally(() => holding.changed());
 
   await stopSignal();
