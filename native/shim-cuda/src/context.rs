@@ -211,11 +211,7 @@ impl Contexts {
 
     /// Retains a device's primary context; `make` creates it when it is not active. Its handle stays the same
     /// for the life of the process.
-    pub fn retain_primary(
-        &self,
-        device: usize,
-        make: impl Fn(Context) -> Answer,
-    ) -> Answer<Context> {
+    pub fn retain_primary(&self, device: usize, make: impl Fn(Context) -> Answer) -> Answer<Context> {
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let context = self.primary_handle(device);
         let mut is_made = false;
