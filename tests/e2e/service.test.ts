@@ -94,6 +94,11 @@ describe("on demand", () => {
     other.child.kill("SIGTERM");
 
     expect(await program.ended).toMatchObject({ status: 0 });
+    await service.stop();
+    service = await startService(pool, "hold: always\nidle-timeout: 500ms\n");
+    expect(await service.run(look)).toMatchObject({ status: 0 });
+    expect(await service.status()).toMatchObject({ state: "idle", hold: "on-demand" });
+    await specify("--none");
   });
 });
 
@@ -171,7 +176,7 @@ describe("restarted by systemd", () => {
     const first = await restart();
     const other = pool.start(["run", "--", "sleep", "600"]);
     await pool.sessionOf(other);
-    const program = first.start([example("busy"), "150"]);
+    const program = first.start([example("busy"), "300"]);
     await program.until("waiting for ");
 
     // The first leaves the queue, the second is found in it.

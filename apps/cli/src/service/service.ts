@@ -195,7 +195,11 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     holding.changed();
   }
 
-  const isAlways = (): boolean => (configuration.hold ?? specification()?.hold ?? "always") === "always";
+  const isAlways = (): boolean => {
+    const most = specification()?.hold ?? "always";
+    // The file can only ask for less.
+    return most === "always" && (configuration.hold ?? most) === "always";
+  };
   const idleTimeoutMs = (): number | null => {
     if (configuration.idleTimeoutMs !== undefined) return configuration.idleTimeoutMs;
     return specification()?.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
