@@ -1,7 +1,8 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { closeSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { nvidiaSmi } from "../../scripts/repository.ts";
 import { type Pool, example, startPool } from "./kit/pool.ts";
-import { type Service, startService, untilState } from "./kit/service.ts";
+import { type Service, standInForSystemd, startService, untilState } from "./kit/service.ts";
 import { waitFor } from "./kit/program.ts";
 
 // The client service without systemd: programs without a wrapper, and without a word about a session.
@@ -52,7 +53,7 @@ describe("on demand", () => {
 
     expect(looked).toMatchObject({ status: 0, stderr: "" });
     expect(looked.stdout).toContain("Farpool Simulated GPU");
-    expect(listed).toMatchObject({ status: 0, stderr: "" });
+    expect(listed).toMatchObject({ status: 0 });
     expect(await current.run(smi)).toMatchObject({ status: 0, stdout: listed.stdout });
     expect(uuidsOf(listed.stdout)).toEqual(uuidsOf(looked.stdout));
     expect(await grants()).toBe(before);
@@ -93,6 +94,11 @@ describe("on demand", () => {
     other.child.kill("SIGTERM");
 
     expect(await program.ended).toMatchObject({ status: 0 });
+    await service.stop();
+    service = await startService(pool, "hold: always\nidle-timeout: 500ms\n");
+    expect(await service.run(look)).toMatchObject({ status: 0 });
+    expect(await service.status()).toMatchObject({ state: "idle", hold: "on-demand" });
+    await specify("--none");
   });
 });
 
@@ -154,6 +160,46 @@ describe("always", () => {
 
     expect(larger.status).not.toBe(0);
     expect(larger.stderr).toContain("policy 'size of the service': asked for 1 GPU with 2 GiB");
+    await specify("--none");
+  });
+});
+
+describe("restarted by systemd", () => {
+  it("neither who waits notices it nor who runs, and the session is the same", async () => {
+    await specify("--allow-others", "--hold", "on-demand");
+    const systemd = standInForSystemd(pool);
+    onTestFinished(() => closeSync(systemd.socket));
+    const restart = async (signal?: NodeJS.Signals): Promise<Service> => {
+      await service?.stop(signal);
+      return (service = await startService(pool, "idle-timeout: 500ms\n", systemd));
+    };
+    const first = await restart();
+    const other = pool.start(["run", "--", "sleep", "600"]);
+    await pool.sessionOf(other);
+    const program = first.start([example("busy"), "300"]);
+    await program.until("waiting for ");
+
+    // The first leaves the queue, the second is found in it.
+    for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+      const next = await restart(signal);
+      await waitFor("the program waits again", async () =>
+        (await next.status()).waiting === 1 ? true : undefined,
+      );
+      await waitFor("its session", async () => ((await sessions()).length === 2 ? true : undefined));
+    }
+    other.child.kill("SIGTERM");
+    const { session } = await untilState(service ?? first, "held");
+    await program.until("round 1\n");
+    const last = await restart();
+    const again = await untilState(last, "held");
+
+    expect(again.session?.id).toBe(session?.id);
+    expect(again.processes).toHaveLength(1);
+    expect(await program.ended).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining("PASSED") as unknown,
+    });
+    await untilState(last, "idle");
     await specify("--none");
   });
 });

@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { constants } from "node:os";
+import type { Readable, Writable } from "node:stream";
 
 export interface ProgramResult {
   /** As a shell tells it: 128 + n for a signal. */
@@ -15,6 +16,8 @@ export interface ProgramOptions {
   /** The test writes the program's input itself, and ends it. */
   readonly keepInput?: boolean;
   readonly folder?: string;
+  /** What the program has open as 3. */
+  readonly passed?: number;
 }
 
 /** A program that runs while the test goes on. */
@@ -40,8 +43,9 @@ export function start(words: readonly string[], options: ProgramOptions = {}): R
       TMPDIR: process.env["TMPDIR"],
       ...options.environment,
     },
-    stdio: "pipe",
-  });
+    stdio: ["pipe", "pipe", "pipe", ...(options.passed === undefined ? [] : [options.passed])],
+    // The first three are pipes, whatever else there is.
+  }) as ChildProcessByStdio<Writable, Readable, Readable>;
   const output = { stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (output.stderr += text));

@@ -1,5 +1,6 @@
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { listenUnix } from "@farpool/os";
 import { library, farpool } from "../../../scripts/repository.ts";
 import type { Pool } from "./pool.ts";
 import {
@@ -30,20 +31,40 @@ export interface ServiceStatus {
   readonly processes: ReadonlyArray<{ readonly pid: number; readonly program: string }>;
 }
 
-export async function startService(
-  pool: Pool,
-  configuration: string,
-  more: Readonly<Record<string, string>> = {},
-): Promise<Service> {
+/** What a service has of systemd: a socket that outlives it, and the word that it is restarted. */
+export interface Systemd {
+  readonly socket: number;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+export function standInForSystemd(pool: Pool): Systemd {
+  const [programs, sockets] = [join(pool.folder, "systemd"), join(pool.folder, "client")];
+  for (const folder of [programs, sockets]) mkdirSync(folder, { mode: 0o755, recursive: true });
+  const listing = "#!/bin/sh\necho '1 farpool-client.service restart running'\n";
+  writeFileSync(join(programs, "systemctl"), listing, { mode: 0o755 });
+  const environment = {
+    PATH: `${programs}:${process.env["PATH"] ?? ""}`,
+    INVOCATION_ID: "1",
+    LISTEN_FDS: "1",
+  };
+  return { socket: listenUnix(join(sockets, "broker.sock"), 0o666), environment };
+}
+
+export async function startService(pool: Pool, configuration: string, systemd?: Systemd): Promise<Service> {
   const file = join(pool.folder, "client-service.yaml");
   writeFileSync(file, configuration);
   const environment = {
     ...pool.environment,
     FARPOOL_BROKER: join(pool.folder, "client", "broker.sock"),
     FARPOOL_SERVICE_CONFIG: file,
-    ...more,
+    ...systemd?.environment,
   };
-  const program = start([farpool, "internal", "client-service", "system"], { environment });
+  // The number of a process is known to itself.
+  const words = ["sh", "-c", 'LISTEN_PID=$$ exec "$0" internal client-service system', farpool];
+  const program = start(words, {
+    environment,
+    ...(systemd === undefined ? {} : { passed: systemd.socket }),
+  });
   // What a program on a client has: the loader's path, and where the service is.
   const ofPrograms = {
     LD_LIBRARY_PATH: dirname(library.shim),

@@ -137,6 +137,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
       // What is asked for may be another number by now.
       await description();
       const adopted = await adoptSession(client, state.sessionId, { waiting, clientKey });
+      isLookedFor = false;
       if (adopted !== undefined) {
         const { session } = adopted;
         const isAskedFor = session.count === count() && isDeepStrictEqual(session.size, size());
@@ -148,7 +149,8 @@ export async function clientService(scope: ServiceScope): Promise<number> {
         await adopted.end();
       }
       keepState({ sessionId: null, processes: [] });
-      left.abort();
+      // Nobody else may need one.
+      holding.changed();
       signal.throwIfAborted();
     }
     const told = await identity();
@@ -193,18 +195,22 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     holding.changed();
   }
 
-  const isAlways = (): boolean => (configuration.hold ?? specification()?.hold ?? "always") === "always";
+  const isAlways = (): boolean => {
+    const most = specification()?.hold ?? "always";
+    // The file can only ask for less.
+    return most === "always" && (configuration.hold ?? most) === "always";
+  };
   const idleTimeoutMs = (): number | null => {
     if (configuration.idleTimeoutMs !== undefined) return configuration.idleTimeoutMs;
     return specification()?.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
   };
 
-  /** Aborted when the session of the service before this one is gone: then nobody needs it. */
-  const left = new AbortController();
+  /** The session of the service before this one is found again whether somebody needs it or not. */
+  let isLookedFor = state.sessionId !== null;
   /** The session is the next service's. */
   let isLeaving = false;
   const holding = createHolding({
-    isAlways,
+    isAlways: () => isAlways() || isLookedFor,
     idleTimeoutMs,
     take,
     describe: ({ handle }) =>
@@ -255,12 +261,6 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     .catch((error: unknown) =>
       log.write(`the pool: ${error instanceof Error ? error.message : String(error)}`),
     )
-    .then(() => {
-      if (state.sessionId !== null && !isAlways())
-        return holding.need(left.signal, () => undefined).then(() => undefined);
-      return undefined;
-    })
-    .catch(() => undefined)
     .finally(() => holding.changed());
 
   await stopSignal();

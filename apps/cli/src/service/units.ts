@@ -75,7 +75,7 @@ Also=${SOCKET_UNIT}
 `;
 }
 
-/** It is root by its files alone: no capability, no other place to write to. */
+/** It is root by its files alone: no capability, no other place to write to. A checkout in a home is an installation, too. */
 const SYSTEM_HARDENING = `StateDirectory=farpool
 StateDirectoryMode=0711
 CacheDirectory=farpool
@@ -83,7 +83,7 @@ Environment=XDG_CACHE_HOME=/var/cache/farpool
 CapabilityBoundingSet=
 NoNewPrivileges=yes
 ProtectSystem=strict
-ProtectHome=yes
+ProtectHome=read-only
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectKernelTunables=yes
