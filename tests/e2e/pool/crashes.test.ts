@@ -18,7 +18,9 @@ import { json } from "../kit/sessions.ts";
 //
 // FARPOOL_CRASH_MINUTES=10 FARPOOL_CRASH_SEED=7 FARPOOL_CRASH_DATABASE=embedded npx vitest run tests/e2e/pool/crashes.test.ts
 
-const minutes = Number(process.env["FARPOOL_CRASH_MINUTES"] ?? 0.4);
+// Only where somebody asks for it: its time is better spent alone on a machine.
+const isAsked = process.env["FARPOOL_CRASH_MINUTES"] !== undefined;
+const minutes = Number(process.env["FARPOOL_CRASH_MINUTES"] ?? 10);
 const seed = Number(process.env["FARPOOL_CRASH_SEED"] ?? randomInt(2 ** 31));
 const database = databases.find((each) => each === process.env["FARPOOL_CRASH_DATABASE"]) ?? "debian";
 /** A lease, the start of a manager that was killed again and again, and what servers take to close a session. */
@@ -40,7 +42,7 @@ function printedDirectly(words: readonly string[], gpus: number): Promise<string
   return known;
 }
 
-it(
+it.runIf(isAsked)(
   `${minutes} minutes of kill -9 under load, seed ${seed}: no GPU granted twice or lost, usage adds up, programs are right`,
   async () => {
     const pool = await startMachines({

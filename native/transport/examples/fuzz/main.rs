@@ -23,6 +23,9 @@ mod opening;
 #[path = "../../src/lane/packet.rs"]
 #[allow(dead_code, reason = "the lane needs more of it")]
 mod packet;
+#[path = "../../src/tls/randomness.rs"]
+#[allow(dead_code, reason = "TLS needs it")]
+mod randomness;
 #[path = "../../src/tls/record.rs"]
 #[allow(dead_code, reason = "TLS needs more of it")]
 mod record;

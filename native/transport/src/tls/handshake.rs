@@ -14,7 +14,9 @@ use rustls::{
     RootCertStore, ServerConfig, ServerConnection, SideData, SignatureScheme, SupportedProtocolVersion,
 };
 
-use super::{ClientKey, IdentityError, Keys, Opener, RECORD_HEAD_BYTES, Sealer, TlsError, WorkerIdentity};
+use super::{
+    ClientKey, IdentityError, Keys, Opener, RECORD_HEAD_BYTES, Sealer, TlsError, WorkerIdentity, randomness,
+};
 use crate::lane::refusal_in_clear;
 use crate::socket::Socket;
 
@@ -98,6 +100,7 @@ impl ServerTls {
 
 /// Shakes hands as the client; `name` is what the acceptor routes by.
 pub fn client_handshake(socket: &Socket, tls: &ClientTls, name: &str) -> io::Result<Keys> {
+    randomness::prepare()?;
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     let mut connection = ClientConnection::new(Arc::clone(&tls.config), name).map_err(failed)?;
     shake_hands(socket, &mut connection, true)?;
@@ -107,6 +110,7 @@ pub fn client_handshake(socket: &Socket, tls: &ClientTls, name: &str) -> io::Res
 
 /// Shakes hands as a worker. Answers the keys, and the client's public key as SubjectPublicKeyInfo (DER).
 pub fn server_handshake(socket: &Socket, tls: &ServerTls) -> io::Result<(Keys, Vec<u8>)> {
+    randomness::prepare()?;
     let mut connection = ServerConnection::new(Arc::clone(&tls.config)).map_err(failed)?;
     shake_hands(socket, &mut connection, false)?;
     let peer = connection.peer_certificates().and_then(<[_]>::first).map(|key| key.as_ref().to_vec());

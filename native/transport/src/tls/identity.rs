@@ -9,6 +9,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::randomness;
+
 /// Bytes of an Ed25519 public key as SubjectPublicKeyInfo.
 pub const SPKI_BYTES: usize = 44;
 
@@ -69,6 +71,7 @@ impl ClientKey {
     /// A new one.
     pub fn generate() -> Result<ClientKey, IdentityError> {
         let unusable = |reason: String| IdentityError::Key(reason);
+        randomness::prepare().map_err(|error| unusable(error.to_string()))?;
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|error| unusable(error.to_string()))?;
         let pair =

@@ -4,6 +4,7 @@
 mod handshake;
 mod hello;
 mod identity;
+mod randomness;
 mod record;
 
 pub(crate) use handshake::receive_body;
