@@ -36,8 +36,7 @@ export function emitAll(schema: Schema, nvml: NvmlSchema, root: string): readonl
     ...emitLibrary(simgpuLibrary(schema, root), schema),
     ...emitLibrary(shimLibrary(schema), schema),
     ...emitNvmlTypes(nvml),
-    ...emitNvmlLibrary("native/shim-nvml", nvml),
-    ...emitNvmlLibrary("native/simgpu-nvml", nvml),
+    ...emitNvmlLibrary(nvml),
   ];
   const texts = rust.map((file) => ({ path: file.path, text: file.text() }));
   return [...texts, emitCoverage(schema, root), emitNvmlCoverage(nvml)];

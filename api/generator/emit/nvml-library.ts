@@ -6,20 +6,22 @@ import type { RustFile } from "../rust-file.ts";
 import { rustName } from "./abi-signatures.ts";
 import { nvmlFile, nvmlParameters } from "./nvml-types.ts";
 
-export function emitNvmlLibrary(folder: string, schema: NvmlSchema): readonly RustFile[] {
-  return [emitModule(folder), emitExports(folder, schema), emitUnsupported(folder, schema)];
+/** Not a part of native/nvml: each library compiles it, as each has symbols and a `crate::LIBRARY` of its own. */
+const FOLDER = "native/nvml/exports";
+
+export function emitNvmlLibrary(schema: NvmlSchema): readonly RustFile[] {
+  return [emitModule(), emitExports(schema), emitUnsupported(schema)];
 }
 
-function emitModule(folder: string): RustFile {
-  const doc = "The generated part of this library.";
-  const file = nvmlFile(folder, "mod", doc);
+function emitModule(): RustFile {
+  const file = nvmlFile(FOLDER, "mod", "What each libnvidia-ml.so.1 of ours exports.");
   file.print("pub mod exports;", "pub mod unsupported;");
   return file;
 }
 
-function emitExports(folder: string, { calls }: NvmlSchema): RustFile {
+function emitExports({ calls }: NvmlSchema): RustFile {
   const file = nvmlFile(
-    folder,
+    FOLDER,
     "exports",
     "Calls that are answered, and a check at compile time that each has the signature of the description.",
   );
@@ -45,9 +47,9 @@ function emitExports(folder: string, { calls }: NvmlSchema): RustFile {
   return file;
 }
 
-function emitUnsupported(folder: string, { unsupported }: NvmlSchema): RustFile {
+function emitUnsupported({ unsupported }: NvmlSchema): RustFile {
   const file = nvmlFile(
-    folder,
+    FOLDER,
     "unsupported",
     "Calls that NVML has, but this library does not: they answer NVML_ERROR_NOT_SUPPORTED whatever they are\ngiven, and are reported once by name.",
   );

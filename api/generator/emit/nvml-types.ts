@@ -17,21 +17,21 @@ import { rustName } from "./abi-signatures.ts";
 import { EXPORT_LINTS } from "./library.ts";
 import { printEnum, printHandle, printStruct } from "./abi-types.ts";
 
-const CRATE = "native/nvml";
+const TYPES = "native/nvml/src/generated";
 
 export function emitNvmlTypes(schema: NvmlSchema): readonly RustFile[] {
   return [emitModule(), emitTypes(), emitSignatures(schema)];
 }
 
 function emitModule(): RustFile {
-  const file = nvmlFile(CRATE, "mod", "The generated part of this crate.");
+  const file = nvmlFile(TYPES, "mod", "The generated part of this crate.");
   file.print("pub(crate) mod signatures;", "pub(crate) mod types;");
   return file;
 }
 
 function emitTypes(): RustFile {
   const file = nvmlFile(
-    CRATE,
+    TYPES,
     "types",
     "The types of NVML's signatures.\n\nHandles are numbers, not pointers: what they point to is nobody's business but the library's that made\nthem. Enumerations are plain integers, because a newer program may pass values that we do not know.",
   );
@@ -78,7 +78,7 @@ function printReturn(file: RustFile): void {
 }
 
 function emitSignatures({ calls }: NvmlSchema): RustFile {
-  const file = nvmlFile(CRATE, "signatures", "The signature of every call that is answered.");
+  const file = nvmlFile(TYPES, "signatures", "The signature of every call that is answered.");
   file.print("use std::ffi::{c_char, c_void};", "", "use super::types::*;", "");
   for (const call of calls) {
     file.print(
@@ -93,10 +93,10 @@ export function nvmlParameters({ parameters }: NvmlCall): string {
   return parameters.map(({ name, type }) => `${rustName(name)}: ${rustType(type)}`).join(", ");
 }
 
-/** A generated file of a crate, by its name without the ending. */
-export function nvmlFile(crate: string, name: string, doc: string): RustFile {
-  const isTypes = crate === "native/nvml";
-  return new RustFile(`${crate}/src/generated/${name}.rs`, {
+/** A generated file in `folder`, by its name without the ending. */
+export function nvmlFile(folder: string, name: string, doc: string): RustFile {
+  const isTypes = folder === TYPES;
+  return new RustFile(`${folder}/${name}.rs`, {
     emitter: isTypes ? "nvml-types.ts" : "nvml-library.ts",
     doc,
     allow: name === "mod" ? [] : isTypes ? [...VENDOR_NAMES, "missing_docs"] : EXPORT_LINTS,

@@ -6,6 +6,7 @@
 
 mod answer;
 mod ask;
+#[path = "../../nvml/exports/mod.rs"]
 mod generated;
 mod report;
 

@@ -1,6 +1,7 @@
 //! `libnvidia-ml.so.1` of the simulated GPUs. It agrees with their `libcuda.so.1`, which lies beside it, on names,
 //! identifiers, addresses and memory, and initialises nothing: who asks it can still fork and then use CUDA.
 
+#[path = "../../nvml/exports/mod.rs"]
 mod generated;
 mod machine;
 

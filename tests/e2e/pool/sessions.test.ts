@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { SessionDetail } from "@farpool/contract";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Machine } from "../kit/machine.ts";
@@ -59,6 +61,25 @@ describe("a reserved session", () => {
       status: 69,
       stderr: expect.stringContaining(`session ${id} has ended: released`),
     });
+  });
+
+  it("keeps no process of who was attached: neither one that was killed nor one that goes on without the command", async () => {
+    const id = (await ann.output("reserve", "-n", "1")).trim();
+    const log = join(pool.folder, "left-behind.log");
+    const script = `
+${example("busy")} 1000000 64 20 > ${log}.1 2>&1 & killed=$!
+${example("busy")} 1000000 64 20 > ${log}.2 2>&1 &
+until grep -q "round 1" ${log}.1 && grep -q "round 1" ${log}.2; do sleep 0.05; done
+kill -9 $killed`;
+    expect(await ann.farpool(["attach", id, "--", "sh", "-c", script])).toMatchObject({ status: 0 });
+    const processes = await waitFor("the end of both", async () => {
+      const { processes: found } = await show(id);
+      return found.length === 2 && found.every(({ endedAt }) => endedAt !== null) ? found : undefined;
+    });
+    expect(processes.map(({ program }) => program)).toEqual(["busy", "busy"]);
+    await waitFor("an error in who was left", () => readFileSync(`${log}.2`, "utf8").includes("cudaError"));
+    expect(await show(id)).toMatchObject({ state: "active" });
+    await ann.output("release", id);
   });
 
   it("is released by itself when nothing was attached for so long", async () => {

@@ -14,6 +14,8 @@ export const PROTOCOL = "farpool-broker 2";
 const MAX_REQUEST_BYTES = 8 * 1024;
 const REQUEST_TIMEOUT_MS = 5_000;
 const MAX_SOCKET_PATH = 107;
+/** So long a server that does not answer is told of ends when the broker leaves. */
+const LEAVE_TIMEOUT_MS = 5_000;
 
 export interface Broker {
   /** What `FARPOOL_SESSION` names. */
@@ -25,6 +27,8 @@ export interface Broker {
   /** From now on every process is told why it gets no GPU. */
   refuse(refusal: Refusal): void;
   close(): void;
+  /** Closes, but the session goes on: its server knows of no process any more that this broker has let in. */
+  leave(): Promise<void>;
 }
 
 export interface BrokerOptions extends AdmissionOptions {
@@ -52,6 +56,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const admitted: Array<{ pid: number; program: string }> = [];
   const clients = watchClients(isOpenToOthers === undefined ? {} : { isOpenToOthers });
   const closing = new AbortController();
+  const endings = new Set<Promise<void>>();
   const gpuFacts = createGpuFacts(options.readGpus);
   let lookedAt = false;
   let refusal: Refusal | undefined;
@@ -79,8 +84,13 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       return [`session ${options.sessionId}`, ...(await gpuFacts.lines())];
     }
     const { connectionId, lines } = await (await loading).admit({ ...request, peer });
+    // Since then: nobody would end its connection.
+    if (refusal !== undefined) throw new RefusedError(refusal);
     if (request.connection === null) admitted.push({ pid: peer.pid, program: request.program });
-    clients.onEnd(connectionId, peer, () => void endConnection(connectionId));
+    clients.onEnd(connectionId, peer, () => {
+      const ending = endConnection(connectionId).finally(() => endings.delete(ending));
+      endings.add(ending);
+    });
     return lines;
   }
 
@@ -99,6 +109,14 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   });
   // Whoever asks is told whether it may.
   if (isOpenToOthers !== undefined) chmodSync(path, 0o666);
+  const close = (): void => {
+    stop();
+    // Its server ends all of them with the session.
+    closing.abort();
+    clients.close();
+    server.close();
+    rmSync(own, { recursive: true, force: true });
+  };
   return {
     path,
     admitted,
@@ -107,16 +125,23 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       refusal = next;
       stop();
     },
-    close() {
-      stop();
-      // Its server ends all of them with the session.
-      closing.abort();
-      clients.close();
-      server.close();
-      rmSync(own, { recursive: true, force: true });
+    close,
+    async leave() {
+      refusal ??= LEFT;
+      clients.leave();
+      const timer = setTimeout(() => closing.abort(), LEAVE_TIMEOUT_MS);
+      await Promise.all(endings);
+      clearTimeout(timer);
+      close();
     },
   };
 }
+
+const LEFT: Refusal = {
+  exitCode: 69,
+  cudaError: "CUDA_ERROR_DEVICE_UNAVAILABLE",
+  sentence: "the command that attached this process to its session has ended",
+};
 
 export function otherVersion(protocol: string): RefusedError {
   return new RefusedError({

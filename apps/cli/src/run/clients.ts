@@ -18,8 +18,11 @@ export interface ClientProcess {
   readonly start: number;
 }
 
-/** `replaced`: the same process asked for another connection, after an exec or by a second `cuInit`. */
-export type ConnectionEnd = "died" | "replaced";
+/**
+ * `replaced`: the same process asked for another connection, after an exec or by a second `cuInit`. `left`: it lives,
+ * and nobody is there for it any more.
+ */
+export type ConnectionEnd = "died" | "replaced" | "left";
 
 export interface Clients {
   /** Who is at the other end of a connection to the broker; throws `ClientRefused`. */
@@ -29,6 +32,8 @@ export interface Clients {
    * another connection. The same connection again (a renewal) only replaces `ended`.
    */
   onEnd(connectionId: string, client: ClientProcess, ended: (why: ConnectionEnd) => void): void;
+  /** Ends the connections of all who live. */
+  leave(): void;
   /** Nothing is called any more. */
   close(): void;
 }
@@ -100,6 +105,14 @@ export function watchClients({
       const earlier = entry.connection;
       entry.connection = { id: connectionId, ended };
       if (earlier !== undefined && earlier.id !== connectionId) earlier.ended("replaced");
+    },
+
+    leave() {
+      for (const entry of known.values()) {
+        const { connection } = entry;
+        entry.connection = undefined;
+        connection?.ended("left");
+      }
     },
 
     close() {

@@ -279,7 +279,8 @@ async function runInSession({
     return exitCode;
   } finally {
     surroundings?.end();
-    broker?.close();
+    if (handle.goesOn) await broker?.leave();
+    else broker?.close();
     await handle.end().catch((error: unknown) => {
       // The lease ends it in a few seconds anyway.
       if (speaks)

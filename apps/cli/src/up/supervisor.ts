@@ -6,9 +6,10 @@ import { processInfo } from "../run/processes.ts";
 import type { RecordedProcess } from "./record.ts";
 
 const FIRST_DELAY_MS = 100;
-const LONGEST_DELAY_MS = 10_000;
+/** Programs wait 30 s for a server: parts that are killed a few times in a row must be back within that. */
+const LONGEST_DELAY_MS = 2_000;
 /** Who ran for so long did not fail at its start: the next delay is the first again. */
-const STABLE_MS = 20_000;
+const STABLE_MS = 10_000;
 const STOP_PATIENCE_MS = 15_000;
 const LARGEST_LOG_BYTES = 16 * 1024 * 1024;
 

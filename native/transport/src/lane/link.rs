@@ -8,9 +8,7 @@ use super::opening::{Opening, Refusal};
 use super::packet::{HEAD_BYTES, Head, Kind, MOST_WORDS, put_words};
 use super::unsent::Unsent;
 use crate::socket::Socket;
-use crate::tls::{
-    Keys, MOST_PLAINTEXT, Opened, Opener, RECORD_EXTRA_BYTES, RECORD_HEAD_BYTES, Sealer, receive_body,
-};
+use crate::tls::{Keys, MOST_PLAINTEXT, Opened, Opener, RECORD_HEAD_BYTES, Sealer, receive_body};
 
 /// A connected socket, and what its bytes are sealed with.
 #[derive(Debug)]
@@ -105,7 +103,7 @@ impl Link {
         let Some(sealer) = sealer.as_mut() else { return self.socket.send_all(&[&packet]) };
         let mut records = Unsent::default();
         for piece in packet.chunks(MOST_PLAINTEXT) {
-            sealer.seal(&[piece], records.add(piece.len() + RECORD_EXTRA_BYTES))?;
+            records.add_sealed(sealer, &[piece])?;
         }
         self.socket.send_all(&[records.left()])
     }

@@ -11,7 +11,7 @@ use super::packet::{HEAD_BYTES, Head, Kind, MOST_DATA, put_words};
 use super::replay::{Loan, Replay};
 use super::resumable::{Cached, LOOK_EVERY, Present, Resumable, lock};
 use super::unsent::Unsent;
-use crate::tls::{MOST_PLAINTEXT, RECORD_EXTRA_BYTES, Sealer};
+use crate::tls::{MOST_PLAINTEXT, Sealer};
 
 /// Bytes that are taken over before they are written.
 const GATHER: usize = 256 << 10;
@@ -322,7 +322,7 @@ impl Sending {
     /// Adds whole packets that are no data.
     fn put_packet(&mut self, packets: &[u8]) -> io::Result<()> {
         match &mut self.sealer {
-            Some(sealer) => sealer.seal(&[packets], self.unsent.add(packets.len() + RECORD_EXTRA_BYTES)),
+            Some(sealer) => self.unsent.add_sealed(sealer, &[packets]),
             None => {
                 self.unsent.add(packets.len()).copy_from_slice(packets);
                 Ok(())
@@ -349,12 +349,11 @@ impl Sending {
         }
         let head = Head { kind: Kind::Data, length }.encode();
         if HEAD_BYTES + length <= SHORT {
-            let out = self.unsent.add(HEAD_BYTES + length + RECORD_EXTRA_BYTES);
-            sealer.seal(&[&head, first, second], out)?;
+            self.unsent.add_sealed(sealer, &[&head, first, second])?;
         } else {
             let pieces = first.chunks(MOST_PLAINTEXT).chain(second.chunks(MOST_PLAINTEXT));
             for piece in std::iter::once(&head[..]).chain(pieces) {
-                sealer.seal(&[piece], self.unsent.add(piece.len() + RECORD_EXTRA_BYTES))?;
+                self.unsent.add_sealed(sealer, &[piece])?;
             }
         }
         self.replay.advance(length);

@@ -1,5 +1,9 @@
 //! Bytes for a connection that it did not take yet.
 
+use std::io;
+
+use crate::tls::{RECORD_EXTRA_BYTES, Sealer};
+
 /// A buffer that is filled at its end, emptied from its beginning and used again.
 #[derive(Debug, Default)]
 pub struct Unsent {
@@ -28,6 +32,14 @@ impl Unsent {
             self.bytes.resize(self.to, 0);
         }
         &mut self.bytes[from..self.to]
+    }
+
+    /// Adds one record of `parts`, sealed.
+    ///
+    /// Errors: they are longer than one record.
+    pub fn add_sealed(&mut self, sealer: &mut Sealer, parts: &[&[u8]]) -> io::Result<()> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        sealer.seal(parts, self.add(length + RECORD_EXTRA_BYTES))
     }
 
     /// The connection took `count` bytes; answers how many of them were not from here.
