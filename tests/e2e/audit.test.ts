@@ -64,5 +64,7 @@ it("needs the C library of 2018 and nothing else", async () => {
   expect(newest).toBeLessThanOrEqual(28);
   const needed = [...stdout.matchAll(/\(NEEDED\).*\[(.+)\]/g)].map((match) => match[1]);
   for (const name of needed)
-    expect(["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "libdl.so.2"]).toContain(name);
+    expect(["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "libdl.so.2", "libpthread.so.0"]).toContain(
+      name,
+    );
 });

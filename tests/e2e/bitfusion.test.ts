@@ -55,7 +55,7 @@ it("what it cannot do is refused by name, and a wrong word leads to its own help
     status: 64,
     stderr: expect.stringContaining("there is no 'device.colour' to filter by"),
   });
-  expect(await call("release_gpus", "--fil")).toMatchObject({
+  expect(await call("release_gpus", "--wrong")).toMatchObject({
     status: 64,
     stderr: expect.stringContaining("bitfusion release_gpus --help"),
   });
