@@ -116,8 +116,11 @@ describe.each(["tcp", "unix"])("over %s", (transport) => {
     const client = numberAfter("holding", run.stdout());
     const child = numberAfter("child", run.stdout());
     const worker = await workerOf(run, client);
-    await waitFor("its memory in use", async () =>
-      (await smiMemoryUsed()) >= HELD_BYTES ? true : undefined,
+    // The agent asks the driver every 30 s.
+    await waitFor(
+      "its memory in use",
+      async () => ((await smiMemoryUsed()) >= HELD_BYTES ? true : undefined),
+      45_000,
     );
 
     const killed = performance.now();

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use transport::Lane;
@@ -18,6 +18,15 @@ use crate::memory::Memory;
 
 /// How long records that a client sent before it closed may still be executed: its last words are among them.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How long they may still be read when it is known that the client is dead: the word of that may come before them.
+const LAST_WORDS_OF_DEAD: Duration = Duration::from_millis(30);
+
+/// Nothing to read for so many looks in a row: the issuing thread has executed what it read.
+const QUIET_LOOKS: u32 = 3;
+
+/// Between two looks.
+const LOOK_AT_LAST_WORDS: Duration = Duration::from_millis(1);
 
 /// How often the lane is looked at that has no connection, and whether the client asks for a sign of life.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -62,11 +71,13 @@ pub fn watch(
                 }
             };
             if waited.is_readable {
+                hear_last_words(&lane);
                 leave(&control, &counters, &memory, 0);
             }
             if let Some(closed) = waited.closed {
-                // Whoever knows that the client is dead says so, and then there are no last words.
+                // Whoever knows that the client is dead says so.
                 if wait_readable(&term, LAST_WORDS) {
+                    hear_last_words(&lane);
                     leave(&control, &counters, &memory, 0);
                 }
                 if !lane.is_resumable() {
@@ -82,6 +93,17 @@ pub fn watch(
         }
     })?;
     Ok(())
+}
+
+/// Lets the issuing thread read what a dead client has sent, unless it is held up elsewhere; at the client's goodbye it
+/// ends the process itself.
+fn hear_last_words(lane: &Lane) {
+    let deadline = Instant::now() + LAST_WORDS_OF_DEAD;
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS && Instant::now() < deadline {
+        quiet = if lane.has_unread() { 0 } else { quiet + 1 };
+        std::thread::sleep(LOOK_AT_LAST_WORDS);
+    }
 }
 
 /// Waits until `descriptor` can be read, `time` at most; answers whether it can.

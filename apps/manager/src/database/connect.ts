@@ -1,5 +1,6 @@
 import { Kysely, PostgresDialect, sql, type RawBuilder, type Transaction } from "kysely";
 import pg from "pg";
+import { isStalePlan, preparing } from "./prepared.ts";
 import type { Schema } from "./schema.ts";
 import { timings } from "./timings.ts";
 
@@ -38,7 +39,7 @@ export function connect(config: ConnectionConfig, onIdleError: (error: Error) =>
   // An idle connection that breaks is replaced at the next use; unheard, the event would end the process.
   pool.on("error", onIdleError);
   return new Kysely<Schema>({
-    dialect: new PostgresDialect({ pool }),
+    dialect: new PostgresDialect({ pool: preparing(pool), controlClient: pg.Client }),
     log: ({ level, queryDurationMillis }) =>
       timings.statement(queryDurationMillis / 1_000, level === "error"),
   });
@@ -91,7 +92,8 @@ const MOST_ATTEMPTS = 3;
 
 /**
  * Does the work again when PostgreSQL ended it to let others go on: statements that change many rows lock them in an
- * order of their own, so two of them may wait for each other. What was ended has changed nothing.
+ * order of their own, so two of them may wait for each other. What was ended has changed nothing. The same for statements
+ * that were prepared before a migration.
  */
 export async function againAfterDeadlock<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
@@ -99,7 +101,7 @@ export async function againAfterDeadlock<T>(work: () => Promise<T>): Promise<T> 
       return await work();
     } catch (error) {
       const isVictim = error instanceof Error && "code" in error && error.code === "40P01";
-      if (!isVictim || attempt === MOST_ATTEMPTS) throw error;
+      if (!(isVictim || isStalePlan(error)) || attempt === MOST_ATTEMPTS) throw error;
     }
   }
 }

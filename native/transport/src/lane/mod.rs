@@ -224,6 +224,19 @@ impl Lane {
         Ok(Waited { closed: is_closed.then_some(Closed(link)), is_readable })
     }
 
+    /// Whether something has arrived that nobody has read yet.
+    pub fn has_unread(&self) -> bool {
+        let link = match &self.0 {
+            Kind::Bare(_) => None,
+            Kind::Resumable(lane) => lane.link(),
+        };
+        let socket = match &self.0 {
+            Kind::Bare(socket) => Some(socket.as_fd()),
+            Kind::Resumable(_) => link.as_ref().map(|link| link.socket().as_fd()),
+        };
+        socket.is_some_and(|socket| rustix::io::ioctl_fionread(socket).is_ok_and(|count| count > 0))
+    }
+
     /// Gives a connection up whose other end closed, unless another one took its place. What it brought should have been
     /// read before.
     pub fn give_up(&self, closed: &Closed) {
