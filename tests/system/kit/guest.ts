@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -22,20 +23,28 @@ export interface Guest {
   readonly root: string;
   /** A command as root, without a session. */
   run(words: readonly string[], input?: string): Promise<ProgramResult>;
+  /** The same; what it printed. Fails when it failed. */
+  output(...words: readonly string[]): Promise<string>;
   /** A line in a login shell of a user. */
   login(user: string, line: string): Promise<ProgramResult>;
   /** `ssh HOST LINE`: no login shell. */
   ssh(user: string, line: string): Promise<ProgramResult>;
   /** Reboots, and waits until it is up again. */
   reboot(): Promise<void>;
+  /** Writes a file that all may read. */
+  write(path: string, text: string): Promise<void>;
   /** `down` is a pulled cable. */
   cable(state: "up" | "down"): void;
+  /** A network that loses everything and says nothing of it. */
+  blackHole(state: "begins" | "ends"): void;
+  /** The whole machine stands still, as a closed laptop does. */
+  suspend(state: "FROZEN" | "THAWED"): void;
   stop(): Promise<void>;
 }
 
 const PACKAGES = [
   ...["systemd", "systemd-sysv", "dbus", "libpam-systemd", "dbus-user-session", "openssh-server"],
-  ...["sudo", "cron", "polkitd", "iproute2", "tmux", "python3-minimal"],
+  ...["sudo", "cron", "polkitd", "iproute2", "tmux", "python3"],
 ];
 const USERS = ["dev1", "dev2"];
 /** The pool listens on the first, the guest has the second. */
@@ -43,6 +52,7 @@ export const POOL_ADDRESS = "10.77.0.1";
 const GUEST_ADDRESS = "10.77.0.2";
 const NAMESPACE = "farpool-client";
 const LINK = "farpool-cl";
+const FREEZER = `/sys/fs/cgroup/freezer/${NAMESPACE}`;
 
 export async function startGuest(): Promise<Guest> {
   const folder = mkdtempSync(join(tmpdir(), "farpool-guest-"));
@@ -56,12 +66,24 @@ export async function startGuest(): Promise<Guest> {
   const loop = bootLoop(root, folder);
 
   const enter = (): readonly string[] => [
-    ...["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TERM=dumb", "LANG=C.UTF-8"],
+    ...[
+      "env",
+      "-i",
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+      "TERM=dumb",
+      "LANG=C.UTF-8",
+    ],
     ...["nsenter", "-t", leader(folder), "-a", "--"],
   ];
   const guest: Guest = {
     root,
     run: (words, input) => execute([...enter(), ...words], input === undefined ? {} : { input }),
+    async output(...words) {
+      const { status, stdout, stderr } = await guest.run(words);
+      if (status !== 0)
+        throw new Error(`${words.join(" ")} ended with ${status} on the client:\n${stdout}${stderr}`);
+      return stdout;
+    },
     login: (user, line) => execute([...enter(), "su", "-l", user, "-c", line]),
     ssh: (user, line) =>
       execute([
@@ -74,7 +96,17 @@ export async function startGuest(): Promise<Guest> {
       await waitFor("the guest boots again", () => (leader(folder) === before ? undefined : true), 60_000);
       await untilUp(guest);
     },
+    async write(path, text) {
+      const { status, stderr } = await guest.run(["tee", path], text);
+      if (status !== 0) throw new Error(`${path} could not be written: ${stderr}`);
+    },
     cable: (state) => must(["ip", "link", "set", LINK, state]),
+    blackHole(state) {
+      const verb = state === "begins" ? "add" : "del";
+      must(["ip", "route", verb, "blackhole", `${GUEST_ADDRESS}/32`]);
+      must(["ip", "-n", NAMESPACE, "route", verb, "blackhole", `${POOL_ADDRESS}/32`]);
+    },
+    suspend: (state) => writeFileSync(join(FREEZER, "freezer.state"), state),
     async stop() {
       await guest.run(["systemctl", "poweroff"]).catch(() => undefined);
       await new Promise<void>((resolve) => {
@@ -83,6 +115,7 @@ export async function startGuest(): Promise<Guest> {
         setTimeout(() => loop.kill("SIGKILL"), 30_000).unref();
       });
       disconnectNetwork();
+      rmdirSync(FREEZER);
       rmSync(folder, { recursive: true, force: true });
     },
   };
@@ -122,6 +155,7 @@ function prepareRoot(root: string, key: string): void {
   mkdirSync(installed, { recursive: true });
   // As a tarball would bring it: Node, our programs, examples.
   cpSync(dist, join(installed, "dist"), { recursive: true, verbatimSymlinks: true });
+  cpSync(join(repository, "tests/programs"), join(installed, "programs"), { recursive: true });
   copyFileSync(process.execPath, join(installed, "node"));
   chmodSync(join(installed, "node"), 0o755);
   const launcher = join(root, "usr/local/bin/farpool");
@@ -160,7 +194,8 @@ function bootLoop(root: string, folder: string): ChildProcess {
     ...["systemd-nspawn", "-q", "-D", root, "-M", NAMESPACE, "--register=no", "--keep-unit"],
     ...["--link-journal=no", `--network-namespace-path=/run/netns/${NAMESPACE}`, "-b"],
   ].join(" ");
-  const script = `while :; do ${nspawn} </dev/null & echo $! > ${folder}/pid; wait $!; rc=$?; [ $rc = 133 ] || exit $rc; done`;
+  mkdirSync(FREEZER, { recursive: true });
+  const script = `echo $$ > ${FREEZER}/cgroup.procs; while :; do ${nspawn} </dev/null & echo $! > ${folder}/pid; wait $!; rc=$?; [ $rc = 133 ] || exit $rc; done`;
   return spawn("sh", ["-c", script], { stdio: "ignore", detached: true });
 }
 

@@ -20,7 +20,10 @@ test.each([...referencePages(COMMANDS)])(
 );
 
 /** What only changes something, and says so in a sentence. */
-const CHANGES = ["set", "add", "remove", "passwd", "disable", "enable", "map", "unmap"];
+const CHANGES = [
+  ...["set", "add", "remove", "passwd", "disable", "enable", "map", "unmap"],
+  ...["install", "uninstall", "start", "stop", "restart"],
+];
 
 test.each(views.filter(({ path }) => path.length > 1))(
   "$path says what it is and does in the house's form",
@@ -49,12 +52,16 @@ const WITHOUT_DATA = [
   "logout",
 ];
 
+/** Of the client service: lines of a log, of a shell, of a file for containers. */
+const PRINTED = ["logs", "env", "cdi"];
+
 test.each(views.filter(({ path }) => path.length > 1))(
   "$path prints JSON, too, if it prints data",
   (view) => {
     const isGroup = view.usage.endsWith(" COMMAND");
     if (isGroup || WITHOUT_DATA.includes(view.path[1] ?? "")) return;
     if (CHANGES.includes(view.path.at(-1) ?? "")) return;
+    if (view.path[1] === "service" && PRINTED.includes(view.path[2] ?? "")) return;
     // Its data are JSON in any case.
     if (view.path.join(" ") === "farpool admin users export") return;
     expect(view.options.flatMap(({ names }) => names)).toContain("--json");

@@ -1,0 +1,134 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createClient, openMembership } from "@farpool/client-api";
+import { sessionRequestSchema } from "@farpool/contract";
+import { importSigningKey } from "@farpool/identity";
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { waitFor } from "../e2e/kit/program.ts";
+import { type Client, program, startClient, VECTOR_ADD } from "./kit/client.ts";
+import type { Guest } from "./kit/guest.ts";
+
+// What root of a client machine, with the client's key in hand, can make of its service: nothing more.
+
+const FILE = "/etc/farpool/client-service.yaml";
+const SIZE = "policy 'size of the service'";
+const BESIDE = "policy 'sessions beside the service'";
+
+let client: Client;
+let guest: Guest;
+beforeAll(async () => {
+  client = await startClient(8);
+  ({ guest } = client);
+  await client.specify("-n", "1", "-m", "1GiB", "--hold", "on-demand");
+  await guest.output("farpool", "service", "install", "--system");
+}, 600_000);
+afterAll(() => client.stop());
+
+beforeEach(async () => {
+  await waitFor("the service's programs work", async () =>
+    (await guest.login("dev1", VECTOR_ADD)).status === 0 ? true : undefined,
+  );
+});
+
+const audit = async (): Promise<string> =>
+  (await client.pool.farpool(["admin", "audit", "--last", "20"])).stdout;
+
+it("a session beside the service's is refused and audited", async () => {
+  const result = await client.farpool("run", "-n", "1", "--", VECTOR_ADD);
+  expect(result).toMatchObject({ status: 77 });
+  expect(result.stderr).toContain(BESIDE);
+  expect(await audit()).toContain("sessions beside the service");
+});
+
+it("a file that asks for more is refused and audited, and the former one works again", async () => {
+  const former = (await guest.run(["cat", FILE])).stdout;
+  await guest.write(FILE, `${former}gpus: 8\n`);
+  await guest.run(["systemctl", "restart", "farpool-client.service"]);
+  const refused = await guest.login("dev1", `FARPOOL_LOG=stderr ${VECTOR_ADD}`);
+  expect(refused.status).not.toBe(0);
+  expect(refused.stderr).toContain(SIZE);
+  expect(await audit()).toContain("size of the service");
+  await guest.write(FILE, former);
+  await guest.run(["systemctl", "restart", "farpool-client.service"]);
+});
+
+it("a drop-in of the unit that runs something else gets nothing", async () => {
+  await guest.run(["mkdir", "-p", "/etc/systemd/system/farpool-client.service.d"]);
+  const file = "/etc/systemd/system/farpool-client.service.d/more.conf";
+  await guest.write(
+    file,
+    `[Service]\nType=simple\nExecStart=\nExecStart=/usr/local/bin/farpool run -n 8 -- sh -c "${VECTOR_ADD}; sleep 60"\n`,
+  );
+  await guest.run(["systemctl", "daemon-reload"]);
+  await guest.run(["systemctl", "restart", "farpool-client.service"]);
+  await waitFor("the refusal in the journal", async () =>
+    (await guest.run(["journalctl", "-u", "farpool-client.service", "--no-pager"])).stdout.includes(
+      "policy '",
+    )
+      ? true
+      : undefined,
+  );
+  expect(await client.sessions()).toEqual([]);
+  await guest.run(["rm", "-r", "/etc/systemd/system/farpool-client.service.d"]);
+  await guest.run(["systemctl", "daemon-reload"]);
+  await guest.run(["systemctl", "reset-failed", "farpool-client.service"]);
+  await guest.run(["systemctl", "restart", "farpool-client.service"]);
+});
+
+it("a second service is refused while the first has its session", async () => {
+  await guest.write("/etc/farpool/second.yaml", "hold: always\n");
+  await guest.run(["cp", "-a", "/var/lib/farpool", "/var/lib/second"]);
+  await guest.run(["rm", "/var/lib/second/client-service-state.json"]);
+  const held = client.start("dev1", `${program("busy")} 400 64 20`);
+  await client.untilState("held");
+  const before = await client.sessions();
+  const words = [
+    "systemd-run",
+    "-q",
+    "--unit=second",
+    "-E",
+    "FARPOOL_SERVICE_CONFIG=/etc/farpool/second.yaml",
+  ];
+  const place = ["-E", "FARPOOL_STATE=/var/lib/second", "-E", "FARPOOL_BROKER=/run/second/broker.sock"];
+  const command = ["/usr/local/bin/farpool", "internal", "client-service", "system"];
+  expect(await guest.run([...words, ...place, ...command])).toMatchObject({ status: 0 });
+  await waitFor("the refusal of the second", async () =>
+    (await guest.run(["journalctl", "-u", "second", "--no-pager"])).stdout.includes("policy '")
+      ? true
+      : undefined,
+  );
+  expect(await client.sessions()).toEqual(before);
+  await guest.run(["systemctl", "stop", "second"]);
+  await guest.run(["rm", "-r", "/var/lib/second", "/etc/farpool/second.yaml"]);
+  expect(await held).toMatchObject({ status: 0 });
+});
+
+it.each([
+  ["run", 8],
+  ["run", 1],
+  ["service", 8],
+  ["reserve", 1],
+] as const)(
+  "the API refuses a session of purpose %s with %i GPUs to the client's own key",
+  async (purpose, count) => {
+    // As a program of root's would do it that has nothing of ours but the two files.
+    const folder = join(guest.root, "var/lib/farpool");
+    const files = { membership: join(folder, "client-membership.json"), key: join(folder, "client-key.pem") };
+    const membership = openMembership(files);
+    if (membership === undefined) throw new Error(`${folder} has no membership`);
+    const key = importSigningKey(readFileSync(files.key, "utf8"));
+    const api = createClient(membership.address(null));
+    const held = client.start("dev1", `${program("busy")} 100 64 20`);
+    await client.untilState("held");
+    const before = await client.sessions();
+    const body = sessionRequestSchema.parse({
+      ...{ count, purpose, size: { kind: "whole" }, name: null, waitMs: 0, clientKey: key.publicKey },
+      client: { host: "ws-17", user: "root", pid: 1, program: "root" },
+    });
+    await expect(api.call("createSession", { body })).rejects.toMatchObject({ code: "FARPOOL_POLICY" });
+    api.close();
+    expect(await client.sessions()).toEqual(before);
+    expect(await audit()).toMatch(/size of the service|sessions beside the service/);
+    expect(await held).toMatchObject({ status: 0 });
+  },
+);
