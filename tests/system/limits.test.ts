@@ -3,13 +3,14 @@ import { join } from "node:path";
 import { createClient, openMembership } from "@farpool/client-api";
 import { sessionRequestSchema } from "@farpool/contract";
 import { importSigningKey } from "@farpool/identity";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished } from "vitest";
 import { waitFor } from "../e2e/kit/program.ts";
 import { type Client, program, startClient, VECTOR_ADD } from "./kit/client.ts";
 import type { Guest } from "./kit/guest.ts";
 
 // What root of a client machine, with the client's key in hand, can make of its service: nothing more.
 
+const UNIT = "farpool-client.service";
 const FILE = "/etc/farpool/client-service.yaml";
 const SIZE = "policy 'size of the service'";
 const BESIDE = "policy 'sessions beside the service'";
@@ -41,38 +42,36 @@ it("a session beside the service's is refused and audited", async () => {
 });
 
 it("a file that asks for more is refused and audited, and the former one works again", async () => {
-  const former = (await guest.run(["cat", FILE])).stdout;
-  await guest.write(FILE, `${former}gpus: 8\n`);
-  await guest.run(["systemctl", "restart", "farpool-client.service"]);
+  const former = await guest.output("cat", FILE);
+  onTestFinished(async () => {
+    await guest.write(FILE, former);
+    await guest.output("systemctl", "restart", UNIT);
+  });
+  await guest.write(FILE, "gpus: 8\n");
+  await guest.output("systemctl", "restart", UNIT);
   const refused = await guest.login("dev1", `FARPOOL_LOG=stderr ${VECTOR_ADD}`);
   expect(refused.status).not.toBe(0);
   expect(refused.stderr).toContain(SIZE);
   expect(await audit()).toContain("size of the service");
-  await guest.write(FILE, former);
-  await guest.run(["systemctl", "restart", "farpool-client.service"]);
 });
 
 it("a drop-in of the unit that runs something else gets nothing", async () => {
-  await guest.run(["mkdir", "-p", "/etc/systemd/system/farpool-client.service.d"]);
-  const file = "/etc/systemd/system/farpool-client.service.d/more.conf";
-  await guest.write(
-    file,
-    `[Service]\nType=simple\nExecStart=\nExecStart=/usr/local/bin/farpool run -n 8 -- sh -c "${VECTOR_ADD}; sleep 60"\n`,
-  );
-  await guest.run(["systemctl", "daemon-reload"]);
-  await guest.run(["systemctl", "restart", "farpool-client.service"]);
+  const folder = `/etc/systemd/system/${UNIT}.d`;
+  onTestFinished(async () => {
+    await guest.output("rm", "-r", folder);
+    await guest.output("systemctl", "daemon-reload");
+    await guest.run(["systemctl", "reset-failed", UNIT]);
+    await guest.output("systemctl", "restart", UNIT);
+  });
+  await guest.output("mkdir", "-p", folder);
+  const command = `/usr/local/bin/farpool run -n 8 -- sh -c "${VECTOR_ADD}; sleep 60"`;
+  await guest.write(`${folder}/more.conf`, `[Service]\nType=simple\nExecStart=\nExecStart=${command}\n`);
+  await guest.output("systemctl", "daemon-reload");
+  await guest.output("systemctl", "restart", UNIT);
   await waitFor("the refusal in the journal", async () =>
-    (await guest.run(["journalctl", "-u", "farpool-client.service", "--no-pager"])).stdout.includes(
-      "policy '",
-    )
-      ? true
-      : undefined,
+    (await guest.output("journalctl", "-u", UNIT, "--no-pager")).includes(BESIDE) ? true : undefined,
   );
   expect(await client.sessions()).toEqual([]);
-  await guest.run(["rm", "-r", "/etc/systemd/system/farpool-client.service.d"]);
-  await guest.run(["systemctl", "daemon-reload"]);
-  await guest.run(["systemctl", "reset-failed", "farpool-client.service"]);
-  await guest.run(["systemctl", "restart", "farpool-client.service"]);
 });
 
 it("a second service is refused while the first has its session", async () => {

@@ -61,7 +61,13 @@ async function nextOfShell(patienceMs = 60_000): Promise<string> {
       return text.endsWith("done\n") ? text : undefined;
     },
     patienceMs,
-  );
+  ).catch(async (cause: unknown) => {
+    const said = await contentOf("/tmp/short");
+    const [status, logs] = await Promise.all(
+      ["status", "logs"].map((verb) => client.farpool("service", verb, "--system")),
+    );
+    throw new Error(`the program says: ${said}\n${status?.stdout}${logs?.stdout.slice(-3_000)}`, { cause });
+  });
 }
 
 it.each([
