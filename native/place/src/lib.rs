@@ -1,6 +1,8 @@
 //! Where a process gets its GPUs from: `FARPOOL_SESSION`, then what `FARPOOL` says, then the person's own service, the
 //! machine's, the machine's own driver, and else nowhere (ADR 20).
 
+pub mod local;
+
 use std::ffi::{CStr, CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileTypeExt as _;
