@@ -35,7 +35,9 @@ pub fn machine() -> Result<Machine, Refused> {
     match place::wanted() {
         Err(sentence) => return Err(refused(&sentence)),
         Ok(Wanted::Local) => {
-            return Err(refused("FARPOOL=local asks for this machine's own GPU, which is not Farpool's"));
+            return Err(refused(
+                "FARPOOL=local asks for this machine's own GPU, and no libnvidia-ml.so.1 of its driver is found",
+            ));
         }
         Ok(Wanted::Any | Wanted::Pool) => {}
     }
