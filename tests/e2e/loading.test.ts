@@ -61,6 +61,21 @@ describe("libcuda.so.1 for client processes", () => {
     expect(await readElf(library.shim, "--dynamic")).toMatch(/\(SONAME\).*\[libcuda\.so\.1\]/);
   });
 
+  it("ends a program that must have a GPU, whatever that program does at its exit", async () => {
+    const script = `import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def leave(_): print(cuda.cuInit(0), cuda.cuMemFree_v2(None), flush=True)
+ctypes.CDLL(None).__cxa_atexit(leave, None, None)
+cuda.cuInit(0)`;
+
+    const result = await execute(["python3", "-c", script], {
+      environment: { LD_LIBRARY_PATH: dirname(library.shim), FARPOOL_REQUIRED: "1" },
+    });
+
+    expect(result).toMatchObject({ status: 69, stdout: "4 4\n" });
+  });
+
   it("lets a program see no GPU when there is no session", async () => {
     const result = await execute([example("device-query")], {
       environment: { LD_LIBRARY_PATH: dirname(library.shim) },

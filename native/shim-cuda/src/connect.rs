@@ -15,7 +15,7 @@ use crate::connection::{Connection, Loss};
 use crate::dial::{self, Transport, Unopened};
 use crate::found::Found;
 use crate::window::{Reservation, Window};
-use crate::{aside, report, window};
+use crate::{aside, report, state, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -261,6 +261,7 @@ fn ask(connection: &Connection, request: &FarpoolWindow) -> Result<FarpoolWindow
 fn refuse<T>(code: CUresult, exit_code: i32, sentence: &str) -> Result<T, CUresult> {
     if place::variable(c"FARPOOL_REQUIRED").is_some_and(|value| value == "1") {
         eprintln!("farpool: {sentence}");
+        state::leave();
         std::process::exit(exit_code);
     }
     report::once(sentence);

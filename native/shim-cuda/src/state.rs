@@ -186,6 +186,13 @@ fn inode(descriptor: RawFd) -> Option<u64> {
     unsafe { (libc::fstat(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init().st_ino) }
 }
 
+/// The process is about to be ended from in here: what it runs at its exit hears of it from every call, and waits for none
+/// of the locks that this thread holds.
+pub fn leave() {
+    PHASE.exit_from_start();
+    at_exit();
+}
+
 extern "C" fn at_exit() {
     if !PHASE.exit() {
         return;
