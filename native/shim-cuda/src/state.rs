@@ -19,8 +19,8 @@ static CLIENT: OnceLock<Client> = OnceLock::new();
 /// Held by the thread that asks a client service for a GPU; others that need one meanwhile wait for the same.
 static TAKING: Mutex<()> = Mutex::new(());
 
-/// The descriptors of the connection and of its bulk lane, for children.
-static DESCRIPTORS: [NotedDescriptor; 2] = [NotedDescriptor::new(), NotedDescriptor::new()];
+/// The descriptors of the connection, of its bulk lane and of the broker, for children.
+static DESCRIPTORS: [NotedDescriptor; 3] = [const { NotedDescriptor::new() }; 3];
 
 /// A descriptor that a child must not keep.
 struct NotedDescriptor {
@@ -45,13 +45,15 @@ impl NotedDescriptor {
     }
 }
 
-/// Which connection a descriptor is of.
+/// What a descriptor leads to.
 #[derive(Debug, Clone, Copy)]
 pub enum Line {
     /// The first one.
     Control,
     /// The bulk lane.
     Bulk,
+    /// The question to a broker.
+    Broker,
 }
 
 /// How long a thread waits before it looks again whether another one's `cuInit` is done.
@@ -146,6 +148,7 @@ fn noted(line: Line) -> &'static NotedDescriptor {
     match line {
         Line::Control => &DESCRIPTORS[0],
         Line::Bulk => &DESCRIPTORS[1],
+        Line::Broker => &DESCRIPTORS[2],
     }
 }
 
