@@ -22,8 +22,10 @@ static HAS_LOOKED: AtomicBool = AtomicBool::new(false);
 /// The local driver's function, in a process that is to use it. `cuInit` looks anew each time that it is called.
 pub fn local(name: &CStr) -> Option<*mut c_void> {
     if DRIVER.get().is_none() {
-        let may_look = name == c"cuInit" || !HAS_LOOKED.swap(true, Ordering::Relaxed);
+        let may_look = name == c"cuInit" || !HAS_LOOKED.load(Ordering::Relaxed);
         if !may_look || state::found().is_ok() || !local::is_first() || !step_aside() {
+            // Only now: what another thread gets meanwhile may not be of this library if that steps aside.
+            HAS_LOOKED.store(true, Ordering::Relaxed);
             return None;
         }
     }

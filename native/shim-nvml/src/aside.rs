@@ -28,9 +28,13 @@ pub struct Step {
 impl nvml::Aside for Step {
     fn look(&self, name: &CStr) {
         let may_look = self.decided.get().is_none()
-            && (name.to_bytes().starts_with(b"nvmlInit") || !self.has_looked.swap(true, Ordering::Relaxed));
-        if may_look && local::is_first() {
-            self.take();
+            && (name.to_bytes().starts_with(b"nvmlInit") || !self.has_looked.load(Ordering::Relaxed));
+        if may_look {
+            if local::is_first() {
+                self.take();
+            }
+            // Only now: the answers that other threads get meanwhile are to be of the same library.
+            self.has_looked.store(true, Ordering::Relaxed);
         }
     }
 
