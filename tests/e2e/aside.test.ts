@@ -59,7 +59,7 @@ function askNvml(
 
 /** Of each GPU, what both libraries have to say the same of. */
 function identities({ stdout }: ProgramResult): readonly unknown[] {
-  const gpus = stdout.trim().split("\n");
+  const gpus = stdout.split("\n").filter((line) => line.includes('"uuid"'));
   return gpus.map((line) => {
     const { name, uuid, pci, memory } = JSON.parse(line) as Readonly<Record<string, unknown>>;
     return { name, uuid, pci, memory };
@@ -129,6 +129,7 @@ describe("without a service", () => {
 
     expect(nvml).toMatchObject({ status: 0, stderr: "" });
     expect(nvml.stdout).toContain("of this machine");
+    expect(identities(nvml)).toHaveLength(1);
     expect(identities(nvml)).toEqual(identities(cuda));
   });
 
