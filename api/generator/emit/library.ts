@@ -171,9 +171,31 @@ function emitSymbols(library: Library, schema: Schema): RustFile {
 function emitSlots(library: Library, schema: Schema): RustFile {
   const file = new RustFile(`${library.folder}/src/generated/slots.rs`, {
     emitter: "library.ts",
-    doc: "What is exported: each symbol jumps through a slot, which leads to this library's function, and in a process that\nuses the machine's own driver to the driver's.",
-    allow: ["non_snake_case", "missing_docs", "clippy::missing_safety_doc", "clippy::as_conversions"],
+    doc: SLOTS_DOC,
+    allow: SLOT_LINTS,
   });
+  printSlots(
+    file,
+    schema.symbols.map(({ name }) => ({ name, path: functionPath(library, schema, name) })),
+  );
+  return file;
+}
+
+export const SLOTS_DOC =
+  "What is exported: each symbol jumps through a slot, which leads to this library's function, and in a process that\nuses the machine's own driver to the driver's.";
+
+export const SLOT_LINTS: readonly string[] = [
+  "non_snake_case",
+  "missing_docs",
+  "clippy::missing_safety_doc",
+  "clippy::as_conversions",
+];
+
+/** The slots, their names, and the exported jumps; `path` is the function that a slot leads to at first. */
+export function printSlots(
+  file: RustFile,
+  symbols: ReadonlyArray<{ readonly name: string; readonly path: string }>,
+): void {
   file.print(
     "use std::arch::naked_asm;",
     "use std::ffi::{CStr, c_void};",
@@ -190,21 +212,14 @@ function emitSlots(library: Library, schema: Schema): RustFile {
     "}",
     "",
     "/// Where the symbols lead to, in the order of `NAMES`.",
-    `pub static SLOTS: [AtomicPtr<c_void>; ${schema.symbols.length}] = [`,
+    `pub static SLOTS: [AtomicPtr<c_void>; ${symbols.length}] = [`,
   );
-  for (const { name } of schema.symbols)
-    file.print(`AtomicPtr::new(${functionPath(library, schema, name)} as *mut c_void),`);
-  file.print(
-    "];",
-    "",
-    "/// The exported symbols.",
-    `pub static NAMES: [&CStr; ${schema.symbols.length}] = [`,
-  );
-  for (const { name } of schema.symbols) file.print(`c"${name}",`);
+  for (const { path } of symbols) file.print(`AtomicPtr::new(${path} as *mut c_void),`);
+  file.print("];", "", "/// The exported symbols.", `pub static NAMES: [&CStr; ${symbols.length}] = [`);
+  for (const { name } of symbols) file.print(`c"${name}",`);
   file.print("];", "", "jumps! {");
-  for (const [index, { name }] of schema.symbols.entries()) file.print(`    ${index} ${name}`);
+  for (const [index, { name }] of symbols.entries()) file.print(`    ${index} ${name}`);
   file.print("}");
-  return file;
 }
 
 function symbolsOf(library: Library, schema: Schema, origin: Origin): readonly Symbol[] {

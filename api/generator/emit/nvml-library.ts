@@ -1,21 +1,25 @@
-/** What a libnvidia-ml.so.1 of ours exports: answered calls lead to native/nvml, the rest answers NOT_SUPPORTED. */
+/**
+ * What a libnvidia-ml.so.1 of ours exports, behind slots: answered calls lead to native/nvml, the rest answers
+ * NOT_SUPPORTED.
+ */
 
 import { rustType } from "../c-types.ts";
 import type { NvmlSchema } from "../nvml-schema.ts";
-import type { RustFile } from "../rust-file.ts";
+import { RustFile } from "../rust-file.ts";
 import { rustName } from "./abi-signatures.ts";
+import { SLOT_LINTS, SLOTS_DOC, printSlots } from "./library.ts";
 import { nvmlFile, nvmlParameters } from "./nvml-types.ts";
 
 /** Not a part of native/nvml: each library compiles it, as each has symbols and a `crate::LIBRARY` of its own. */
 const FOLDER = "native/nvml/exports";
 
 export function emitNvmlLibrary(schema: NvmlSchema): readonly RustFile[] {
-  return [emitModule(), emitExports(schema), emitUnsupported(schema)];
+  return [emitModule(), emitExports(schema), emitUnsupported(schema), emitSlots(schema)];
 }
 
 function emitModule(): RustFile {
   const file = nvmlFile(FOLDER, "mod", "What each libnvidia-ml.so.1 of ours exports.");
-  file.print("pub mod exports;", "pub mod unsupported;");
+  file.print("pub mod exports;", "pub mod slots;", "pub mod unsupported;");
   return file;
 }
 
@@ -31,7 +35,7 @@ function emitExports({ calls }: NvmlSchema): RustFile {
     const target = `nvml::calls::${call.symbol}(${names.join(", ")})`;
     file.print(
       "",
-      "#[unsafe(no_mangle)]",
+      `/// \`${call.symbol}\`.`,
       `pub unsafe extern "C" fn ${call.symbol}(${nvmlParameters(call)}) -> ${rustType(call.result)} {`,
       ...(call.result === "nvmlReturn_t"
         ? [
@@ -57,11 +61,26 @@ function emitUnsupported({ unsupported }: NvmlSchema): RustFile {
   for (const symbol of unsupported) {
     file.print(
       "",
-      "#[unsafe(no_mangle)]",
+      `/// \`${symbol}\`.`,
       `pub extern "C" fn ${symbol}() -> nvmlReturn_t {`,
       `    crate::LIBRARY.unsupported("${symbol}")`,
       "}",
     );
   }
+  return file;
+}
+
+function emitSlots({ calls, unsupported }: NvmlSchema): RustFile {
+  const file = new RustFile(`${FOLDER}/slots.rs`, {
+    emitter: "nvml-library.ts",
+    doc: `${SLOTS_DOC} The simulated GPUs' library answers\nitself, always.`,
+    // Only a library that can step aside reads the names.
+    allow: [...SLOT_LINTS, "dead_code"],
+    api: "nvml",
+  });
+  printSlots(file, [
+    ...calls.map(({ symbol }) => ({ name: symbol, path: `super::exports::${symbol}` })),
+    ...unsupported.map((symbol) => ({ name: symbol, path: `super::unsupported::${symbol}` })),
+  ]);
   return file;
 }

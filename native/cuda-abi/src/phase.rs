@@ -86,6 +86,11 @@ impl PhaseWord {
         self.made().compare_exchange(RUNNING, EXITING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Notes that the process ends in the middle of `cuInit`: [`PhaseWord::end_start`] does not follow.
+    pub fn exit_from_start(&self) {
+        let _ = self.made().compare_exchange(STARTING, EXITING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     /// Notes in a child that it is one, for kernels that do not clear the word: async-signal-safe.
     pub fn forked(&self) {
         // SAFETY: as above.
@@ -177,5 +182,15 @@ mod tests {
         assert!(phase.is_running());
         assert!(in_child(|| phase.get() == Phase::Forked && !phase.is_running() && !phase.exit()));
         assert!(phase.exit() && phase.get() == Phase::Exiting && !phase.exit());
+    }
+
+    #[test]
+    fn a_process_that_ends_in_cu_init_is_one_that_ends() {
+        let phase = PhaseWord::new();
+        phase.exit_from_start();
+        assert_eq!(phase.get(), Phase::Idle, "nobody had begun");
+        assert!(phase.start());
+        phase.exit_from_start();
+        assert!(phase.get() == Phase::Exiting && !phase.start() && !phase.exit());
     }
 }

@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_void};
 
 use nvml::*;
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAccountingMode`.
 pub unsafe extern "C" fn nvmlDeviceGetAccountingMode(
     device: nvmlDevice_t,
     mode: *mut nvmlEnableState_t,
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn nvmlDeviceGetAccountingMode(
     unsafe { nvml::calls::nvmlDeviceGetAccountingMode(&crate::LIBRARY, device, mode) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetArchitecture`.
 pub unsafe extern "C" fn nvmlDeviceGetArchitecture(
     device: nvmlDevice_t,
     arch: *mut nvmlDeviceArchitecture_t,
@@ -35,13 +35,13 @@ pub unsafe extern "C" fn nvmlDeviceGetArchitecture(
     unsafe { nvml::calls::nvmlDeviceGetArchitecture(&crate::LIBRARY, device, arch) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetBoardId`.
 pub unsafe extern "C" fn nvmlDeviceGetBoardId(device: nvmlDevice_t, boardId: *mut u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetBoardId(&crate::LIBRARY, device, boardId) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetBrand`.
 pub unsafe extern "C" fn nvmlDeviceGetBrand(
     device: nvmlDevice_t,
     r#type: *mut nvmlBrandType_t,
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn nvmlDeviceGetBrand(
     unsafe { nvml::calls::nvmlDeviceGetBrand(&crate::LIBRARY, device, r#type) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetComputeMode`.
 pub unsafe extern "C" fn nvmlDeviceGetComputeMode(
     device: nvmlDevice_t,
     mode: *mut nvmlComputeMode_t,
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeMode(
     unsafe { nvml::calls::nvmlDeviceGetComputeMode(&crate::LIBRARY, device, mode) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetComputeRunningProcesses`.
 pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses(
     unsafe { nvml::calls::nvmlDeviceGetComputeRunningProcesses(&crate::LIBRARY, device, infoCount, infos) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetComputeRunningProcesses_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v2(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v2(
     unsafe { nvml::calls::nvmlDeviceGetComputeRunningProcesses_v2(&crate::LIBRARY, device, infoCount, infos) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetComputeRunningProcesses_v3`.
 pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -89,19 +89,19 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     unsafe { nvml::calls::nvmlDeviceGetComputeRunningProcesses_v3(&crate::LIBRARY, device, infoCount, infos) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCount`.
 pub unsafe extern "C" fn nvmlDeviceGetCount(deviceCount: *mut u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetCount(&crate::LIBRARY, deviceCount) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCount_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetCount_v2(deviceCount: *mut u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetCount_v2(&crate::LIBRARY, deviceCount) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCudaComputeCapability`.
 pub unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
     device: nvmlDevice_t,
     major: *mut i32,
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
     unsafe { nvml::calls::nvmlDeviceGetCudaComputeCapability(&crate::LIBRARY, device, major, minor) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCurrentClocksEventReasons`.
 pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksEventReasons(
     device: nvmlDevice_t,
     clocksEventReasons: *mut u64,
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksEventReasons(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCurrentClocksThrottleReasons`.
 pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(
     device: nvmlDevice_t,
     clocksThrottleReasons: *mut u64,
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDecoderUtilization`.
 pub unsafe extern "C" fn nvmlDeviceGetDecoderUtilization(
     device: nvmlDevice_t,
     utilization: *mut u32,
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn nvmlDeviceGetDecoderUtilization(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDisplayActive`.
 pub unsafe extern "C" fn nvmlDeviceGetDisplayActive(
     device: nvmlDevice_t,
     isActive: *mut nvmlEnableState_t,
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn nvmlDeviceGetDisplayActive(
     unsafe { nvml::calls::nvmlDeviceGetDisplayActive(&crate::LIBRARY, device, isActive) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDisplayMode`.
 pub unsafe extern "C" fn nvmlDeviceGetDisplayMode(
     device: nvmlDevice_t,
     display: *mut nvmlEnableState_t,
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn nvmlDeviceGetDisplayMode(
     unsafe { nvml::calls::nvmlDeviceGetDisplayMode(&crate::LIBRARY, device, display) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetEccMode`.
 pub unsafe extern "C" fn nvmlDeviceGetEccMode(
     device: nvmlDevice_t,
     current: *mut nvmlEnableState_t,
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn nvmlDeviceGetEccMode(
     unsafe { nvml::calls::nvmlDeviceGetEccMode(&crate::LIBRARY, device, current, pending) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetEncoderUtilization`.
 pub unsafe extern "C" fn nvmlDeviceGetEncoderUtilization(
     device: nvmlDevice_t,
     utilization: *mut u32,
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn nvmlDeviceGetEncoderUtilization(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFieldValues`.
 pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
     device: nvmlDevice_t,
     valuesCount: i32,
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
     unsafe { nvml::calls::nvmlDeviceGetFieldValues(&crate::LIBRARY, device, valuesCount, values) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGraphicsRunningProcesses`.
 pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses(
     unsafe { nvml::calls::nvmlDeviceGetGraphicsRunningProcesses(&crate::LIBRARY, device, infoCount, infos) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGraphicsRunningProcesses_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v2(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v2(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGraphicsRunningProcesses_v3`.
 pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -229,13 +229,13 @@ pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleByIndex`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex(index: u32, device: *mut nvmlDevice_t) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetHandleByIndex(&crate::LIBRARY, index, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleByIndex_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
     index: u32,
     device: *mut nvmlDevice_t,
@@ -244,7 +244,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
     unsafe { nvml::calls::nvmlDeviceGetHandleByIndex_v2(&crate::LIBRARY, index, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleByPciBusId`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId(
     pciBusId: *const c_char,
     device: *mut nvmlDevice_t,
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId(
     unsafe { nvml::calls::nvmlDeviceGetHandleByPciBusId(&crate::LIBRARY, pciBusId, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleByPciBusId_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
     pciBusId: *const c_char,
     device: *mut nvmlDevice_t,
@@ -262,7 +262,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
     unsafe { nvml::calls::nvmlDeviceGetHandleByPciBusId_v2(&crate::LIBRARY, pciBusId, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleBySerial`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
     serial: *const c_char,
     device: *mut nvmlDevice_t,
@@ -271,7 +271,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
     unsafe { nvml::calls::nvmlDeviceGetHandleBySerial(&crate::LIBRARY, serial, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleByUUID`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
     uuid: *const c_char,
     device: *mut nvmlDevice_t,
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
     unsafe { nvml::calls::nvmlDeviceGetHandleByUUID(&crate::LIBRARY, uuid, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHandleByUUIDV`.
 pub unsafe extern "C" fn nvmlDeviceGetHandleByUUIDV(
     uuid: *const nvmlUUID_t,
     device: *mut nvmlDevice_t,
@@ -289,13 +289,13 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUIDV(
     unsafe { nvml::calls::nvmlDeviceGetHandleByUUIDV(&crate::LIBRARY, uuid, device) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetIndex`.
 pub unsafe extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: *mut u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetIndex(&crate::LIBRARY, device, index) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMPSComputeRunningProcesses`.
 pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses(
     unsafe { nvml::calls::nvmlDeviceGetMPSComputeRunningProcesses(&crate::LIBRARY, device, infoCount, infos) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMPSComputeRunningProcesses_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v2(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -317,7 +317,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v2(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMPSComputeRunningProcesses_v3`.
 pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
     device: nvmlDevice_t,
     infoCount: *mut u32,
@@ -329,7 +329,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMaxMigDeviceCount`.
 pub unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(
     device: nvmlDevice_t,
     count: *mut u32,
@@ -338,7 +338,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(
     unsafe { nvml::calls::nvmlDeviceGetMaxMigDeviceCount(&crate::LIBRARY, device, count) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemoryInfo`.
 pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
     device: nvmlDevice_t,
     memory: *mut nvmlMemory_t,
@@ -347,7 +347,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
     unsafe { nvml::calls::nvmlDeviceGetMemoryInfo(&crate::LIBRARY, device, memory) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemoryInfo_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     device: nvmlDevice_t,
     memory: *mut nvmlMemory_v2_t,
@@ -356,7 +356,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     unsafe { nvml::calls::nvmlDeviceGetMemoryInfo_v2(&crate::LIBRARY, device, memory) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMigMode`.
 pub unsafe extern "C" fn nvmlDeviceGetMigMode(
     device: nvmlDevice_t,
     currentMode: *mut u32,
@@ -366,7 +366,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMigMode(
     unsafe { nvml::calls::nvmlDeviceGetMigMode(&crate::LIBRARY, device, currentMode, pendingMode) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMinorNumber`.
 pub unsafe extern "C" fn nvmlDeviceGetMinorNumber(
     device: nvmlDevice_t,
     minorNumber: *mut u32,
@@ -375,7 +375,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMinorNumber(
     unsafe { nvml::calls::nvmlDeviceGetMinorNumber(&crate::LIBRARY, device, minorNumber) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMultiGpuBoard`.
 pub unsafe extern "C" fn nvmlDeviceGetMultiGpuBoard(
     device: nvmlDevice_t,
     multiGpuBool: *mut u32,
@@ -384,7 +384,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMultiGpuBoard(
     unsafe { nvml::calls::nvmlDeviceGetMultiGpuBoard(&crate::LIBRARY, device, multiGpuBool) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetName`.
 pub unsafe extern "C" fn nvmlDeviceGetName(
     device: nvmlDevice_t,
     name: *mut c_char,
@@ -394,19 +394,19 @@ pub unsafe extern "C" fn nvmlDeviceGetName(
     unsafe { nvml::calls::nvmlDeviceGetName(&crate::LIBRARY, device, name, length) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNumGpuCores`.
 pub unsafe extern "C" fn nvmlDeviceGetNumGpuCores(device: nvmlDevice_t, numCores: *mut u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetNumGpuCores(&crate::LIBRARY, device, numCores) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPciInfo`.
 pub unsafe extern "C" fn nvmlDeviceGetPciInfo(device: nvmlDevice_t, pci: *mut nvmlPciInfo_t) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlDeviceGetPciInfo(&crate::LIBRARY, device, pci) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPciInfoExt`.
 pub unsafe extern "C" fn nvmlDeviceGetPciInfoExt(
     device: nvmlDevice_t,
     pci: *mut nvmlPciInfoExt_t,
@@ -415,7 +415,7 @@ pub unsafe extern "C" fn nvmlDeviceGetPciInfoExt(
     unsafe { nvml::calls::nvmlDeviceGetPciInfoExt(&crate::LIBRARY, device, pci) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPciInfo_v2`.
 pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v2(
     device: nvmlDevice_t,
     pci: *mut nvmlPciInfo_t,
@@ -424,7 +424,7 @@ pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v2(
     unsafe { nvml::calls::nvmlDeviceGetPciInfo_v2(&crate::LIBRARY, device, pci) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPciInfo_v3`.
 pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
     device: nvmlDevice_t,
     pci: *mut nvmlPciInfo_t,
@@ -433,7 +433,7 @@ pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
     unsafe { nvml::calls::nvmlDeviceGetPciInfo_v3(&crate::LIBRARY, device, pci) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetProcessUtilization`.
 pub unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
     device: nvmlDevice_t,
     utilization: *mut nvmlProcessUtilizationSample_t,
@@ -452,7 +452,7 @@ pub unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedEventTypes`.
 pub unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
     device: nvmlDevice_t,
     eventTypes: *mut u64,
@@ -461,7 +461,7 @@ pub unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
     unsafe { nvml::calls::nvmlDeviceGetSupportedEventTypes(&crate::LIBRARY, device, eventTypes) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTemperature`.
 pub unsafe extern "C" fn nvmlDeviceGetTemperature(
     device: nvmlDevice_t,
     sensorType: nvmlTemperatureSensors_t,
@@ -471,7 +471,7 @@ pub unsafe extern "C" fn nvmlDeviceGetTemperature(
     unsafe { nvml::calls::nvmlDeviceGetTemperature(&crate::LIBRARY, device, sensorType, temp) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTemperatureV`.
 pub unsafe extern "C" fn nvmlDeviceGetTemperatureV(
     device: nvmlDevice_t,
     temperature: *mut nvmlTemperature_t,
@@ -480,7 +480,7 @@ pub unsafe extern "C" fn nvmlDeviceGetTemperatureV(
     unsafe { nvml::calls::nvmlDeviceGetTemperatureV(&crate::LIBRARY, device, temperature) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTotalEccErrors`.
 pub unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
     device: nvmlDevice_t,
     errorType: nvmlMemoryErrorType_t,
@@ -493,7 +493,7 @@ pub unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
     }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetUUID`.
 pub unsafe extern "C" fn nvmlDeviceGetUUID(
     device: nvmlDevice_t,
     uuid: *mut c_char,
@@ -503,7 +503,7 @@ pub unsafe extern "C" fn nvmlDeviceGetUUID(
     unsafe { nvml::calls::nvmlDeviceGetUUID(&crate::LIBRARY, device, uuid, length) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetUtilizationRates`.
 pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
     device: nvmlDevice_t,
     utilization: *mut nvmlUtilization_t,
@@ -512,7 +512,7 @@ pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
     unsafe { nvml::calls::nvmlDeviceGetUtilizationRates(&crate::LIBRARY, device, utilization) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVirtualizationMode`.
 pub unsafe extern "C" fn nvmlDeviceGetVirtualizationMode(
     device: nvmlDevice_t,
     pVirtualMode: *mut nvmlGpuVirtualizationMode_t,
@@ -521,7 +521,7 @@ pub unsafe extern "C" fn nvmlDeviceGetVirtualizationMode(
     unsafe { nvml::calls::nvmlDeviceGetVirtualizationMode(&crate::LIBRARY, device, pVirtualMode) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceIsMigDeviceHandle`.
 pub unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
     device: nvmlDevice_t,
     isMigDevice: *mut u32,
@@ -530,7 +530,7 @@ pub unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
     unsafe { nvml::calls::nvmlDeviceIsMigDeviceHandle(&crate::LIBRARY, device, isMigDevice) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceOnSameBoard`.
 pub unsafe extern "C" fn nvmlDeviceOnSameBoard(
     device1: nvmlDevice_t,
     device2: nvmlDevice_t,
@@ -540,30 +540,30 @@ pub unsafe extern "C" fn nvmlDeviceOnSameBoard(
     unsafe { nvml::calls::nvmlDeviceOnSameBoard(&crate::LIBRARY, device1, device2, onSameBoard) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlErrorString`.
 pub unsafe extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
     nvml::calls::nvmlErrorString(&crate::LIBRARY, result)
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlInit`.
 pub unsafe extern "C" fn nvmlInit() -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlInit(&crate::LIBRARY) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlInitWithFlags`.
 pub unsafe extern "C" fn nvmlInitWithFlags(flags: u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlInitWithFlags(&crate::LIBRARY, flags) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlInit_v2`.
 pub unsafe extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlInit_v2(&crate::LIBRARY) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlInternalGetExportTable`.
 pub unsafe extern "C" fn nvmlInternalGetExportTable(
     exportTable: *mut *const c_void,
     exportTableId: *const c_void,
@@ -572,31 +572,31 @@ pub unsafe extern "C" fn nvmlInternalGetExportTable(
     unsafe { nvml::calls::nvmlInternalGetExportTable(&crate::LIBRARY, exportTable, exportTableId) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlShutdown`.
 pub unsafe extern "C" fn nvmlShutdown() -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlShutdown(&crate::LIBRARY) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetCudaDriverVersion`.
 pub unsafe extern "C" fn nvmlSystemGetCudaDriverVersion(cudaDriverVersion: *mut i32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlSystemGetCudaDriverVersion(&crate::LIBRARY, cudaDriverVersion) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetCudaDriverVersion_v2`.
 pub unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(cudaDriverVersion: *mut i32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlSystemGetCudaDriverVersion_v2(&crate::LIBRARY, cudaDriverVersion) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetDriverVersion`.
 pub unsafe extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlSystemGetDriverVersion(&crate::LIBRARY, version, length) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetHicVersion`.
 pub unsafe extern "C" fn nvmlSystemGetHicVersion(
     hwbcCount: *mut u32,
     hwbcEntries: *mut nvmlHwbcEntry_t,
@@ -605,19 +605,19 @@ pub unsafe extern "C" fn nvmlSystemGetHicVersion(
     unsafe { nvml::calls::nvmlSystemGetHicVersion(&crate::LIBRARY, hwbcCount, hwbcEntries) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetNVMLVersion`.
 pub unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlSystemGetNVMLVersion(&crate::LIBRARY, version, length) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetProcessName`.
 pub unsafe extern "C" fn nvmlSystemGetProcessName(pid: u32, name: *mut c_char, length: u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlSystemGetProcessName(&crate::LIBRARY, pid, name, length) }
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetCount`.
 pub unsafe extern "C" fn nvmlUnitGetCount(unitCount: *mut u32) -> nvmlReturn_t {
     // SAFETY: the caller keeps the contract of this call, which the other one shares.
     unsafe { nvml::calls::nvmlUnitGetCount(&crate::LIBRARY, unitCount) }

@@ -4,4 +4,5 @@
 //! What each libnvidia-ml.so.1 of ours exports.
 
 pub mod exports;
+pub mod slots;
 pub mod unsupported;

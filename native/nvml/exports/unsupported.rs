@@ -16,1657 +16,1657 @@
 
 use nvml::nvmlReturn_t;
 
-#[unsafe(no_mangle)]
+/// `nvmlComputeInstanceDestroy`.
 pub extern "C" fn nvmlComputeInstanceDestroy() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlComputeInstanceDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlComputeInstanceGetInfo`.
 pub extern "C" fn nvmlComputeInstanceGetInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlComputeInstanceGetInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlComputeInstanceGetInfo_v2`.
 pub extern "C" fn nvmlComputeInstanceGetInfo_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlComputeInstanceGetInfo_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceClearAccountingPids`.
 pub extern "C" fn nvmlDeviceClearAccountingPids() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceClearAccountingPids")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceClearCpuAffinity`.
 pub extern "C" fn nvmlDeviceClearCpuAffinity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceClearCpuAffinity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceClearEccErrorCounts`.
 pub extern "C" fn nvmlDeviceClearEccErrorCounts() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceClearEccErrorCounts")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceClearFieldValues`.
 pub extern "C" fn nvmlDeviceClearFieldValues() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceClearFieldValues")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceCreateGpuInstance`.
 pub extern "C" fn nvmlDeviceCreateGpuInstance() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceCreateGpuInstance")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceCreateGpuInstanceWithPlacement`.
 pub extern "C" fn nvmlDeviceCreateGpuInstanceWithPlacement() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceCreateGpuInstanceWithPlacement")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceDiscoverGpus`.
 pub extern "C" fn nvmlDeviceDiscoverGpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceDiscoverGpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceFreezeNvLinkUtilizationCounter`.
 pub extern "C" fn nvmlDeviceFreezeNvLinkUtilizationCounter() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceFreezeNvLinkUtilizationCounter")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAPIRestriction`.
 pub extern "C" fn nvmlDeviceGetAPIRestriction() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAPIRestriction")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAccountingBufferSize`.
 pub extern "C" fn nvmlDeviceGetAccountingBufferSize() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAccountingBufferSize")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAccountingPids`.
 pub extern "C" fn nvmlDeviceGetAccountingPids() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAccountingPids")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAccountingStats`.
 pub extern "C" fn nvmlDeviceGetAccountingStats() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAccountingStats")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetActiveVgpus`.
 pub extern "C" fn nvmlDeviceGetActiveVgpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetActiveVgpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAdaptiveClockInfoStatus`.
 pub extern "C" fn nvmlDeviceGetAdaptiveClockInfoStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAdaptiveClockInfoStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAddressingMode`.
 pub extern "C" fn nvmlDeviceGetAddressingMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAddressingMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetApplicationsClock`.
 pub extern "C" fn nvmlDeviceGetApplicationsClock() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetApplicationsClock")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAttributes`.
 pub extern "C" fn nvmlDeviceGetAttributes() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAttributes")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAttributes_v2`.
 pub extern "C" fn nvmlDeviceGetAttributes_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAttributes_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetAutoBoostedClocksEnabled`.
 pub extern "C" fn nvmlDeviceGetAutoBoostedClocksEnabled() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetAutoBoostedClocksEnabled")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetBAR1MemoryInfo`.
 pub extern "C" fn nvmlDeviceGetBAR1MemoryInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetBAR1MemoryInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetBoardPartNumber`.
 pub extern "C" fn nvmlDeviceGetBoardPartNumber() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetBoardPartNumber")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetBridgeChipInfo`.
 pub extern "C" fn nvmlDeviceGetBridgeChipInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetBridgeChipInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetBusType`.
 pub extern "C" fn nvmlDeviceGetBusType() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetBusType")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetC2cModeInfoV`.
 pub extern "C" fn nvmlDeviceGetC2cModeInfoV() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetC2cModeInfoV")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCapabilities`.
 pub extern "C" fn nvmlDeviceGetCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetClkMonStatus`.
 pub extern "C" fn nvmlDeviceGetClkMonStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetClkMonStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetClock`.
 pub extern "C" fn nvmlDeviceGetClock() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetClock")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetClockInfo`.
 pub extern "C" fn nvmlDeviceGetClockInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetClockInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetClockOffsets`.
 pub extern "C" fn nvmlDeviceGetClockOffsets() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetClockOffsets")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetComputeInstanceId`.
 pub extern "C" fn nvmlDeviceGetComputeInstanceId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetComputeInstanceId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetConfComputeGpuAttestationReport`.
 pub extern "C" fn nvmlDeviceGetConfComputeGpuAttestationReport() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetConfComputeGpuAttestationReport")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetConfComputeGpuCertificate`.
 pub extern "C" fn nvmlDeviceGetConfComputeGpuCertificate() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetConfComputeGpuCertificate")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetConfComputeMemSizeInfo`.
 pub extern "C" fn nvmlDeviceGetConfComputeMemSizeInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetConfComputeMemSizeInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetConfComputeProtectedMemoryUsage`.
 pub extern "C" fn nvmlDeviceGetConfComputeProtectedMemoryUsage() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetConfComputeProtectedMemoryUsage")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCoolerInfo`.
 pub extern "C" fn nvmlDeviceGetCoolerInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCoolerInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCpuAffinity`.
 pub extern "C" fn nvmlDeviceGetCpuAffinity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCpuAffinity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCpuAffinityWithinScope`.
 pub extern "C" fn nvmlDeviceGetCpuAffinityWithinScope() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCpuAffinityWithinScope")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCreatableVgpus`.
 pub extern "C" fn nvmlDeviceGetCreatableVgpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCreatableVgpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCurrPcieLinkGeneration`.
 pub extern "C" fn nvmlDeviceGetCurrPcieLinkGeneration() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCurrPcieLinkGeneration")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCurrPcieLinkWidth`.
 pub extern "C" fn nvmlDeviceGetCurrPcieLinkWidth() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCurrPcieLinkWidth")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetCurrentClockFreqs`.
 pub extern "C" fn nvmlDeviceGetCurrentClockFreqs() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetCurrentClockFreqs")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDefaultApplicationsClock`.
 pub extern "C" fn nvmlDeviceGetDefaultApplicationsClock() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDefaultApplicationsClock")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDefaultEccMode`.
 pub extern "C" fn nvmlDeviceGetDefaultEccMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDefaultEccMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDetailedEccErrors`.
 pub extern "C" fn nvmlDeviceGetDetailedEccErrors() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDetailedEccErrors")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDeviceHandleFromMigDeviceHandle`.
 pub extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDeviceHandleFromMigDeviceHandle")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDramEncryptionMode`.
 pub extern "C" fn nvmlDeviceGetDramEncryptionMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDramEncryptionMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDriverModel`.
 pub extern "C" fn nvmlDeviceGetDriverModel() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDriverModel")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDriverModel_v2`.
 pub extern "C" fn nvmlDeviceGetDriverModel_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDriverModel_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetDynamicPstatesInfo`.
 pub extern "C" fn nvmlDeviceGetDynamicPstatesInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetDynamicPstatesInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetEncoderCapacity`.
 pub extern "C" fn nvmlDeviceGetEncoderCapacity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetEncoderCapacity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetEncoderSessions`.
 pub extern "C" fn nvmlDeviceGetEncoderSessions() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetEncoderSessions")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetEncoderStats`.
 pub extern "C" fn nvmlDeviceGetEncoderStats() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetEncoderStats")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetEnforcedPowerLimit`.
 pub extern "C" fn nvmlDeviceGetEnforcedPowerLimit() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetEnforcedPowerLimit")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFBCSessions`.
 pub extern "C" fn nvmlDeviceGetFBCSessions() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetFBCSessions")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFBCStats`.
 pub extern "C" fn nvmlDeviceGetFBCStats() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetFBCStats")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFanControlPolicy_v2`.
 pub extern "C" fn nvmlDeviceGetFanControlPolicy_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetFanControlPolicy_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFanSpeed`.
 pub extern "C" fn nvmlDeviceGetFanSpeed() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetFanSpeed")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFanSpeedRPM`.
 pub extern "C" fn nvmlDeviceGetFanSpeedRPM() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetFanSpeedRPM")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetFanSpeed_v2`.
 pub extern "C" fn nvmlDeviceGetFanSpeed_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetFanSpeed_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpcClkMinMaxVfOffset`.
 pub extern "C" fn nvmlDeviceGetGpcClkMinMaxVfOffset() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpcClkMinMaxVfOffset")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpcClkVfOffset`.
 pub extern "C" fn nvmlDeviceGetGpcClkVfOffset() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpcClkVfOffset")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuFabricInfo`.
 pub extern "C" fn nvmlDeviceGetGpuFabricInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuFabricInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuFabricInfoV`.
 pub extern "C" fn nvmlDeviceGetGpuFabricInfoV() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuFabricInfoV")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstanceById`.
 pub extern "C" fn nvmlDeviceGetGpuInstanceById() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstanceById")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstanceId`.
 pub extern "C" fn nvmlDeviceGetGpuInstanceId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstanceId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstancePossiblePlacements`.
 pub extern "C" fn nvmlDeviceGetGpuInstancePossiblePlacements() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstancePossiblePlacements")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstancePossiblePlacements_v2`.
 pub extern "C" fn nvmlDeviceGetGpuInstancePossiblePlacements_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstancePossiblePlacements_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstanceProfileInfo`.
 pub extern "C" fn nvmlDeviceGetGpuInstanceProfileInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstanceProfileInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstanceProfileInfoByIdV`.
 pub extern "C" fn nvmlDeviceGetGpuInstanceProfileInfoByIdV() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstanceProfileInfoByIdV")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstanceProfileInfoV`.
 pub extern "C" fn nvmlDeviceGetGpuInstanceProfileInfoV() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstanceProfileInfoV")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstanceRemainingCapacity`.
 pub extern "C" fn nvmlDeviceGetGpuInstanceRemainingCapacity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstanceRemainingCapacity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuInstances`.
 pub extern "C" fn nvmlDeviceGetGpuInstances() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuInstances")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuMaxPcieLinkGeneration`.
 pub extern "C" fn nvmlDeviceGetGpuMaxPcieLinkGeneration() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuMaxPcieLinkGeneration")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGpuOperationMode`.
 pub extern "C" fn nvmlDeviceGetGpuOperationMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGpuOperationMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGridLicensableFeatures`.
 pub extern "C" fn nvmlDeviceGetGridLicensableFeatures() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGridLicensableFeatures")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGridLicensableFeatures_v2`.
 pub extern "C" fn nvmlDeviceGetGridLicensableFeatures_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGridLicensableFeatures_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGridLicensableFeatures_v3`.
 pub extern "C" fn nvmlDeviceGetGridLicensableFeatures_v3() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGridLicensableFeatures_v3")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGridLicensableFeatures_v4`.
 pub extern "C" fn nvmlDeviceGetGridLicensableFeatures_v4() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGridLicensableFeatures_v4")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGspFirmwareMode`.
 pub extern "C" fn nvmlDeviceGetGspFirmwareMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGspFirmwareMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetGspFirmwareVersion`.
 pub extern "C" fn nvmlDeviceGetGspFirmwareVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetGspFirmwareVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHostVgpuMode`.
 pub extern "C" fn nvmlDeviceGetHostVgpuMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetHostVgpuMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetHostname_v1`.
 pub extern "C" fn nvmlDeviceGetHostname_v1() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetHostname_v1")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetInforomConfigurationChecksum`.
 pub extern "C" fn nvmlDeviceGetInforomConfigurationChecksum() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetInforomConfigurationChecksum")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetInforomImageVersion`.
 pub extern "C" fn nvmlDeviceGetInforomImageVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetInforomImageVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetInforomVersion`.
 pub extern "C" fn nvmlDeviceGetInforomVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetInforomVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetIrqNum`.
 pub extern "C" fn nvmlDeviceGetIrqNum() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetIrqNum")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetJpgUtilization`.
 pub extern "C" fn nvmlDeviceGetJpgUtilization() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetJpgUtilization")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetLastBBXFlushTime`.
 pub extern "C" fn nvmlDeviceGetLastBBXFlushTime() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetLastBBXFlushTime")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMarginTemperature`.
 pub extern "C" fn nvmlDeviceGetMarginTemperature() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMarginTemperature")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMaxClockInfo`.
 pub extern "C" fn nvmlDeviceGetMaxClockInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMaxClockInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMaxCustomerBoostClock`.
 pub extern "C" fn nvmlDeviceGetMaxCustomerBoostClock() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMaxCustomerBoostClock")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMaxPcieLinkGeneration`.
 pub extern "C" fn nvmlDeviceGetMaxPcieLinkGeneration() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMaxPcieLinkGeneration")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMaxPcieLinkWidth`.
 pub extern "C" fn nvmlDeviceGetMaxPcieLinkWidth() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMaxPcieLinkWidth")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemClkMinMaxVfOffset`.
 pub extern "C" fn nvmlDeviceGetMemClkMinMaxVfOffset() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMemClkMinMaxVfOffset")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemClkVfOffset`.
 pub extern "C" fn nvmlDeviceGetMemClkVfOffset() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMemClkVfOffset")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemoryAffinity`.
 pub extern "C" fn nvmlDeviceGetMemoryAffinity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMemoryAffinity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemoryBusWidth`.
 pub extern "C" fn nvmlDeviceGetMemoryBusWidth() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMemoryBusWidth")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMemoryErrorCounter`.
 pub extern "C" fn nvmlDeviceGetMemoryErrorCounter() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMemoryErrorCounter")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMigDeviceHandleByIndex`.
 pub extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMigDeviceHandleByIndex")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMinMaxClockOfPState`.
 pub extern "C" fn nvmlDeviceGetMinMaxClockOfPState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMinMaxClockOfPState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetMinMaxFanSpeed`.
 pub extern "C" fn nvmlDeviceGetMinMaxFanSpeed() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetMinMaxFanSpeed")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetModuleId`.
 pub extern "C" fn nvmlDeviceGetModuleId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetModuleId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNumFans`.
 pub extern "C" fn nvmlDeviceGetNumFans() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNumFans")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNumaNodeId`.
 pub extern "C" fn nvmlDeviceGetNumaNodeId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNumaNodeId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkCapability`.
 pub extern "C" fn nvmlDeviceGetNvLinkCapability() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkCapability")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkErrorCounter`.
 pub extern "C" fn nvmlDeviceGetNvLinkErrorCounter() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkErrorCounter")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkInfo`.
 pub extern "C" fn nvmlDeviceGetNvLinkInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkRemoteDeviceType`.
 pub extern "C" fn nvmlDeviceGetNvLinkRemoteDeviceType() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkRemoteDeviceType")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkRemotePciInfo`.
 pub extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkRemotePciInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkRemotePciInfo_v2`.
 pub extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkRemotePciInfo_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkState`.
 pub extern "C" fn nvmlDeviceGetNvLinkState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkUtilizationControl`.
 pub extern "C" fn nvmlDeviceGetNvLinkUtilizationControl() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkUtilizationControl")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkUtilizationCounter`.
 pub extern "C" fn nvmlDeviceGetNvLinkUtilizationCounter() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkUtilizationCounter")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvLinkVersion`.
 pub extern "C" fn nvmlDeviceGetNvLinkVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvLinkVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvlinkBwMode`.
 pub extern "C" fn nvmlDeviceGetNvlinkBwMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvlinkBwMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetNvlinkSupportedBwModes`.
 pub extern "C" fn nvmlDeviceGetNvlinkSupportedBwModes() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetNvlinkSupportedBwModes")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetOfaUtilization`.
 pub extern "C" fn nvmlDeviceGetOfaUtilization() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetOfaUtilization")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetP2PStatus`.
 pub extern "C" fn nvmlDeviceGetP2PStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetP2PStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPcieLinkMaxSpeed`.
 pub extern "C" fn nvmlDeviceGetPcieLinkMaxSpeed() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPcieLinkMaxSpeed")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPcieReplayCounter`.
 pub extern "C" fn nvmlDeviceGetPcieReplayCounter() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPcieReplayCounter")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPcieSpeed`.
 pub extern "C" fn nvmlDeviceGetPcieSpeed() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPcieSpeed")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPcieThroughput`.
 pub extern "C" fn nvmlDeviceGetPcieThroughput() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPcieThroughput")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPdi`.
 pub extern "C" fn nvmlDeviceGetPdi() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPdi")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPerformanceModes`.
 pub extern "C" fn nvmlDeviceGetPerformanceModes() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPerformanceModes")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPerformanceState`.
 pub extern "C" fn nvmlDeviceGetPerformanceState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPerformanceState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPersistenceMode`.
 pub extern "C" fn nvmlDeviceGetPersistenceMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPersistenceMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPgpuMetadataString`.
 pub extern "C" fn nvmlDeviceGetPgpuMetadataString() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPgpuMetadataString")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPlatformInfo`.
 pub extern "C" fn nvmlDeviceGetPlatformInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPlatformInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerManagementDefaultLimit`.
 pub extern "C" fn nvmlDeviceGetPowerManagementDefaultLimit() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerManagementDefaultLimit")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerManagementLimit`.
 pub extern "C" fn nvmlDeviceGetPowerManagementLimit() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerManagementLimit")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerManagementLimitConstraints`.
 pub extern "C" fn nvmlDeviceGetPowerManagementLimitConstraints() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerManagementLimitConstraints")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerManagementMode`.
 pub extern "C" fn nvmlDeviceGetPowerManagementMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerManagementMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerMizerMode_v1`.
 pub extern "C" fn nvmlDeviceGetPowerMizerMode_v1() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerMizerMode_v1")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerSource`.
 pub extern "C" fn nvmlDeviceGetPowerSource() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerSource")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerState`.
 pub extern "C" fn nvmlDeviceGetPowerState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetPowerUsage`.
 pub extern "C" fn nvmlDeviceGetPowerUsage() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetPowerUsage")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetProcessesUtilizationInfo`.
 pub extern "C" fn nvmlDeviceGetProcessesUtilizationInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetProcessesUtilizationInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRemappedRows`.
 pub extern "C" fn nvmlDeviceGetRemappedRows() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRemappedRows")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRepairStatus`.
 pub extern "C" fn nvmlDeviceGetRepairStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRepairStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRetiredPages`.
 pub extern "C" fn nvmlDeviceGetRetiredPages() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRetiredPages")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRetiredPagesPendingStatus`.
 pub extern "C" fn nvmlDeviceGetRetiredPagesPendingStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRetiredPagesPendingStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRetiredPages_v2`.
 pub extern "C" fn nvmlDeviceGetRetiredPages_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRetiredPages_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRowRemapperHistogram`.
 pub extern "C" fn nvmlDeviceGetRowRemapperHistogram() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRowRemapperHistogram")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetRunningProcessDetailList`.
 pub extern "C" fn nvmlDeviceGetRunningProcessDetailList() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetRunningProcessDetailList")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSamples`.
 pub extern "C" fn nvmlDeviceGetSamples() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSamples")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSerial`.
 pub extern "C" fn nvmlDeviceGetSerial() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSerial")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSramEccErrorStatus`.
 pub extern "C" fn nvmlDeviceGetSramEccErrorStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSramEccErrorStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts`.
 pub extern "C" fn nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedClocksEventReasons`.
 pub extern "C" fn nvmlDeviceGetSupportedClocksEventReasons() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSupportedClocksEventReasons")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedClocksThrottleReasons`.
 pub extern "C" fn nvmlDeviceGetSupportedClocksThrottleReasons() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSupportedClocksThrottleReasons")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedGraphicsClocks`.
 pub extern "C" fn nvmlDeviceGetSupportedGraphicsClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSupportedGraphicsClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedMemoryClocks`.
 pub extern "C" fn nvmlDeviceGetSupportedMemoryClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSupportedMemoryClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedPerformanceStates`.
 pub extern "C" fn nvmlDeviceGetSupportedPerformanceStates() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSupportedPerformanceStates")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetSupportedVgpus`.
 pub extern "C" fn nvmlDeviceGetSupportedVgpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetSupportedVgpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTargetFanSpeed`.
 pub extern "C" fn nvmlDeviceGetTargetFanSpeed() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetTargetFanSpeed")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTemperatureThreshold`.
 pub extern "C" fn nvmlDeviceGetTemperatureThreshold() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetTemperatureThreshold")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetThermalSettings`.
 pub extern "C" fn nvmlDeviceGetThermalSettings() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetThermalSettings")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTopologyCommonAncestor`.
 pub extern "C" fn nvmlDeviceGetTopologyCommonAncestor() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetTopologyCommonAncestor")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTopologyNearestGpus`.
 pub extern "C" fn nvmlDeviceGetTopologyNearestGpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetTopologyNearestGpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetTotalEnergyConsumption`.
 pub extern "C" fn nvmlDeviceGetTotalEnergyConsumption() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetTotalEnergyConsumption")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVbiosVersion`.
 pub extern "C" fn nvmlDeviceGetVbiosVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVbiosVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuCapabilities`.
 pub extern "C" fn nvmlDeviceGetVgpuCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuHeterogeneousMode`.
 pub extern "C" fn nvmlDeviceGetVgpuHeterogeneousMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuHeterogeneousMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuInstancesUtilizationInfo`.
 pub extern "C" fn nvmlDeviceGetVgpuInstancesUtilizationInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuInstancesUtilizationInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuMetadata`.
 pub extern "C" fn nvmlDeviceGetVgpuMetadata() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuMetadata")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuProcessUtilization`.
 pub extern "C" fn nvmlDeviceGetVgpuProcessUtilization() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuProcessUtilization")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuProcessesUtilizationInfo`.
 pub extern "C" fn nvmlDeviceGetVgpuProcessesUtilizationInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuProcessesUtilizationInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuSchedulerCapabilities`.
 pub extern "C" fn nvmlDeviceGetVgpuSchedulerCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuSchedulerCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuSchedulerLog`.
 pub extern "C" fn nvmlDeviceGetVgpuSchedulerLog() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuSchedulerLog")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuSchedulerState`.
 pub extern "C" fn nvmlDeviceGetVgpuSchedulerState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuSchedulerState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuTypeCreatablePlacements`.
 pub extern "C" fn nvmlDeviceGetVgpuTypeCreatablePlacements() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuTypeCreatablePlacements")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuTypeSupportedPlacements`.
 pub extern "C" fn nvmlDeviceGetVgpuTypeSupportedPlacements() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuTypeSupportedPlacements")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetVgpuUtilization`.
 pub extern "C" fn nvmlDeviceGetVgpuUtilization() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetVgpuUtilization")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceGetViolationStatus`.
 pub extern "C" fn nvmlDeviceGetViolationStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceGetViolationStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceModifyDrainState`.
 pub extern "C" fn nvmlDeviceModifyDrainState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceModifyDrainState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDevicePowerSmoothingActivatePresetProfile`.
 pub extern "C" fn nvmlDevicePowerSmoothingActivatePresetProfile() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDevicePowerSmoothingActivatePresetProfile")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDevicePowerSmoothingSetState`.
 pub extern "C" fn nvmlDevicePowerSmoothingSetState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDevicePowerSmoothingSetState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDevicePowerSmoothingUpdatePresetProfileParam`.
 pub extern "C" fn nvmlDevicePowerSmoothingUpdatePresetProfileParam() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDevicePowerSmoothingUpdatePresetProfileParam")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceQueryDrainState`.
 pub extern "C" fn nvmlDeviceQueryDrainState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceQueryDrainState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceReadWritePRM_v1`.
 pub extern "C" fn nvmlDeviceReadWritePRM_v1() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceReadWritePRM_v1")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceRegisterEvents`.
 pub extern "C" fn nvmlDeviceRegisterEvents() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceRegisterEvents")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceRemoveGpu`.
 pub extern "C" fn nvmlDeviceRemoveGpu() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceRemoveGpu")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceRemoveGpu_v2`.
 pub extern "C" fn nvmlDeviceRemoveGpu_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceRemoveGpu_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceResetApplicationsClocks`.
 pub extern "C" fn nvmlDeviceResetApplicationsClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceResetApplicationsClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceResetGpuLockedClocks`.
 pub extern "C" fn nvmlDeviceResetGpuLockedClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceResetGpuLockedClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceResetMemoryLockedClocks`.
 pub extern "C" fn nvmlDeviceResetMemoryLockedClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceResetMemoryLockedClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceResetNvLinkErrorCounters`.
 pub extern "C" fn nvmlDeviceResetNvLinkErrorCounters() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceResetNvLinkErrorCounters")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceResetNvLinkUtilizationCounter`.
 pub extern "C" fn nvmlDeviceResetNvLinkUtilizationCounter() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceResetNvLinkUtilizationCounter")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetAPIRestriction`.
 pub extern "C" fn nvmlDeviceSetAPIRestriction() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetAPIRestriction")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetAccountingMode`.
 pub extern "C" fn nvmlDeviceSetAccountingMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetAccountingMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetApplicationsClocks`.
 pub extern "C" fn nvmlDeviceSetApplicationsClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetApplicationsClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetAutoBoostedClocksEnabled`.
 pub extern "C" fn nvmlDeviceSetAutoBoostedClocksEnabled() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetAutoBoostedClocksEnabled")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetClockOffsets`.
 pub extern "C" fn nvmlDeviceSetClockOffsets() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetClockOffsets")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetComputeMode`.
 pub extern "C" fn nvmlDeviceSetComputeMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetComputeMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetConfComputeUnprotectedMemSize`.
 pub extern "C" fn nvmlDeviceSetConfComputeUnprotectedMemSize() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetConfComputeUnprotectedMemSize")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetCpuAffinity`.
 pub extern "C" fn nvmlDeviceSetCpuAffinity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetCpuAffinity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetDefaultAutoBoostedClocksEnabled`.
 pub extern "C" fn nvmlDeviceSetDefaultAutoBoostedClocksEnabled() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetDefaultAutoBoostedClocksEnabled")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetDefaultFanSpeed_v2`.
 pub extern "C" fn nvmlDeviceSetDefaultFanSpeed_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetDefaultFanSpeed_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetDramEncryptionMode`.
 pub extern "C" fn nvmlDeviceSetDramEncryptionMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetDramEncryptionMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetDriverModel`.
 pub extern "C" fn nvmlDeviceSetDriverModel() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetDriverModel")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetEccMode`.
 pub extern "C" fn nvmlDeviceSetEccMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetEccMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetFanControlPolicy`.
 pub extern "C" fn nvmlDeviceSetFanControlPolicy() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetFanControlPolicy")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetFanSpeed_v2`.
 pub extern "C" fn nvmlDeviceSetFanSpeed_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetFanSpeed_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetGpcClkVfOffset`.
 pub extern "C" fn nvmlDeviceSetGpcClkVfOffset() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetGpcClkVfOffset")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetGpuLockedClocks`.
 pub extern "C" fn nvmlDeviceSetGpuLockedClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetGpuLockedClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetGpuOperationMode`.
 pub extern "C" fn nvmlDeviceSetGpuOperationMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetGpuOperationMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetHostname_v1`.
 pub extern "C" fn nvmlDeviceSetHostname_v1() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetHostname_v1")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetMemClkVfOffset`.
 pub extern "C" fn nvmlDeviceSetMemClkVfOffset() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetMemClkVfOffset")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetMemoryLockedClocks`.
 pub extern "C" fn nvmlDeviceSetMemoryLockedClocks() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetMemoryLockedClocks")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetMigMode`.
 pub extern "C" fn nvmlDeviceSetMigMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetMigMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetNvLinkDeviceLowPowerThreshold`.
 pub extern "C" fn nvmlDeviceSetNvLinkDeviceLowPowerThreshold() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetNvLinkDeviceLowPowerThreshold")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetNvLinkUtilizationControl`.
 pub extern "C" fn nvmlDeviceSetNvLinkUtilizationControl() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetNvLinkUtilizationControl")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetNvlinkBwMode`.
 pub extern "C" fn nvmlDeviceSetNvlinkBwMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetNvlinkBwMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetPersistenceMode`.
 pub extern "C" fn nvmlDeviceSetPersistenceMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetPersistenceMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetPowerManagementLimit`.
 pub extern "C" fn nvmlDeviceSetPowerManagementLimit() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetPowerManagementLimit")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetPowerManagementLimit_v2`.
 pub extern "C" fn nvmlDeviceSetPowerManagementLimit_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetPowerManagementLimit_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetPowerMizerMode_v1`.
 pub extern "C" fn nvmlDeviceSetPowerMizerMode_v1() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetPowerMizerMode_v1")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetTemperatureThreshold`.
 pub extern "C" fn nvmlDeviceSetTemperatureThreshold() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetTemperatureThreshold")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetVgpuCapabilities`.
 pub extern "C" fn nvmlDeviceSetVgpuCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetVgpuCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetVgpuHeterogeneousMode`.
 pub extern "C" fn nvmlDeviceSetVgpuHeterogeneousMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetVgpuHeterogeneousMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetVgpuSchedulerState`.
 pub extern "C" fn nvmlDeviceSetVgpuSchedulerState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetVgpuSchedulerState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceSetVirtualizationMode`.
 pub extern "C" fn nvmlDeviceSetVirtualizationMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceSetVirtualizationMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceValidateInforom`.
 pub extern "C" fn nvmlDeviceValidateInforom() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceValidateInforom")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceWorkloadPowerProfileClearRequestedProfiles`.
 pub extern "C" fn nvmlDeviceWorkloadPowerProfileClearRequestedProfiles() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceWorkloadPowerProfileClearRequestedProfiles")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceWorkloadPowerProfileGetCurrentProfiles`.
 pub extern "C" fn nvmlDeviceWorkloadPowerProfileGetCurrentProfiles() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceWorkloadPowerProfileGetCurrentProfiles")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceWorkloadPowerProfileGetProfilesInfo`.
 pub extern "C" fn nvmlDeviceWorkloadPowerProfileGetProfilesInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceWorkloadPowerProfileGetProfilesInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlDeviceWorkloadPowerProfileSetRequestedProfiles`.
 pub extern "C" fn nvmlDeviceWorkloadPowerProfileSetRequestedProfiles() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlDeviceWorkloadPowerProfileSetRequestedProfiles")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlEventSetCreate`.
 pub extern "C" fn nvmlEventSetCreate() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlEventSetCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlEventSetFree`.
 pub extern "C" fn nvmlEventSetFree() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlEventSetFree")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlEventSetWait`.
 pub extern "C" fn nvmlEventSetWait() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlEventSetWait")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlEventSetWait_v2`.
 pub extern "C" fn nvmlEventSetWait_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlEventSetWait_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGetExcludedDeviceCount`.
 pub extern "C" fn nvmlGetExcludedDeviceCount() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGetExcludedDeviceCount")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGetExcludedDeviceInfoByIndex`.
 pub extern "C" fn nvmlGetExcludedDeviceInfoByIndex() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGetExcludedDeviceInfoByIndex")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGetVgpuCompatibility`.
 pub extern "C" fn nvmlGetVgpuCompatibility() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGetVgpuCompatibility")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGetVgpuDriverCapabilities`.
 pub extern "C" fn nvmlGetVgpuDriverCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGetVgpuDriverCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGetVgpuVersion`.
 pub extern "C" fn nvmlGetVgpuVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGetVgpuVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmMetricsGet`.
 pub extern "C" fn nvmlGpmMetricsGet() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmMetricsGet")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmMigSampleGet`.
 pub extern "C" fn nvmlGpmMigSampleGet() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmMigSampleGet")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmQueryDeviceSupport`.
 pub extern "C" fn nvmlGpmQueryDeviceSupport() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmQueryDeviceSupport")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmQueryIfStreamingEnabled`.
 pub extern "C" fn nvmlGpmQueryIfStreamingEnabled() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmQueryIfStreamingEnabled")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmSampleAlloc`.
 pub extern "C" fn nvmlGpmSampleAlloc() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmSampleAlloc")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmSampleFree`.
 pub extern "C" fn nvmlGpmSampleFree() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmSampleFree")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmSampleGet`.
 pub extern "C" fn nvmlGpmSampleGet() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmSampleGet")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpmSetStreamingEnabled`.
 pub extern "C" fn nvmlGpmSetStreamingEnabled() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpmSetStreamingEnabled")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceCreateComputeInstance`.
 pub extern "C" fn nvmlGpuInstanceCreateComputeInstance() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceCreateComputeInstance")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceCreateComputeInstanceWithPlacement`.
 pub extern "C" fn nvmlGpuInstanceCreateComputeInstanceWithPlacement() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceCreateComputeInstanceWithPlacement")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceDestroy`.
 pub extern "C" fn nvmlGpuInstanceDestroy() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceDestroy")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetActiveVgpus`.
 pub extern "C" fn nvmlGpuInstanceGetActiveVgpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetActiveVgpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetComputeInstanceById`.
 pub extern "C" fn nvmlGpuInstanceGetComputeInstanceById() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetComputeInstanceById")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetComputeInstancePossiblePlacements`.
 pub extern "C" fn nvmlGpuInstanceGetComputeInstancePossiblePlacements() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetComputeInstancePossiblePlacements")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetComputeInstanceProfileInfo`.
 pub extern "C" fn nvmlGpuInstanceGetComputeInstanceProfileInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetComputeInstanceProfileInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetComputeInstanceProfileInfoV`.
 pub extern "C" fn nvmlGpuInstanceGetComputeInstanceProfileInfoV() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetComputeInstanceProfileInfoV")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetComputeInstanceRemainingCapacity`.
 pub extern "C" fn nvmlGpuInstanceGetComputeInstanceRemainingCapacity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetComputeInstanceRemainingCapacity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetComputeInstances`.
 pub extern "C" fn nvmlGpuInstanceGetComputeInstances() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetComputeInstances")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetCreatableVgpus`.
 pub extern "C" fn nvmlGpuInstanceGetCreatableVgpus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetCreatableVgpus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetInfo`.
 pub extern "C" fn nvmlGpuInstanceGetInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetVgpuHeterogeneousMode`.
 pub extern "C" fn nvmlGpuInstanceGetVgpuHeterogeneousMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetVgpuHeterogeneousMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetVgpuSchedulerLog`.
 pub extern "C" fn nvmlGpuInstanceGetVgpuSchedulerLog() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetVgpuSchedulerLog")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetVgpuSchedulerState`.
 pub extern "C" fn nvmlGpuInstanceGetVgpuSchedulerState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetVgpuSchedulerState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceGetVgpuTypeCreatablePlacements`.
 pub extern "C" fn nvmlGpuInstanceGetVgpuTypeCreatablePlacements() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceGetVgpuTypeCreatablePlacements")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceSetVgpuHeterogeneousMode`.
 pub extern "C" fn nvmlGpuInstanceSetVgpuHeterogeneousMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceSetVgpuHeterogeneousMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlGpuInstanceSetVgpuSchedulerState`.
 pub extern "C" fn nvmlGpuInstanceSetVgpuSchedulerState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlGpuInstanceSetVgpuSchedulerState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSetVgpuVersion`.
 pub extern "C" fn nvmlSetVgpuVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSetVgpuVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemEventSetCreate`.
 pub extern "C" fn nvmlSystemEventSetCreate() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemEventSetCreate")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemEventSetFree`.
 pub extern "C" fn nvmlSystemEventSetFree() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemEventSetFree")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemEventSetWait`.
 pub extern "C" fn nvmlSystemEventSetWait() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemEventSetWait")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetConfComputeCapabilities`.
 pub extern "C" fn nvmlSystemGetConfComputeCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetConfComputeCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetConfComputeGpusReadyState`.
 pub extern "C" fn nvmlSystemGetConfComputeGpusReadyState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetConfComputeGpusReadyState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetConfComputeKeyRotationThresholdInfo`.
 pub extern "C" fn nvmlSystemGetConfComputeKeyRotationThresholdInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetConfComputeKeyRotationThresholdInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetConfComputeSettings`.
 pub extern "C" fn nvmlSystemGetConfComputeSettings() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetConfComputeSettings")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetConfComputeState`.
 pub extern "C" fn nvmlSystemGetConfComputeState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetConfComputeState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetDriverBranch`.
 pub extern "C" fn nvmlSystemGetDriverBranch() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetDriverBranch")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetNvlinkBwMode`.
 pub extern "C" fn nvmlSystemGetNvlinkBwMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetNvlinkBwMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemGetTopologyGpuSet`.
 pub extern "C" fn nvmlSystemGetTopologyGpuSet() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemGetTopologyGpuSet")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemRegisterEvents`.
 pub extern "C" fn nvmlSystemRegisterEvents() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemRegisterEvents")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemSetConfComputeGpusReadyState`.
 pub extern "C" fn nvmlSystemSetConfComputeGpusReadyState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemSetConfComputeGpusReadyState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemSetConfComputeKeyRotationThresholdInfo`.
 pub extern "C" fn nvmlSystemSetConfComputeKeyRotationThresholdInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemSetConfComputeKeyRotationThresholdInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlSystemSetNvlinkBwMode`.
 pub extern "C" fn nvmlSystemSetNvlinkBwMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlSystemSetNvlinkBwMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetDevices`.
 pub extern "C" fn nvmlUnitGetDevices() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetDevices")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetFanSpeedInfo`.
 pub extern "C" fn nvmlUnitGetFanSpeedInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetFanSpeedInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetHandleByIndex`.
 pub extern "C" fn nvmlUnitGetHandleByIndex() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetHandleByIndex")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetLedState`.
 pub extern "C" fn nvmlUnitGetLedState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetLedState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetPsuInfo`.
 pub extern "C" fn nvmlUnitGetPsuInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetPsuInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetTemperature`.
 pub extern "C" fn nvmlUnitGetTemperature() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetTemperature")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitGetUnitInfo`.
 pub extern "C" fn nvmlUnitGetUnitInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitGetUnitInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlUnitSetLedState`.
 pub extern "C" fn nvmlUnitSetLedState() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlUnitSetLedState")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceClearAccountingPids`.
 pub extern "C" fn nvmlVgpuInstanceClearAccountingPids() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceClearAccountingPids")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetAccountingMode`.
 pub extern "C" fn nvmlVgpuInstanceGetAccountingMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetAccountingMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetAccountingPids`.
 pub extern "C" fn nvmlVgpuInstanceGetAccountingPids() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetAccountingPids")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetAccountingStats`.
 pub extern "C" fn nvmlVgpuInstanceGetAccountingStats() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetAccountingStats")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetEccMode`.
 pub extern "C" fn nvmlVgpuInstanceGetEccMode() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetEccMode")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetEncoderCapacity`.
 pub extern "C" fn nvmlVgpuInstanceGetEncoderCapacity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetEncoderCapacity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetEncoderSessions`.
 pub extern "C" fn nvmlVgpuInstanceGetEncoderSessions() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetEncoderSessions")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetEncoderStats`.
 pub extern "C" fn nvmlVgpuInstanceGetEncoderStats() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetEncoderStats")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetFBCSessions`.
 pub extern "C" fn nvmlVgpuInstanceGetFBCSessions() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetFBCSessions")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetFBCStats`.
 pub extern "C" fn nvmlVgpuInstanceGetFBCStats() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetFBCStats")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetFbUsage`.
 pub extern "C" fn nvmlVgpuInstanceGetFbUsage() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetFbUsage")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetFrameRateLimit`.
 pub extern "C" fn nvmlVgpuInstanceGetFrameRateLimit() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetFrameRateLimit")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetGpuInstanceId`.
 pub extern "C" fn nvmlVgpuInstanceGetGpuInstanceId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetGpuInstanceId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetGpuPciId`.
 pub extern "C" fn nvmlVgpuInstanceGetGpuPciId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetGpuPciId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetLicenseInfo`.
 pub extern "C" fn nvmlVgpuInstanceGetLicenseInfo() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetLicenseInfo")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetLicenseInfo_v2`.
 pub extern "C" fn nvmlVgpuInstanceGetLicenseInfo_v2() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetLicenseInfo_v2")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetLicenseStatus`.
 pub extern "C" fn nvmlVgpuInstanceGetLicenseStatus() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetLicenseStatus")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetMdevUUID`.
 pub extern "C" fn nvmlVgpuInstanceGetMdevUUID() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetMdevUUID")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetMetadata`.
 pub extern "C" fn nvmlVgpuInstanceGetMetadata() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetMetadata")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetPlacementId`.
 pub extern "C" fn nvmlVgpuInstanceGetPlacementId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetPlacementId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetRuntimeStateSize`.
 pub extern "C" fn nvmlVgpuInstanceGetRuntimeStateSize() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetRuntimeStateSize")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetType`.
 pub extern "C" fn nvmlVgpuInstanceGetType() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetType")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetUUID`.
 pub extern "C" fn nvmlVgpuInstanceGetUUID() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetUUID")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetVmDriverVersion`.
 pub extern "C" fn nvmlVgpuInstanceGetVmDriverVersion() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetVmDriverVersion")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceGetVmID`.
 pub extern "C" fn nvmlVgpuInstanceGetVmID() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceGetVmID")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuInstanceSetEncoderCapacity`.
 pub extern "C" fn nvmlVgpuInstanceSetEncoderCapacity() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuInstanceSetEncoderCapacity")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetBAR1Info`.
 pub extern "C" fn nvmlVgpuTypeGetBAR1Info() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetBAR1Info")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetCapabilities`.
 pub extern "C" fn nvmlVgpuTypeGetCapabilities() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetCapabilities")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetClass`.
 pub extern "C" fn nvmlVgpuTypeGetClass() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetClass")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetDeviceID`.
 pub extern "C" fn nvmlVgpuTypeGetDeviceID() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetDeviceID")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetFbReservation`.
 pub extern "C" fn nvmlVgpuTypeGetFbReservation() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetFbReservation")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetFrameRateLimit`.
 pub extern "C" fn nvmlVgpuTypeGetFrameRateLimit() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetFrameRateLimit")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetFramebufferSize`.
 pub extern "C" fn nvmlVgpuTypeGetFramebufferSize() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetFramebufferSize")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetGpuInstanceProfileId`.
 pub extern "C" fn nvmlVgpuTypeGetGpuInstanceProfileId() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetGpuInstanceProfileId")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetGspHeapSize`.
 pub extern "C" fn nvmlVgpuTypeGetGspHeapSize() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetGspHeapSize")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetLicense`.
 pub extern "C" fn nvmlVgpuTypeGetLicense() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetLicense")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetMaxInstances`.
 pub extern "C" fn nvmlVgpuTypeGetMaxInstances() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetMaxInstances")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetMaxInstancesPerGpuInstance`.
 pub extern "C" fn nvmlVgpuTypeGetMaxInstancesPerGpuInstance() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetMaxInstancesPerGpuInstance")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetMaxInstancesPerVm`.
 pub extern "C" fn nvmlVgpuTypeGetMaxInstancesPerVm() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetMaxInstancesPerVm")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetName`.
 pub extern "C" fn nvmlVgpuTypeGetName() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetName")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetNumDisplayHeads`.
 pub extern "C" fn nvmlVgpuTypeGetNumDisplayHeads() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetNumDisplayHeads")
 }
 
-#[unsafe(no_mangle)]
+/// `nvmlVgpuTypeGetResolution`.
 pub extern "C" fn nvmlVgpuTypeGetResolution() -> nvmlReturn_t {
     crate::LIBRARY.unsupported("nvmlVgpuTypeGetResolution")
 }

@@ -13,4 +13,4 @@ mod library;
 pub use facts::{Ecc, Gpu, Machine, Process};
 pub use generated::signatures::*;
 pub use generated::types::*;
-pub use library::{Library, Refused};
+pub use library::{Aside, Library, Refused};

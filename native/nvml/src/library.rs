@@ -1,7 +1,10 @@
 //! A library's state: how often it was initialised, and what it saw last.
 
 use std::collections::BTreeSet;
+use std::ffi::{CStr, c_void};
+use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,9 +31,25 @@ pub struct Refused {
     pub is_final: bool,
 }
 
+/// Another library that may answer this process instead: it decides once whether it does.
+pub trait Aside: Debug + Sync {
+    /// Before the call `name` is answered: whether it is known already that the other one is meant.
+    fn look(&self, name: &CStr);
+
+    /// Nothing is known of GPUs here: whether the other one answers from now on.
+    fn give_way(&self) -> bool;
+
+    /// GPUs are known here: whether it stays so that the other one does not answer.
+    fn stay(&self) -> bool;
+
+    /// The other one's function, once it answers.
+    fn find(&self, name: &CStr) -> Option<NonNull<c_void>>;
+}
+
 /// What differs between the libraries.
 #[derive(Debug)]
 pub struct Library {
+    aside: Option<&'static dyn Aside>,
     source: fn() -> Result<Machine, Refused>,
     say: fn(&str),
     note: fn(&str),
@@ -51,19 +70,37 @@ impl Library {
     /// a log: monitors draw on the terminal, and ask for much that they can do without.
     pub const fn new(source: fn() -> Result<Machine, Refused>, say: fn(&str), note: fn(&str)) -> Self {
         let state = State { users: 0, seen: None, named: BTreeSet::new() };
-        Self { source, say, note, state: Mutex::new(state) }
+        Self { aside: None, source, say, note, state: Mutex::new(state) }
     }
 
-    /// Runs the body of a call: no panic leaves.
-    pub(crate) fn enter(&self, name: &str, body: impl FnOnce(&Self) -> Answer) -> nvmlReturn_t {
-        match catch_unwind(AssertUnwindSafe(|| body(self))) {
-            Ok(Ok(())) => nvmlReturn_t::SUCCESS,
-            Ok(Err(code)) => code,
-            Err(_) => {
-                (self.say)(&format!("{name} failed inside Farpool; this is a bug, please report it"));
-                nvmlReturn_t::UNKNOWN
+    /// The same, beside another library.
+    #[must_use]
+    pub const fn beside(mut self, other: &'static dyn Aside) -> Self {
+        self.aside = Some(other);
+        self
+    }
+
+    /// Runs the body of a call: no panic leaves. Errors: the other library's function, which is to answer instead.
+    pub(crate) fn enter(
+        &self,
+        name: &CStr,
+        body: impl FnOnce(&Self) -> Answer,
+    ) -> Result<nvmlReturn_t, NonNull<c_void>> {
+        let answer = || {
+            let Some(aside) = self.aside else { return Ok(code_of(body(self))) };
+            aside.look(name);
+            if let Some(other) = aside.find(name) {
+                return Err(other);
             }
-        }
+            let code = code_of(body(self));
+            // Meanwhile it may have turned out that nothing is to be had here.
+            aside.find(name).map_or(Ok(code), Err)
+        };
+        catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|_| {
+            let name = name.to_string_lossy();
+            (self.say)(&format!("{name} failed inside Farpool; this is a bug, please report it"));
+            Ok(nvmlReturn_t::UNKNOWN)
+        })
     }
 
     /// The answer of a call that NVML has, but this library does not.
@@ -75,16 +112,21 @@ impl Library {
         nvmlReturn_t::NOT_SUPPORTED
     }
 
-    /// One more user, who sees the GPUs as they are now. `is_needed`: without any, there is nothing to use.
+    /// One more user, who sees the GPUs as they are now. `is_needed`: without any, there is nothing to use. Where the other
+    /// library answers instead, the code is nobody's.
     pub(crate) fn start(&self, is_needed: bool) -> Answer {
         let machine = match (self.source)() {
             Ok(machine) => machine,
+            Err(_) if self.aside.is_some_and(Aside::give_way) => return Err(nvmlReturn_t::UNINITIALIZED),
             Err(_) if !is_needed => Machine::default(),
             Err(refused) => {
                 (self.say)(&refused.sentence);
                 return Err(nvmlReturn_t::DRIVER_NOT_LOADED);
             }
         };
+        if !self.aside.is_none_or(Aside::stay) {
+            return Err(nvmlReturn_t::UNINITIALIZED);
+        }
         let mut state = self.state();
         state.users = state.users.saturating_add(1);
         state.seen = Some((Instant::now(), Arc::new(machine)));
@@ -150,6 +192,10 @@ impl Library {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn code_of(answer: Answer) -> nvmlReturn_t {
+    answer.err().unwrap_or(nvmlReturn_t::SUCCESS)
 }
 
 /// The handle of the GPU at `index`.

@@ -1,16 +1,22 @@
 //! Where a process gets its GPUs from: `FARPOOL_SESSION`, then what `FARPOOL` says, then the person's own service, the
 //! machine's, the machine's own driver, and else nowhere (ADR 20).
 
+pub mod local;
+
 use std::ffi::{CStr, CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The socket of the service for all users of this machine.
 const MACHINE_SERVICE: &str = "/run/farpool-client/broker.sock";
 
-/// What the machine's owner wants of a driver beside the pool.
+/// The file of the service for all users, in which the machine's owner says what she wants of a driver beside the pool.
 const CONFIGURATION: &str = "/etc/farpool/client-service.yaml";
+
+/// A person's own, below what she has configured.
+const OWN_CONFIGURATION: &str = "farpool/client-service.yaml";
 
 /// What `FARPOOL` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +74,29 @@ pub fn services() -> Vec<String> {
 
 /// Whether the machine's own GPUs come before the pool's.
 pub fn is_local_first() -> bool {
-    std::fs::read_to_string(CONFIGURATION).is_ok_and(|text| local_gpu(&text) == Some("first"))
+    local_gpu().as_deref() == Some("first")
 }
 
 /// Whether the machine's own GPUs are not to be used at all.
 pub fn is_local_off() -> bool {
-    std::fs::read_to_string(CONFIGURATION).is_ok_and(|text| local_gpu(&text) == Some("off"))
+    local_gpu().as_deref() == Some("off")
 }
 
-/// The one line of that file that concerns programs.
-fn local_gpu(text: &str) -> Option<&str> {
+fn local_gpu() -> Option<String> {
+    let read = |path: PathBuf| local_gpu_of(&std::fs::read_to_string(path).ok()?).map(str::to_owned);
+    let configured = variable(c"XDG_CONFIG_HOME").map(PathBuf::from);
+    let folder = configured.or_else(|| Some(PathBuf::from(variable(c"HOME")?).join(".config")));
+    let own = folder.and_then(|folder| read(folder.join(OWN_CONFIGURATION)));
+    of_both(read(CONFIGURATION.into()), own)
+}
+
+/// A person's word counts for her own programs, but for what the machine's owner does not want at all.
+fn of_both(machines: Option<String>, own: Option<String>) -> Option<String> {
+    if machines.as_deref() == Some("off") { machines } else { own.or(machines) }
+}
+
+/// The one line of such a file that concerns programs.
+fn local_gpu_of(text: &str) -> Option<&str> {
     let value = text.lines().find_map(|line| line.strip_prefix("local-gpu:"))?;
     Some(value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']))
 }
@@ -124,9 +143,24 @@ mod tests {
 
     #[test]
     fn the_line_for_programs_is_read_and_others_are_not() {
-        assert_eq!(local_gpu("gpus: 1\nlocal-gpu: first\n"), Some("first"));
-        assert_eq!(local_gpu("local-gpu: \"off\" # no card"), Some("off"));
-        assert_eq!(local_gpu("gpus: 1\n# local-gpu: first"), None);
+        assert_eq!(local_gpu_of("gpus: 1\nlocal-gpu: first\n"), Some("first"));
+        assert_eq!(local_gpu_of("local-gpu: \"off\" # no card"), Some("off"));
+        assert_eq!(local_gpu_of("gpus: 1\n# local-gpu: first"), None);
+    }
+
+    #[test]
+    fn ones_own_word_counts_but_for_what_the_machine_does_not_have() {
+        let word = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        for (machines, own, expected) in [
+            ("", "first", "first"),
+            ("pool-first", "first", "first"),
+            ("first", "", "first"),
+            ("first", "off", "off"),
+            ("off", "first", "off"),
+            ("", "", ""),
+        ] {
+            assert_eq!(of_both(word(machines), word(own)), word(expected), "{machines} {own}");
+        }
     }
 
     #[test]

@@ -12,6 +12,9 @@ use place::{MOST_RESTARTS, Owner, RESTART};
 use transport::{Endpoint, SPKI_BYTES, Socket};
 use wire::handshake::DeviceSnapshot;
 
+use crate::descriptor;
+use crate::state::Line;
+
 /// Bytes of an answer that are read at most; a real one has a few hundred.
 const ANSWER_LIMIT: usize = 64 << 10;
 
@@ -156,10 +159,14 @@ fn away(path: &str, owner: Owner, reason: String) -> BrokerError {
 fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String>>, BrokerError> {
     let unreachable = |error: std::io::Error| match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => BrokerError::NoDescriptor { reason: error.to_string() },
+        // The kernel's word for a time that is over is that somebody should try again.
+        Some(libc::EAGAIN) => away(path, owner, format!("nothing for {} s", ANSWER_TIMEOUT.as_secs())),
         _ => away(path, owner, error.to_string()),
     };
     let endpoint = Endpoint::Unix(path.into());
-    let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, |descriptor| descriptor).map_err(unreachable)?;
+    // Kept for as long as it takes to get a GPU: who hangs up waits no longer, so no child may keep it open.
+    let place = |descriptor| descriptor::place(descriptor, Line::Broker);
+    let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, place).map_err(unreachable)?;
     if owner == Owner::RootOrUs {
         let peer =
             rustix::net::sockopt::socket_peercred(&socket).map_err(|errno| unreachable(errno.into()))?;

@@ -1,5 +1,6 @@
 //! `cuInit` and the first need of a GPU: finds the session, connects to its server, and says hello.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::connection::{Connection, Loss};
 use crate::dial::{self, Transport, Unopened};
 use crate::found::Found;
 use crate::window::{Reservation, Window};
-use crate::{aside, report, window};
+use crate::{aside, report, state, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -260,7 +261,9 @@ fn ask(connection: &Connection, request: &FarpoolWindow) -> Result<FarpoolWindow
 /// for an end with the exit code instead of a night of computing on the CPU.
 fn refuse<T>(code: CUresult, exit_code: i32, sentence: &str) -> Result<T, CUresult> {
     if place::variable(c"FARPOOL_REQUIRED").is_some_and(|value| value == "1") {
-        eprintln!("farpool: {sentence}");
+        // A stderr that nobody reads any more is no reason to go on without a GPU, nor is a panic.
+        let _ = writeln!(std::io::stderr(), "farpool: {sentence}");
+        state::leave();
         std::process::exit(exit_code);
     }
     report::once(sentence);

@@ -1,4 +1,5 @@
-//! The descriptors that this library keeps in the program's process: one, and another one once long data travel.
+//! The descriptors that this library keeps in the program's process: one, another one once long data travel, and one while
+//! the broker is asked.
 //!
 //! Programs take low numbers to be theirs: they put files on "unused" ones with `dup2`, and count on `open` answering
 //! the lowest free one. So connections live on high numbers.

@@ -19,8 +19,8 @@ static CLIENT: OnceLock<Client> = OnceLock::new();
 /// Held by the thread that asks a client service for a GPU; others that need one meanwhile wait for the same.
 static TAKING: Mutex<()> = Mutex::new(());
 
-/// The descriptors of the connection and of its bulk lane, for children.
-static DESCRIPTORS: [NotedDescriptor; 2] = [NotedDescriptor::new(), NotedDescriptor::new()];
+/// The descriptors of the connection, of its bulk lane and of the broker, for children.
+static DESCRIPTORS: [NotedDescriptor; 3] = [const { NotedDescriptor::new() }; 3];
 
 /// A descriptor that a child must not keep.
 struct NotedDescriptor {
@@ -45,13 +45,15 @@ impl NotedDescriptor {
     }
 }
 
-/// Which connection a descriptor is of.
+/// What a descriptor leads to.
 #[derive(Debug, Clone, Copy)]
 pub enum Line {
     /// The first one.
     Control,
     /// The bulk lane.
     Bulk,
+    /// The question to a broker.
+    Broker,
 }
 
 /// How long a thread waits before it looks again whether another one's `cuInit` is done.
@@ -146,6 +148,7 @@ fn noted(line: Line) -> &'static NotedDescriptor {
     match line {
         Line::Control => &DESCRIPTORS[0],
         Line::Bulk => &DESCRIPTORS[1],
+        Line::Broker => &DESCRIPTORS[2],
     }
 }
 
@@ -184,6 +187,13 @@ fn inode(descriptor: RawFd) -> Option<u64> {
     let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the place is valid, and read only when it was filled.
     unsafe { (libc::fstat(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init().st_ino) }
+}
+
+/// The process is about to be ended from in here: what it runs at its exit hears of it from every call, and waits for none
+/// of the locks that this thread holds.
+pub fn leave() {
+    PHASE.exit_from_start();
+    at_exit();
 }
 
 extern "C" fn at_exit() {

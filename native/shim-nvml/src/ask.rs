@@ -2,12 +2,15 @@
 //! (ARCHITECTURE 4.4, 4.15).
 
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nvml::{Machine, Refused};
 use place::{MOST_RESTARTS, Owner, RESTART, Wanted};
-use rustix::net::{SendFlags, send, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, send, socket_with, sockopt,
+};
 
 use crate::answer;
 
@@ -15,7 +18,7 @@ use crate::answer;
 const ANSWER_LIMIT: usize = 4 << 20;
 
 /// How long the broker may take. It asks the manager when what it knows is old.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// The GPUs of the session of this process, or of the client service that CUDA's programs would ask.
 pub fn machine() -> Result<Machine, Refused> {
@@ -35,7 +38,9 @@ pub fn machine() -> Result<Machine, Refused> {
     match place::wanted() {
         Err(sentence) => return Err(refused(&sentence)),
         Ok(Wanted::Local) => {
-            return Err(refused("FARPOOL=local asks for this machine's own GPU, which is not Farpool's"));
+            return Err(refused(
+                "FARPOOL=local asks for this machine's own GPU, and no libnvidia-ml.so.1 of its driver is found",
+            ));
         }
         Ok(Wanted::Any | Wanted::Pool) => {}
     }
@@ -77,7 +82,7 @@ fn ask(path: &str, owner: Owner) -> io::Result<String> {
 }
 
 fn ask_once(path: &str, owner: Owner) -> io::Result<String> {
-    let socket = UnixStream::connect(path)?;
+    let socket = connect(path)?;
     if owner != Owner::Anybody {
         let user = sockopt::socket_peercred(&socket)?.uid.as_raw();
         if !owner.may_be(user) {
@@ -85,8 +90,7 @@ fn ask_once(path: &str, owner: Owner) -> io::Result<String> {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
     }
-    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ANSWER_TIMEOUT))?;
     let request =
         format!("farpool-broker 2\nwant gpus\npid {}\nprogram {}\n\n", std::process::id(), program());
     let mut left = request.as_bytes();
@@ -94,8 +98,8 @@ fn ask_once(path: &str, owner: Owner) -> io::Result<String> {
         // A broker that is gone must not raise SIGPIPE in the program.
         match send(&socket, left, SendFlags::NOSIGNAL) {
             Ok(sent) => left = &left[sent..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
         }
     }
     let mut answer = Vec::new();
@@ -104,11 +108,35 @@ fn ask_once(path: &str, owner: Owner) -> io::Result<String> {
         match rustix::io::read(&socket, &mut buffer) {
             Ok(0) => break,
             Ok(count) => answer.extend_from_slice(&buffer[..count]),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
         }
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A broker that hangs has a queue that fills: then connecting waits, too, and no longer than for an answer.
+fn connect(path: &str) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(ANSWER_TIMEOUT))?;
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// The kernel's word for a time that is over is that somebody should try again.
+fn failed(error: Errno) -> io::Error {
+    match error {
+        Errno::AGAIN => {
+            io::Error::new(io::ErrorKind::TimedOut, format!("nothing for {} s", ANSWER_TIMEOUT.as_secs()))
+        }
+        error => error.into(),
+    }
 }
 
 /// Name of the program, without its directory and without line breaks.
@@ -123,7 +151,7 @@ fn program() -> String {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::PathBuf;
 
     fn listen(name: &str) -> (PathBuf, PathBuf, UnixListener) {
@@ -159,6 +187,27 @@ mod tests {
         assert_eq!(ask(path, Owner::RootOrUs).expect("an answer"), "ok\n\n");
         assert_eq!(ask(path, Owner::Anybody).expect("none"), "");
         broker.join().expect("the broker");
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[test]
+    fn a_broker_that_hangs_with_a_full_queue_is_given_up() {
+        let (folder, path, listener) = listen("hangs");
+        rustix::net::listen(&listener, 0).expect("a short queue");
+        let address = SocketAddrUnix::new(&path).expect("an address");
+        let mut queue = Vec::new();
+        loop {
+            let flags = SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket");
+            match rustix::net::connect(&socket, &address) {
+                Ok(()) => queue.push(socket),
+                Err(error) => break assert_eq!(error, Errno::AGAIN),
+            }
+        }
+
+        let error = ask(path.to_str().expect("a plain path"), Owner::Anybody).expect_err("no answer");
+
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::TimedOut, "nothing for 1 s"));
         let _ = std::fs::remove_dir_all(&folder);
     }
 

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use crate::library::Answer;
 use crate::nvmlReturn_t;
 
-/// Declares calls. The body runs behind [`crate::Library`]'s boundary.
+/// Declares calls. The body runs behind [`crate::Library`]'s boundary, unless the call belongs to another library.
 macro_rules! calls {
     ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?) |$library:pat_param| $body:block)*) => {$(
         #[doc = concat!("`", stringify!($name), "`, as NVML documents it.")]
@@ -14,11 +14,24 @@ macro_rules! calls {
         /// NVML's contract: pointers are null or lead to memory of the documented size.
         #[allow(non_snake_case, unused_unsafe, clippy::missing_safety_doc, reason = "NVML's names; not every body has pointers")]
         pub unsafe fn $name(library: &$crate::Library, $($argument: $type),*) -> $crate::nvmlReturn_t {
-            library.enter(stringify!($name), |$library| {
+            const NAME: &std::ffi::CStr = $crate::calls::terminated(concat!(stringify!($name), "\0"));
+            let answered = library.enter(NAME, |$library| {
                 // SAFETY: the program keeps NVML's contract for the pointers it passes; null is checked by the
                 // functions of this module.
                 unsafe { $body }
-            })
+            });
+            match answered {
+                Ok(code) => code,
+                Err(other) => {
+                    type Other = unsafe extern "C" fn($($type),*) -> $crate::nvmlReturn_t;
+                    // SAFETY: what another library has by this name has this signature, and the caller keeps the
+                    // contract of this call, which it shares.
+                    unsafe {
+                        let other = std::mem::transmute::<std::ptr::NonNull<std::ffi::c_void>, Other>(other);
+                        other($($argument),*)
+                    }
+                }
+            }
         }
     )*};
 }
@@ -36,6 +49,14 @@ pub use initialisation::*;
 pub use live::*;
 pub use processes::*;
 pub use system::*;
+
+/// A name as the loader wants it.
+const fn terminated(name: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(name.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => panic!("the name of a call ends with the only NUL in it"),
+    }
+}
 
 /// Writes an answer. Errors: INVALID_ARGUMENT for null.
 ///

@@ -1,7 +1,9 @@
 //! The calls as a program makes them, on a machine of three GPUs that this file makes up.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::NonNull;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::*;
 use crate::{
@@ -107,6 +109,93 @@ fn without_gpus_the_start_fails_unless_none_are_asked_for() {
         assert_eq!(*SAID.lock().expect("alone"), ["there is no session"]);
         assert_eq!(nvmlInitWithFlags(&library, 1), SUCCESS);
         assert_eq!(value_of::<u32>(|place| nvmlDeviceGetCount_v2(&library, place)), Ok(0));
+    }
+}
+
+/// A driver's library that has 7 GPUs and may be asked: at first, where there are none here, or never any more.
+#[derive(Debug)]
+struct Other(AtomicU8);
+
+impl Other {
+    const FIRST: u8 = 0;
+    const LAST: u8 = 1;
+    const ANSWERS: u8 = 2;
+    const NEVER: u8 = 3;
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        let changed = self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        changed.map_or_else(|now| now == to, |_| true)
+    }
+}
+
+unsafe extern "C" fn start_of_the_other() -> nvmlReturn_t {
+    SUCCESS
+}
+
+unsafe extern "C" fn count_of_the_other(place: *mut u32) -> nvmlReturn_t {
+    // SAFETY: tests pass a local.
+    unsafe { place.write(7) };
+    SUCCESS
+}
+
+impl crate::Aside for Other {
+    fn look(&self, _: &CStr) {
+        self.change(Self::FIRST, Self::ANSWERS);
+    }
+
+    fn give_way(&self) -> bool {
+        self.change(Self::LAST, Self::ANSWERS)
+    }
+
+    fn stay(&self) -> bool {
+        self.change(Self::LAST, Self::NEVER)
+    }
+
+    fn find(&self, name: &CStr) -> Option<NonNull<c_void>> {
+        let function: *mut c_void = match name.to_bytes() {
+            b"nvmlDeviceGetCount_v2" => count_of_the_other as *mut c_void,
+            _ => start_of_the_other as *mut c_void,
+        };
+        NonNull::new(function).filter(|_| self.0.load(Ordering::Relaxed) == Self::ANSWERS)
+    }
+}
+
+#[test]
+fn what_belongs_to_another_library_is_answered_there_and_what_began_here_is_not() {
+    static REFUSES: Mutex<bool> = Mutex::new(false);
+    fn source() -> Result<Machine, Refused> {
+        let refused = Refused { sentence: "there is no session".into(), is_final: true };
+        if *REFUSES.lock().expect("alone") { Err(refused) } else { machine() }
+    }
+    let count = |library: &Library| {
+        // SAFETY: the place is a local.
+        value_of::<u32>(|place| unsafe { nvmlDeviceGetCount_v2(library, place) })
+    };
+    static LOCAL: Other = Other(AtomicU8::new(Other::FIRST));
+    let library = Library::new(source, silent, silent).beside(&LOCAL);
+    assert_eq!(count(&library), Ok(7), "the first call counts, whichever it is");
+
+    static LATE: Other = Other(AtomicU8::new(Other::LAST));
+    static LATER: Other = Other(AtomicU8::new(Other::LAST));
+    static NEVER: Other = Other(AtomicU8::new(Other::LAST));
+    let stays = Library::new(source, silent, silent).beside(&NEVER);
+    // SAFETY: no pointers.
+    unsafe {
+        assert_eq!((nvmlInit_v2(&stays), count(&stays)), (SUCCESS, Ok(3)));
+        *REFUSES.lock().expect("alone") = true;
+        assert_eq!((nvmlInit_v2(&stays), count(&stays)), (nvmlReturn_t::DRIVER_NOT_LOADED, Ok(3)));
+        let say: fn(&str) = |sentence| panic!("nothing is to be said: {sentence}");
+        for other in [&LATE, &LATER] {
+            let library = Library::new(source, say, silent).beside(other);
+            assert_eq!(count(&library), Err(nvmlReturn_t::UNINITIALIZED));
+            // It succeeds there, also where the start here would have had no GPUs.
+            let started = if std::ptr::eq(other, &LATE) {
+                nvmlInit_v2(&library)
+            } else {
+                nvmlInitWithFlags(&library, 1)
+            };
+            assert_eq!((started, count(&library)), (SUCCESS, Ok(7)));
+        }
     }
 }
 
