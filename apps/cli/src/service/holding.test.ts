@@ -2,7 +2,8 @@ import { FarpoolError, type EndReason } from "@farpool/contract";
 import { waitFor } from "@farpool/testkit";
 import { expect, onTestFinished, test, vi, type Mock } from "vitest";
 import type { HeldSession } from "./held-session.ts";
-import { createHolding, NotHeld, type HoldingOptions } from "./holding.ts";
+import { createHolding, type HoldingOptions } from "./holding.ts";
+import { NotHeld } from "./not-held.ts";
 
 interface Session {
   readonly held: HeldSession;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { FarpoolError, type EndReason } from "@farpool/contract";
+import type { EndReason } from "@farpool/contract";
 import type { HeldSession } from "./held-session.ts";
-import type { Refusal } from "../run/answer.ts";
+import { isPassing, messageOf, NotHeld, refusalOf, stopping } from "./not-held.ts";
 
 /** How long a program waits for a pool that does not answer before it goes on without a GPU. */
 const PATIENCE_MS = 30_000;
@@ -27,17 +27,6 @@ export interface Holding {
   changed(): void;
   /** Ends; with the session, or leaves it to the next service. */
   stop(session: "end" | "leave"): Promise<void>;
-}
-
-/** There is no session, and why. */
-export class NotHeld extends Error {
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal) {
-    super(refusal.sentence);
-    this.name = "NotHeld";
-    this.refusal = refusal;
-  }
 }
 
 export interface HoldingOptions {
@@ -261,36 +250,4 @@ export function createHolding(options: HoldingOptions): Holding {
       await releasing;
     },
   };
-}
-
-function stopping(): Refusal {
-  return {
-    exitCode: 69,
-    cudaError: "CUDA_ERROR_SYSTEM_NOT_READY",
-    sentence: "the client service is stopping; hint: 'farpool service status' tells when it is back",
-  };
-}
-
-/** The pool does not answer now. */
-function isPassing(error: unknown): boolean {
-  if (!(error instanceof FarpoolError)) return true;
-  return (
-    error.code === "FARPOOL_POOL_UNREACHABLE" ||
-    error.code === "FARPOOL_UNAVAILABLE" ||
-    error.code === "FARPOOL_TOO_MANY_ATTEMPTS"
-  );
-}
-
-function refusalOf(error: unknown): Refusal {
-  const known = error instanceof FarpoolError ? error : undefined;
-  const hint = known?.hint ?? null;
-  return {
-    exitCode: known?.exitCode ?? 70,
-    cudaError: "CUDA_ERROR_NO_DEVICE",
-    sentence: hint === null ? messageOf(error) : `${messageOf(error)}; hint: ${hint}`,
-  };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
