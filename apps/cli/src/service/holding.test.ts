@@ -27,7 +27,10 @@ function session(id = "s-1"): Session {
     processes: () => processes,
     close: () => undefined,
   } as unknown as HeldSession;
-  return { held, processes, end, lose: (reason) => ended(reason, null) };
+  return {
+    ...{ held, processes, end },
+    lose: (reason) => ended(reason, null),
+  };
 }
 
 function start(take: HoldingOptions["take"], changes: Partial<HoldingOptions> = {}) {
@@ -157,4 +160,44 @@ test("always: it is there unasked, taken again when it was lost, and not before 
   expect(take).toHaveBeenCalledTimes(2);
 
   expect(await holding.need(nobody, quiet)).toBe(three.held);
+});
+
+test("while programs wait a pool that is away is asked every 5 s, and at once when the first one comes", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const take = vi.fn<HoldingOptions["take"]>(() =>
+    Promise.reject(new FarpoolError("FARPOOL_POOL_UNREACHABLE", "no answer")),
+  );
+  const holding = start(take, { isAlways: () => true });
+  holding.changed();
+  await vi.advanceTimersByTimeAsync(60_000);
+
+  let attempts = take.mock.calls.length;
+  holding.need(nobody, quiet).catch(quiet);
+  await vi.advanceTimersByTimeAsync(10);
+  expect(take).toHaveBeenCalledTimes(attempts + 1);
+
+  attempts = take.mock.calls.length;
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(take.mock.calls.length - attempts).toBeGreaterThanOrEqual(4);
+});
+
+test("a pool that lets attempts time out is asked again soon after each", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const take = vi.fn<HoldingOptions["take"]>(
+    (signal) =>
+      new Promise((_, reject) => {
+        const fail = (): void => reject(new FarpoolError("FARPOOL_POOL_UNREACHABLE", "no answer"));
+        setTimeout(fail, 10_000);
+        signal.addEventListener("abort", fail);
+      }),
+  );
+  const holding = start(take, { isAlways: () => true });
+  holding.changed();
+  await vi.advanceTimersByTimeAsync(60_000);
+
+  const attempts = take.mock.calls.length;
+  await vi.advanceTimersByTimeAsync(105_000);
+  expect(take.mock.calls.length - attempts).toBe(10);
 });

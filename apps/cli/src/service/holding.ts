@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { EndReason } from "@farpool/contract";
 import type { HeldSession } from "./held-session.ts";
 import { isPassing, messageOf, NotHeld, refusalOf, stopping } from "./not-held.ts";
@@ -6,7 +5,8 @@ import { isPassing, messageOf, NotHeld, refusalOf, stopping } from "./not-held.t
 /** How long a program waits for a pool that does not answer before it goes on without a GPU. */
 const PATIENCE_MS = 30_000;
 const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 10_000;
+/** Also from the beginning of an attempt: one that nobody answers takes longer than this. */
+const LONGEST_PAUSE_MS = 5_000;
 /** What a policy refuses, an administrator may allow meanwhile. */
 const REFUSED_PAUSE_MS = 60_000;
 /** After an administrator or a revocation ended it: it is no accident, and is not fought. */
@@ -65,6 +65,8 @@ export function createHolding(options: HoldingOptions): Holding {
   /** Until then it is not asked for again by itself. */
   let pausedUntil = 0;
   let pauseTimer: NodeJS.Timeout | undefined;
+  /** Ends the pause between two attempts. */
+  let resume: () => void = () => undefined;
   let isStopped = false;
   /** The session is the next service's, and so are the programs that wait. */
   let isLeaving = false;
@@ -85,7 +87,7 @@ export function createHolding(options: HoldingOptions): Holding {
   function reconsider(): void {
     if (isStopped) return;
     if (held === undefined && taking === undefined && isWanted()) taken = take();
-    if (taking !== undefined && !isWanted()) taking.abort();
+    if (!isWanted()) giveUpTaking();
     watchIdleness();
   }
 
@@ -97,6 +99,20 @@ export function createHolding(options: HoldingOptions): Holding {
     pauseTimer.unref();
   }
 
+  async function rest(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      resume = resolve;
+      timer = setTimeout(resolve, Math.max(FIRST_PAUSE_MS, ms));
+    });
+    clearTimeout(timer);
+  }
+
+  function giveUpTaking(): void {
+    taking?.abort();
+    resume();
+  }
+
   async function take(): Promise<void> {
     const own = new AbortController();
     taking = own;
@@ -105,6 +121,7 @@ export function createHolding(options: HoldingOptions): Holding {
     try {
       await releasing;
       while (!own.signal.aborted) {
+        const startedAt = performance.now();
         try {
           const session = await options.take(own.signal, (why) => become("waiting", why));
           if (!isStopped) found(session);
@@ -120,7 +137,7 @@ export function createHolding(options: HoldingOptions): Holding {
           become("waiting", `${messageOf(error)}; it is tried again`);
           giveUpImpatient(error);
           if (!isWanted()) break;
-          await sleep(pauseMs, undefined, { signal: own.signal }).catch(() => undefined);
+          await rest(pauseMs - (performance.now() - startedAt));
           pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
         }
       }
@@ -134,9 +151,9 @@ export function createHolding(options: HoldingOptions): Holding {
   function found(session: HeldSession): void {
     held = session;
     session.handle.onEnded((reason, message) => lost(session, reason, message));
-    session.handle.onNotice(({ text }) => options.log(`session ${session.handle.session.id}: ${text}`));
     become("held", options.describe(session));
     options.log(sentence);
+    session.handle.onNotice(({ text }) => options.log(`session ${session.handle.session.id}: ${text}`));
     for (const waiter of waiters) waiter.resolve(session);
     waiters.clear();
   }
@@ -172,14 +189,18 @@ export function createHolding(options: HoldingOptions): Holding {
   }
 
   function watchIdleness(): void {
-    const timeoutMs = options.idleTimeoutMs();
-    const isIdle = held !== undefined && held.processes().length === 0 && waiters.size === 0;
-    if (!isIdle || options.isAlways() || timeoutMs === null || isStopped) {
+    const timeoutMs = idleTimeoutMs();
+    if (timeoutMs === null) {
       clearTimeout(idleTimer);
       idleTimer = undefined;
-      return;
-    }
-    idleTimer ??= setTimeout(giveBack, timeoutMs);
+    } else idleTimer ??= setTimeout(giveBack, timeoutMs);
+  }
+
+  /** Null: what is held stays, as things are. */
+  function idleTimeoutMs(): number | null {
+    const isIdle = held !== undefined && held.processes().length === 0 && waiters.size === 0;
+    if (!isIdle || isStopped) return null;
+    return options.isAlways() ? null : options.idleTimeoutMs();
   }
 
   function giveBack(): void {
@@ -220,6 +241,8 @@ export function createHolding(options: HoldingOptions): Holding {
       if (isStopped) return Promise.reject(new NotHeld(stopping()));
       return new Promise((resolve, reject) => {
         const waiter: Waiter = { since: performance.now(), resolve, reject, tell };
+        // Who comes is not to wait for the end of a pause that began when nobody waited.
+        if (waiters.size === 0) resume();
         waiters.add(waiter);
         const leave = (): void => {
           waiters.delete(waiter);
@@ -238,7 +261,7 @@ export function createHolding(options: HoldingOptions): Holding {
       isLeaving = session === "leave";
       clearTimeout(idleTimer);
       clearTimeout(pauseTimer);
-      taking?.abort();
+      giveUpTaking();
       if (!isLeaving) for (const waiter of waiters) waiter.reject(new NotHeld(stopping()));
       waiters.clear();
       const last = held;
