@@ -1,4 +1,4 @@
-import { FarpoolError, type EndReason } from "@farpool/contract";
+import { FarpoolError, type EndReason, type SessionNotice } from "@farpool/contract";
 import { waitFor } from "@farpool/testkit";
 import { expect, onTestFinished, test, vi, type Mock } from "vitest";
 import type { HeldSession } from "./held-session.ts";
@@ -10,6 +10,7 @@ interface Session {
   readonly processes: unknown[];
   readonly end: Mock<() => Promise<void>>;
   lose(reason: EndReason): void;
+  notify(notice: SessionNotice): void;
 }
 
 /** A session without a pool: what holding does with it is what these tests are about. */
@@ -17,12 +18,13 @@ function session(id = "s-1"): Session {
   const processes: unknown[] = [];
   const end = vi.fn<() => Promise<void>>(() => Promise.resolve());
   let ended: (reason: EndReason, message: null) => void = () => undefined;
+  let noticed: (notice: SessionNotice) => void = () => undefined;
   const held = {
     handle: {
-      session: { id },
+      session: { id, idleTimeoutMs: 200 },
       end,
       onEnded: (next: typeof ended) => (ended = next),
-      onNotice: () => undefined,
+      onNotice: (next: typeof noticed) => (noticed = next),
     },
     processes: () => processes,
     close: () => undefined,
@@ -30,6 +32,7 @@ function session(id = "s-1"): Session {
   return {
     ...{ held, processes, end },
     lose: (reason) => ended(reason, null),
+    notify: (notice) => noticed(notice),
   };
 }
 
@@ -200,4 +203,18 @@ test("a pool that lets attempts time out is asked again soon after each", async 
   const attempts = take.mock.calls.length;
   await vi.advanceTimersByTimeAsync(105_000);
   expect(take.mock.calls.length - attempts).toBe(10);
+});
+
+test("a notice is logged and part of the sentence until what it announces has come or not", async () => {
+  const one = session();
+  const log = vi.fn<HoldingOptions["log"]>();
+  const holding = start(() => Promise.resolve(one.held), { log, isAlways: () => true });
+  await holding.need(nobody, quiet);
+  const at = new Date(2026, 10, 30, 14, 5).toISOString();
+
+  one.notify({ number: 1, at, kind: "idle", text: "idle for 24 min: it ends in 6 min" });
+
+  expect(log).toHaveBeenLastCalledWith("session s-1: idle for 24 min: it ends in 6 min");
+  expect(holding.sentence).toBe("session s-1; at 14:05: idle for 24 min: it ends in 6 min");
+  await waitFor("over", () => (holding.sentence === "session s-1" ? true : undefined));
 });

@@ -1,4 +1,4 @@
-import type { EndReason } from "@farpool/contract";
+import type { EndReason, SessionNotice } from "@farpool/contract";
 import type { HeldSession } from "./held-session.ts";
 import { isPassing, messageOf, NotHeld, refusalOf, stopping } from "./not-held.ts";
 
@@ -11,6 +11,10 @@ const LONGEST_PAUSE_MS = 5_000;
 const REFUSED_PAUSE_MS = 60_000;
 /** After an administrator or a revocation ended it: it is no accident, and is not fought. */
 const ENDED_PAUSE_MS = 30_000;
+
+/** So long a notice is part of the sentence, and an idle session's for this share of its timeout: then it has ended or been used. */
+const NOTICE_MS = 600_000;
+const IDLE_NOTICE_SHARE = 0.25;
 
 export type HoldingState = "idle" | "waiting" | "held" | "refused";
 
@@ -67,6 +71,7 @@ export function createHolding(options: HoldingOptions): Holding {
   let pauseTimer: NodeJS.Timeout | undefined;
   /** Ends the pause between two attempts. */
   let resume: () => void = () => undefined;
+  let noticeTimer: NodeJS.Timeout | undefined;
   let isStopped = false;
   /** The session is the next service's, and so are the programs that wait. */
   let isLeaving = false;
@@ -153,9 +158,24 @@ export function createHolding(options: HoldingOptions): Holding {
     session.handle.onEnded((reason, message) => lost(session, reason, message));
     become("held", options.describe(session));
     options.log(sentence);
-    session.handle.onNotice(({ text }) => options.log(`session ${session.handle.session.id}: ${text}`));
+    session.handle.onNotice((notice) => noticed(session, notice));
     for (const waiter of waiters) waiter.resolve(session);
     waiters.clear();
+  }
+
+  /** Its users are told by the log and by the state's sentence: `service logs` and `service status`. */
+  function noticed(session: HeldSession, { at, kind, text }: SessionNotice): void {
+    const { id, idleTimeoutMs } = session.handle.session;
+    options.log(`session ${id}: ${text}`);
+    if (held !== session) return;
+    const time = new Date(at).toTimeString().slice(0, 5);
+    become("held", `${options.describe(session)}; at ${time}: ${text}`);
+    clearTimeout(noticeTimer);
+    const shownMs = kind === "idle" ? IDLE_NOTICE_SHARE * (idleTimeoutMs ?? NOTICE_MS) : NOTICE_MS;
+    noticeTimer = setTimeout(() => {
+      if (held === session) become("held", options.describe(session));
+    }, shownMs);
+    noticeTimer.unref();
   }
 
   function lost(session: HeldSession, reason: EndReason | null, message: string | null): void {
@@ -261,6 +281,7 @@ export function createHolding(options: HoldingOptions): Holding {
       isLeaving = session === "leave";
       clearTimeout(idleTimer);
       clearTimeout(pauseTimer);
+      clearTimeout(noticeTimer);
       giveUpTaking();
       if (!isLeaving) for (const waiter of waiters) waiter.reject(new NotHeld(stopping()));
       waiters.clear();
