@@ -14,7 +14,7 @@ interface Session {
 }
 
 /** A session without a pool: what holding does with it is what these tests are about. */
-function session(id = "s-1"): Session {
+function session(id = "s-1", changes: { hasEnded?: boolean } = {}): Session {
   const processes: unknown[] = [];
   const end = vi.fn<() => Promise<void>>(() => Promise.resolve());
   let ended: (reason: EndReason, message: null) => void = () => undefined;
@@ -23,7 +23,10 @@ function session(id = "s-1"): Session {
     handle: {
       session: { id, idleTimeoutMs: 200 },
       end,
-      onEnded: (next: typeof ended) => (ended = next),
+      onEnded(next: typeof ended) {
+        ended = next;
+        if (changes.hasEnded === true) next("server-lost", null);
+      },
       onNotice: (next: typeof noticed) => (noticed = next),
     },
     processes: () => processes,
@@ -217,4 +220,25 @@ test("a notice is logged and part of the sentence until what it announces has co
   expect(log).toHaveBeenLastCalledWith("session s-1: idle for 24 min: it ends in 6 min");
   expect(holding.sentence).toBe("session s-1; at 14:05: idle for 24 min: it ends in 6 min");
   await waitFor("over", () => (holding.sentence === "session s-1" ? true : undefined));
+});
+
+test("a session that has ended before it is held is given to nobody", async () => {
+  const [dead, living] = [session("s-1", { hasEnded: true }), session("s-2")];
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockResolvedValueOnce(dead.held)
+    .mockResolvedValueOnce(living.held);
+  const holding = start(take);
+
+  expect(await holding.need(nobody, quiet)).toBe(living.held);
+});
+
+test("an idle timeout of months does not end at once", async () => {
+  const one = session();
+  const holding = start(() => Promise.resolve(one.held), { idleTimeoutMs: () => 90 * 86_400_000 });
+  await holding.need(nobody, quiet);
+  holding.changed();
+
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(one.end).not.toHaveBeenCalled();
 });

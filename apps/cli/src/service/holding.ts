@@ -15,6 +15,8 @@ const ENDED_PAUSE_MS = 30_000;
 /** So long a notice is part of the sentence, and an idle session's for this share of its timeout: then it has ended or been used. */
 const NOTICE_MS = 600_000;
 const IDLE_NOTICE_SHARE = 0.25;
+/** The longest that a timer of Node's can be: a longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export type HoldingState = "idle" | "waiting" | "held" | "refused";
 
@@ -156,6 +158,8 @@ export function createHolding(options: HoldingOptions): Holding {
   function found(session: HeldSession): void {
     held = session;
     session.handle.onEnded((reason, message) => lost(session, reason, message));
+    // It may have ended before anybody listened; who waits goes on waiting.
+    if (held !== session) return;
     become("held", options.describe(session));
     options.log(sentence);
     session.handle.onNotice((notice) => noticed(session, notice));
@@ -213,7 +217,7 @@ export function createHolding(options: HoldingOptions): Holding {
     if (timeoutMs === null) {
       clearTimeout(idleTimer);
       idleTimer = undefined;
-    } else idleTimer ??= setTimeout(giveBack, timeoutMs);
+    } else idleTimer ??= setTimeout(giveBack, Math.min(timeoutMs, LONGEST_TIMER_MS));
   }
 
   /** Null: what is held stays, as things are. */
