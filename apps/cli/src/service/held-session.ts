@@ -1,5 +1,12 @@
 import type { ManagerClient } from "@farpool/client-api";
-import { FarpoolError, type ConnectionId, type SessionGpus, type SessionId } from "@farpool/contract";
+import {
+  FarpoolError,
+  type ConnectionId,
+  type Session,
+  type SessionGpus,
+  type SessionId,
+  type Thumbprint,
+} from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { processStart } from "@farpool/os";
 import { createAdmissions, type Admissions } from "../run/admission.ts";
@@ -87,19 +94,29 @@ export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts):
   };
 }
 
-/** The session of the service before this one, if it lives: its programs have noticed nothing. */
-export async function adoptSession(
+/** The session that was asked for before, if it lives. */
+export async function findSession(
   client: ManagerClient,
   sessionId: SessionId,
-  { waiting, clientKey }: { readonly waiting: Waiting; readonly clientKey: SigningKey },
-): Promise<SessionHandle | undefined> {
-  const params = { sessionId };
-  const found = await client.call("showSession", { params }).catch((error: unknown) => {
+  clientKey: Thumbprint,
+): Promise<Session | undefined> {
+  try {
+    const found = await client.call("showSession", { params: { sessionId } });
+    const isOurs = found.purpose === "service" && found.clientKey === clientKey;
+    return isOurs && found.state !== "ended" ? found : undefined;
+  } catch (error) {
     if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") return undefined;
     throw error;
-  });
-  if (found === undefined || found.state === "ended" || found.purpose !== "service") return undefined;
-  if (found.clientKey !== clientKey.thumbprint) return undefined;
+  }
+}
+
+/** Keeps a session that was found, once it is there: its programs have noticed nothing. Undefined: it has ended meanwhile. */
+export async function adoptSession(
+  client: ManagerClient,
+  found: Session,
+  waiting: Waiting,
+): Promise<SessionHandle | undefined> {
+  const params = { sessionId: found.id };
   const released = new AbortController();
   const keeper = keep(client, found, released.signal);
   try {
@@ -119,12 +136,6 @@ export async function adoptSession(
     };
   } catch (error) {
     released.abort();
-    if (waiting.signal.aborted && found.state !== "active")
-      // Nobody waits for it any more.
-      await client
-        .call("endSession", { params, body: { reason: "cancelled" } }, { timeoutMs: 3_000 })
-        .catch(() => undefined);
-    // It ended while it was waited for.
     if (error instanceof FarpoolError && error.code === "FARPOOL_SESSION_ENDED") return undefined;
     throw error;
   }

@@ -44,6 +44,7 @@ function start(take: HoldingOptions["take"], changes: Partial<HoldingOptions> = 
     isAlways: () => false,
     idleTimeoutMs: () => 50,
     take,
+    giveUp: () => Promise.resolve(),
     describe: ({ handle }) => `session ${handle.session.id}`,
     onChange: () => undefined,
     log: () => undefined,
@@ -166,6 +167,34 @@ test("always: it is there unasked, taken again when it was lost, and not before 
   expect(take).toHaveBeenCalledTimes(2);
 
   expect(await holding.need(nobody, quiet)).toBe(three.held);
+});
+
+test("what is not waited for any more is given up, but at a restart it is the next service's", async () => {
+  const giveUp = vi.fn<HoldingOptions["giveUp"]>(() => Promise.resolve());
+  const never: HoldingOptions["take"] = (signal) =>
+    new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(new Error("aborted")));
+    });
+  const [left, restarted] = [start(never, { giveUp }), start(never, { giveUp })];
+  const gone = new AbortController();
+  const need = left.need(gone.signal, quiet);
+  void restarted.need(nobody, quiet);
+
+  await restarted.stop("leave");
+  expect(giveUp).not.toHaveBeenCalled();
+  gone.abort();
+  await expect(need).rejects.toThrow(NotHeld);
+  await waitFor("idle", () => (left.state === "idle" ? true : undefined));
+  expect(giveUp).toHaveBeenCalledOnce();
+});
+
+test("a refusal gives up what was asked for", async () => {
+  const giveUp = vi.fn<HoldingOptions["giveUp"]>(() => Promise.resolve());
+  const holding = start(() => Promise.reject(new FarpoolError("FARPOOL_POLICY", "too many")), { giveUp });
+
+  await expect(holding.need(nobody, quiet)).rejects.toThrow("too many");
+
+  await waitFor("given up", () => (giveUp.mock.calls.length === 1 ? true : undefined));
 });
 
 test("while programs wait a pool that is away is asked every 5 s, and at once when the first one comes", async () => {

@@ -42,6 +42,8 @@ export interface HoldingOptions {
   readonly idleTimeoutMs: () => number | null;
   /** Asks for a session and waits for it; rejects when there will be none. `say` tells what it waits for. */
   readonly take: (signal: AbortSignal, say: (sentence: string) => void) => Promise<HeldSession>;
+  /** Ends what was asked for and is not waited for any more. Never rejects. */
+  readonly giveUp: () => Promise<void>;
   readonly describe: (held: HeldSession) => string;
   /** The state or its sentence is another one. */
   readonly onChange: () => void;
@@ -139,6 +141,7 @@ export function createHolding(options: HoldingOptions): Holding {
           if (own.signal.aborted) break;
           if (!isPassing(error)) {
             refuse(error);
+            await options.giveUp();
             return;
           }
           become("waiting", `${messageOf(error)}; it is tried again`);
@@ -148,7 +151,10 @@ export function createHolding(options: HoldingOptions): Holding {
           pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
         }
       }
-      become("idle", "no GPU is held, no program needs one");
+      if (isLeaving) return;
+      // Who has come meanwhile has the place in the queue.
+      if (isStopped || !isWanted()) await options.giveUp();
+      if (isStopped || !isWanted()) become("idle", "no GPU is held, no program needs one");
     } finally {
       taking = undefined;
       reconsider();

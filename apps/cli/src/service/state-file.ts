@@ -43,7 +43,7 @@ export function bootId(): string {
 }
 
 /** A file that is not there or not understood is as none: then nothing is adopted, and the lease ends the rest. */
-export function readState(path: string): ServiceState {
+function readState(path: string): ServiceState {
   const none: ServiceState = { bootId: bootId(), sessionId: null, processes: [], identity: null };
   try {
     const state = stateSchema.parse(JSON.parse(readFileSync(path, "utf8")));
@@ -53,6 +53,29 @@ export function readState(path: string): ServiceState {
   }
 }
 
-export function writeState(path: string, state: ServiceState): void {
+export interface StateKeeper {
+  readonly current: ServiceState;
+  change(changes: Partial<ServiceState>): void;
+}
+
+export function openState(path: string, log: (sentence: string) => void): StateKeeper {
+  let current = readState(path);
+  return {
+    get current() {
+      return current;
+    },
+    change(changes) {
+      current = { ...current, ...changes };
+      try {
+        writeState(path, current);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        log(`the state could not be written, so the next service will not find the session: ${path}: ${why}`);
+      }
+    },
+  };
+}
+
+function writeState(path: string, state: ServiceState): void {
   replacePrivateFile(path, `${JSON.stringify(state)}\n`);
 }
