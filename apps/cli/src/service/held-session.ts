@@ -22,6 +22,8 @@ const LOOK_MS = 1_000;
 /** A session of the service, and who is in it. */
 export interface HeldSession {
   readonly handle: SessionHandle;
+  /** Something else is asked for by now: it goes back as soon as nobody is in it. */
+  readonly isOutdated: boolean;
   readonly admissions: Admissions;
   /** For NVML. */
   readonly gpuFacts: GpuFacts;
@@ -35,6 +37,7 @@ export interface HeldSession {
 
 interface Parts {
   readonly handle: SessionHandle;
+  readonly isOutdated: boolean;
   readonly clientKey: SigningKey;
   readonly known: readonly KnownProcess[];
   /** The session's GPUs by the names that programs are told. */
@@ -43,7 +46,7 @@ interface Parts {
   readonly changed: () => void;
 }
 
-export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts): HeldSession {
+export function openHeld({ handle, isOutdated, clientKey, known, asNamed, changed }: Parts): HeldSession {
   const { session, connection } = handle;
   const closing = new AbortController();
   const admissions = createAdmissions({
@@ -78,6 +81,7 @@ export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts):
 
   return {
     handle,
+    isOutdated,
     admissions,
     gpuFacts: createGpuFacts(async () => asNamed(await handle.readGpus())),
     forget,

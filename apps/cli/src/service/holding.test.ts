@@ -14,7 +14,7 @@ interface Session {
 }
 
 /** A session without a pool: what holding does with it is what these tests are about. */
-function session(id = "s-1", changes: { hasEnded?: boolean } = {}): Session {
+function session(id = "s-1", changes: { isOutdated?: boolean; hasEnded?: boolean } = {}): Session {
   const processes: unknown[] = [];
   const end = vi.fn<() => Promise<void>>(() => Promise.resolve());
   let ended: (reason: EndReason, message: null) => void = () => undefined;
@@ -29,6 +29,7 @@ function session(id = "s-1", changes: { hasEnded?: boolean } = {}): Session {
       },
       onNotice: (next: typeof noticed) => (noticed = next),
     },
+    isOutdated: changes.isOutdated ?? false,
     processes: () => processes,
     close: () => undefined,
   } as unknown as HeldSession;
@@ -235,6 +236,26 @@ test("a pool that lets attempts time out is asked again soon after each", async 
   const attempts = take.mock.calls.length;
   await vi.advanceTimersByTimeAsync(105_000);
   expect(take.mock.calls.length - attempts).toBe(10);
+});
+
+test("an outdated session goes back as soon as nobody is in it, and what is asked for now is taken", async () => {
+  const [old, fresh] = [session("s-1", { isOutdated: true }), session("s-2")];
+  old.processes.push(1);
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockResolvedValueOnce(old.held)
+    .mockResolvedValueOnce(fresh.held);
+  const holding = start(take, { isAlways: () => true });
+  holding.changed();
+  await waitFor("the old one", () => (holding.held === old.held ? true : undefined));
+
+  expect(await holding.need(nobody, quiet)).toBe(old.held);
+  expect(old.end).not.toHaveBeenCalled();
+  old.processes.length = 0;
+  holding.changed();
+
+  await waitFor("the new one", () => (holding.held === fresh.held ? true : undefined));
+  expect(old.end).toHaveBeenCalledOnce();
 });
 
 test("a notice is logged and part of the sentence until what it announces has come or not", async () => {

@@ -230,6 +230,7 @@ export function createHolding(options: HoldingOptions): Holding {
   function idleTimeoutMs(): number | null {
     const isIdle = held !== undefined && held.processes().length === 0 && waiters.size === 0;
     if (!isIdle || isStopped) return null;
+    if (held?.isOutdated === true) return 0;
     return options.isAlways() ? null : options.idleTimeoutMs();
   }
 
@@ -239,11 +240,13 @@ export function createHolding(options: HoldingOptions): Holding {
     if (session === undefined || session.processes().length > 0) return;
     held = undefined;
     session.close();
-    options.log(`session ${session.handle.session.id}: no program has used it lately, its GPUs go back`);
+    const why = session.isOutdated ? "something else is asked for by now" : "no program has used it lately";
+    options.log(`session ${session.handle.session.id}: ${why}, its GPUs go back`);
     releasing = session.handle.end().catch((error: unknown) => {
       options.log(`session ${session.handle.session.id} could not be given back now: ${messageOf(error)}`);
     });
     become("idle", "no GPU is held, no program needs one");
+    reconsider();
   }
 
   return {

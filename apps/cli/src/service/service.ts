@@ -4,6 +4,7 @@ import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
   FarpoolError,
   formatDuration,
+  formatRequest,
   VERSION,
   WHOLE,
   parseFilter,
@@ -143,9 +144,9 @@ export async function clientService(scope: ServiceScope): Promise<number> {
       await description();
       return { count: count(), size: size() };
     },
-    open: ({ handle, known }) =>
+    open: ({ handle, known, isOutdated }) =>
       openHeld({
-        ...{ handle, clientKey, known },
+        ...{ handle, clientKey, known, isOutdated },
         asNamed: (told) => (state.current.identity === null ? told : asNamed(told, state.current.identity)),
         changed: processesChanged,
       }),
@@ -175,8 +176,10 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     idleTimeoutMs,
     take,
     giveUp: taking.giveUp,
-    describe: ({ handle: { session } }) =>
-      `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}`,
+    describe: ({ handle: { session }, isOutdated }) => {
+      const next = `; ${formatRequest(count(), size())} is asked for when no program is in it any more`;
+      return `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}${isOutdated ? next : ""}`;
+    },
     onChange: () => sdNotify(`STATUS=${holding.sentence.replaceAll("\n", " ")}`),
     log: (sentence) => log.write(sentence),
   });

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { ManagerClient } from "@farpool/client-api";
 import {
+  connectionIdSchema,
   FarpoolError,
   newSessionId,
   WHOLE,
@@ -10,6 +11,7 @@ import {
   type Size,
 } from "@farpool/contract";
 import { generateSigningKey } from "@farpool/identity";
+import { processStart } from "@farpool/os";
 import { temporaryFolder, waitFor } from "@farpool/testkit";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { SessionWish } from "../run/session.ts";
@@ -105,7 +107,7 @@ function start(
     state,
     asked: () => Promise.resolve({ count: 1, size }),
     wish: () => Promise.resolve({ count: 1, size, purpose: "service" } as SessionWish),
-    open: ({ handle }) => ({ handle }) as HeldSession,
+    open: ({ handle, isOutdated }) => ({ handle, isOutdated }) as HeldSession,
     changed: quiet,
     log: quiet,
     ...changes,
@@ -127,6 +129,13 @@ function wait(taking: Taking): { readonly taken: Promise<HeldSession>; leave(): 
 }
 
 const never = new AbortController().signal;
+const living: KnownProcess = {
+  connectionId: connectionIdSchema.parse("0".repeat(32)),
+  ...{ keyHash: "", program: "test", uid: 0 },
+  pid: process.pid,
+  start: processStart(process.pid),
+};
+
 test("the state names the session before the manager has heard of it: a killed service leaves none behind", async () => {
   const manager = new FakeManager();
   const state = newState();
@@ -223,8 +232,18 @@ test("a session of another size ends at once when nobody is in it, also in the q
     const held = await start(manager, newState(old), { size: GIB }).take(never, quiet);
 
     expect(manager.sessions.get(old)?.state).toBe("ended");
+    expect(held.isOutdated).toBe(false);
     expect(manager.sessions.get(held.handle.session.id)?.size).toEqual(GIB);
   }
+});
+
+test("a session of another size is kept for the programs in it, as one that is outdated", async () => {
+  const manager = new FakeManager();
+  const old = manager.put({ state: "active" });
+
+  const held = await start(manager, newState(old, [living]), { size: GIB }).take(never, quiet);
+
+  expect(held).toMatchObject({ isOutdated: true, handle: { session: { id: old } } });
 });
 
 test("a place in the queue is kept only for so long as programs need to ask again", async () => {

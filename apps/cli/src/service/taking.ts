@@ -30,6 +30,7 @@ export interface Asked {
 export interface Taken {
   readonly handle: SessionHandle;
   readonly known: readonly KnownProcess[];
+  readonly isOutdated: boolean;
 }
 
 export interface TakingOptions {
@@ -131,15 +132,16 @@ export function createTaking(options: TakingOptions): Taking {
     const { sessionId, processes } = state.current;
     if (sessionId === null) return undefined;
     const found = await findSession(client, sessionId, options.clientKey);
+    const isOutdated = found !== undefined && !fits(found, await options.asked());
     if (found === undefined) forget(sessionId);
-    else if (!processes.some(isAlive) && !fits(found, await options.asked())) {
+    else if (isOutdated && !processes.some(isAlive)) {
       options.log(`session ${sessionId} is not what is asked for now, and nobody is in it: it ends`);
       await end(sessionId);
     } else {
       const handle = await foundAgain(client, found, waiting);
       if (handle !== undefined) {
         options.log(`session ${sessionId} goes on`);
-        return opened({ handle, known: processes });
+        return opened({ handle, known: processes, isOutdated });
       }
       forget(sessionId);
     }
@@ -181,7 +183,7 @@ export function createTaking(options: TakingOptions): Taking {
     const wish = { ...(await options.wish()), id };
     // Before it is asked for: a service that is killed in between leaves a session that the next one finds.
     state.change({ sessionId: id, processes: [] });
-    return opened({ handle: await takeSession(client, wish, waiting), known: [] });
+    return opened({ handle: await takeSession(client, wish, waiting), known: [], isOutdated: false });
   }
 
   return {
