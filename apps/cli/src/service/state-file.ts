@@ -38,7 +38,7 @@ export type ServiceState = z.output<typeof stateSchema>;
 export type KnownProcess = ServiceState["processes"][number];
 export type GpuIdentity = NonNullable<ServiceState["identity"]>;
 
-export function bootId(): string {
+function bootId(): string {
   return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 }
 
@@ -47,11 +47,17 @@ function readState(path: string): ServiceState {
   const none: ServiceState = { bootId: bootId(), sessionId: null, processes: [], identity: null };
   try {
     const state = stateSchema.parse(JSON.parse(readFileSync(path, "utf8")));
-    return state.bootId === none.bootId ? state : { ...state, ...none, identity: state.identity };
+    if (state.bootId === none.bootId) return state;
+    // The session outlives a crash of the machine, and is in the way of another one; its processes do not.
+    const processes = state.processes.map((each) => ({ ...each, start: NEVER }));
+    return { ...state, bootId: none.bootId, processes };
   } catch {
     return none;
   }
 }
+
+/** When no process has started. */
+const NEVER = -1;
 
 export interface StateKeeper {
   readonly current: ServiceState;
