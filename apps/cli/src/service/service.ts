@@ -218,6 +218,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     server.once("error", reject);
     server.listen({ fd: socket.descriptor }, resolve);
   });
+  server.on("error", (error) => log.write(`a program could not be answered: ${error.message}`));
   sdNotify(`READY=1\nSTATUS=${holding.sentence}`);
   log.write(`farpool ${VERSION} serves ${members.description} on ${places.socket}`);
   // What the manager says decides when there is to be a session; what was left decides that there is one.
