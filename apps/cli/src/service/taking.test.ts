@@ -266,6 +266,21 @@ test("a place in the queue is kept only for so long as programs need to ask agai
   await left;
 });
 
+test("who leaves before the manager has said what is configured asks for nothing", async () => {
+  const manager = new FakeManager();
+  const leaving = new AbortController();
+  const taking = start(manager, newState(manager.put()), {
+    asked() {
+      leaving.abort();
+      return Promise.resolve({ count: 1, size: WHOLE });
+    },
+  });
+
+  await expect(taking.take(leaving.signal, quiet)).rejects.toThrow("aborted");
+
+  expect(manager.calls).toEqual([]);
+});
+
 test("another client's session is left alone", async () => {
   const manager = new FakeManager();
   const other = manager.put({ state: "active", clientKey: generateSigningKey().thumbprint });

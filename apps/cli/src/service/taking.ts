@@ -174,6 +174,7 @@ export function createTaking(options: TakingOptions): Taking {
     };
     // By what the manager says now there may be nobody who needs a session.
     await options.asked();
+    signal.throwIfAborted();
     const adopted = await adopt(client, waiting);
     isLookedFor = false;
     if (adopted !== undefined) return adopted;
