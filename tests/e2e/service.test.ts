@@ -179,16 +179,18 @@ describe("restarted by systemd", () => {
     const program = first.start([example("busy"), "300"]);
     await program.until("waiting for ");
 
-    // The first leaves the queue, the second is found in it.
+    // Whether it is asked to stop or killed, its place in the queue is kept.
+    const queued = await sessions();
     for (const signal of ["SIGTERM", "SIGKILL"] as const) {
       const next = await restart(signal);
       await waitFor("the program waits again", async () =>
         (await next.status()).waiting === 1 ? true : undefined,
       );
-      await waitFor("its session", async () => ((await sessions()).length === 2 ? true : undefined));
+      expect(await sessions()).toEqual(queued);
     }
     other.child.kill("SIGTERM");
     const { session } = await untilState(service ?? first, "held");
+    expect(queued).toContain(session?.id);
     await program.until("round 1\n");
     const last = await restart();
     const again = await untilState(last, "held");
@@ -201,6 +203,37 @@ describe("restarted by systemd", () => {
     });
     await untilState(last, "idle");
     await specify("--none");
+  });
+});
+
+describe("restarted with another size", () => {
+  it("running programs keep what they have, and the new size applies when they have ended", async () => {
+    const systemd = standInForSystemd(pool);
+    onTestFinished(() => closeSync(systemd.socket));
+    service = await startService(pool, "hold: always\nmemory: 1GiB\n", systemd);
+    const { session } = await untilState(service, "held");
+    const program = service.start([example("busy"), "300"]);
+    await program.until("round 1\n");
+
+    await service.stop();
+    const next = (service = await startService(pool, "hold: always\nmemory: 2GiB\n", systemd));
+    const kept = await untilState(next, "held");
+    expect(kept.session?.id).toBe(session?.id);
+    expect(kept.sentence).toContain("1 GPU with 2 GiB is asked for when no program is in it any more");
+    expect(await program.ended).toMatchObject({ status: 0 });
+
+    await waitFor("the new size", async () => {
+      const now = await next.status();
+      return now.session !== null && now.session.id !== session?.id ? true : undefined;
+    });
+    expect((await next.status()).sentence).not.toContain("is asked for when");
+    const { session: second } = await next.status();
+    await next.stop();
+
+    service = await startService(pool, "hold: always\nmemory: 1GiB\n", systemd);
+    const { session: third } = await untilState(service, "held");
+    expect(await sessions()).toEqual([third?.id]);
+    expect(third?.id).not.toBe(second?.id);
   });
 });
 

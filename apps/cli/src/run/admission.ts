@@ -88,26 +88,39 @@ export function createAdmissions(options: AdmissionOptions): Admissions {
     return id.data;
   }
 
+  async function grantOf(
+    connectionId: ConnectionId,
+    { peer, program }: AdmissionRequest,
+    processKey: Buffer,
+  ): Promise<string> {
+    const grant = await grants.current().catch((error: unknown) => {
+      const sentence = error instanceof Error ? error.message : String(error);
+      throw new RefusedError({ exitCode: 69, cudaError: "CUDA_ERROR_SYSTEM_NOT_READY", sentence });
+    });
+    return signProcessGrant(clientKey, {
+      sessionGrant: grant.text,
+      connectionId,
+      processKey,
+      ...peer,
+      program,
+      signedAt: grant.managerTime,
+    });
+  }
+
   return {
     stop: () => grants.stop(),
     forget: (connectionId) => void admitted.delete(connectionId),
     processes: () => [...admitted.values()],
-    async admit({ peer, program, key, connection: named }) {
+    async admit(request) {
+      const { peer, program, key, connection: named } = request;
       const processKey = parseKey(key);
       const keyHash = createHash("sha256").update(processKey).digest("base64url");
       const connectionId =
         named === null ? remember({ peer, keyHash, program }) : resumed(named, peer, keyHash);
-      const grant = await grants.current().catch((error: unknown) => {
-        const sentence = error instanceof Error ? error.message : String(error);
-        throw new RefusedError({ exitCode: 69, cudaError: "CUDA_ERROR_SYSTEM_NOT_READY", sentence });
-      });
-      const processGrant = await signProcessGrant(clientKey, {
-        sessionGrant: grant.text,
-        connectionId,
-        processKey,
-        ...peer,
-        program,
-        signedAt: grant.managerTime,
+      const processGrant = await grantOf(connectionId, request, processKey).catch((error: unknown) => {
+        // Who was not let in is not in the session, and does not keep it.
+        if (named === null) admitted.delete(connectionId);
+        throw error;
       });
       const lines = [
         `session ${sessionId}`,

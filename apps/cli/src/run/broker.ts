@@ -169,7 +169,8 @@ export function parseRequest(text: string): Request {
   return {
     protocol,
     pid: /^\d{1,10}$/.test(pid) ? Number(pid) : 0,
-    program: field("program") ?? "",
+    // Shown on other people's terminals, some of whose characters are orders.
+    program: (field("program") ?? "").replaceAll(/\p{Cc}+/gu, " "),
     key: field("key") ?? "",
     connection: field("connection") ?? null,
     want: field("want") ?? null,

@@ -22,6 +22,8 @@ import {
 } from "@farpool/contract";
 
 export interface SessionWish {
+  /** For who has to know it before the manager does; else it is made here. */
+  readonly id?: SessionId;
   readonly count: number;
   readonly size: Size;
   readonly name: string | undefined;
@@ -64,6 +66,8 @@ export interface Waiting {
   readonly away: () => void;
   /** Leaves the queue. */
   readonly signal: AbortSignal;
+  /** A session that is not waited for any more stays as it is: the caller ends it, or waits for it again. */
+  readonly isKept?: boolean;
 }
 
 /**
@@ -73,7 +77,7 @@ export interface Waiting {
 export async function takeSession(
   client: ManagerClient,
   wish: SessionWish,
-  { queued, away, signal }: Waiting,
+  { queued, away, signal, isKept = false }: Waiting,
 ): Promise<SessionHandle> {
   let session = await create(client, wish, { away, signal });
   const params = { sessionId: session.id };
@@ -101,9 +105,10 @@ export async function takeSession(
     };
   } catch (error) {
     released.abort();
-    await client
-      .call("endSession", { params, body: { reason: "cancelled" } }, { timeoutMs: 3_000 })
-      .catch(() => undefined);
+    if (!isKept)
+      await client
+        .call("endSession", { params, body: { reason: "cancelled" } }, { timeoutMs: 3_000 })
+        .catch(() => undefined);
     throw error;
   }
 }
@@ -114,7 +119,7 @@ const CREATE_PATIENCE_MS = 15_000;
 /** The id is ours: a manager that had granted it before it died says the same again. */
 async function create(client: ManagerClient, wish: SessionWish, patience: Patience): Promise<Session> {
   const body = {
-    id: newSessionId(randomInt),
+    id: wish.id ?? newSessionId(randomInt),
     count: wish.count,
     size: wish.size,
     name: wish.name ?? null,

@@ -5,10 +5,11 @@ import { formatRefusal, RefusedError } from "../run/answer.ts";
 import { otherVersion, parseRequest, PROTOCOL, type Request } from "../run/broker.ts";
 import { ClientRefused, type Clients } from "../run/clients.ts";
 import { gpuLines } from "../run/gpu-facts.ts";
-import { NotHeld, type Holding } from "./holding.ts";
+import type { Holding } from "./holding.ts";
 import { offeredGpus } from "./identity.ts";
 import type { ServiceLog } from "./log.ts";
 import type { Members } from "./members.ts";
+import { NotHeld } from "./not-held.ts";
 import type { GpuIdentity } from "./state-file.ts";
 
 /** A shim takes a service for dead that says nothing for longer. */

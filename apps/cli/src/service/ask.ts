@@ -3,6 +3,8 @@ import { FarpoolError } from "@farpool/contract";
 import { PROTOCOL } from "../run/broker.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
+/** The exit code by which a service says that somebody may not. */
+const NOT_PERMITTED = 77;
 
 /** Asks the service behind a socket; the lines of its answer. Undefined: nobody is there. */
 export async function askService(
@@ -13,12 +15,10 @@ export async function askService(
   if (text === undefined) return undefined;
   const [first = "", ...lines] = text.split("\n").filter((line) => line !== "");
   if (first === "ok") return lines;
-  const [, , sentence] = /^error (\d+) \S+ (.*)$/.exec(first) ?? [];
-  throw new FarpoolError(
-    "FARPOOL_NOT_PERMITTED",
-    sentence ?? `the service at ${socket} answered '${first.slice(0, 80)}', expected 'ok'`,
-    { hint: null },
-  );
+  const [, exitCode, sentence] = /^error (\d+) \S+ (.*)$/.exec(first) ?? [];
+  if (sentence === undefined) throw brokenOff(socket, `it answered '${first.slice(0, 80)}', expected 'ok'`);
+  const code = Number(exitCode) === NOT_PERMITTED ? "FARPOOL_NOT_PERMITTED" : "FARPOOL_UNAVAILABLE";
+  throw new FarpoolError(code, sentence, { hint: null });
 }
 
 function exchange(path: string, request: string): Promise<string | undefined> {
@@ -38,7 +38,14 @@ function exchange(path: string, request: string): Promise<string | undefined> {
     socket.once("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
       else if (error.code === "EACCES") resolve(undefined);
-      else reject(error);
+      else reject(brokenOff(path, error.code ?? error.message, error));
     });
+  });
+}
+
+function brokenOff(path: string, why: string, cause?: unknown): FarpoolError {
+  return new FarpoolError("FARPOOL_UNAVAILABLE", `the service at ${path} gave no answer: ${why}`, {
+    hint: "it may have been restarted just now: the same command again tells",
+    cause,
   });
 }

@@ -1,5 +1,12 @@
 import type { ManagerClient } from "@farpool/client-api";
-import { FarpoolError, type ConnectionId, type SessionGpus, type SessionId } from "@farpool/contract";
+import {
+  FarpoolError,
+  type ConnectionId,
+  type Session,
+  type SessionGpus,
+  type SessionId,
+  type Thumbprint,
+} from "@farpool/contract";
 import type { SigningKey } from "@farpool/identity";
 import { processStart } from "@farpool/os";
 import { createAdmissions, type Admissions } from "../run/admission.ts";
@@ -15,6 +22,8 @@ const LOOK_MS = 1_000;
 /** A session of the service, and who is in it. */
 export interface HeldSession {
   readonly handle: SessionHandle;
+  /** Something else is asked for by now: it goes back as soon as nobody is in it. */
+  readonly isOutdated: boolean;
   readonly admissions: Admissions;
   /** For NVML. */
   readonly gpuFacts: GpuFacts;
@@ -28,6 +37,7 @@ export interface HeldSession {
 
 interface Parts {
   readonly handle: SessionHandle;
+  readonly isOutdated: boolean;
   readonly clientKey: SigningKey;
   readonly known: readonly KnownProcess[];
   /** The session's GPUs by the names that programs are told. */
@@ -36,7 +46,7 @@ interface Parts {
   readonly changed: () => void;
 }
 
-export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts): HeldSession {
+export function openHeld({ handle, isOutdated, clientKey, known, asNamed, changed }: Parts): HeldSession {
   const { session, connection } = handle;
   const closing = new AbortController();
   const admissions = createAdmissions({
@@ -71,6 +81,7 @@ export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts):
 
   return {
     handle,
+    isOutdated,
     admissions,
     gpuFacts: createGpuFacts(async () => asNamed(await handle.readGpus())),
     forget,
@@ -87,19 +98,29 @@ export function openHeld({ handle, clientKey, known, asNamed, changed }: Parts):
   };
 }
 
-/** The session of the service before this one, if it lives: its programs have noticed nothing. */
-export async function adoptSession(
+/** The session that was asked for before, if it lives. */
+export async function findSession(
   client: ManagerClient,
   sessionId: SessionId,
-  { waiting, clientKey }: { readonly waiting: Waiting; readonly clientKey: SigningKey },
-): Promise<SessionHandle | undefined> {
-  const params = { sessionId };
-  const found = await client.call("showSession", { params }).catch((error: unknown) => {
+  clientKey: Thumbprint,
+): Promise<Session | undefined> {
+  try {
+    const found = await client.call("showSession", { params: { sessionId } });
+    const isOurs = found.purpose === "service" && found.clientKey === clientKey;
+    return isOurs && found.state !== "ended" ? found : undefined;
+  } catch (error) {
     if (error instanceof FarpoolError && error.code === "FARPOOL_NOT_FOUND") return undefined;
     throw error;
-  });
-  if (found === undefined || found.state === "ended" || found.purpose !== "service") return undefined;
-  if (found.clientKey !== clientKey.thumbprint) return undefined;
+  }
+}
+
+/** Keeps a session that was found, once it is there: its programs have noticed nothing. Undefined: it has ended meanwhile. */
+export async function adoptSession(
+  client: ManagerClient,
+  found: Session,
+  waiting: Waiting,
+): Promise<SessionHandle | undefined> {
+  const params = { sessionId: found.id };
   const released = new AbortController();
   const keeper = keep(client, found, released.signal);
   try {
@@ -119,12 +140,6 @@ export async function adoptSession(
     };
   } catch (error) {
     released.abort();
-    if (waiting.signal.aborted && found.state !== "active")
-      // Nobody waits for it any more.
-      await client
-        .call("endSession", { params, body: { reason: "cancelled" } }, { timeoutMs: 3_000 })
-        .catch(() => undefined);
-    // It ended while it was waited for.
     if (error instanceof FarpoolError && error.code === "FARPOOL_SESSION_ENDED") return undefined;
     throw error;
   }

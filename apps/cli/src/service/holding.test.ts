@@ -1,32 +1,43 @@
-import { FarpoolError, type EndReason } from "@farpool/contract";
+import { FarpoolError, type EndReason, type SessionNotice } from "@farpool/contract";
 import { waitFor } from "@farpool/testkit";
 import { expect, onTestFinished, test, vi, type Mock } from "vitest";
 import type { HeldSession } from "./held-session.ts";
-import { createHolding, NotHeld, type HoldingOptions } from "./holding.ts";
+import { createHolding, type HoldingOptions } from "./holding.ts";
+import { NotHeld } from "./not-held.ts";
 
 interface Session {
   readonly held: HeldSession;
   readonly processes: unknown[];
   readonly end: Mock<() => Promise<void>>;
   lose(reason: EndReason): void;
+  notify(notice: SessionNotice): void;
 }
 
 /** A session without a pool: what holding does with it is what these tests are about. */
-function session(id = "s-1"): Session {
+function session(id = "s-1", changes: { isOutdated?: boolean; hasEnded?: boolean } = {}): Session {
   const processes: unknown[] = [];
   const end = vi.fn<() => Promise<void>>(() => Promise.resolve());
   let ended: (reason: EndReason, message: null) => void = () => undefined;
+  let noticed: (notice: SessionNotice) => void = () => undefined;
   const held = {
     handle: {
-      session: { id },
+      session: { id, idleTimeoutMs: 200 },
       end,
-      onEnded: (next: typeof ended) => (ended = next),
-      onNotice: () => undefined,
+      onEnded(next: typeof ended) {
+        ended = next;
+        if (changes.hasEnded === true) next("server-lost", null);
+      },
+      onNotice: (next: typeof noticed) => (noticed = next),
     },
+    isOutdated: changes.isOutdated ?? false,
     processes: () => processes,
     close: () => undefined,
   } as unknown as HeldSession;
-  return { held, processes, end, lose: (reason) => ended(reason, null) };
+  return {
+    ...{ held, processes, end },
+    lose: (reason) => ended(reason, null),
+    notify: (notice) => noticed(notice),
+  };
 }
 
 function start(take: HoldingOptions["take"], changes: Partial<HoldingOptions> = {}) {
@@ -34,6 +45,7 @@ function start(take: HoldingOptions["take"], changes: Partial<HoldingOptions> = 
     isAlways: () => false,
     idleTimeoutMs: () => 50,
     take,
+    giveUp: () => Promise.resolve(),
     describe: ({ handle }) => `session ${handle.session.id}`,
     onChange: () => undefined,
     log: () => undefined,
@@ -156,4 +168,127 @@ test("always: it is there unasked, taken again when it was lost, and not before 
   expect(take).toHaveBeenCalledTimes(2);
 
   expect(await holding.need(nobody, quiet)).toBe(three.held);
+});
+
+test("what is not waited for any more is given up, but at a restart it is the next service's", async () => {
+  const giveUp = vi.fn<HoldingOptions["giveUp"]>(() => Promise.resolve());
+  const never: HoldingOptions["take"] = (signal) =>
+    new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(new Error("aborted")));
+    });
+  const [left, restarted] = [start(never, { giveUp }), start(never, { giveUp })];
+  const gone = new AbortController();
+  const need = left.need(gone.signal, quiet);
+  void restarted.need(nobody, quiet);
+
+  await restarted.stop("leave");
+  expect(giveUp).not.toHaveBeenCalled();
+  gone.abort();
+  await expect(need).rejects.toThrow(NotHeld);
+  await waitFor("idle", () => (left.state === "idle" ? true : undefined));
+  expect(giveUp).toHaveBeenCalledOnce();
+});
+
+test("a refusal gives up what was asked for", async () => {
+  const giveUp = vi.fn<HoldingOptions["giveUp"]>(() => Promise.resolve());
+  const holding = start(() => Promise.reject(new FarpoolError("FARPOOL_POLICY", "too many")), { giveUp });
+
+  await expect(holding.need(nobody, quiet)).rejects.toThrow("too many");
+
+  await waitFor("given up", () => (giveUp.mock.calls.length === 1 ? true : undefined));
+});
+
+test("while programs wait a pool that is away is asked every 5 s, and at once when the first one comes", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const take = vi.fn<HoldingOptions["take"]>(() =>
+    Promise.reject(new FarpoolError("FARPOOL_POOL_UNREACHABLE", "no answer")),
+  );
+  const holding = start(take, { isAlways: () => true });
+  holding.changed();
+  await vi.advanceTimersByTimeAsync(60_000);
+
+  let attempts = take.mock.calls.length;
+  holding.need(nobody, quiet).catch(quiet);
+  await vi.advanceTimersByTimeAsync(10);
+  expect(take).toHaveBeenCalledTimes(attempts + 1);
+
+  attempts = take.mock.calls.length;
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(take.mock.calls.length - attempts).toBeGreaterThanOrEqual(4);
+});
+
+test("a pool that lets attempts time out is asked again soon after each", async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const take = vi.fn<HoldingOptions["take"]>(
+    (signal) =>
+      new Promise((_, reject) => {
+        const fail = (): void => reject(new FarpoolError("FARPOOL_POOL_UNREACHABLE", "no answer"));
+        setTimeout(fail, 10_000);
+        signal.addEventListener("abort", fail);
+      }),
+  );
+  const holding = start(take, { isAlways: () => true });
+  holding.changed();
+  await vi.advanceTimersByTimeAsync(60_000);
+
+  const attempts = take.mock.calls.length;
+  await vi.advanceTimersByTimeAsync(105_000);
+  expect(take.mock.calls.length - attempts).toBe(10);
+});
+
+test("an outdated session goes back as soon as nobody is in it, and what is asked for now is taken", async () => {
+  const [old, fresh] = [session("s-1", { isOutdated: true }), session("s-2")];
+  old.processes.push(1);
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockResolvedValueOnce(old.held)
+    .mockResolvedValueOnce(fresh.held);
+  const holding = start(take, { isAlways: () => true });
+  holding.changed();
+  await waitFor("the old one", () => (holding.held === old.held ? true : undefined));
+
+  expect(await holding.need(nobody, quiet)).toBe(old.held);
+  expect(old.end).not.toHaveBeenCalled();
+  old.processes.length = 0;
+  holding.changed();
+
+  await waitFor("the new one", () => (holding.held === fresh.held ? true : undefined));
+  expect(old.end).toHaveBeenCalledOnce();
+});
+
+test("a notice is logged and part of the sentence until what it announces has come or not", async () => {
+  const one = session();
+  const log = vi.fn<HoldingOptions["log"]>();
+  const holding = start(() => Promise.resolve(one.held), { log, isAlways: () => true });
+  await holding.need(nobody, quiet);
+  const at = new Date(2026, 10, 30, 14, 5).toISOString();
+
+  one.notify({ number: 1, at, kind: "idle", text: "idle for 24 min: it ends in 6 min" });
+
+  expect(log).toHaveBeenLastCalledWith("session s-1: idle for 24 min: it ends in 6 min");
+  expect(holding.sentence).toBe("session s-1; at 14:05: idle for 24 min: it ends in 6 min");
+  await waitFor("over", () => (holding.sentence === "session s-1" ? true : undefined));
+});
+
+test("a session that has ended before it is held is given to nobody", async () => {
+  const [dead, living] = [session("s-1", { hasEnded: true }), session("s-2")];
+  const take = vi
+    .fn<HoldingOptions["take"]>()
+    .mockResolvedValueOnce(dead.held)
+    .mockResolvedValueOnce(living.held);
+  const holding = start(take);
+
+  expect(await holding.need(nobody, quiet)).toBe(living.held);
+});
+
+test("an idle timeout of months does not end at once", async () => {
+  const one = session();
+  const holding = start(() => Promise.resolve(one.held), { idleTimeoutMs: () => 90 * 86_400_000 });
+  await holding.need(nobody, quiet);
+  holding.changed();
+
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(one.end).not.toHaveBeenCalled();
 });

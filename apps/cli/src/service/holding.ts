@@ -1,16 +1,22 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { FarpoolError, type EndReason } from "@farpool/contract";
+import type { EndReason, SessionNotice } from "@farpool/contract";
 import type { HeldSession } from "./held-session.ts";
-import type { Refusal } from "../run/answer.ts";
+import { isPassing, messageOf, NotHeld, refusalOf, stopping } from "./not-held.ts";
 
 /** How long a program waits for a pool that does not answer before it goes on without a GPU. */
 const PATIENCE_MS = 30_000;
 const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 10_000;
+/** Also from the beginning of an attempt: one that nobody answers takes longer than this. */
+const LONGEST_PAUSE_MS = 5_000;
 /** What a policy refuses, an administrator may allow meanwhile. */
 const REFUSED_PAUSE_MS = 60_000;
 /** After an administrator or a revocation ended it: it is no accident, and is not fought. */
 const ENDED_PAUSE_MS = 30_000;
+
+/** So long a notice is part of the sentence, and an idle session's for this share of its timeout: then it has ended or been used. */
+const NOTICE_MS = 600_000;
+const IDLE_NOTICE_SHARE = 0.25;
+/** The longest that a timer of Node's can be: a longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export type HoldingState = "idle" | "waiting" | "held" | "refused";
 
@@ -29,17 +35,6 @@ export interface Holding {
   stop(session: "end" | "leave"): Promise<void>;
 }
 
-/** There is no session, and why. */
-export class NotHeld extends Error {
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal) {
-    super(refusal.sentence);
-    this.name = "NotHeld";
-    this.refusal = refusal;
-  }
-}
-
 export interface HoldingOptions {
   /** Whether there is to be one though nobody needs it; asked each time. */
   readonly isAlways: () => boolean;
@@ -47,6 +42,8 @@ export interface HoldingOptions {
   readonly idleTimeoutMs: () => number | null;
   /** Asks for a session and waits for it; rejects when there will be none. `say` tells what it waits for. */
   readonly take: (signal: AbortSignal, say: (sentence: string) => void) => Promise<HeldSession>;
+  /** Ends what was asked for and is not waited for any more. Never rejects. */
+  readonly giveUp: () => Promise<void>;
   readonly describe: (held: HeldSession) => string;
   /** The state or its sentence is another one. */
   readonly onChange: () => void;
@@ -76,6 +73,9 @@ export function createHolding(options: HoldingOptions): Holding {
   /** Until then it is not asked for again by itself. */
   let pausedUntil = 0;
   let pauseTimer: NodeJS.Timeout | undefined;
+  /** Ends the pause between two attempts. */
+  let resume: () => void = () => undefined;
+  let noticeTimer: NodeJS.Timeout | undefined;
   let isStopped = false;
   /** The session is the next service's, and so are the programs that wait. */
   let isLeaving = false;
@@ -96,7 +96,7 @@ export function createHolding(options: HoldingOptions): Holding {
   function reconsider(): void {
     if (isStopped) return;
     if (held === undefined && taking === undefined && isWanted()) taken = take();
-    if (taking !== undefined && !isWanted()) taking.abort();
+    if (!isWanted()) giveUpTaking();
     watchIdleness();
   }
 
@@ -108,6 +108,20 @@ export function createHolding(options: HoldingOptions): Holding {
     pauseTimer.unref();
   }
 
+  async function rest(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      resume = resolve;
+      timer = setTimeout(resolve, Math.max(FIRST_PAUSE_MS, ms));
+    });
+    clearTimeout(timer);
+  }
+
+  function giveUpTaking(): void {
+    taking?.abort();
+    resume();
+  }
+
   async function take(): Promise<void> {
     const own = new AbortController();
     taking = own;
@@ -116,6 +130,7 @@ export function createHolding(options: HoldingOptions): Holding {
     try {
       await releasing;
       while (!own.signal.aborted) {
+        const startedAt = performance.now();
         try {
           const session = await options.take(own.signal, (why) => become("waiting", why));
           if (!isStopped) found(session);
@@ -126,16 +141,20 @@ export function createHolding(options: HoldingOptions): Holding {
           if (own.signal.aborted) break;
           if (!isPassing(error)) {
             refuse(error);
+            await options.giveUp();
             return;
           }
           become("waiting", `${messageOf(error)}; it is tried again`);
           giveUpImpatient(error);
           if (!isWanted()) break;
-          await sleep(pauseMs, undefined, { signal: own.signal }).catch(() => undefined);
+          await rest(pauseMs - (performance.now() - startedAt));
           pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
         }
       }
-      become("idle", "no GPU is held, no program needs one");
+      if (isLeaving) return;
+      // Who has come meanwhile has the place in the queue.
+      if (isStopped || !isWanted()) await options.giveUp();
+      if (isStopped || !isWanted()) become("idle", "no GPU is held, no program needs one");
     } finally {
       taking = undefined;
       reconsider();
@@ -145,11 +164,28 @@ export function createHolding(options: HoldingOptions): Holding {
   function found(session: HeldSession): void {
     held = session;
     session.handle.onEnded((reason, message) => lost(session, reason, message));
-    session.handle.onNotice(({ text }) => options.log(`session ${session.handle.session.id}: ${text}`));
+    // It may have ended before anybody listened; who waits goes on waiting.
+    if (held !== session) return;
     become("held", options.describe(session));
     options.log(sentence);
+    session.handle.onNotice((notice) => noticed(session, notice));
     for (const waiter of waiters) waiter.resolve(session);
     waiters.clear();
+  }
+
+  /** Its users are told by the log and by the state's sentence: `service logs` and `service status`. */
+  function noticed(session: HeldSession, { at, kind, text }: SessionNotice): void {
+    const { id, idleTimeoutMs } = session.handle.session;
+    options.log(`session ${id}: ${text}`);
+    if (held !== session) return;
+    const time = new Date(at).toTimeString().slice(0, 5);
+    become("held", `${options.describe(session)}; at ${time}: ${text}`);
+    clearTimeout(noticeTimer);
+    const shownMs = kind === "idle" ? IDLE_NOTICE_SHARE * (idleTimeoutMs ?? NOTICE_MS) : NOTICE_MS;
+    noticeTimer = setTimeout(() => {
+      if (held === session) become("held", options.describe(session));
+    }, shownMs);
+    noticeTimer.unref();
   }
 
   function lost(session: HeldSession, reason: EndReason | null, message: string | null): void {
@@ -183,14 +219,19 @@ export function createHolding(options: HoldingOptions): Holding {
   }
 
   function watchIdleness(): void {
-    const timeoutMs = options.idleTimeoutMs();
-    const isIdle = held !== undefined && held.processes().length === 0 && waiters.size === 0;
-    if (!isIdle || options.isAlways() || timeoutMs === null || isStopped) {
+    const timeoutMs = idleTimeoutMs();
+    if (timeoutMs === null) {
       clearTimeout(idleTimer);
       idleTimer = undefined;
-      return;
-    }
-    idleTimer ??= setTimeout(giveBack, timeoutMs);
+    } else idleTimer ??= setTimeout(giveBack, Math.min(timeoutMs, LONGEST_TIMER_MS));
+  }
+
+  /** Null: what is held stays, as things are. */
+  function idleTimeoutMs(): number | null {
+    const isIdle = held !== undefined && held.processes().length === 0 && waiters.size === 0;
+    if (!isIdle || isStopped) return null;
+    if (held?.isOutdated === true) return 0;
+    return options.isAlways() ? null : options.idleTimeoutMs();
   }
 
   function giveBack(): void {
@@ -199,11 +240,13 @@ export function createHolding(options: HoldingOptions): Holding {
     if (session === undefined || session.processes().length > 0) return;
     held = undefined;
     session.close();
-    options.log(`session ${session.handle.session.id}: no program has used it lately, its GPUs go back`);
+    const why = session.isOutdated ? "something else is asked for by now" : "no program has used it lately";
+    options.log(`session ${session.handle.session.id}: ${why}, its GPUs go back`);
     releasing = session.handle.end().catch((error: unknown) => {
       options.log(`session ${session.handle.session.id} could not be given back now: ${messageOf(error)}`);
     });
     become("idle", "no GPU is held, no program needs one");
+    reconsider();
   }
 
   return {
@@ -231,6 +274,8 @@ export function createHolding(options: HoldingOptions): Holding {
       if (isStopped) return Promise.reject(new NotHeld(stopping()));
       return new Promise((resolve, reject) => {
         const waiter: Waiter = { since: performance.now(), resolve, reject, tell };
+        // Who comes is not to wait for the end of a pause that began when nobody waited.
+        if (waiters.size === 0) resume();
         waiters.add(waiter);
         const leave = (): void => {
           waiters.delete(waiter);
@@ -249,7 +294,8 @@ export function createHolding(options: HoldingOptions): Holding {
       isLeaving = session === "leave";
       clearTimeout(idleTimer);
       clearTimeout(pauseTimer);
-      taking?.abort();
+      clearTimeout(noticeTimer);
+      giveUpTaking();
       if (!isLeaving) for (const waiter of waiters) waiter.reject(new NotHeld(stopping()));
       waiters.clear();
       const last = held;
@@ -261,36 +307,4 @@ export function createHolding(options: HoldingOptions): Holding {
       await releasing;
     },
   };
-}
-
-function stopping(): Refusal {
-  return {
-    exitCode: 69,
-    cudaError: "CUDA_ERROR_SYSTEM_NOT_READY",
-    sentence: "the client service is stopping; hint: 'farpool service status' tells when it is back",
-  };
-}
-
-/** The pool does not answer now. */
-function isPassing(error: unknown): boolean {
-  if (!(error instanceof FarpoolError)) return true;
-  return (
-    error.code === "FARPOOL_POOL_UNREACHABLE" ||
-    error.code === "FARPOOL_UNAVAILABLE" ||
-    error.code === "FARPOOL_TOO_MANY_ATTEMPTS"
-  );
-}
-
-function refusalOf(error: unknown): Refusal {
-  const known = error instanceof FarpoolError ? error : undefined;
-  const hint = known?.hint ?? null;
-  return {
-    exitCode: known?.exitCode ?? 70,
-    cudaError: "CUDA_ERROR_NO_DEVICE",
-    sentence: hint === null ? messageOf(error) : `${messageOf(error)}; hint: ${hint}`,
-  };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -13,7 +13,8 @@ export interface ServiceLog {
 export function openLog(path: string): ServiceLog {
   return {
     write(sentence) {
-      const line = sentence.replaceAll("\n", " ");
+      // Others' programs have a say in what they are called, and terminals obey some characters.
+      const line = sentence.replaceAll(/\p{Cc}+/gu, " ");
       // Under systemd this is the journal, which has its own clock.
       process.stderr.write(`${line}\n`);
       try {

@@ -1,5 +1,8 @@
+import { writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
-import { expect, test } from "vitest";
+import { join } from "node:path";
+import { temporaryFolder } from "@farpool/testkit";
+import { expect, test, vi } from "vitest";
 import { createMembers, parseUidMap } from "./members.ts";
 
 const nobody = { pid: process.pid, uid: 65_534, gid: 65_534 };
@@ -38,4 +41,38 @@ test("who is in an account's container is that account", () => {
   ]);
   expect(parseUidMap("         0          0 4294967295\n")).toEqual([]);
   expect(parseUidMap("")).toEqual([]);
+});
+
+test("programs that ask at the same time all wait until it is known who may", async () => {
+  const members = createMembers({ users: ["daemon"], groups: [], owner: 1_000, isPersonal: false });
+
+  const refusals = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      await members.refresh();
+      return members.refuse({ pid: 0, uid: 1, gid: 1 });
+    }),
+  );
+
+  expect(refusals).toEqual([undefined, undefined, undefined]);
+});
+
+test("a directory that does not answer takes nobody's right away, one that knows an account no more does", async () => {
+  using folder = temporaryFolder();
+  const answer = (text: string): void =>
+    writeFileSync(join(folder.path, "getent"), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  vi.stubEnv("PATH", `${folder.path}:${process.env["PATH"] ?? ""}`);
+  const clock = vi.spyOn(performance, "now");
+  const members = createMembers({ users: ["ada"], groups: [], owner: 1_000, isPersonal: false });
+  const mayAfter = async (text: string): Promise<boolean> => {
+    answer(text);
+    clock.mockReturnValue(performance.now() + 31_000);
+    await members.refresh();
+    return members.refuse({ pid: 0, uid: 4_711, gid: 4_711 }) === undefined;
+  };
+
+  expect(await mayAfter("echo ada:x:4711:4711::/:/bin/sh")).toBe(true);
+  expect(await mayAfter("exit 1")).toBe(true);
+  expect(await mayAfter("exit 2")).toBe(false);
+  clock.mockRestore();
+  vi.unstubAllEnvs();
 });

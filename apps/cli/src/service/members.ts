@@ -5,6 +5,7 @@ import type { PeerCredentials } from "@farpool/os";
 
 /** Accounts may be in a directory of the network: `getent` asks as the system does. */
 const LOOKUP_TIMEOUT_MS = 2_000;
+const GETENT_NOT_FOUND = 2;
 /** An account that was added meanwhile is known after so long. */
 const BELIEVED_MS = 30_000;
 
@@ -28,9 +29,10 @@ interface Allowed {
 
 /** The user of a process is the kernel's word, and so are its groups: not what a directory says about the account. */
 export function createMembers({ users, groups, owner, isPersonal }: Allowed): Members {
-  let uids = new Set<number>();
-  let gids = new Set<number>();
+  const uids = createNumbers("passwd", users);
+  const gids = createNumbers("group", groups);
   let readAt = Number.NEGATIVE_INFINITY;
+  let reading: Promise<unknown> = Promise.resolve();
   const isForAll = !isPersonal && users.length === 0 && groups.length === 0;
   const description = isPersonal
     ? `user ${owner} alone`
@@ -51,10 +53,13 @@ export function createMembers({ users, groups, owner, isPersonal }: Allowed): Me
       return `user ${peer.uid} may not use the GPUs of this machine's client service, which are for ${description}; hint: ${hint}`;
     },
     async refresh() {
-      if (isForAll || isPersonal || performance.now() - readAt < BELIEVED_MS) return;
-      readAt = performance.now();
-      uids = new Set(await numbers("passwd", users));
-      gids = new Set(await numbers("group", groups));
+      if (isForAll || isPersonal) return;
+      if (performance.now() - readAt >= BELIEVED_MS) {
+        readAt = performance.now();
+        reading = Promise.all([uids.read(), gids.read()]);
+      }
+      // Also who asks meanwhile: before the first answer nobody is known.
+      await reading;
     },
   };
 }
@@ -90,18 +95,35 @@ function readProcess(pid: number, file: string): string {
   }
 }
 
-async function numbers(database: "passwd" | "group", names: readonly string[]): Promise<readonly number[]> {
-  const found = await Promise.all(names.map((name) => number(database, name)));
-  return found.filter((id) => id !== undefined);
+interface Numbers {
+  has(id: number): boolean;
+  read(): Promise<void>;
 }
 
-async function number(database: "passwd" | "group", name: string): Promise<number | undefined> {
+/** What a directory that does not answer has said before holds. */
+function createNumbers(database: "passwd" | "group", names: readonly string[]): Numbers {
+  const known = new Map<string, number>();
+  return {
+    has: (id) => [...known.values()].includes(id),
+    async read() {
+      await Promise.all(
+        names.map(async (name) => {
+          const found = await lookUp(database, name);
+          if (found === "none") known.delete(name);
+          else if (found !== "unanswered") known.set(name, found);
+        }),
+      );
+    },
+  };
+}
+
+async function lookUp(database: "passwd" | "group", name: string): Promise<number | "none" | "unanswered"> {
   try {
     const { stdout } = await promisify(execFile)("getent", [database, name], { timeout: LOOKUP_TIMEOUT_MS });
     const id = Number(stdout.split(":")[2]);
-    return Number.isInteger(id) ? id : undefined;
-  } catch {
-    // An account that there is not admits nobody.
-    return undefined;
+    return Number.isInteger(id) ? id : "none";
+  } catch (error) {
+    const isUnknown = error instanceof Error && "code" in error && error.code === GETENT_NOT_FOUND;
+    return isUnknown ? "none" : "unanswered";
   }
 }

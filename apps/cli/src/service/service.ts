@@ -1,10 +1,10 @@
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
 import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
   FarpoolError,
   formatDuration,
+  formatRequest,
   VERSION,
   WHOLE,
   parseFilter,
@@ -18,18 +18,19 @@ import { reachPool } from "../core/pool-client.ts";
 import { receive } from "../run/broker.ts";
 import { readOrCreateClientKey } from "../run/client-key.ts";
 import { watchClients } from "../run/clients.ts";
-import { describeGpus, waitingLine } from "../run/report.ts";
-import { takeSession, type Waiting } from "../run/session.ts";
+import { describeGpus } from "../run/report.ts";
+import type { SessionWish } from "../run/session.ts";
 import { createAnswers } from "./answers.ts";
 import { readConfiguration, type ServiceConfiguration } from "./configuration.ts";
-import { adoptSession, isAlive, openHeld, type HeldSession } from "./held-session.ts";
+import { openHeld, type HeldSession } from "./held-session.ts";
 import { createHolding } from "./holding.ts";
 import { asNamed, chooseIdentity, identityFilters } from "./identity.ts";
 import { serviceSocket } from "./listening.ts";
 import { openLog } from "./log.ts";
 import { createMembers } from "./members.ts";
-import { readState, writeState, type GpuIdentity, type ServiceState } from "./state-file.ts";
+import { openState, type GpuIdentity } from "./state-file.ts";
 import { endingJob, stopSocket } from "./systemd.ts";
+import { createTaking, type Taking } from "./taking.ts";
 
 /** On demand, unless somebody says otherwise. */
 const IDLE_TIMEOUT_MS = 30 * 60_000;
@@ -44,15 +45,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
   const log = openLog(places.log);
   const socket = serviceSocket(places);
-  let state = readState(places.state);
-  const keepState = (changes: Partial<ServiceState>): void => {
-    state = { ...state, ...changes };
-    try {
-      writeState(places.state, state);
-    } catch (error) {
-      log.write(`the state could not be written to ${places.state}: ${String(error)}`);
-    }
-  };
+  const state = openState(places.state, (sentence) => log.write(sentence));
 
   let pool: ReturnType<typeof openPool> | undefined;
   async function manager(): Promise<ManagerClient> {
@@ -96,102 +89,75 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   /** What was told before holds while the pool is away, or slow. */
   async function identity(): Promise<GpuIdentity> {
     try {
-      const { models } = await soon(description(), state.identity !== null);
+      const { models } = await soon(description(), state.current.identity !== null);
       // Also while the session of the service before this one is not found again yet.
-      const isInUse = holding.held !== undefined || state.sessionId !== null;
-      const chosen = chooseIdentity(state.identity, models, {
+      const isInUse = holding.held !== undefined || state.current.sessionId !== null;
+      const chosen = chooseIdentity(state.current.identity, models, {
         count: count(),
         clientKey: clientKey.thumbprint,
         isInUse,
       });
-      if (chosen !== state.identity) keepState({ identity: chosen });
+      if (chosen !== state.current.identity) state.change({ identity: chosen });
       return chosen;
     } catch (error) {
-      if (state.identity === null) throw error;
-      return state.identity;
+      if (state.current.identity === null) throw error;
+      return state.current.identity;
     }
   }
 
-  async function take(signal: AbortSignal, say: (sentence: string) => void): Promise<HeldSession> {
+  async function take(...words: Parameters<Taking["take"]>): Promise<HeldSession> {
     try {
-      return await takeNow(signal, say);
+      return await taking.take(...words);
     } catch (error) {
       // Another certificate, another address: found anew at the next attempt.
-      if (!signal.aborted) reopenPool();
+      if (!words[0].aborted) reopenPool();
       throw error;
     }
   }
 
-  async function takeNow(signal: AbortSignal, say: (sentence: string) => void): Promise<HeldSession> {
-    const client = await manager();
-    const waiting: Waiting = {
-      queued(session) {
-        // The next service finds it in the queue, where it would be in the way of a second one.
-        if (state.sessionId !== session.id) keepState({ sessionId: session.id, processes: [] });
-        say(waitingLine(session, Date.now()));
-      },
-      away: () => say("the pool does not answer; its queue is kept, so the place in it is too"),
-      signal,
-    };
-    if (state.sessionId !== null) {
-      // What is asked for may be another number by now.
-      await description();
-      const adopted = await adoptSession(client, state.sessionId, { waiting, clientKey });
-      isLookedFor = false;
-      if (adopted !== undefined) {
-        const { session } = adopted;
-        const isAskedFor = session.count === count() && isDeepStrictEqual(session.size, size());
-        if (isAskedFor || state.processes.some(isAlive)) {
-          log.write(`session ${session.id} goes on`);
-          return opened(adopted, state.processes);
-        }
-        log.write(`session ${session.id} is not what is asked for now, and nobody is in it: it ends`);
-        await adopted.end();
-      }
-      keepState({ sessionId: null, processes: [] });
-      // Nobody else may need one.
-      holding.changed();
-      signal.throwIfAborted();
-    }
+  async function wish(): Promise<SessionWish> {
     const told = await identity();
     const { idleAction, project } = configuration;
-    const handle = await takeSession(
-      client,
-      {
-        clientKey: clientKey.publicKey,
-        count: told.gpus.length,
-        size: size(),
-        name: undefined,
-        waitMs: undefined,
-        program: "client service",
-        purpose: "service",
-        project,
-        labels: {},
-        idleTimeoutMs: idleAction === "end" ? (idleTimeoutMs() ?? undefined) : undefined,
-        maxDurationMs: undefined,
-        autoReleaseMs: undefined,
-        filters: [...configuration.filters, ...identityFilters(told)].map(parseFilter),
-        priority: undefined,
-        spreadServers: false,
-      },
-      waiting,
-    );
-    return opened(handle, []);
+    return {
+      clientKey: clientKey.publicKey,
+      count: told.gpus.length,
+      size: size(),
+      name: undefined,
+      waitMs: undefined,
+      program: "client service",
+      purpose: "service",
+      project,
+      labels: {},
+      idleTimeoutMs: idleAction === "end" ? (idleTimeoutMs() ?? undefined) : undefined,
+      maxDurationMs: undefined,
+      autoReleaseMs: undefined,
+      filters: [...configuration.filters, ...identityFilters(told)].map(parseFilter),
+      priority: undefined,
+      spreadServers: false,
+    };
   }
 
-  function opened(handle: HeldSession["handle"], known: ServiceState["processes"]): HeldSession {
-    keepState({ sessionId: handle.session.id, processes: [...known] });
-    return openHeld({
-      ...{ handle, clientKey, known },
-      asNamed: (told) => (state.identity === null ? told : asNamed(told, state.identity)),
-      changed: processesChanged,
-    });
-  }
+  const taking = createTaking({
+    ...{ manager, state, wish },
+    clientKey: clientKey.thumbprint,
+    async asked() {
+      await description();
+      return { count: count(), size: size() };
+    },
+    open: ({ handle, known, isOutdated }) =>
+      openHeld({
+        ...{ handle, clientKey, known, isOutdated },
+        asNamed: (told) => (state.current.identity === null ? told : asNamed(told, state.current.identity)),
+        changed: processesChanged,
+      }),
+    changed: () => holding.changed(),
+    log: (sentence) => log.write(sentence),
+  });
 
   function processesChanged(): void {
     const { held } = holding;
     if (held !== undefined)
-      keepState({ sessionId: held.handle.session.id, processes: [...held.processes()] });
+      state.change({ sessionId: held.handle.session.id, processes: [...held.processes()] });
     holding.changed();
   }
 
@@ -205,20 +171,16 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     return specification()?.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
   };
 
-  /** The session of the service before this one is found again whether somebody needs it or not. */
-  let isLookedFor = state.sessionId !== null;
-  /** The session is the next service's. */
-  let isLeaving = false;
   const holding = createHolding({
-    isAlways: () => isAlways() || isLookedFor,
+    isAlways: () => isAlways() || taking.isLookedFor(),
     idleTimeoutMs,
     take,
-    describe: ({ handle }) =>
-      `${describeGpus(handle.session)}, ${handle.session.serverName ?? "?"}, session ${handle.session.id}`,
-    onChange: () => {
-      if (holding.state === "idle" && !isLeaving) keepState({ sessionId: null, processes: [] });
-      sdNotify(`STATUS=${holding.sentence.replaceAll("\n", " ")}`);
+    giveUp: taking.giveUp,
+    describe: ({ handle: { session }, isOutdated }) => {
+      const next = `; ${formatRequest(count(), size())} is asked for when no program is in it any more`;
+      return `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}${isOutdated ? next : ""}`;
     },
+    onChange: () => sdNotify(`STATUS=${holding.sentence.replaceAll("\n", " ")}`),
     log: (sentence) => log.write(sentence),
   });
   const members = createMembers({
@@ -240,10 +202,12 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     waiting: holding.waiting,
     session: holding.held?.handle.session ?? null,
     processes: holding.held?.processes().map(({ pid, uid, program }) => ({ pid, uid, program })) ?? [],
-    gpus: state.identity?.gpus.map(({ uuid }) => ({ uuid, name: state.identity?.model })) ?? [],
+    gpus:
+      state.current.identity?.gpus.map(({ uuid }) => ({ uuid, name: state.current.identity?.model })) ?? [],
   });
   const isLeft = (connection: string | null): boolean =>
-    holding.held === undefined && state.processes.some(({ connectionId }) => connectionId === connection);
+    holding.held === undefined &&
+    state.current.processes.some(({ connectionId }) => connectionId === connection);
   const answer = createAnswers({
     ...{ holding, clients, members, log, identity, status },
     ...{ isLeft, processesChanged },
@@ -254,6 +218,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     server.once("error", reject);
     server.listen({ fd: socket.descriptor }, resolve);
   });
+  server.on("error", (error) => log.write(`a program could not be answered: ${error.message}`));
   sdNotify(`READY=1\nSTATUS=${holding.sentence}`);
   log.write(`farpool ${VERSION} serves ${members.description} on ${places.socket}`);
   // What the manager says decides when there is to be a session; what was left decides that there is one.
@@ -267,9 +232,9 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   const job = await endingJob(scope);
   log.write(job === "restart" ? "restarting, the session goes on" : "stopping");
   sdNotify("STOPPING=1");
-  isLeaving = job === "restart";
-  await holding.stop(isLeaving ? "leave" : "end").catch((error: unknown) => log.write(String(error)));
-  if (!isLeaving) keepState({ sessionId: null, processes: [] });
+  await holding
+    .stop(job === "restart" ? "leave" : "end")
+    .catch((error: unknown) => log.write(`the session could not be left in order: ${String(error)}`));
   if (job === "stop") await stopSocket(scope);
   clients.close();
   server.close();
