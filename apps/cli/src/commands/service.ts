@@ -52,7 +52,7 @@ const install = defineCommand({
     localGpu: completed(
       value(
         "--local-gpu <first|pool-first|off>",
-        "where this machine has a driver of its own: which GPUs programs get",
+        "where this machine has a driver of its own: which GPUs programs get (asked; without a terminal: first)",
         oneOf("--local-gpu", ["first", "pool-first", "off"]),
       ),
       ["first", "pool-first", "off"],

@@ -21,9 +21,10 @@ import {
   formatConfiguration,
   parseConfiguration,
   type idleActions,
-  type localGpuModes,
   type ServiceFile,
 } from "./configuration.ts";
+import { findDriver, loaderFolders } from "./local-driver.ts";
+import { chooseLocalGpu, terminalQuestion, type LocalGpu } from "./local-gpu.ts";
 import { SERVICE_UNIT, SOCKET_UNIT, systemctlWords } from "./systemd.ts";
 import { LOADER_FILE, managePolicy, POLICY_FILE, unitFiles, type InstalledFile } from "./units.ts";
 
@@ -41,7 +42,7 @@ export interface InstallOptions {
   readonly allowUsers: readonly string[] | undefined;
   readonly allowGroups: readonly string[] | undefined;
   readonly manageGroup: string | undefined;
-  readonly localGpu: (typeof localGpuModes)[number] | undefined;
+  readonly localGpu: LocalGpu | undefined;
   readonly isProfile: boolean;
 }
 
@@ -67,12 +68,20 @@ export async function install(options: InstallOptions): Promise<number> {
   const scope = scopeOf(options);
   requireRoot(scope, "install");
   const places = servicePlaces(scope);
-  const file = fileOf(options);
-  const text = formatConfiguration(file);
+  const asked = fileOf(options);
+  const { shimFolder, cli } = findInstallation();
+  const shim = join(shimFolder, "libcuda.so.1");
+  const localGpu = await chooseLocalGpu({
+    ...{ scope, wanted: options.localGpu, ask: terminalQuestion() },
+    driver: findDriver(loaderFolders({ without: LOADER_FILE }), shim),
+  });
+  const text = formatConfiguration({
+    ...asked,
+    ...(localGpu === undefined ? {} : { "local-gpu": localGpu }),
+  });
   // What cannot be read again is not written.
   parseConfiguration(text, places.configuration);
-  const { shimFolder, cli } = findInstallation();
-  if (scope === "system") requireReachable(join(shimFolder, "libcuda.so.1"));
+  if (scope === "system") requireReachable(shim);
   const files: InstalledFile[] = [
     { path: places.configuration, text },
     ...unitFiles(places, { node: process.execPath, cli }),
@@ -126,8 +135,9 @@ export async function uninstall(options: Pick<InstallOptions, "isSystem" | "isUs
   return 0;
 }
 
+/** All but what becomes of the machine's own GPUs. */
 function fileOf(options: InstallOptions): ServiceFile {
-  const { share, memory, hold, idleTimeout, idleAction, localGpu } = options;
+  const { share, memory, hold, idleTimeout, idleAction } = options;
   if (share !== undefined && memory !== undefined)
     throw new FarpoolError(
       "FARPOOL_USAGE",
@@ -150,7 +160,6 @@ function fileOf(options: InstallOptions): ServiceFile {
     ...(idleAction === undefined ? {} : { "idle-action": idleAction }),
     ...(options.allowUsers === undefined ? {} : { "allow-users": [...options.allowUsers] }),
     ...(options.allowGroups === undefined ? {} : { "allow-groups": [...options.allowGroups] }),
-    ...(localGpu === undefined ? {} : { "local-gpu": localGpu }),
   };
 }
 
