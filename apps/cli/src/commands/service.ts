@@ -86,7 +86,7 @@ export const serviceCommand = defineCommand({
       name: "status",
       summary: "what the service has, who uses it, and where your programs get their GPUs",
       options: { ...scopes, ...jsonOption },
-      run: async ({ options }) => (await import("../service/control.ts")).status(options),
+      run: async ({ options }) => (await import("../service/status.ts")).status(options),
     }),
     verb("start", "start the service"),
     verb("stop", "stop the service: its programs lose their GPUs"),

@@ -25,12 +25,11 @@ import {
 } from "./configuration.ts";
 import { findDriver, loaderFolders } from "./local-driver.ts";
 import { chooseLocalGpu, terminalQuestion, type LocalGpu } from "./local-gpu.ts";
+import { requireRoot, scopeOf, type Scopes } from "./scopes.ts";
 import { SERVICE_UNIT, SOCKET_UNIT, systemctlWords } from "./systemd.ts";
 import { LOADER_FILE, managePolicy, POLICY_FILE, unitFiles, type InstalledFile } from "./units.ts";
 
-export interface InstallOptions {
-  readonly isSystem: boolean;
-  readonly isUser: boolean;
+export interface InstallOptions extends Scopes {
   readonly count: number | undefined;
   readonly share: Size | undefined;
   readonly memory: Size | undefined;
@@ -44,24 +43,6 @@ export interface InstallOptions {
   readonly manageGroup: string | undefined;
   readonly localGpu: LocalGpu | undefined;
   readonly isProfile: boolean;
-}
-
-/** One of the two; root means all users, and anybody else herself. */
-export function scopeOf({ isSystem, isUser }: Pick<InstallOptions, "isSystem" | "isUser">): ServiceScope {
-  if (isSystem && isUser)
-    throw new FarpoolError("FARPOOL_USAGE", "--system and --user contradict each other", {
-      hint: "one of them is enough",
-    });
-  if (isSystem) return "system";
-  if (isUser) return "user";
-  return process.getuid?.() === 0 ? "system" : "user";
-}
-
-export function requireRoot(scope: ServiceScope, what: string): void {
-  if (scope === "user" || process.getuid?.() === 0) return;
-  throw new FarpoolError("FARPOOL_NOT_PERMITTED", `only root may ${what} the client service of all users`, {
-    hint: `sudo farpool service ${what} --system; '--user' is for your own`,
-  });
 }
 
 export async function install(options: InstallOptions): Promise<number> {
@@ -111,7 +92,7 @@ export async function install(options: InstallOptions): Promise<number> {
   return 0;
 }
 
-export async function uninstall(options: Pick<InstallOptions, "isSystem" | "isUser">): Promise<number> {
+export async function uninstall(options: Scopes): Promise<number> {
   const scope = scopeOf(options);
   requireRoot(scope, "uninstall");
   const places = servicePlaces(scope);
