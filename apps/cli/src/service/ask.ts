@@ -1,12 +1,13 @@
 import { connect } from "node:net";
 import { FarpoolError, type Session } from "@farpool/contract";
-import { servicePlaces, type ServiceScope } from "@farpool/layout";
+import { servicePlaces, type ServicePlaces, type ServiceScope } from "@farpool/layout";
 import { PROTOCOL } from "../run/broker.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;
 
 /** What a service says of itself. */
 export interface ServiceStatus {
+  readonly version: string;
   readonly scope: ServiceScope;
   readonly state: string;
   readonly sentence: string;
@@ -29,13 +30,19 @@ export type AskedService =
 export async function askServices(
   scopes: readonly ServiceScope[],
   timeoutMs?: number,
+  environment = process.env,
 ): Promise<readonly AskedService[]> {
-  const asked = await Promise.all(scopes.map((scope) => ask(scope, timeoutMs)));
+  const asked = await Promise.all(
+    scopes.map((scope) => ask(scope, servicePlaces(scope, environment), timeoutMs)),
+  );
   return asked.filter((each) => each !== undefined);
 }
 
-async function ask(scope: ServiceScope, timeoutMs: number | undefined): Promise<AskedService | undefined> {
-  const { socket } = servicePlaces(scope);
+async function ask(
+  scope: ServiceScope,
+  { socket }: ServicePlaces,
+  timeoutMs: number | undefined,
+): Promise<AskedService | undefined> {
   try {
     const lines = await askService(socket, "status", timeoutMs);
     if (lines === undefined) return undefined;
