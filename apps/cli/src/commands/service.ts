@@ -1,7 +1,7 @@
 import { parseFilter, parseMemory, parseShare } from "@farpool/contract";
 import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import { holdMode } from "../core/parse-policies.ts";
-import { durationOrNone, oneOf, projectName, wholeNumber } from "../core/parse-values.ts";
+import { accountName, durationOrNone, oneOf, projectName, wholeNumber } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
 
 const scopes = {
@@ -42,13 +42,21 @@ const install = defineCommand({
       ),
       ["keep", "end"],
     ),
-    allowUsers: values("--allow-user <account>", "only for this account, and others so named", String),
+    allowUsers: values(
+      "--allow-user <account>",
+      "only for this account, and others so named",
+      accountName("--allow-user"),
+    ),
     allowGroups: values(
       "--allow-group <group>",
       "only for members of this group, and others so named",
-      String,
+      accountName("--allow-group"),
     ),
-    manageGroup: value("--manage-group <group>", "its members may restart the service, not stop it", String),
+    manageGroup: value(
+      "--manage-group <group>",
+      "its members may restart the service, not stop it",
+      accountName("--manage-group"),
+    ),
     localGpu: completed(
       value(
         "--local-gpu <first|pool-first|off>",

@@ -12,14 +12,13 @@ import {
 } from "@farpool/contract";
 import { parse, stringify, YAMLParseError } from "yaml";
 import * as z from "zod";
+import { ACCOUNT_NAME } from "../core/parse-values.ts";
 
 /** With a driver of its own a machine's GPUs can be there beside the pool's; who is asked first. */
 export const localGpuModes = ["first", "pool-first", "off"] as const;
 export const idleActions = ["keep", "end"] as const;
 
-const accounts = z
-  .array(z.string().regex(/^[\w.@+-]{1,64}\$?$/, "this is no name of an account"))
-  .default([]);
+const accounts = z.array(z.string().regex(ACCOUNT_NAME, "this is no name of an account")).default([]);
 
 const fileSchema = z.strictObject({
   gpus: z.int().min(1).max(100_000).optional(),

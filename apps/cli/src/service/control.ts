@@ -4,6 +4,8 @@ import { findInstallation, servicePlaces } from "@farpool/layout";
 import { print, say } from "../core/output.ts";
 import { askService } from "./ask.ts";
 import { systemctl } from "./install.ts";
+import { libraryPathLine } from "./profile.ts";
+import { forShell, forUnit } from "./quoting.ts";
 import { requireRoot, scopeOf, wantedScopes, type Scopes } from "./scopes.ts";
 import { SERVICE_UNIT, SOCKET_UNIT } from "./systemd.ts";
 
@@ -11,14 +13,15 @@ export async function control(verb: "start" | "stop" | "restart", options: Scope
   const scope = scopeOf(options);
   if (verb !== "restart") requireRoot(scope, verb);
   const places = servicePlaces(scope);
-  if (!existsSync(places.configuration))
-    throw new FarpoolError(
-      "FARPOOL_NOT_FOUND",
-      `there is no client service: ${places.configuration} is missing`,
-      {
-        hint: `'farpool service install --${scope}' makes one`,
-      },
-    );
+  if (!existsSync(places.configuration)) {
+    const isMachines = scope === "user" && existsSync(servicePlaces("system").configuration);
+    const whose = scope === "user" ? "client service of your own" : "client service";
+    const hint = isMachines
+      ? `'farpool service ${verb} --system' is for this machine's`
+      : `'farpool service install --${scope}' makes one`;
+    const message = `there is no ${whose}: ${places.configuration} is missing`;
+    throw new FarpoolError("FARPOOL_NOT_FOUND", message, { hint });
+  }
   // Its socket stays over a restart, so programs wait and do not fail.
   await systemctl(scope, verb === "restart" ? [verb, SERVICE_UNIT] : [verb, SOCKET_UNIT, SERVICE_UNIT]);
   return 0;
@@ -40,11 +43,15 @@ export async function logs(options: Scopes): Promise<number> {
 export function environment(shell: "sh" | "fish" | "csh" | "systemd" | "docker"): number {
   const { shimFolder } = findInstallation();
   const lines = {
-    sh: `export LD_LIBRARY_PATH="${shimFolder}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"`,
+    sh: libraryPathLine(shimFolder),
     fish: `set -gx LD_LIBRARY_PATH "${shimFolder}" $LD_LIBRARY_PATH`,
     csh: `if ($?LD_LIBRARY_PATH) then\nsetenv LD_LIBRARY_PATH "${shimFolder}:$LD_LIBRARY_PATH"\nelse\nsetenv LD_LIBRARY_PATH "${shimFolder}"\nendif`,
-    systemd: `Environment=LD_LIBRARY_PATH=${shimFolder}`,
-    docker: `--volume ${shimFolder}:${shimFolder}:ro --volume /run/farpool-client:/run/farpool-client --env LD_LIBRARY_PATH=${shimFolder}`,
+    systemd: `Environment=${forUnit(`LD_LIBRARY_PATH=${shimFolder}`)}`,
+    docker: [
+      ...["--volume", forShell(`${shimFolder}:${shimFolder}:ro`)],
+      ...["--volume", "/run/farpool-client:/run/farpool-client"],
+      ...["--env", forShell(`LD_LIBRARY_PATH=${shimFolder}`)],
+    ].join(" "),
   } as const;
   print(lines[shell]);
   if (shell === "sh")
