@@ -29,7 +29,7 @@ export function unitFiles(places: ServicePlaces, program: ServiceProgram): reado
   const folder =
     places.scope === "system"
       ? "/etc/systemd/system"
-      : join(process.env["XDG_CONFIG_HOME"] ?? join(homedir(), ".config"), "systemd/user");
+      : join(process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config"), "systemd/user");
   return [
     { path: join(folder, SOCKET_UNIT), text: socketUnit(places) },
     { path: join(folder, SERVICE_UNIT), text: serviceUnit(places.scope, program) },
