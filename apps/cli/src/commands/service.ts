@@ -102,7 +102,7 @@ export const serviceCommand = defineCommand({
     defineCommand({
       name: "logs",
       summary: "what the service has said lately",
-      options: scopes,
+      options: { ...scopes, ...jsonOption },
       run: async ({ options }) => (await import("../service/control.ts")).logs(options),
     }),
     defineCommand({

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { FarpoolError } from "@farpool/contract";
 import { findInstallation, servicePlaces } from "@farpool/layout";
-import { print, say } from "../core/output.ts";
+import { print, printJson, say } from "../core/output.ts";
 import { askService } from "./ask.ts";
 import { systemctl } from "./install.ts";
 import { libraryPathLine } from "./profile.ts";
@@ -27,11 +27,13 @@ export async function control(verb: "start" | "stop" | "restart", options: Scope
   return 0;
 }
 
-export async function logs(options: Scopes): Promise<number> {
+export async function logs(options: Scopes & { readonly isJson: boolean }): Promise<number> {
   for (const scope of wantedScopes(options)) {
     const lines = await askService(servicePlaces(scope).socket, "logs");
     if (lines === undefined) continue;
-    for (const line of lines) print(line.replace(/^log /, ""));
+    const said = lines.map((line) => line.replace(/^log /, ""));
+    if (options.isJson) printJson({ lines: said });
+    else for (const line of said) print(line);
     return 0;
   }
   throw new FarpoolError("FARPOOL_NOT_FOUND", "no client service runs", {
