@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import {
   FarpoolError,
   filterTextSchema,
+  formatDuration,
   holdModes,
   parseDurationMs,
   parseFilter,
@@ -120,6 +121,14 @@ export function formatConfiguration(file: ServiceFile): string {
 function sizeOf({ share, memory }: z.output<typeof fileSchema>): Size | undefined {
   if (share !== undefined) return parseShare(String(share));
   return memory === undefined ? undefined : parseMemory(String(memory));
+}
+
+/** As it is read again, to the millisecond; 0: never. */
+export function formatIdleTimeout(ms: number): string {
+  if (ms === 0) return "never";
+  const text = formatDuration(ms).replaceAll(" ", "");
+  if (idleTimeoutOf(text) === ms) return text;
+  return ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`;
 }
 
 function idleTimeoutOf(value: string | number | undefined): number | null | undefined {

@@ -3,19 +3,13 @@ import { accessSync, constants, existsSync, rmSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import {
-  FarpoolError,
-  formatDuration,
-  type ErrorCode,
-  type Filter,
-  type holdModes,
-  type Size,
-} from "@farpool/contract";
+import { FarpoolError, type ErrorCode, type Filter, type holdModes, type Size } from "@farpool/contract";
 import { findInstallation, servicePlaces, type ServicePlaces, type ServiceScope } from "@farpool/layout";
 import { say } from "../core/output.ts";
 import { CDI_FILE } from "./cdi.ts";
 import {
   formatConfiguration,
+  formatIdleTimeout,
   parseConfiguration,
   type idleActions,
   type ServiceFile,
@@ -88,6 +82,8 @@ export async function install(options: InstallOptions): Promise<number> {
   await systemctl(scope, ["start", SOCKET_UNIT]);
   await systemctl(scope, ["restart", SERVICE_UNIT]);
   say(`the client service is installed and runs; ${places.configuration} says what it asks for`);
+  if (scope === "user" && !options.isProfile)
+    say(`programs find it after 'eval "$(farpool service env)"'; '--profile' does that at each login`);
   say("'farpool service status' tells what it has, 'farpool service uninstall' removes it");
   return 0;
 }
@@ -134,18 +130,11 @@ function fileOf(options: InstallOptions): ServiceFile {
     ...(options.filters === undefined ? {} : { filters: options.filters.map(({ text }) => text) }),
     ...(options.project === undefined ? {} : { project: options.project }),
     ...(hold === undefined ? {} : { hold }),
-    ...(idleTimeout === undefined
-      ? {}
-      : { "idle-timeout": idleTimeout === 0 ? "never" : durationText(idleTimeout) }),
+    ...(idleTimeout === undefined ? {} : { "idle-timeout": formatIdleTimeout(idleTimeout) }),
     ...(idleAction === undefined ? {} : { "idle-action": idleAction }),
     ...(options.allowUsers === undefined ? {} : { "allow-users": [...options.allowUsers] }),
     ...(options.allowGroups === undefined ? {} : { "allow-groups": [...options.allowGroups] }),
   };
-}
-
-/** As `idle-timeout` reads it again. */
-function durationText(ms: number): string {
-  return formatDuration(ms).includes(".") ? `${ms}ms` : formatDuration(ms).replaceAll(" ", "");
 }
 
 /** Everybody's programs load it. */
