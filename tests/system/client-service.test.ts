@@ -73,7 +73,10 @@ describe("a client machine", () => {
   it("what it has can be seen by everybody, and changed by root alone", async () => {
     const status = await guest.login("dev2", "farpool service status");
     expect(status.stdout).toContain("this machine's service: ");
-    expect(status.stdout).toContain("programs use: this machine's service → a local driver → no device");
+    expect(status.stdout).toContain("started in this shell they use this machine's service\n");
+    const pools = await guest.run(["farpool", "status"]);
+    expect(pools.stdout).toMatch(/^service +this machine's, \w+: /m);
+    expect(pools.stdout).toMatch(/^shell +programs started here use this machine's service$/m);
     expect((await guest.login("dev2", "farpool service logs")).stdout).toContain(
       "serves all users of this machine",
     );

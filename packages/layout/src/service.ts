@@ -27,8 +27,9 @@ export function servicePlaces(scope: ServiceScope, environment: Environment = pr
     state: join(state, "client-service-state.json"),
     log: join(state, "client-service.log"),
   };
-  const named = environment["FARPOOL_BROKER"];
-  const configured = environment["FARPOOL_SERVICE_CONFIG"];
+  // An empty one is as none, for shims too.
+  const named = environment["FARPOOL_BROKER"] || undefined;
+  const configured = environment["FARPOOL_SERVICE_CONFIG"] || undefined;
   if (scope === "system") {
     return {
       ...own,
@@ -36,7 +37,7 @@ export function servicePlaces(scope: ServiceScope, environment: Environment = pr
       socket: named ?? "/run/farpool-client/broker.sock",
     };
   }
-  const configurations = environment["XDG_CONFIG_HOME"] ?? join(homedir(), ".config");
+  const configurations = environment["XDG_CONFIG_HOME"] || join(homedir(), ".config");
   return {
     ...own,
     configuration: configured ?? join(configurations, "farpool/client-service.yaml"),

@@ -12,8 +12,7 @@ const AUTO_RELEASE_MS = 600_000;
 /** `bitfusion request_gpus`: a reserved session, which a file names. */
 export function requestGpus(options: ResourceOptions): Promise<number> {
   return reserve({ ...toRunOptions(options), autoRelease: AUTO_RELEASE_MS }, (session) => {
-    const { path } = writeReservationFile(session);
-    print(path);
+    print(writeReservationFile(session).path);
   });
 }
 
@@ -34,14 +33,16 @@ export function runInReservation(
 export async function releaseGpus(file: string | undefined): Promise<number> {
   const { path, session } = readReservationFile(file);
   try {
-    return await release(false, session);
+    const exitCode = await release(false, session);
+    rmSync(path, { force: true });
+    return exitCode;
   } catch (error) {
+    // With the pool away the GPUs are still reserved, and the file still says by which session.
     if (!(error instanceof FarpoolError) || error.code !== "FARPOOL_NOT_FOUND") throw error;
+    rmSync(path, { force: true });
     throw new FarpoolError("FARPOOL_NOT_FOUND", `session ${session} of ${path} is over already`, {
       hint: null,
       cause: error,
     });
-  } finally {
-    rmSync(path, { force: true });
   }
 }

@@ -21,9 +21,17 @@ export function writeSessionFile(session: Session): SessionFile {
 
 /** In the user's own folder, where the next command finds it. */
 export function writeReservationFile(session: Session): SessionFile {
-  const folder = reservationFolder();
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  return write(join(folder, `reservation-${session.id}`), session);
+  const path = join(reservationFolder(), `reservation-${session.id}`);
+  try {
+    mkdirSync(reservationFolder(), { recursive: true, mode: 0o700 });
+    return write(path, session);
+  } catch (cause) {
+    throw new FarpoolError(
+      "FARPOOL_UNAVAILABLE",
+      `the GPUs are reserved, and ${path} cannot be written (${codeOf(cause)})`,
+      { hint: `'farpool release ${session.id}' gives them back`, cause },
+    );
+  }
 }
 
 function write(path: string, { id, gpus }: Session): SessionFile {
@@ -51,15 +59,20 @@ export function readReservationFile(named: string | undefined): {
   readonly path: string;
   readonly session: SessionId;
 } {
-  const path = named ?? process.env["BF_ADAPTOR_CONFIG"] ?? theOnlyOne();
+  const variable = process.env["BF_ADAPTOR_CONFIG"];
+  const path = named ?? (variable === "" ? undefined : variable) ?? theOnlyOne();
   let text: string;
   try {
     text = readFileSync(path, "utf8");
   } catch (cause) {
-    throw new FarpoolError("FARPOOL_USAGE", `the file of the reservation, ${path}, cannot be read`, {
-      hint: "'bitfusion request_gpus' prints the file that it writes",
-      cause,
-    });
+    throw new FarpoolError(
+      "FARPOOL_USAGE",
+      `the file of the reservation, ${path}, cannot be read (${codeOf(cause)})`,
+      {
+        hint: "'bitfusion request_gpus' prints the file that it writes",
+        cause,
+      },
+    );
   }
   try {
     return { path, session: fileSchema.parse(JSON.parse(text)).session };
@@ -69,6 +82,10 @@ export function readReservationFile(named: string | undefined): {
       cause,
     });
   }
+}
+
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
 }
 
 function theOnlyOne(): string {

@@ -3,7 +3,7 @@ import { jsonOption } from "./pool.ts";
 
 export const doctorCommand = defineCommand({
   name: "doctor",
-  summary: "check this machine; with a program, tell which libcuda it would load",
+  summary: "check this machine and its client service; with a program, tell which libcuda it would load",
   arguments: "[program...]",
   candidates: "program",
   passThrough: true,

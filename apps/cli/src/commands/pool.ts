@@ -4,7 +4,7 @@ export const jsonOption = { isJson: flag("--json", "print JSON") } as const;
 
 export const statusCommand = defineCommand({
   name: "status",
-  summary: "the pool, your sessions and the queue",
+  summary: "the pool, this machine's client service, your sessions and the queue",
   options: jsonOption,
   run: async ({ options }) => (await import("../pool/status.ts")).status(options.isJson),
 });

@@ -1,7 +1,7 @@
 import { parseFilter, parseMemory, parseShare } from "@farpool/contract";
 import { completed, defineCommand, flag, value, values } from "../core/command.ts";
 import { holdMode } from "../core/parse-policies.ts";
-import { durationOrNone, oneOf, projectName, wholeNumber } from "../core/parse-values.ts";
+import { accountName, durationOrNone, oneOf, projectName, wholeNumber } from "../core/parse-values.ts";
 import { jsonOption } from "./pool.ts";
 
 const scopes = {
@@ -42,17 +42,25 @@ const install = defineCommand({
       ),
       ["keep", "end"],
     ),
-    allowUsers: values("--allow-user <account>", "only for this account, and others so named", String),
+    allowUsers: values(
+      "--allow-user <account>",
+      "only for this account, and others so named",
+      accountName("--allow-user"),
+    ),
     allowGroups: values(
       "--allow-group <group>",
       "only for members of this group, and others so named",
-      String,
+      accountName("--allow-group"),
     ),
-    manageGroup: value("--manage-group <group>", "its members may restart the service, not stop it", String),
+    manageGroup: value(
+      "--manage-group <group>",
+      "its members may restart the service, not stop it",
+      accountName("--manage-group"),
+    ),
     localGpu: completed(
       value(
         "--local-gpu <first|pool-first|off>",
-        "where this machine has a driver of its own: which GPUs programs get",
+        "where this machine has a driver of its own: which GPUs programs get (asked; without a terminal: first)",
         oneOf("--local-gpu", ["first", "pool-first", "off"]),
       ),
       ["first", "pool-first", "off"],
@@ -86,7 +94,7 @@ export const serviceCommand = defineCommand({
       name: "status",
       summary: "what the service has, who uses it, and where your programs get their GPUs",
       options: { ...scopes, ...jsonOption },
-      run: async ({ options }) => (await import("../service/control.ts")).status(options),
+      run: async ({ options }) => (await import("../service/status.ts")).status(options),
     }),
     verb("start", "start the service"),
     verb("stop", "stop the service: its programs lose their GPUs"),
@@ -94,7 +102,7 @@ export const serviceCommand = defineCommand({
     defineCommand({
       name: "logs",
       summary: "what the service has said lately",
-      options: scopes,
+      options: { ...scopes, ...jsonOption },
       run: async ({ options }) => (await import("../service/control.ts")).logs(options),
     }),
     defineCommand({

@@ -64,6 +64,19 @@ export function machineName(text: string): string {
   });
 }
 
+/** Of a user or group of this machine, as it is written into files. */
+export const ACCOUNT_NAME = /^[\w.@+-]{1,64}\$?$/;
+
+export function accountName(name: string): (text: string) => string {
+  return (text) => {
+    if (ACCOUNT_NAME.test(text)) return text;
+    const shown = text.slice(0, 80).replaceAll(/\p{Cc}/gu, "?");
+    throw new FarpoolError("FARPOOL_USAGE", `${name} takes a name of this machine's, not '${shown}'`, {
+      hint: "'getent passwd' and 'getent group' list users and groups; several are given by repeating the option",
+    });
+  };
+}
+
 /** `HOST:PORT`, an IPv6 address in brackets. */
 export function hostAndPort(
   name: string,

@@ -7,6 +7,7 @@ import type { Check } from "./check.ts";
 import { checkMachine } from "./machine-checks.ts";
 import { checkPool } from "./pool-checks.ts";
 import { checkProgram } from "./program-checks.ts";
+import { checkServices } from "./service-checks.ts";
 
 const MARKS: Readonly<Record<Check["result"], string>> = {
   pass: "ok     ",
@@ -18,6 +19,7 @@ export async function doctor(isJson: boolean, [program]: readonly string[]): Pro
   const installation = findInstallation();
   const checks = [
     ...checkMachine(installation),
+    ...(await checkServices(installation)),
     ...checkExpiries(ownExpiries(), Date.now()),
     ...(await checkPool(poolAddress())),
     ...(program === undefined ? [] : checkProgram(program, installation)),

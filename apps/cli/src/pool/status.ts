@@ -12,11 +12,17 @@ import { poolWay, withPool, type PoolWay } from "../core/pool-client.ts";
 import { checkExpiry, isLate, ownExpiries, poolExpiries, type Expiry } from "../health/expiries.ts";
 import { ownThumbprint } from "../health/own-client.ts";
 import { describeRotation } from "../people/authority.ts";
+import { orderLine, type GpuOrder } from "../service/gpu-order.ts";
+import { serviceSummary } from "../service/status.ts";
 import { sessionTable } from "./sessions.ts";
+
+/** The pool is what was asked for: this machine's service adds no more than this. */
+const SERVICE_PATIENCE_MS = 2_000;
 
 /** The first thing to type: what there is, what is yours, and why what you wait for is not there yet. */
 export async function status(isJson: boolean): Promise<number> {
   const account = userInfo().username;
+  const asked = serviceSummary(SERVICE_PATIENCE_MS);
   const [pool, { sessions }, ends, rotation, clients, who] = await withPool((client) =>
     Promise.all([
       client.call("status", {}),
@@ -37,6 +43,7 @@ export async function status(isJson: boolean): Promise<number> {
   const user = who.signedIn ?? who.mapped ?? account;
   const mine = sessions.filter((session) => session.client.host === host && session.client.user === user);
   const expiries = [...ownExpiries(), ...ends];
+  const { services, lines: serviceLines, programs } = await asked;
   if (isJson) {
     printJson({
       address,
@@ -46,10 +53,13 @@ export async function status(isJson: boolean): Promise<number> {
       mine: mine.map(({ id }) => id),
       expiries,
       rotation,
+      services,
+      programs,
     });
     return 0;
   }
-  print(page({ way, address, pool, client, thumbprint, sessions, mine, expiries, rotation }));
+  const own = { way, address, client, thumbprint, serviceLines, programs };
+  print(page({ ...own, pool, sessions, mine, expiries, rotation }));
   return 0;
 }
 
@@ -63,14 +73,17 @@ interface Facts {
   readonly mine: readonly Session[];
   readonly expiries: readonly Expiry[];
   readonly rotation: AuthorityState["rotation"];
+  /** One for each client service that runs here. */
+  readonly serviceLines: readonly string[];
+  readonly programs: GpuOrder;
 }
 
 function page(facts: Facts): string {
   const { way, address, pool, client, thumbprint, sessions, mine, expiries, rotation } = facts;
+  const { serviceLines, programs } = facts;
   const now = Date.now();
   const up = formatDuration(now - Date.parse(pool.startedAt));
   const others = sessions.filter((session) => !mine.includes(session));
-  const inside = process.env["FARPOOL_SESSION"];
   const lines = [
     `pool      ${address}, manager ${pool.version} (pid ${pool.pid}), up ${up}`,
     ...membershipLines(way),
@@ -78,9 +91,9 @@ function page(facts: Facts): string {
     `GPUs      ${pool.gpus.total}, ${pool.gpus.wholeFree} wholly free`,
     `sessions  ${pool.sessions.running} running, ${pool.sessions.queued} queued`,
     `you       ${clientLine(client, thumbprint)}`,
-    ...(inside === undefined || inside === ""
-      ? []
-      : [`shell     programs started here use the session behind ${inside}`]),
+    ...serviceLines.map((line) => `service   ${line}`),
+    `order     ${orderLine(programs)}`,
+    `shell     programs started here use ${programs.sentence}`,
     ...expiryLines(expiries, now),
     ...(rotation === null ? [] : [`authority ${describeRotation(rotation, now)}`]),
   ];

@@ -1,11 +1,11 @@
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { FarpoolError } from "@farpool/contract";
 import { findInstallation, servicePlaces } from "@farpool/layout";
 import { stringify } from "yaml";
 import { print, say } from "../core/output.ts";
 
-const SPECIFICATION = "/etc/cdi/farpool.yaml";
+export const CDI_FILE = "/etc/cdi/farpool.yaml";
 
 const LIBRARIES = ["libcuda.so.1", "libnvidia-ml.so.1"];
 /** Folders in the loader caches of Debian's and of Red Hat's images: a folder outside of them is not found. */
@@ -40,24 +40,32 @@ export function cdiSpecification(shimFolder: string, socketFolder: string): stri
 }
 
 export function cdi(options: { readonly isPrinted: boolean; readonly isRemoved: boolean }): number {
-  const text = cdiSpecification(findInstallation().shimFolder, dirname(servicePlaces("system").socket));
+  const { shimFolder } = findInstallation();
+  const socketFolder = dirname(servicePlaces("system").socket);
+  const text = cdiSpecification(shimFolder, socketFolder);
   if (options.isPrinted) {
     print(text.trimEnd());
     return 0;
   }
   try {
-    if (options.isRemoved) rmSync(SPECIFICATION, { force: true });
+    if (options.isRemoved) rmSync(CDI_FILE, { force: true });
     else {
-      mkdirSync(dirname(SPECIFICATION), { recursive: true, mode: 0o755 });
-      writeFileSync(SPECIFICATION, text, { mode: 0o644 });
+      // Users start containers, too.
+      process.umask(0o022);
+      mkdirSync(dirname(CDI_FILE), { recursive: true, mode: 0o755 });
+      writeFileSync(CDI_FILE, text, { mode: 0o644 });
     }
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new FarpoolError("FARPOOL_NOT_PERMITTED", `${SPECIFICATION} cannot be changed (${code})`, {
+    throw new FarpoolError("FARPOOL_NOT_PERMITTED", `${CDI_FILE} cannot be changed (${code})`, {
       hint: "sudo farpool service cdi; '--print' writes it to where you say",
       cause,
     });
   }
-  if (!options.isRemoved) say(`${SPECIFICATION}: podman run --device farpool.dev/gpu=all IMAGE PROGRAM`);
+  if (options.isRemoved) return 0;
+  for (const path of [...LIBRARIES.map((name) => join(shimFolder, name)), socketFolder])
+    if (!existsSync(path))
+      say(`note: ${path} is missing: until it is there containers with the device do not start`);
+  say(`${CDI_FILE}: podman run --device farpool.dev/gpu=all IMAGE PROGRAM`);
   return 0;
 }

@@ -1,6 +1,6 @@
 import type { FarpoolError } from "@farpool/contract";
 import { expect, test } from "vitest";
-import { formatConfiguration, parseConfiguration } from "./configuration.ts";
+import { formatConfiguration, formatIdleTimeout, parseConfiguration } from "./configuration.ts";
 
 const read = (text: string) => parseConfiguration(text, "/etc/x.yaml");
 
@@ -23,6 +23,15 @@ test("what install writes is what the service reads", () => {
     allowGroups: [],
     localGpu: "pool-first",
   });
+});
+
+test("an idle timeout is written as it was said, to the millisecond", () => {
+  const written = [0, 1_500, 90_000, 3_601_000, 90_000_000, 100_000_000].map(formatIdleTimeout);
+
+  expect(written).toEqual(["never", "1.5s", "1min30s", "3601s", "1d1h", "100000s"]);
+  expect(written.map((text) => read(`idle-timeout: ${text}`).idleTimeoutMs)).toEqual([
+    ...[null, 1_500, 90_000, 3_601_000, 90_000_000, 100_000_000],
+  ]);
 });
 
 test("an empty file asks for what the manager says", () => {

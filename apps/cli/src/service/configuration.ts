@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import {
   FarpoolError,
   filterTextSchema,
+  formatDuration,
   holdModes,
   parseDurationMs,
   parseFilter,
@@ -12,14 +13,13 @@ import {
 } from "@farpool/contract";
 import { parse, stringify, YAMLParseError } from "yaml";
 import * as z from "zod";
+import { ACCOUNT_NAME } from "../core/parse-values.ts";
 
 /** With a driver of its own a machine's GPUs can be there beside the pool's; who is asked first. */
 export const localGpuModes = ["first", "pool-first", "off"] as const;
 export const idleActions = ["keep", "end"] as const;
 
-const accounts = z
-  .array(z.string().regex(/^[\w.@+-]{1,64}\$?$/, "this is no name of an account"))
-  .default([]);
+const accounts = z.array(z.string().regex(ACCOUNT_NAME, "this is no name of an account")).default([]);
 
 const fileSchema = z.strictObject({
   gpus: z.int().min(1).max(100_000).optional(),
@@ -121,6 +121,14 @@ export function formatConfiguration(file: ServiceFile): string {
 function sizeOf({ share, memory }: z.output<typeof fileSchema>): Size | undefined {
   if (share !== undefined) return parseShare(String(share));
   return memory === undefined ? undefined : parseMemory(String(memory));
+}
+
+/** As it is read again, to the millisecond; 0: never. */
+export function formatIdleTimeout(ms: number): string {
+  if (ms === 0) return "never";
+  const text = formatDuration(ms).replaceAll(" ", "");
+  if (idleTimeoutOf(text) === ms) return text;
+  return ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`;
 }
 
 function idleTimeoutOf(value: string | number | undefined): number | null | undefined {

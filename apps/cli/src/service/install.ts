@@ -1,35 +1,28 @@
 import { execFile } from "node:child_process";
-import {
-  accessSync,
-  chmodSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { homedir, userInfo } from "node:os";
+import { accessSync, constants, existsSync, rmSync, statSync } from "node:fs";
+import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { FarpoolError, formatDuration, type Filter, type holdModes, type Size } from "@farpool/contract";
+import { FarpoolError, type ErrorCode, type Filter, type holdModes, type Size } from "@farpool/contract";
 import { findInstallation, servicePlaces, type ServicePlaces, type ServiceScope } from "@farpool/layout";
 import { say } from "../core/output.ts";
+import { CDI_FILE } from "./cdi.ts";
 import {
   formatConfiguration,
+  formatIdleTimeout,
   parseConfiguration,
   type idleActions,
-  type localGpuModes,
   type ServiceFile,
 } from "./configuration.ts";
+import { hasMadeLingering, noteLingering, removeFiles, writeFiles } from "./installed-files.ts";
+import { findDriver, loaderFolders } from "./local-driver.ts";
+import { chooseLocalGpu, terminalQuestion, type LocalGpu } from "./local-gpu.ts";
+import { addProfileLine, profileFile, removeProfileLine } from "./profile.ts";
+import { requireRoot, scopeOf, type Scopes } from "./scopes.ts";
 import { SERVICE_UNIT, SOCKET_UNIT, systemctlWords } from "./systemd.ts";
 import { LOADER_FILE, managePolicy, POLICY_FILE, unitFiles, type InstalledFile } from "./units.ts";
 
-export interface InstallOptions {
-  readonly isSystem: boolean;
-  readonly isUser: boolean;
+export interface InstallOptions extends Scopes {
   readonly count: number | undefined;
   readonly share: Size | undefined;
   readonly memory: Size | undefined;
@@ -41,38 +34,30 @@ export interface InstallOptions {
   readonly allowUsers: readonly string[] | undefined;
   readonly allowGroups: readonly string[] | undefined;
   readonly manageGroup: string | undefined;
-  readonly localGpu: (typeof localGpuModes)[number] | undefined;
+  readonly localGpu: LocalGpu | undefined;
   readonly isProfile: boolean;
-}
-
-/** One of the two; root means all users, and anybody else herself. */
-export function scopeOf({ isSystem, isUser }: Pick<InstallOptions, "isSystem" | "isUser">): ServiceScope {
-  if (isSystem && isUser)
-    throw new FarpoolError("FARPOOL_USAGE", "--system and --user contradict each other", {
-      hint: "one of them is enough",
-    });
-  if (isSystem) return "system";
-  if (isUser) return "user";
-  return process.getuid?.() === 0 ? "system" : "user";
-}
-
-export function requireRoot(scope: ServiceScope, what: string): void {
-  if (scope === "user" || process.getuid?.() === 0) return;
-  throw new FarpoolError("FARPOOL_NOT_PERMITTED", `only root may ${what} the client service of all users`, {
-    hint: `sudo farpool service ${what} --system; '--user' is for your own`,
-  });
 }
 
 export async function install(options: InstallOptions): Promise<number> {
   const scope = scopeOf(options);
   requireRoot(scope, "install");
+  // Everybody's programs read the file in a folder that this makes, however closed root's files are else.
+  if (scope === "system") process.umask(0o022);
   const places = servicePlaces(scope);
-  const file = fileOf(options);
-  const text = formatConfiguration(file);
+  const asked = fileOf(options);
+  const { shimFolder, cli } = findInstallation();
+  const shim = join(shimFolder, "libcuda.so.1");
+  const localGpu = await chooseLocalGpu({
+    ...{ scope, wanted: options.localGpu, ask: terminalQuestion() },
+    driver: findDriver(loaderFolders({ without: LOADER_FILE }), shim),
+  });
+  const text = formatConfiguration({
+    ...asked,
+    ...(localGpu === undefined ? {} : { "local-gpu": localGpu }),
+  });
   // What cannot be read again is not written.
   parseConfiguration(text, places.configuration);
-  const { shimFolder, cli } = findInstallation();
-  if (scope === "system") requireReachable(join(shimFolder, "libcuda.so.1"));
+  if (scope === "system") requireReachable(shim);
   const files: InstalledFile[] = [
     { path: places.configuration, text },
     ...unitFiles(places, { node: process.execPath, cli }),
@@ -82,52 +67,53 @@ export async function install(options: InstallOptions): Promise<number> {
       : [{ path: POLICY_FILE, text: managePolicy(options.manageGroup) }]),
     ...(options.isProfile ? [profileFile(scope, shimFolder)] : []),
   ];
-  const made = readRecord(places);
-  for (const { path, text: content } of files) {
-    made.files = [...new Set([...made.files, path])];
-    made.folders = [...new Set([...made.folders, ...makeFolders(dirname(path))])];
-    writeFileSync(path, content, { mode: 0o644 });
-    chmodSync(path, 0o644);
+  const record = recordFile(places);
+  if (scope === "user" && (await enableLingering())) noteLingering(record);
+  // Where systemd does not run nothing is written.
+  await systemctl(scope, ["daemon-reload"]);
+  writeFiles(record, files);
+  if (scope === "user") {
+    if (options.isProfile) addProfileLine();
+    else removeProfileLine();
   }
-  if (options.isProfile && scope === "user") addProfileLine();
-  writeRecord(places, made);
   if (scope === "system") await command("ldconfig", []);
-  else await enableLingering();
   await systemctl(scope, ["daemon-reload"]);
   await systemctl(scope, ["enable", SOCKET_UNIT, SERVICE_UNIT]);
   await systemctl(scope, ["start", SOCKET_UNIT]);
   await systemctl(scope, ["restart", SERVICE_UNIT]);
   say(`the client service is installed and runs; ${places.configuration} says what it asks for`);
+  if (scope === "user" && !options.isProfile)
+    say(`programs find it after 'eval "$(farpool service env)"'; '--profile' does that at each login`);
   say("'farpool service status' tells what it has, 'farpool service uninstall' removes it");
   return 0;
 }
 
-export async function uninstall(options: Pick<InstallOptions, "isSystem" | "isUser">): Promise<number> {
+export async function uninstall(options: Scopes): Promise<number> {
   const scope = scopeOf(options);
   requireRoot(scope, "uninstall");
   const places = servicePlaces(scope);
   await systemctl(scope, ["disable", "--now", SOCKET_UNIT, SERVICE_UNIT]).catch((error: unknown) => {
     if (existsSync(places.configuration)) throw error;
   });
-  const made = readRecord(places);
-  const own = [places.configuration, places.state, recordFile(places)];
-  for (const path of [...made.files, ...own]) rmSync(path, { force: true });
+  const record = recordFile(places);
+  const mayLingerNoMore = hasMadeLingering(record);
+  const known = scope === "system" ? [LOADER_FILE, POLICY_FILE, CDI_FILE] : [];
+  removeFiles(record, [places.configuration, places.state, ...known]);
   if (scope === "user") removeProfileLine();
-  // Deepest first; one that others use stays.
-  for (const folder of made.folders.toSorted((left, right) => right.length - left.length))
-    removeIfEmpty(folder);
-  await systemctl(scope, ["daemon-reload"]);
-  await systemctl(scope, ["reset-failed", SERVICE_UNIT]).catch(() => undefined);
-  if (scope === "system") {
+  else {
     await command("ldconfig", []);
     rmSync("/var/cache/farpool", { recursive: true, force: true });
   }
+  await systemctl(scope, ["daemon-reload"]);
+  await systemctl(scope, ["reset-failed", SERVICE_UNIT]).catch(() => undefined);
+  if (mayLingerNoMore) await command("loginctl", ["disable-linger"]).catch(() => undefined);
   say(`the client service is gone; its log is left: ${places.log}`);
   return 0;
 }
 
+/** All but what becomes of the machine's own GPUs. */
 function fileOf(options: InstallOptions): ServiceFile {
-  const { share, memory, hold, idleTimeout, idleAction, localGpu } = options;
+  const { share, memory, hold, idleTimeout, idleAction } = options;
   if (share !== undefined && memory !== undefined)
     throw new FarpoolError(
       "FARPOOL_USAGE",
@@ -144,23 +130,19 @@ function fileOf(options: InstallOptions): ServiceFile {
     ...(options.filters === undefined ? {} : { filters: options.filters.map(({ text }) => text) }),
     ...(options.project === undefined ? {} : { project: options.project }),
     ...(hold === undefined ? {} : { hold }),
-    ...(idleTimeout === undefined
-      ? {}
-      : { "idle-timeout": idleTimeout === 0 ? "never" : durationText(idleTimeout) }),
+    ...(idleTimeout === undefined ? {} : { "idle-timeout": formatIdleTimeout(idleTimeout) }),
     ...(idleAction === undefined ? {} : { "idle-action": idleAction }),
     ...(options.allowUsers === undefined ? {} : { "allow-users": [...options.allowUsers] }),
     ...(options.allowGroups === undefined ? {} : { "allow-groups": [...options.allowGroups] }),
-    ...(localGpu === undefined ? {} : { "local-gpu": localGpu }),
   };
-}
-
-/** As `idle-timeout` reads it again. */
-function durationText(ms: number): string {
-  return formatDuration(ms).includes(".") ? `${ms}ms` : formatDuration(ms).replaceAll(" ", "");
 }
 
 /** Everybody's programs load it. */
 function requireReachable(path: string): void {
+  if (!existsSync(path))
+    throw new FarpoolError("FARPOOL_UNAVAILABLE", `${path}, which programs are to load, is missing`, {
+      hint: "in a checkout, 'npm run build' builds it; an installation is repaired by installing it again",
+    });
   for (let folder = dirname(path); folder !== "/"; folder = dirname(folder)) {
     if ((statSync(folder).mode & 0o001) !== 0) continue;
     throw new FarpoolError("FARPOOL_USAGE", `other users cannot reach ${path}: ${folder} is closed to them`, {
@@ -169,76 +151,19 @@ function requireReachable(path: string): void {
   }
 }
 
-function profileFile(scope: ServiceScope, shimFolder: string): InstalledFile {
-  const path = scope === "system" ? "/etc/profile.d/farpool-client.sh" : userProfile();
-  const line = `export LD_LIBRARY_PATH="${shimFolder}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"`;
-  return { path, text: `# Written by 'farpool service install --profile'.\n${line}\n` };
-}
-
-const userProfile = (): string => join(homedir(), ".config/farpool/client-service.sh");
-const PROFILE_MARK = "# farpool client service";
-const profileLine = (): string => `[ ! -r "${userProfile()}" ] || . "${userProfile()}" ${PROFILE_MARK}`;
-
-function addProfileLine(): void {
-  const path = join(homedir(), ".profile");
-  const text = existsSync(path) ? readFileSync(path, "utf8") : "";
-  if (!text.includes(PROFILE_MARK))
-    writeFileSync(path, `${text}${text === "" || text.endsWith("\n") ? "" : "\n"}${profileLine()}\n`);
-}
-
-function removeProfileLine(): void {
-  const path = join(homedir(), ".profile");
-  if (!existsSync(path)) return;
-  const lines = readFileSync(path, "utf8").split("\n");
-  const left = lines.filter((line) => !line.endsWith(PROFILE_MARK));
-  if (left.length !== lines.length) writeFileSync(path, left.join("\n"));
-}
-
-/** What was made, so that exactly this is removed. */
-interface InstallRecord {
-  files: readonly string[];
-  folders: readonly string[];
-}
-
 const recordFile = ({ state }: ServicePlaces): string => join(dirname(state), "client-service-files.json");
 
-function readRecord(places: ServicePlaces): InstallRecord {
-  try {
-    return JSON.parse(readFileSync(recordFile(places), "utf8")) as InstallRecord;
-  } catch {
-    return { files: [], folders: [] };
-  }
-}
-
-function writeRecord(places: ServicePlaces, record: InstallRecord): void {
-  mkdirSync(dirname(recordFile(places)), { recursive: true, mode: 0o711 });
-  writeFileSync(recordFile(places), `${JSON.stringify(record)}\n`, { mode: 0o600 });
-}
-
-/** Answers those that were not there. */
-function makeFolders(folder: string): readonly string[] {
-  const missing: string[] = [];
-  for (let each = folder; !existsSync(each); each = dirname(each)) missing.push(each);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
-  return missing;
-}
-
-function removeIfEmpty(folder: string): void {
-  try {
-    rmdirSync(folder);
-  } catch {
-    // Somebody else's files are in it, or it is gone.
-  }
-}
-
-async function enableLingering(): Promise<void> {
+/** Whether it was off before. */
+async function enableLingering(): Promise<boolean> {
   const { username } = userInfo();
-  if (existsSync(`/var/lib/systemd/linger/${username}`)) return;
+  if (existsSync(`/var/lib/systemd/linger/${username}`)) return false;
   try {
     await command("loginctl", ["enable-linger"]);
+    return true;
   } catch {
     say("note: the service runs only while you are logged in, as lingering could not be switched on");
     say(`hint: an administrator runs 'loginctl enable-linger ${username}'`);
+    return false;
   }
 }
 
@@ -254,11 +179,26 @@ async function command(name: string, words: readonly string[]): Promise<string> 
   } catch (cause) {
     const said = cause instanceof Error && "stderr" in cause ? String(cause.stderr).trim() : "";
     const why = said === "" ? (cause instanceof Error ? cause.message : String(cause)) : said;
-    throw new FarpoolError("FARPOOL_UNAVAILABLE", `'${name} ${words.join(" ")}' failed: ${why}`, {
-      hint: "the client service is run by systemd; without it 'farpool run' and 'farpool shell' work",
-      cause,
-    });
+    const { code, hint } = kindOfFailure(why);
+    throw new FarpoolError(code, `'${name} ${words.join(" ")}' failed: ${why}`, { hint, cause });
   }
+}
+
+function kindOfFailure(why: string): { readonly code: ErrorCode; readonly hint: string } {
+  if (/access denied|authentication (is )?required/i.test(why))
+    return {
+      code: "FARPOOL_NOT_PERMITTED",
+      hint: "root may, and for 'restart' the members of the group that 'farpool service install --manage-group' names",
+    };
+  if (why.startsWith("Job for "))
+    return {
+      code: "FARPOOL_UNAVAILABLE",
+      hint: `'journalctl -u ${SERVICE_UNIT} -n 20' tells why it did not start (a person's own: 'journalctl --user -u …')`,
+    };
+  return {
+    code: "FARPOOL_UNAVAILABLE",
+    hint: "the client service is run by systemd; without it 'farpool run' and 'farpool shell' work",
+  };
 }
 
 function isProgram(path: string): boolean {

@@ -1,9 +1,10 @@
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { FarpoolError, type Size } from "@farpool/contract";
 import { findInstallation } from "@farpool/layout";
 import { print, say } from "../core/output.ts";
+import { forShell } from "./quoting.ts";
 
 export interface KernelOptions {
   readonly count: number | undefined;
@@ -17,32 +18,49 @@ export interface KernelOptions {
 /** A kernel that has a session of its own; with a client service every kernel has a GPU, and needs none of this. */
 export function installKernel(options: KernelOptions): number {
   const title = options.name ?? "Python (GPU)";
-  const id = `farpool-${title
-    .normalize("NFKD")
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .replaceAll(/^-|-$/g, "")}`;
-  const folder = join(process.env["XDG_DATA_HOME"] ?? join(homedir(), ".local/share"), "jupyter/kernels", id);
-  if (options.isRemoved) {
-    rmSync(folder, { recursive: true, force: true });
-    return 0;
-  }
+  const id = kernelId(title);
+  const folder = join(jupyterFolder(), "kernels", id);
+  const text = options.isRemoved ? "" : `${JSON.stringify(kernelSpecification(options, title), null, 2)}\n`;
   try {
+    if (options.isRemoved) {
+      if (!existsSync(folder)) say(`there is no kernel '${title}': ${folder} is missing`);
+      rmSync(folder, { recursive: true, force: true });
+      return 0;
+    }
     mkdirSync(folder, { recursive: true });
-    writeFileSync(
-      join(folder, "kernel.json"),
-      `${JSON.stringify(kernelSpecification(options, title), null, 2)}\n`,
-    );
+    writeFileSync(join(folder, "kernel.json"), text);
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new FarpoolError("FARPOOL_NOT_PERMITTED", `the kernel cannot be written to ${folder} (${code})`, {
-      hint: "XDG_DATA_HOME names another folder for Jupyter's files of this user",
+    throw new FarpoolError("FARPOOL_NOT_PERMITTED", `the kernel in ${folder} cannot be changed (${code})`, {
+      hint: "JUPYTER_DATA_DIR names another folder for Jupyter's files of this user",
       cause,
     });
   }
   print(id);
-  say(`Jupyter offers '${title}'; 'farpool jupyter install --remove --name' takes it away`);
+  say(
+    `Jupyter offers '${title}'; 'farpool jupyter install --remove --name ${forShell(title)}' takes it away`,
+  );
   return 0;
+}
+
+/** As Jupyter calls its folder: letters, digits and hyphens. Exported for its test. */
+export function kernelId(title: string): string {
+  const words =
+    title
+      .normalize("NFKD")
+      .toLowerCase()
+      .match(/[a-z0-9]+/g) ?? [];
+  // A name in another script is told apart by its characters.
+  const name = words.length > 0 ? words.join("-") : Buffer.from(title).toString("hex").slice(0, 40);
+  return `farpool-${name}`;
+}
+
+/** Where Jupyter looks for kernels of this user. */
+function jupyterFolder(): string {
+  const own = process.env["JUPYTER_DATA_DIR"] ?? "";
+  if (own !== "") return own;
+  const data = process.env["XDG_DATA_HOME"] ?? "";
+  return join(data === "" ? join(homedir(), ".local/share") : data, "jupyter");
 }
 
 export function kernelSpecification(options: KernelOptions, title: string): object {

@@ -1,4 +1,6 @@
 import { expect, test } from "vitest";
+import { accountName } from "../core/parse-values.ts";
+import { forExecStart, forUnit } from "./quoting.ts";
 import { managePolicy, serviceUnit, socketUnit } from "./units.ts";
 
 const program = { node: "/opt/farpool/node", cli: "/opt/my farpool/100%.mjs" };
@@ -33,4 +35,17 @@ test("the service is started by what is installed, and not again when its file i
 test("members of a group may restart it, nothing else", () => {
   expect(managePolicy("ops")).toContain('action.lookup("verb") == "restart"');
   expect(managePolicy("ops")).toContain('subject.isInGroup("ops")');
+});
+
+test("a path in a unit is one word, whatever is in it", () => {
+  expect(forExecStart("/opt/farpool/node")).toBe("/opt/farpool/node");
+  expect(forExecStart(String.raw`/opt/a "b" $C\100%`)).toBe(String.raw`"/opt/a \"b\" $$C\\100%%"`);
+  expect(forUnit("LD_LIBRARY_PATH=/opt/my $farpool")).toBe('"LD_LIBRARY_PATH=/opt/my $farpool"');
+});
+
+test("what is no name of a group does not reach the policy", () => {
+  expect(() => accountName("--manage-group")('ops") || ("')).toThrow(
+    "--manage-group takes a name of this machine's",
+  );
+  expect(accountName("--manage-group")("gpu-ops")).toBe("gpu-ops");
 });

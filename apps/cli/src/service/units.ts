@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import type { ServicePlaces, ServiceScope } from "@farpool/layout";
+import { forExecStart } from "./quoting.ts";
 import { SERVICE_UNIT, SOCKET_UNIT } from "./systemd.ts";
 
 /** Where a package puts units; those of an administrator are in /etc. */
@@ -28,7 +29,7 @@ export function unitFiles(places: ServicePlaces, program: ServiceProgram): reado
   const folder =
     places.scope === "system"
       ? "/etc/systemd/system"
-      : join(process.env["XDG_CONFIG_HOME"] ?? join(homedir(), ".config"), "systemd/user");
+      : join(process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config"), "systemd/user");
   return [
     { path: join(folder, SOCKET_UNIT), text: socketUnit(places) },
     { path: join(folder, SERVICE_UNIT), text: serviceUnit(places.scope, program) },
@@ -61,7 +62,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart=${quoted(node)} ${quoted(cli)} internal client-service ${scope}
+ExecStart=${forExecStart(node)} ${forExecStart(cli)} internal client-service ${scope}
 Restart=on-failure
 RestartSec=1
 # What its file says is wrong, or it may not read its key: trying again changes nothing.
@@ -104,19 +105,9 @@ polkit.addRule(function (action, subject) {
     action.id == "org.freedesktop.systemd1.manage-units" &&
     action.lookup("unit") == "${SERVICE_UNIT}" &&
     action.lookup("verb") == "restart" &&
-    subject.isInGroup("${group}")
+    subject.isInGroup(${JSON.stringify(group)})
   )
     return polkit.Result.YES;
 });
 `;
-}
-
-/** systemd splits words at spaces and expands percent signs. */
-function quoted(path: string): string {
-  const escaped = path
-    .replaceAll("\\", "\\\\")
-    .replaceAll('"', '\\"')
-    .replaceAll("%", "%%")
-    .replaceAll("$", "$$$$");
-  return /[\s"']/.test(path) ? `"${escaped}"` : escaped;
 }
