@@ -113,12 +113,12 @@ it("nvidia-ml-py from PyPI and our nvidia-smi agree with CUDA on the slice, and 
   });
   expect(cuda.memory).toBe(4 * GIB);
   const query = "--query-gpu=name,uuid,memory.total --format=csv,noheader,nounits";
-  const smi = await guest.login("dev1", `farpool smi ${query}`);
+  const smi = await guest.login("dev1", `nvidia-smi ${query}`);
   expect(smi.stdout).toBe(`${cuda.name}, ${cuda.uuid}, ${cuda.memory / 2 ** 20}\n`);
   const before = await allSessions();
   const looks = await guest.login(
     "dev1",
-    `for each in $(seq 100); do farpool smi -L > /dev/null || echo bad; done; PYTHONPATH=/srv python3 /opt/farpool/programs/nvml-report.py probe 100`,
+    `for each in $(seq 100); do nvidia-smi -L > /dev/null || echo bad; done; PYTHONPATH=/srv python3 /opt/farpool/programs/nvml-report.py probe 100`,
   );
   expect(looks).toMatchObject({ status: 0 });
   expect(looks.stdout).not.toContain("bad");

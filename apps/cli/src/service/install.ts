@@ -19,6 +19,7 @@ import { findDriver, loaderFolders } from "./local-driver.ts";
 import { chooseLocalGpu, terminalQuestion, type LocalGpu } from "./local-gpu.ts";
 import { addProfileLine, profileFile, removeProfileLine } from "./profile.ts";
 import { requireRoot, scopeOf, type Scopes } from "./scopes.ts";
+import { smiFile } from "./smi-file.ts";
 import { SERVICE_UNIT, SOCKET_UNIT, systemctlWords } from "./systemd.ts";
 import { LOADER_FILE, managePolicy, POLICY_FILE, unitFiles, type InstalledFile } from "./units.ts";
 
@@ -45,7 +46,7 @@ export async function install(options: InstallOptions): Promise<number> {
   if (scope === "system") process.umask(0o022);
   const places = servicePlaces(scope);
   const asked = fileOf(options);
-  const { shimFolder, cli } = findInstallation();
+  const { shimFolder, cli, nvidiaSmi } = findInstallation();
   const shim = join(shimFolder, "libcuda.so.1");
   const localGpu = await chooseLocalGpu({
     ...{ scope, wanted: options.localGpu, ask: terminalQuestion() },
@@ -58,10 +59,12 @@ export async function install(options: InstallOptions): Promise<number> {
   // What cannot be read again is not written.
   parseConfiguration(text, places.configuration);
   if (scope === "system") requireReachable(shim);
+  const smi = scope === "system" ? smiFile(nvidiaSmi) : undefined;
   const files: InstalledFile[] = [
     { path: places.configuration, text },
     ...unitFiles(places, { node: process.execPath, cli }),
     ...(scope === "system" ? [{ path: LOADER_FILE, text: `${shimFolder}\n` }] : []),
+    ...(smi === undefined ? [] : [smi]),
     ...(options.manageGroup === undefined
       ? []
       : [{ path: POLICY_FILE, text: managePolicy(options.manageGroup) }]),

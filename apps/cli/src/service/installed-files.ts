@@ -17,7 +17,7 @@ export function writeFiles(recordFile: string, files: readonly InstalledFile[]):
   const isStale = (path: string): boolean => files.every((file) => file.path !== path);
   for (const path of before.files.filter(isStale)) remove(path);
   let made: InstallRecord = { ...before, files: before.files.filter((path) => !isStale(path)) };
-  for (const { path, text } of files) {
+  for (const { path, text, mode = 0o644 } of files) {
     made = {
       ...made,
       files: [...new Set([...made.files, path])],
@@ -27,8 +27,8 @@ export function writeFiles(recordFile: string, files: readonly InstalledFile[]):
       // First, so that what an install that fails has made can be removed, too.
       writeRecord(recordFile, made);
       mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-      writeFileSync(path, text, { mode: 0o644 });
-      chmodSync(path, 0o644);
+      writeFileSync(path, text, { mode });
+      chmodSync(path, mode);
     } catch (cause) {
       const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
       throw new FarpoolError("FARPOOL_UNAVAILABLE", `${path} cannot be written (${code})`, {

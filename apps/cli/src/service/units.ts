@@ -15,6 +15,8 @@ export const POLICY_FILE = "/etc/polkit-1/rules.d/50-farpool-client.rules";
 export interface InstalledFile {
   readonly path: string;
   readonly text: string;
+  /** 0644 where nothing is said. */
+  readonly mode?: number;
 }
 
 /** How the service is started: by this Node, from where it lies now. */
