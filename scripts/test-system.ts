@@ -10,6 +10,8 @@ const NEEDS: ReadonlyArray<readonly [program: string, debianPackage: string]> = 
   ["nsenter", "util-linux"],
   ["ip", "iproute2"],
   ["ssh", "openssh-client"],
+  ["podman", "podman"],
+  ["crun", "crun"],
 ];
 
 // npm run test:system             the client service on a booted Debian; as root

@@ -2,6 +2,7 @@
 //! machine's, the machine's own driver, and else nowhere (ADR 20).
 
 pub mod local;
+pub mod peer;
 
 use std::ffi::{CStr, CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;

@@ -1,5 +1,6 @@
 //! Asks the broker for a way to a worker: session, grant and addresses (ARCHITECTURE 4.4).
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -168,9 +169,7 @@ fn ask_once(path: &str, owner: Owner, request: &str) -> Result<Option<Vec<String
     let place = |descriptor| descriptor::place(descriptor, Line::Broker);
     let socket = Socket::connect(&endpoint, ANSWER_TIMEOUT, place).map_err(unreachable)?;
     if owner == Owner::RootOrUs {
-        let peer =
-            rustix::net::sockopt::socket_peercred(&socket).map_err(|errno| unreachable(errno.into()))?;
-        let user = peer.uid.as_raw();
+        let user = place::peer::user(socket.as_fd()).map_err(unreachable)?;
         if !owner.may_be(user) {
             return Err(BrokerError::Stranger { path: path.to_owned(), user });
         }

@@ -2,7 +2,7 @@
 //! (ARCHITECTURE 4.4, 4.15).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use nvml::{Machine, Refused};
@@ -84,7 +84,7 @@ fn ask(path: &str, owner: Owner) -> io::Result<String> {
 fn ask_once(path: &str, owner: Owner) -> io::Result<String> {
     let socket = connect(path)?;
     if owner != Owner::Anybody {
-        let user = sockopt::socket_peercred(&socket)?.uid.as_raw();
+        let user = place::peer::user(socket.as_fd())?;
         if !owner.may_be(user) {
             let why = format!("it is run by user {user}, who is neither root nor this process's user");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));

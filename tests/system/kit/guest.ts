@@ -1,22 +1,20 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { createHash } from "node:crypto";
 import {
   chmodSync,
   copyFileSync,
   cpSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  renameSync,
   rmdirSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { execute, waitFor, type ProgramResult } from "../../e2e/kit/program.ts";
 import { dist, root as repository } from "../../../scripts/repository.ts";
+import { debianRoot, must } from "./debian.ts";
 
 /** A client machine: Debian with a systemd of its own, on a network that survives its reboots. */
 export interface Guest {
@@ -60,7 +58,7 @@ export async function startGuest(): Promise<Guest> {
   const root = join(folder, "root");
   const key = join(folder, "key");
   must(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]);
-  must(["cp", "-a", "--reflink=auto", debianRoot(), root]);
+  must(["cp", "-a", "--reflink=auto", debianRoot("bookworm", PACKAGES), root]);
   prepareRoot(root, key);
   connectNetwork();
   const loop = bootLoop(root, folder);
@@ -138,18 +136,6 @@ async function untilUp(guest: Guest): Promise<void> {
   );
 }
 
-/** Made once for a list of packages. */
-function debianRoot(): string {
-  const name = createHash("sha256").update(PACKAGES.join(" ")).digest("hex").slice(0, 12);
-  const made = join(repository, ".cache/system", `bookworm-${name}`);
-  if (existsSync(made)) return made;
-  mkdirSync(dirname(made), { recursive: true });
-  const fresh = `${made}.${process.pid}`;
-  must(["debootstrap", "--variant=minbase", `--include=${PACKAGES.join(",")}`, "bookworm", fresh]);
-  renameSync(fresh, made);
-  return made;
-}
-
 function prepareRoot(root: string, key: string): void {
   const installed = join(root, "opt/farpool");
   mkdirSync(installed, { recursive: true });
@@ -207,13 +193,4 @@ function leader(folder: string): string {
   } catch {
     return "";
   }
-}
-
-function must(words: readonly string[]): void {
-  const [command = "", ...rest] = words;
-  const done = spawnSync(command, rest, { encoding: "utf8", env: { ...process.env, LC_ALL: "C" } });
-  if (done.status === 0) return;
-  throw new Error(
-    `${words.join(" ")}: ${done.error?.message ?? `${done.stdout}${done.stderr}`.slice(-2_000)}`,
-  );
 }

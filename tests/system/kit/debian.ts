@@ -1,0 +1,27 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, renameSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { root as repository } from "../../../scripts/repository.ts";
+
+/** The files of a Debian; made once for a release and a list of packages. Nobody changes them. */
+export function debianRoot(release: "bookworm" | "bullseye", packages: readonly string[]): string {
+  const name = createHash("sha256").update(packages.join(" ")).digest("hex").slice(0, 12);
+  const made = join(repository, ".cache/system", `${release}-${name}`);
+  if (existsSync(made)) return made;
+  mkdirSync(dirname(made), { recursive: true });
+  const fresh = `${made}.${process.pid}`;
+  must(["debootstrap", "--variant=minbase", `--include=${packages.join(",")}`, release, fresh]);
+  renameSync(fresh, made);
+  return made;
+}
+
+/** Runs a program to its end; fails with what it said when it fails. */
+export function must(words: readonly string[]): void {
+  const [command = "", ...rest] = words;
+  const done = spawnSync(command, rest, { encoding: "utf8", env: { ...process.env, LC_ALL: "C" } });
+  if (done.status === 0) return;
+  throw new Error(
+    `${words.join(" ")}: ${done.error?.message ?? `${done.stdout}${done.stderr}`.slice(-2_000)}`,
+  );
+}
