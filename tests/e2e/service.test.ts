@@ -237,6 +237,23 @@ describe("restarted with another size", () => {
   });
 });
 
+it("a service that cannot start tells why those for whom systemd started it", async () => {
+  const systemd = standInForSystemd(pool);
+  onTestFinished(() => closeSync(systemd.socket));
+  const good = await startService(pool, "hold: on-demand\n", systemd);
+  await good.stop();
+  // The socket is systemd's: who connects waits for a service.
+  const program = good.start(vectorAdd);
+  const bad = startService(pool, "hold: perhaps\n", systemd);
+
+  await expect(bad).rejects.toThrow("client-service.yaml: ");
+  const ended = await program.ended;
+  expect(ended.status).not.toBe(0);
+  expect(ended.stderr).toMatch(
+    /the client service of this machine does not start: \S+client-service\.yaml: .*perhaps/,
+  );
+});
+
 describe("who may", () => {
   it("an account that is not allowed is told so, one of an allowed group is let in", async () => {
     if (process.getuid?.() !== 0) throw new Error("this test runs programs as other users: run it as root");

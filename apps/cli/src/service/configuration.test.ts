@@ -41,6 +41,7 @@ test("an empty file asks for what the manager says", () => {
 test("mistakes name file, line and value, and end with exit code 64", () => {
   for (const [text, sentence] of [
     ["gpus: many", "/etc/x.yaml: gpus:"],
+    ["hold: perhaps", 'expected one of "always"|"on-demand", not "perhaps"'],
     ["gpu: 1", '/etc/x.yaml: Unrecognized key: "gpu"'],
     ["share: 0.5\nmemory: 4GiB", "both say how large"],
     ["memory: much", "-m takes an amount of memory from 1 MiB, not 'much'"],

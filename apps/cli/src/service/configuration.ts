@@ -84,8 +84,8 @@ export function parseConfiguration(text: string, path: string): ServiceConfigura
   }
   const parsed = fileSchema.safeParse(value);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw wrong(`${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not understood"}`.replace(/^: /, ""));
+    const [issue] = parsed.error.issues;
+    throw wrong(issue === undefined ? "it is not understood" : mistakeOf(issue, value));
   }
   const file = parsed.data;
   if (file.share !== undefined && file.memory !== undefined)
@@ -108,6 +108,17 @@ export function parseConfiguration(text: string, path: string): ServiceConfigura
     if (error instanceof FarpoolError) throw wrong(error.message, error);
     throw error;
   }
+}
+
+/** `hold: Invalid option: expected one of "always"|"on-demand", not "perhaps"`. */
+function mistakeOf({ path, message }: z.core.$ZodIssue, file: unknown): string {
+  if (path.length === 0) return message;
+  const given = path.reduce<unknown>(
+    (value, key) =>
+      typeof value === "object" && value !== null ? (value as Record<PropertyKey, unknown>)[key] : undefined,
+    file,
+  );
+  return `${path.join(".")}: ${message}, not ${JSON.stringify(given)}`;
 }
 
 export function formatConfiguration(file: ServiceFile): string {

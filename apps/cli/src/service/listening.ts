@@ -19,14 +19,8 @@ export function serviceSocket(
   { scope, socket }: ServicePlaces,
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): ServiceSocket {
-  const passed = Number(environment["LISTEN_FDS"] ?? 0);
-  if (environment["LISTEN_PID"] === String(process.pid) && passed > 0) {
-    if (passed !== 1)
-      throw new FarpoolError("FARPOOL_USAGE", `systemd passed ${passed} sockets, expected 1`, {
-        hint: "farpool-client.socket has one ListenStream",
-      });
-    return { descriptor: FIRST_PASSED, isPassed: true, close: () => undefined };
-  }
+  const passed = passedSocket(environment);
+  if (passed !== undefined) return { descriptor: passed, isPassed: true, close: () => undefined };
   try {
     // Whoever may use the GPUs passes through the folder; the kernel tells who that is.
     mkdirSync(dirname(socket), { recursive: true, mode: scope === "system" ? 0o755 : 0o700 });
@@ -39,4 +33,16 @@ export function serviceSocket(
       cause,
     });
   }
+}
+
+/** Undefined: systemd has passed none to this process. */
+export function passedSocket(
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): Descriptor | undefined {
+  const passed = Number(environment["LISTEN_FDS"] ?? 0);
+  if (environment["LISTEN_PID"] !== String(process.pid) || passed === 0) return undefined;
+  if (passed === 1) return FIRST_PASSED;
+  throw new FarpoolError("FARPOOL_USAGE", `systemd passed ${passed} sockets, expected 1`, {
+    hint: "farpool-client.socket has one ListenStream",
+  });
 }

@@ -12,7 +12,14 @@ import {
   type ServiceDescription,
   type Size,
 } from "@farpool/contract";
-import { clientKeyFile, poolFolders, servicePlaces, type ServiceScope } from "@farpool/layout";
+import type { SigningKey } from "@farpool/identity";
+import {
+  clientKeyFile,
+  poolFolders,
+  servicePlaces,
+  type ServicePlaces,
+  type ServiceScope,
+} from "@farpool/layout";
 import { sdNotify } from "@farpool/os";
 import { reachPool } from "../core/pool-client.ts";
 import { receive } from "../run/broker.ts";
@@ -28,6 +35,7 @@ import { asNamed, chooseIdentity, identityFilters } from "./identity.ts";
 import { serviceSocket } from "./listening.ts";
 import { openLog } from "./log.ts";
 import { createMembers } from "./members.ts";
+import { refuseWaiting } from "./refuse-waiting.ts";
 import { openState, type GpuIdentity } from "./state-file.ts";
 import { endingJob, stopSocket } from "./systemd.ts";
 import { createTaking, type Taking } from "./taking.ts";
@@ -38,11 +46,27 @@ const IDLE_TIMEOUT_MS = 30 * 60_000;
 const BELIEVED_MS = 30_000;
 const SOON_MS = 1_000;
 
+interface Given {
+  readonly configuration: ServiceConfiguration;
+  readonly clientKey: SigningKey;
+}
+
+async function readOrRefuse(places: ServicePlaces): Promise<Given> {
+  try {
+    return {
+      configuration: readConfiguration(places.configuration),
+      clientKey: readOrCreateClientKey(clientKeyFile(poolFolders())),
+    };
+  } catch (error) {
+    await refuseWaiting(error);
+    throw error;
+  }
+}
+
 /** The client service: answers the programs of a machine, or of one person, and holds their session. Until a signal. */
 export async function clientService(scope: ServiceScope): Promise<number> {
   const places = servicePlaces(scope);
-  const configuration = readConfiguration(places.configuration);
-  const clientKey = readOrCreateClientKey(clientKeyFile(poolFolders()));
+  const { configuration, clientKey } = await readOrRefuse(places);
   const log = openLog(places.log);
   const socket = serviceSocket(places);
   const state = openState(places.state, (sentence) => log.write(sentence));
