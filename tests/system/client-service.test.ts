@@ -18,6 +18,28 @@ while True:
     time.sleep(0.3)
 `;
 
+/** A notebook's kernel, asked before the install and after it. */
+const NOTEBOOK = `
+import os, time
+from jupyter_client.manager import start_new_kernel
+PROBE = """
+import ctypes
+try:
+    code = ctypes.CDLL("libcuda.so.1").cuInit(0)
+except OSError:
+    code = -1
+print("cuInit", code)
+"""
+def show(message):
+    if message["msg_type"] == "stream": print(message["content"]["text"], end="", flush=True)
+manager, kernel = start_new_kernel(kernel_name="python3")
+kernel.execute_interactive(PROBE, output_hook=show, timeout=60)
+open("/tmp/notebook-is-open", "w").close()
+while not os.path.exists("/tmp/installed"): time.sleep(0.1)
+kernel.execute_interactive(PROBE, output_hook=show, timeout=60)
+manager.shutdown_kernel(now=True)
+`;
+
 let client: Client;
 let guest: Guest;
 /** Every file of the guest before the install. */
@@ -44,10 +66,17 @@ describe("a client machine", () => {
     expect((await guest.login("dev1", VECTOR_ADD)).status).not.toBe(0);
     await guest.login("dev1", "tmux new -d -s early");
     const python = guest.login("dev1", "python3 /srv/patient.py");
+    await guest.write("/srv/notebook.py", NOTEBOOK);
+    const notebook = guest.login("dev2", "IPYTHONDIR=/tmp/ipython python3 /srv/notebook.py");
+    await waitFor("the notebook's kernel", async () =>
+      (await guest.run(["test", "-e", "/tmp/notebook-is-open"])).status === 0 ? true : undefined,
+    );
 
     const installed = await client.install("-n", "1", "--hold", "on-demand");
     expect(installed).toMatchObject({ status: 0 });
 
+    await guest.output("touch", "/tmp/installed");
+    expect((await notebook).stdout).toBe("cuInit -1\ncuInit 0\n");
     expect((await python).stdout).toMatch(/(-1|100)\n(.*\n)*0\n$/);
     expect(await guest.login("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
     await guest.login(
@@ -121,6 +150,20 @@ describe("a client machine", () => {
     expect(refused.stderr).toContain(
       "may not use the GPUs of this machine's client service, which are for user dev1",
     );
+  });
+
+  it("a group that manages it may restart it, and not stop it", async () => {
+    await guest.output("groupadd", "ops");
+    await guest.output("usermod", "-aG", "ops", "dev2");
+    const words = ["-n", "1", "--hold", "on-demand", "--manage-group", "ops"];
+    expect(await client.install(...words)).toMatchObject({ status: 0 });
+
+    const unit = "farpool-client.service";
+    expect(await guest.login("dev2", `systemctl restart ${unit}`)).toMatchObject({ status: 0 });
+    expect((await guest.login("dev2", `systemctl stop ${unit}`)).status).not.toBe(0);
+    expect((await guest.login("dev1", `systemctl restart ${unit}`)).status).not.toBe(0);
+    expect(await guest.login("dev1", VECTOR_ADD)).toMatchObject({ status: 0 });
+    await guest.output("groupdel", "ops");
   });
 
   it("uninstall leaves nothing but the log", async () => {

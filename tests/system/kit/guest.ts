@@ -44,6 +44,7 @@ const PACKAGES = [
   ...["systemd", "systemd-sysv", "dbus", "libpam-systemd", "dbus-user-session", "openssh-server"],
   ...["sudo", "cron", "polkitd", "iproute2", "tmux", "python3"],
 ];
+const LATER = ["python3-ipykernel"];
 const USERS = ["dev1", "dev2"];
 /** The pool listens on the first, the guest has the second. */
 export const POOL_ADDRESS = "10.77.0.1";
@@ -58,7 +59,7 @@ export async function startGuest(): Promise<Guest> {
   const root = join(folder, "root");
   const key = join(folder, "key");
   must(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]);
-  must(["cp", "-a", "--reflink=auto", debianRoot("bookworm", PACKAGES), root]);
+  must(["cp", "-a", "--reflink=auto", debianRoot("bookworm", PACKAGES, LATER), root]);
   prepareRoot(root, key);
   connectNetwork();
   const loop = bootLoop(root, folder);
