@@ -27,6 +27,8 @@ const MANAGER_RETRY_MS = 500;
 const INVENTORY_PERIOD_MS = 30_000;
 /** Disks fill and clocks drift slowly. */
 const HOST_PERIOD_MS = 30_000;
+/** Untold, the manager would go on granting here for some seconds. */
+const FAREWELL_TIMEOUT_MS = 3_000;
 /** After a worker's end its memory is looked at again; of several ends at once only once. */
 const INVENTORY_AFTER_END_MS = 200;
 
@@ -274,7 +276,11 @@ export async function runAgentLoops(options: AgentOptions, signal: AbortSignal):
   if (!isRegistered) return;
   // Nothing new is placed here until an agent is back; what runs goes on.
   await client
-    .call("heartbeatAgent", { params, body: { inventory: null, acceptorReady: false } }, { timeoutMs: 1_000 })
+    .call(
+      "heartbeatAgent",
+      { params, body: { inventory: null, acceptorReady: false } },
+      { timeoutMs: FAREWELL_TIMEOUT_MS },
+    )
     .catch(() => undefined);
 }
 
