@@ -4,6 +4,7 @@ import { createClient, type ManagerClient } from "@farpool/client-api";
 import {
   FarpoolError,
   formatDuration,
+  type EndReason,
   type Session,
   type SessionId,
   type SessionNotice,
@@ -29,6 +30,9 @@ import {
 } from "./report.ts";
 import { reportingProgramErrors, whileWaiting } from "./waiting.ts";
 import { takeSession, type SessionHandle } from "./session.ts";
+
+/** A program that failed does not keep its user waiting for a pool that is away. */
+const SHOW_TIMEOUT_MS = 2_000;
 
 /** What a way of running has beside the session: for the alias of the reference product. */
 export interface Surroundings {
@@ -232,7 +236,10 @@ async function runInSession({
       isOpenToOthers: surroundings && (() => surroundings.isOpenToOthers()),
     });
     broker = opened;
-    handle.onEnded((reason, message) => {
+    let isEndTold = false;
+    const tellEnd = (reason: EndReason | null, message: string | null): void => {
+      if (isEndTold) return;
+      isEndTold = true;
       const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
       say(`farpool: session ${session.id} has ended, its programs lose their GPUs: ${why}`);
       opened.refuse({
@@ -240,7 +247,8 @@ async function runInSession({
         cudaError: "CUDA_ERROR_DEVICE_UNAVAILABLE",
         sentence: `session ${session.id} has ended: ${why}`,
       });
-    });
+    };
+    handle.onEnded(tellEnd);
     handle.onNotice(({ kind, text }) => say(noticeLine(session.id, kind, text)));
     const exitCode = await runChild({
       ...command,
@@ -251,6 +259,11 @@ async function runInSession({
       mark: `FARPOOL_SESSION=${opened.path}`,
     });
     const durationMs = performance.now() - startedAt;
+    // The server's word to the program may be faster than the manager's to us.
+    if (exitCode !== 0 && !isEndTold) {
+      const now = await showNow(client, session.id);
+      if (now?.state === "ended") tellEnd(now.endReason, now.endMessage);
+    }
     // Who ended it by a signal knows why it used no GPU.
     const mayWonder = expectsShim && speaks && exitCode < 128;
     // The terminal has shown ^C, and nobody has begun a new line since.
@@ -289,6 +302,13 @@ async function runInSession({
         );
     });
   }
+}
+
+/** Undefined: the pool does not answer at once. */
+function showNow(client: ManagerClient, sessionId: SessionId): Promise<Session | undefined> {
+  return client
+    .call("showSession", { params: { sessionId } }, { timeoutMs: SHOW_TIMEOUT_MS })
+    .catch(() => undefined);
 }
 
 /** Said whatever else is said: somebody, or the pool, wants this person to know. */
