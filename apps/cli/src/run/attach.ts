@@ -1,6 +1,6 @@
 import type { ManagerClient } from "@farpool/client-api";
 import { FarpoolError, type Session, type SessionId, type Thumbprint } from "@farpool/contract";
-import { keep } from "./keep.ts";
+import { keep, whyEnded } from "./keep.ts";
 import { connectionOf, untilActive, type SessionHandle, type Waiting } from "./session.ts";
 
 /** Holds a reserved session that there is, for as long as something runs in it. */
@@ -37,7 +37,7 @@ export async function joinSession(
 
 function requireJoinable(session: Session, clientKey: Thumbprint): void {
   if (session.state === "ended") {
-    const why = session.endMessage ?? session.endReason?.replaceAll("-", " ") ?? "unknown reason";
+    const why = whyEnded(session.endReason, session.endMessage);
     throw new FarpoolError("FARPOOL_SESSION_ENDED", `session ${session.id} has ended: ${why}`);
   }
   if (session.purpose !== "reserve") {

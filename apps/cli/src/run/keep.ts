@@ -5,6 +5,11 @@ import { FarpoolError, TIMES, type EndReason, type Session, type SessionNotice }
 export type EndListener = (reason: EndReason | null, message: string | null) => void;
 export type NoticeListener = (notice: SessionNotice) => void;
 
+/** Why a session has ended, for people. */
+export function whyEnded(reason: EndReason | null, message: string | null): string {
+  return message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
+}
+
 export interface Keeper {
   onEnded(listener: EndListener): void;
   onNotice(listener: NoticeListener): void;

@@ -20,6 +20,7 @@ import { readOrCreateClientKey } from "./client-key.ts";
 import { sessionEnvironment, withShim } from "./environment.ts";
 import { joinsSession, sizeOf, type RunOptions, type SessionOptions } from "./options.ts";
 import { findProgramOrOurs } from "./program.ts";
+import { whyEnded } from "./keep.ts";
 import {
   grantedLine,
   heldLine,
@@ -240,7 +241,7 @@ async function runInSession({
     const tellEnd = (reason: EndReason | null, message: string | null): void => {
       if (isEndTold) return;
       isEndTold = true;
-      const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
+      const why = whyEnded(reason, message);
       say(`farpool: session ${session.id} has ended, its programs lose their GPUs: ${why}`);
       opened.refuse({
         exitCode: 69,

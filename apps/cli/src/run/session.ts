@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { hostname, userInfo } from "node:os";
-import { keep, type EndListener, type NoticeListener } from "./keep.ts";
+import { keep, whyEnded, type EndListener, type NoticeListener } from "./keep.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ManagerClient } from "@farpool/client-api";
 
@@ -208,7 +208,7 @@ async function persistently<T>(ask: () => Promise<T>, { away, signal, deadline }
 }
 
 function refusedAfterWaiting(session: Session): FarpoolError {
-  const message = session.endMessage ?? session.endReason?.replaceAll("-", " ") ?? "unknown reason";
+  const message = whyEnded(session.endReason, session.endMessage);
   if (session.endReason === "wait-over") {
     return new FarpoolError("FARPOOL_WAIT_OVER", `${formatRequest(session.count, session.size)}: ${message}`);
   }

@@ -1,4 +1,5 @@
 import type { EndReason, SessionNotice } from "@farpool/contract";
+import { whyEnded } from "../run/keep.ts";
 import type { HeldSession } from "./held-session.ts";
 import { isPassing, messageOf, NotHeld, refusalOf, stopping } from "./not-held.ts";
 
@@ -192,7 +193,7 @@ export function createHolding(options: HoldingOptions): Holding {
     if (held !== session) return;
     held = undefined;
     session.close();
-    const why = message ?? reason?.replaceAll("-", " ") ?? "unknown reason";
+    const why = whyEnded(reason, message);
     options.log(`session ${session.handle.session.id} has ended: ${why}`);
     become("idle", `session ${session.handle.session.id} has ended: ${why}`);
     // Who lost it by idleness has it again when a program needs it.

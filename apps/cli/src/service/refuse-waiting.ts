@@ -1,9 +1,9 @@
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { FarpoolError } from "@farpool/contract";
 import { formatRefusal } from "../run/answer.ts";
 import { receive } from "../run/broker.ts";
 import { passedSocket } from "./listening.ts";
+import { refusalOf } from "./not-held.ts";
 
 /** Whoever made systemd start the service has connected before; others come at their own risk. */
 const ANSWER_MS = 500;
@@ -18,7 +18,7 @@ export async function refuseWaiting(error: unknown): Promise<void> {
   const answer = formatRefusal({
     exitCode: 69,
     cudaError: "CUDA_ERROR_NO_DEVICE",
-    sentence: `the client service of this machine does not start: ${sentenceOf(error)}`,
+    sentence: `the client service of this machine does not start: ${refusalOf(error).sentence}`,
   });
   const server = createServer((connection) => receive(connection, () => Promise.resolve(answer)));
   // There is something else to be told than that this failed, too.
@@ -26,11 +26,4 @@ export async function refuseWaiting(error: unknown): Promise<void> {
   server.listen({ fd: descriptor });
   await sleep(ANSWER_MS);
   server.close();
-}
-
-function sentenceOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error instanceof FarpoolError && error.hint !== null
-    ? `${error.message}; hint: ${error.hint}`
-    : error.message;
 }

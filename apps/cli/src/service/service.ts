@@ -35,6 +35,7 @@ import { asNamed, chooseIdentity, identityFilters } from "./identity.ts";
 import { serviceSocket } from "./listening.ts";
 import { openLog } from "./log.ts";
 import { createMembers } from "./members.ts";
+import { messageOf } from "./not-held.ts";
 import { refuseWaiting } from "./refuse-waiting.ts";
 import { openState, type GpuIdentity } from "./state-file.ts";
 import { endingJob, stopSocket } from "./systemd.ts";
@@ -247,9 +248,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
   log.write(`farpool ${VERSION} serves ${members.description} on ${places.socket}`);
   // What the manager says decides when there is to be a session; what was left decides that there is one.
   void description()
-    .catch((error: unknown) =>
-      log.write(`the pool: ${error instanceof Error ? error.message : String(error)}`),
-    )
+    .catch((error: unknown) => log.write(`the pool: ${messageOf(error)}`))
     .finally(() => holding.changed());
 
   await stopSignal();

@@ -13,6 +13,7 @@ import { waitingLine } from "../run/report.ts";
 import { takeSession, type SessionHandle, type SessionWish, type Waiting } from "../run/session.ts";
 import { adoptSession, findSession, isAlive, type HeldSession } from "./held-session.ts";
 import type { HoldingOptions } from "./holding.ts";
+import { messageOf } from "./not-held.ts";
 import type { KnownProcess, StateKeeper } from "./state-file.ts";
 
 /** How long a place in the queue is kept for the programs of the service before this one: they ask again within a second. */
@@ -86,8 +87,7 @@ export function createTaking(options: TakingOptions): Taking {
   }
 
   function endLater(id: SessionId, error: unknown): void {
-    const why = error instanceof Error ? error.message : String(error);
-    options.log(`session ${id} could not be ended and is ended later: ${why}`);
+    options.log(`session ${id} could not be ended and is ended later: ${messageOf(error)}`);
     clearTimeout(endTimer);
     endTimer = setTimeout(() => {
       ending = giveUp();
