@@ -202,14 +202,8 @@ impl Lane {
 
     /// Waits until the other end of the present connection closed, `readable` can be read, or `time` is over.
     pub fn wait_for_end(&self, readable: BorrowedFd<'_>, time: Duration) -> io::Result<Waited> {
-        let link = match &self.0 {
-            Kind::Bare(_) => None,
-            Kind::Resumable(lane) => lane.link(),
-        };
-        let descriptor = match &self.0 {
-            Kind::Bare(socket) => Some(socket.as_fd()),
-            Kind::Resumable(_) => link.as_ref().map(|link| link.socket().as_fd()),
-        };
+        let link = self.resumable_link();
+        let descriptor = self.descriptor(link.as_deref());
         let mut descriptors = vec![PollFd::from_borrowed_fd(readable, PollFlags::IN)];
         descriptors
             .extend(descriptor.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)));
@@ -226,15 +220,25 @@ impl Lane {
 
     /// Whether something has arrived that nobody has read yet.
     pub fn has_unread(&self) -> bool {
-        let link = match &self.0 {
+        let link = self.resumable_link();
+        self.descriptor(link.as_deref())
+            .is_some_and(|socket| rustix::io::ioctl_fionread(socket).is_ok_and(|count| count > 0))
+    }
+
+    /// The present connection of a lane that can have another one.
+    fn resumable_link(&self) -> Option<Arc<Link>> {
+        match &self.0 {
             Kind::Bare(_) => None,
             Kind::Resumable(lane) => lane.link(),
-        };
-        let socket = match &self.0 {
+        }
+    }
+
+    /// The socket that bytes come from now; `link` is the lane's.
+    fn descriptor<'a>(&'a self, link: Option<&'a Link>) -> Option<BorrowedFd<'a>> {
+        match &self.0 {
             Kind::Bare(socket) => Some(socket.as_fd()),
-            Kind::Resumable(_) => link.as_ref().map(|link| link.socket().as_fd()),
-        };
-        socket.is_some_and(|socket| rustix::io::ioctl_fionread(socket).is_ok_and(|count| count > 0))
+            Kind::Resumable(_) => link.map(|link| link.socket().as_fd()),
+        }
     }
 
     /// Gives a connection up whose other end closed, unless another one took its place. What it brought should have been
