@@ -120,7 +120,7 @@ impl Captures {
     }
 
     /// Whether the stream takes part in a capture; an invalid one is an error.
-    fn is_capturing(&self, stream: Stream) -> Answer<bool> {
+    pub fn is_capturing(&self, stream: Stream) -> Answer<bool> {
         if !self.any() {
             return Ok(false);
         }

@@ -1,9 +1,10 @@
 //! The client side of this process's worker: how calls are made, and what is known without asking.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
+use rustc_hash::FxHashMap;
 use session::{DeferredError, ReplyHead};
 use wire::handle::{self, Handle, Stream};
 use wire::handshake::Goodbye;
@@ -27,6 +28,7 @@ use crate::prepared;
 use crate::progress::Progress;
 use crate::remembered::Remembered;
 use crate::report;
+use crate::servers;
 use crate::slab::{self, Piece, Slabs};
 use crate::state;
 use crate::stream::Streams;
@@ -35,6 +37,8 @@ use crate::window::Window;
 /// Everything this process knows about its worker.
 #[derive(Debug)]
 pub struct Client {
+    /// Which of the session's servers it is of.
+    pub server: usize,
     connection: Arc<Connection>,
     session_id: String,
     /// Whether calls that need not wait do so: each then answers its own error.
@@ -48,7 +52,7 @@ pub struct Client {
     local_calls: AtomicU64,
     /// The GPUs.
     pub devices: &'static Devices,
-    /// For each GPU of the session: whose memory it can reach.
+    /// For each GPU of the session's on its server: whose memory it can reach.
     pub peers: Vec<Vec<bool>>,
     /// Contexts, primary ones among them.
     pub contexts: &'static Contexts,
@@ -72,6 +76,8 @@ pub struct Client {
     pub events: Events,
     /// Host functions and the like that streams will wait for.
     pub actions: Actions,
+    /// For a context, the stream that waits for events on behalf of other servers.
+    observers: Mutex<FxHashMap<handle::Context, Stream>>,
 }
 
 /// What a context that is being destroyed leaves, until the worker has destroyed it.
@@ -90,6 +96,7 @@ pub struct Left {
 impl Client {
     /// The client of an open connection.
     pub fn new(
+        server: usize,
         connection: Arc<Connection>,
         session_id: String,
         found: &'static Found,
@@ -97,6 +104,7 @@ impl Client {
         window: Option<Window>,
     ) -> Client {
         Client {
+            server,
             connection,
             session_id,
             is_strict: place::variable(c"FARPOOL_STRICT").is_some_and(|value| value == "1"),
@@ -118,6 +126,7 @@ impl Client {
             streams: Streams::default(),
             events: Events::default(),
             actions: Actions::default(),
+            observers: Mutex::default(),
         }
     }
 
@@ -154,7 +163,7 @@ impl Client {
         current()?;
         let context = self.context_of(request.named_stream());
         // Somebody must read what arrives, also for a program that only looks at its memory.
-        state::client_if_any().map(callback::start);
+        state::client_if_any().map(|client| callback::start(servers::other(client, self.server)));
         // SAFETY: the caller's promise.
         unsafe { self.connection.send_download(request, context, destination) }
             .map_err(|loss| self.lost(&loss))?;
@@ -173,12 +182,24 @@ impl Client {
 
     /// A handle that was never used before.
     pub fn new_handle<H: Handle>(&self) -> H {
-        H::from_index(self.next_handle.fetch_add(1, Ordering::Relaxed))
+        H::from_index(servers::handle_index(self.new_number(), self.server))
     }
 
     /// A number that was never used before.
     pub fn new_number(&self) -> u64 {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The contexts on its server that are alive.
+    pub fn own_contexts(&self) -> Vec<handle::Context> {
+        let mut contexts = self.contexts.all();
+        contexts.retain(|context| servers::of_context(*context) == self.server);
+        contexts
+    }
+
+    /// For a context, the stream that waits for events on behalf of other servers.
+    pub fn observers(&self) -> MutexGuard<'_, FxHashMap<handle::Context, Stream>> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets everything that belonged to a context that is being destroyed.
@@ -198,6 +219,7 @@ impl Client {
             self.connection.timelines.forget(stream);
         }
         self.streams.forget_context(context);
+        self.observers().remove(&context);
         self.events.forget_context(context);
         self.connection.timelines.forget_context(context.index());
         let pointer = std::ptr::without_provenance_mut(usize::try_from(context.raw()).unwrap_or(0));
@@ -267,7 +289,13 @@ impl Client {
     pub fn context_of(&self, stream: Option<Stream>) -> u32 {
         let named = stream.filter(|stream| stream.0 != 0 && self.contexts.current().is_ok());
         let state = named.and_then(|stream| self.streams.state(stream).ok());
-        state.map_or_else(context::current_index, |state| index_of(state.context))
+        state.map_or_else(|| self.current_index(), |state| index_of(state.context))
+    }
+
+    /// Index of the thread's current context, if that is one of this server's; else 0, which is none.
+    fn current_index(&self) -> u32 {
+        let index = context::current_index();
+        if servers::of_context_index(index) == self.server { index } else { 0 }
     }
 
     /// Sends a request and waits for the answer, on behalf of the thread's current context or of the stream that it names.
@@ -552,7 +580,7 @@ mod tests {
     use super::*;
 
     fn nothing() -> &'static Found {
-        Box::leak(Box::new(Found::new(0, Vec::new(), None)))
+        Box::leak(Box::new(Found::new(0, crate::device::Devices::new(Vec::new()), None)))
     }
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
@@ -590,7 +618,7 @@ mod tests {
         let worker = std::thread::spawn(|| answer(theirs));
         let connection =
             Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
-        let client = Client::new(Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
+        let client = Client::new(0, Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
         let load = cuda::CuModuleLoadDataEx {
             module: client.new_handle(),
             blob: 0,
@@ -627,7 +655,7 @@ mod tests {
         let worker = std::thread::spawn(|| refuse_all(theirs));
         let connection =
             Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
-        let mut client = Client::new(Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
+        let mut client = Client::new(0, Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
         client.is_strict = true;
         let unload = cuda::CuModuleUnload { module: client.new_handle() };
         assert_eq!(client.post_anywhere(&unload), Err(CUresult::INVALID_VALUE));

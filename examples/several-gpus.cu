@@ -1,0 +1,256 @@
+// Work on all GPUs that there are: from one thread, which goes from one to the next, and from a thread for each.
+//
+// Remote GPUs could get wrong here, above all where they are on several servers: handles and memory of one GPU are used while
+// another is current; code and variables are there once for each GPU; memory is copied from one to another, also where they cannot
+// reach each other; a stream of one waits for an event of another, and only for what that was recorded behind at the time.
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "expect.h"
+
+constexpr int count = 10 << 20; // more than any copy's piece
+constexpr size_t bytes = count * sizeof(int);
+
+__device__ int offset;
+
+__global__ void fill(int *values, int n, int from) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) values[i] = from + offset + i;
+}
+
+struct Gpu {
+    int device;
+    cudaStream_t stream;
+    cudaEvent_t event;
+    int *values;
+};
+
+static void launch(const Gpu &gpu, int n, int from) {
+    fill<<<(n + 255) / 256, 256, 0, gpu.stream>>>(gpu.values, n, from);
+    CHECK(cudaGetLastError());
+}
+
+static void make(Gpu &gpu, int device) {
+    gpu.device = device;
+    CHECK(cudaSetDevice(device));
+    CHECK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
+    CHECK(cudaEventCreateWithFlags(&gpu.event, cudaEventDisableTiming));
+    CHECK(cudaMalloc(&gpu.values, bytes));
+    int own = 1000 * device;
+    CHECK(cudaMemcpyToSymbol(offset, &own, sizeof own));
+}
+
+static void expect_values(const Gpu &gpu, int n, int from) {
+    std::vector<int> values(n);
+    CHECK(cudaMemcpy(values.data(), gpu.values, n * sizeof(int), cudaMemcpyDeviceToHost));
+    for (int i = 0; i < n; i++) EXPECT(values[i] == from + i);
+}
+
+static void identities(int devices) {
+    for (int device = 0; device < devices; device++) {
+        char address[32];
+        CHECK(cudaDeviceGetPCIBusId(address, sizeof address, device));
+        int found = -1;
+        CHECK(cudaDeviceGetByPCIBusId(&found, address));
+        EXPECT(found == device);
+        cudaDeviceProp own, before;
+        CHECK(cudaGetDeviceProperties(&own, device));
+        EXPECT(own.multiProcessorCount > 0);
+        if (device == 0) continue;
+        CHECK(cudaGetDeviceProperties(&before, device - 1));
+        EXPECT(std::memcmp(&own.uuid, &before.uuid, sizeof own.uuid) != 0);
+    }
+    std::printf("identities\n");
+}
+
+// Everything is asked for, waited for and given back while the first GPU is current.
+static void from_outside(std::vector<Gpu> &gpus) {
+    for (Gpu &gpu : gpus) {
+        CHECK(cudaSetDevice(gpu.device));
+        launch(gpu, count, 5);
+        CHECK(cudaEventRecord(gpu.event, gpu.stream));
+    }
+    CHECK(cudaSetDevice(0));
+    for (Gpu &gpu : gpus) {
+        CHECK(cudaEventSynchronize(gpu.event));
+        CHECK(cudaEventQuery(gpu.event));
+        CHECK(cudaStreamSynchronize(gpu.stream));
+        CHECK(cudaStreamQuery(gpu.stream));
+        cudaPointerAttributes known;
+        CHECK(cudaPointerGetAttributes(&known, gpu.values + 7));
+        EXPECT(known.type == cudaMemoryTypeDevice && known.device == gpu.device);
+        expect_values(gpu, count, 5 + 1000 * gpu.device);
+        int *more;
+        CHECK(cudaSetDevice(gpu.device));
+        CHECK(cudaMalloc(&more, 1000));
+        CHECK(cudaSetDevice(0));
+        CHECK(cudaMemset(more, 1, 1000));
+        CHECK(cudaFree(more));
+    }
+    std::printf("from outside\n");
+}
+
+static void copies(std::vector<Gpu> &gpus) {
+    const Gpu &first = gpus.front();
+    CHECK(cudaSetDevice(first.device));
+    launch(first, count, 11);
+    CHECK(cudaStreamSynchronize(first.stream));
+    for (size_t i = 1; i < gpus.size(); i++) {
+        const Gpu &from = gpus[i - 1], &to = gpus[i];
+        CHECK(cudaMemset(to.values, 0, bytes));
+        switch (i % 4) {
+        case 0: CHECK(cudaMemcpy(to.values, from.values, bytes, cudaMemcpyDeviceToDevice)); break;
+        case 1: CHECK(cudaMemcpyPeer(to.values, to.device, from.values, from.device, bytes)); break;
+        case 2: CHECK(cudaMemcpy(to.values, from.values, bytes, cudaMemcpyDefault)); break;
+        case 3:
+            CHECK(cudaMemcpyPeerAsync(to.values, to.device, from.values, from.device, bytes, from.stream));
+            CHECK(cudaStreamSynchronize(from.stream));
+            break;
+        }
+        expect_values(to, count, 11);
+    }
+    // In the order of a stream of the one that is copied to, and of the one that is copied from.
+    const Gpu &last = gpus.back();
+    for (const Gpu *of : {&last, &first}) {
+        CHECK(cudaSetDevice(last.device));
+        launch(last, count, 70);
+        CHECK(cudaSetDevice(of->device));
+        CHECK(cudaEventRecord(last.event, last.stream));
+        CHECK(cudaStreamWaitEvent(of->stream, last.event, 0));
+        CHECK(cudaMemcpyAsync(first.values, last.values, bytes, cudaMemcpyDefault, of->stream));
+        CHECK(cudaStreamSynchronize(of->stream));
+        expect_values(first, count, 70 + 1000 * last.device);
+        CHECK(cudaMemset(first.values, 0, bytes));
+    }
+    std::printf("copies\n");
+}
+
+static void peers(int devices) {
+    for (int device = 0; device < devices; device++) {
+        CHECK(cudaSetDevice(device));
+        for (int peer = 0; peer < devices; peer++) {
+            if (peer == device) continue;
+            int can = -1;
+            CHECK(cudaDeviceCanAccessPeer(&can, device, peer));
+            cudaError_t enabled = cudaDeviceEnablePeerAccess(peer, 0);
+            EXPECT(enabled == (can ? cudaSuccess : cudaErrorPeerAccessUnsupported));
+            if (can) CHECK(cudaDeviceDisablePeerAccess(peer));
+            (void)cudaGetLastError();
+        }
+    }
+    std::printf("peers\n");
+}
+
+static void wait_for(void *flag) {
+    while (!static_cast<std::atomic<bool> *>(flag)->load()) std::this_thread::yield();
+}
+
+static void note(void *place) { static_cast<std::atomic<int> *>(place)->fetch_add(1); }
+
+static void events(std::vector<Gpu> &gpus) {
+    for (size_t i = 0; i < gpus.size(); i++) {
+        const Gpu &one = gpus[i], &other = gpus[(i + 1) % gpus.size()];
+        if (one.device == other.device) break;
+        std::atomic<bool> first{false}, second{false};
+        std::atomic<int> reached{0};
+        CHECK(cudaSetDevice(one.device));
+        CHECK(cudaLaunchHostFunc(one.stream, wait_for, &first));
+        CHECK(cudaEventRecord(one.event, one.stream));
+        CHECK(cudaSetDevice(other.device));
+        CHECK(cudaStreamWaitEvent(other.stream, one.event, 0));
+        CHECK(cudaLaunchHostFunc(other.stream, note, &reached));
+        CHECK(cudaEventRecord(other.event, other.stream));
+        for (int look = 0; look < 20; look++) {
+            EXPECT(cudaEventQuery(other.event) == cudaErrorNotReady);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        EXPECT(reached == 0);
+        // Recorded again behind something that is not done: who waits already does not wait for that.
+        CHECK(cudaSetDevice(one.device));
+        CHECK(cudaLaunchHostFunc(one.stream, wait_for, &second));
+        CHECK(cudaEventRecord(one.event, one.stream));
+        first = true;
+        CHECK(cudaEventSynchronize(other.event));
+        EXPECT(reached == 1);
+        EXPECT(cudaEventQuery(one.event) == cudaErrorNotReady);
+        second = true;
+        CHECK(cudaStreamSynchronize(one.stream));
+    }
+    std::printf("events\n");
+}
+
+static void graphs(std::vector<Gpu> &gpus) {
+    std::vector<cudaGraphExec_t> ready;
+    for (Gpu &gpu : gpus) {
+        CHECK(cudaSetDevice(gpu.device));
+        cudaGraph_t graph;
+        CHECK(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeThreadLocal));
+        CHECK(cudaMemsetAsync(gpu.values, 0, bytes, gpu.stream));
+        launch(gpu, 1000, 3);
+        CHECK(cudaStreamEndCapture(gpu.stream, &graph));
+        // Made executable, like everything else here, while another GPU is current.
+        CHECK(cudaSetDevice(0));
+        cudaGraphExec_t made;
+        CHECK(cudaGraphInstantiate(&made, graph, 0));
+        CHECK(cudaGraphDestroy(graph));
+        ready.push_back(made);
+    }
+    for (size_t i = 0; i < gpus.size(); i++) {
+        CHECK(cudaSetDevice(gpus[i].device));
+        for (int again = 0; again < 3; again++) CHECK(cudaGraphLaunch(ready[i], gpus[i].stream));
+    }
+    CHECK(cudaSetDevice(0));
+    for (size_t i = 0; i < gpus.size(); i++) {
+        CHECK(cudaStreamSynchronize(gpus[i].stream));
+        expect_values(gpus[i], 1000, 3 + 1000 * gpus[i].device);
+        CHECK(cudaGraphExecDestroy(ready[i]));
+    }
+    std::printf("graphs\n");
+}
+
+static void work(int device) {
+    CHECK(cudaSetDevice(device));
+    Gpu gpu{device, nullptr, nullptr, nullptr};
+    CHECK(cudaStreamCreateWithFlags(&gpu.stream, cudaStreamNonBlocking));
+    for (int round = 0; round < 30; round++) {
+        const int n = 1000 + 100 * round;
+        CHECK(cudaMallocAsync(&gpu.values, n * sizeof(int), gpu.stream));
+        launch(gpu, n, round);
+        CHECK(cudaStreamSynchronize(gpu.stream));
+        expect_values(gpu, n, round + 1000 * device);
+        CHECK(cudaFreeAsync(gpu.values, gpu.stream));
+        size_t free_bytes, total;
+        CHECK(cudaMemGetInfo(&free_bytes, &total));
+        EXPECT(free_bytes <= total);
+    }
+    CHECK(cudaStreamDestroy(gpu.stream));
+}
+
+int main() {
+    int devices = 0;
+    CHECK(cudaGetDeviceCount(&devices));
+    identities(devices);
+    std::vector<Gpu> gpus(devices);
+    for (int device = 0; device < devices; device++) make(gpus[device], device);
+    from_outside(gpus);
+    copies(gpus);
+    peers(devices);
+    events(gpus);
+    graphs(gpus);
+    std::vector<std::thread> threads;
+    for (int device = 0; device < devices; device++) threads.emplace_back(work, device);
+    for (std::thread &thread : threads) thread.join();
+    std::printf("threads\n");
+
+    CHECK(cudaSetDevice(0));
+    for (Gpu &gpu : gpus) {
+        CHECK(cudaStreamDestroy(gpu.stream));
+        CHECK(cudaEventDestroy(gpu.event));
+        CHECK(cudaFree(gpu.values));
+    }
+    CHECK(cudaDeviceSynchronize());
+    std::printf("PASSED\n");
+    return 0;
+}
