@@ -23,6 +23,7 @@ test("who is refused because the session's grant has ended is not counted as in 
       graceSeconds: 1,
       authorities: [],
       grant: ended,
+      furtherServers: [],
     },
     renewGrant: () => Promise.reject(new Error("nobody answers")),
   });
@@ -30,7 +31,7 @@ test("who is refused because the session's grant has ended is not counted as in 
   const key = Buffer.from(`302a300506032b6570032100${"00".repeat(32)}`, "hex").toString("base64url");
 
   const admitted = admissions.admit({
-    ...{ key, program: "test", connection: null },
+    ...{ key, program: "test", connection: null, server: null },
     peer: { pid: 1, uid: 0, start: 1 },
   });
 

@@ -19,6 +19,7 @@ test("after a crash of the machine the session is found again, and no process of
     processes: [
       {
         connectionId,
+        server: 0,
         keyHash: "",
         uid: 0,
         program: "test",
