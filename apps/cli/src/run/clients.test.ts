@@ -125,6 +125,24 @@ os.execv(sys.executable, [sys.executable, "-c", "import sys; ${again}", ${JSON.s
   expect(ends).toEqual(["first replaced", "renewed second died"]);
 });
 
+test("a process has a connection to each server: another one replaces only that to its own, and its death ends all", async () => {
+  const [program, socket] = await startClient("asking = ask(); time.sleep(600)");
+  const client = clients.admit(socket);
+  const ends: string[] = [];
+  const connect = (id: string, place: number): void =>
+    clients.onEnd({ id, server: place }, client, (why) => ends.push(`${id} ${why}`));
+  connect("first", 0);
+  connect("second", 1);
+  expect(ends).toEqual([]);
+
+  connect("first again", 0);
+  expect(ends).toEqual(["first replaced"]);
+
+  program.child.kill("SIGKILL");
+  await waitFor("the ends", () => (ends.length === 3 ? true : undefined));
+  expect(ends.toSorted()).toEqual(["first again died", "first replaced", "second died"]);
+});
+
 test("a process that died before it was answered is told as dead", async () => {
   const [program, socket] = await startClient("asking = ask(); time.sleep(600)");
   const client = clients.admit(socket);

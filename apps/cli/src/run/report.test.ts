@@ -31,7 +31,7 @@ test("all servers of a session are shown", () => {
   expect(describeServers({ serverName: "gpu-01", furtherServers })).toBe("gpu-01, gpu-02");
 });
 
-test.each([
+test.each<[string, { pids: Array<number | null>; servers?: SessionDetail["furtherServers"]; says: string }]>([
   ["with a worker on each of two servers", { pids: [7, 7], says: "1 process" }],
   ["that has not reached its second server", { pids: [7], says: "1 process" }],
   ["that was two by an exec", { pids: [7, 7, 7, 7], says: "2 processes" }],
