@@ -124,6 +124,7 @@ test("a pass that grants to twenty who waited takes 8 statements at most, in all
 });
 
 /** Its server has closed it; nobody has looked at the queue since. */
-async function release(database: TestDatabase, { id }: Session): Promise<void> {
-  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, [id])));
+async function release(database: TestDatabase, { id, serverId }: Session): Promise<void> {
+  if (serverId === null) throw new Error(`the session ${id} has no server`);
+  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, [{ id, serverId }])));
 }
