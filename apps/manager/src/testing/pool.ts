@@ -95,9 +95,9 @@ export async function obeyAs(
 export async function registerServer(
   client: ManagerClient,
   gpuCount: number,
-  name = "gpu-01",
+  { name = "gpu-01", id = randomUUID() }: { readonly name?: string; readonly id?: string } = {},
 ): Promise<ServerId> {
-  const serverId = serverIdSchema.parse(randomUUID());
+  const serverId = serverIdSchema.parse(id);
   const params = { serverId };
   const gpus = Array.from({ length: gpuCount }, (_, index) => ({
     uuid: `GPU-${serverId}-${index}`,
