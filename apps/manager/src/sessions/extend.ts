@@ -11,7 +11,7 @@ import { readSession } from "./read.ts";
 export function extendSession(db: Database, id: SessionId, byMs: number): Promise<Session> {
   // Placement reckons with when sessions end.
   return inPlacement(db, async (tx) => {
-    const { state, clientKey, maxDurationMs, serverId } = await readSession(tx, id);
+    const { state, clientKey, maxDurationMs, serverId, furtherServers } = await readSession(tx, id);
     if (state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
     if (maxDurationMs === null)
       throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} has no maximum duration`, {
@@ -33,14 +33,15 @@ export function extendSession(db: Database, id: SessionId, byMs: number): Promis
     const reason = `extended by ${formatDuration(byMs)}, to ${formatDuration(total)}`;
     await recordAudit(tx, { kind: "session-extended", sessionId: id, clientKey, reason });
     await announce(tx, `session/${id}`);
-    if (serverId !== null) {
-      // Its server would end it by itself.
+    const servers = serverId === null ? [] : [serverId, ...furtherServers.map((server) => server.id)];
+    if (servers.length > 0) {
+      // They would end it by themselves.
       await tx
         .updateTable("servers")
         .set((eb) => ({ desired_revision: eb("desired_revision", "+", 1) }))
-        .where("id", "=", serverId)
+        .where("id", "in", servers)
         .execute();
-      await announce(tx, `server/${serverId}`);
+      for (const server of servers) await announce(tx, `server/${server}`);
     }
     return readSession(tx, id);
   });

@@ -1,0 +1,21 @@
+import { sql, type Kysely } from "kysely";
+
+const STATEMENTS = [
+  `alter table sessions add column spread_servers boolean not null default false`,
+  // One row for each server of a session that is on several, the first included; none for others.
+  `create table session_servers (
+     session_id text not null references sessions,
+     server_id uuid not null references servers,
+     position integer not null check (position >= 0),
+     opened_at timestamptz,
+     ended_at_revision bigint,
+     released_at timestamptz,
+     primary key (session_id, server_id)
+   )`,
+  `create index session_servers_of_server on session_servers (server_id)`,
+];
+
+/** Sessions whose GPUs lie on several servers. */
+export async function up(db: Kysely<unknown>): Promise<void> {
+  for (const statement of STATEMENTS) await sql.raw(statement).execute(db);
+}

@@ -1,0 +1,29 @@
+import type { Endpoint, ServerId } from "@farpool/contract";
+import { sql, type RawBuilder } from "kysely";
+
+/**
+ * The server of a row of `sessions left join session_servers`: sessions on one server have no rows there, those on several
+ * one for each.
+ */
+export const placeOf = sql<ServerId>`coalesce(session_servers.server_id, sessions.server_id)`;
+
+/** Whether a session is on this server, wherever `sessions` is read alone. */
+export function isOn(serverId: ServerId): RawBuilder<boolean> {
+  return sql<boolean>`(sessions.server_id = ${serverId} or exists (
+    select from session_servers where session_id = sessions.id and session_servers.server_id = ${serverId}))`;
+}
+
+export interface Place {
+  readonly id: ServerId;
+  readonly name: string;
+  readonly endpoints: readonly Endpoint[];
+}
+
+/** The servers of a session as a column of a statement that reads `sessions`, the first one first; none before it is granted. */
+export const serversOfSession = sql<readonly Place[]>`(
+  select coalesce(json_agg(json_build_object('id', place.id, 'name', place.name, 'endpoints', place.endpoints)
+    order by position), '[]')
+  from (
+    select sessions.server_id as id, 0 as position
+    union select server_id, position from session_servers where session_id = sessions.id
+  ) part join servers place on place.id = part.id)`;
