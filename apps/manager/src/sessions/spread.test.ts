@@ -5,6 +5,7 @@ import { startTestServer, waitFor, type TestServer } from "@farpool/testkit";
 import { sql } from "kysely";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { connect, nowPlus, type Database } from "../database/connect.ts";
+import { changeScheduling } from "../placement/fair-share.ts";
 import { startClockedPool } from "../testing/clocked-pool.ts";
 import { ask, obeyAs, registerServer, startPool } from "../testing/pool.ts";
 import { settleUsage } from "../usage/settle.ts";
@@ -365,6 +366,25 @@ test("who may have GPUs on several servers gets them on one where that is possib
   await finish(client, session);
   await obeyAs(client, first);
   expect(await show(client, session)).toMatchObject({ releasedAt: expect.any(String) });
+});
+
+test("GPUs of several servers are kept for who waits for them, and the next pass knows it", async () => {
+  const { client, first, second, db } = await start();
+  await changeScheduling(db, { reserveAfterMs: 0 });
+  const held = await ask(client, 1);
+  expect(held.serverName).toBe("gpu-02");
+  const waiting = await spread(client);
+  expect(waiting.queue?.waitsFor).toBe("3 GPUs to become free, which are kept for it");
+  const { reserved_server_id: keptOn } = await db
+    .selectFrom("sessions")
+    .select("reserved_server_id")
+    .where("id", "=", waiting.id)
+    .executeTakeFirstOrThrow();
+  expect([first, second]).toContain(keptOn);
+  expect(await ask(client, 1, { user: "dev2" })).toMatchObject({ state: "queued", queue: { position: 2 } });
+  await finish(client, held);
+  await obeyAs(client, second);
+  expect(await show(client, waiting)).toMatchObject({ state: "granted", furtherServers: [{ id: second }] });
 });
 
 test("a request keeps its wish in the queue over a restart of the manager; others wait for one server", async () => {
