@@ -1,4 +1,4 @@
-import type { Endpoint, ServerId } from "@farpool/contract";
+import type { Endpoint, ServerId, Session } from "@farpool/contract";
 import { sql, type JoinBuilder, type RawBuilder } from "kysely";
 import type { Schema } from "../database/schema.ts";
 
@@ -13,6 +13,11 @@ export const placeOf = sql<ServerId>`coalesce(session_servers.server_id, session
 export function isOn(serverId: ServerId): RawBuilder<boolean> {
   return sql<boolean>`(sessions.server_id = ${serverId} or exists (
     select from session_servers where session_id = sessions.id and session_servers.server_id = ${serverId}))`;
+}
+
+/** All servers of a session that was read, the first one first. */
+export function placesOf({ serverId, furtherServers }: Session): readonly ServerId[] {
+  return serverId === null ? [] : [serverId, ...furtherServers.map(({ id }) => id)];
 }
 
 export interface Place {
