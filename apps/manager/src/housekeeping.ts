@@ -6,7 +6,7 @@ import { runPlacementPass } from "./placement/pass.ts";
 import { findOver, warnBeforeEnd } from "./sessions/lifetime.ts";
 import { createReconsider } from "./placement/reconsider.ts";
 import { endInPlacement, releaseInPlacement, type Ending, type Released } from "./sessions/end.ts";
-import { placeOf } from "./sessions/places.ts";
+import { heldParts, placeOf } from "./sessions/places.ts";
 import { endMaintenance, isMaintenanceOver } from "./servers/change.ts";
 import { recordServerLost } from "./usage/outages.ts";
 import type { Holds } from "./sessions/hold.ts";
@@ -77,7 +77,7 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
       .execute(),
     db
       .selectFrom("sessions")
-      .leftJoin("session_servers", "session_id", "sessions.id")
+      .leftJoin("session_servers", heldParts)
       .innerJoin("servers", (join) => join.on("servers.id", "=", placeOf))
       .select(["sessions.id", "servers.name"])
       .where("state", "in", ["granted", "active"])
@@ -108,12 +108,11 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
 function findStuck(db: Database | Tx): Promise<Released[]> {
   return db
     .selectFrom("sessions")
-    .leftJoin("session_servers", "session_id", "sessions.id")
+    .leftJoin("session_servers", heldParts)
     .innerJoin("servers", (join) => join.on("servers.id", "=", placeOf))
     .select(["sessions.id", "servers.id as serverId"])
     .where("state", "=", "ended")
     .where("sessions.released_at", "is", null)
-    .where("session_servers.released_at", "is", null)
     .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
     .execute();
 }

@@ -12,7 +12,8 @@ const STATEMENTS = [
      released_at timestamptz,
      primary key (session_id, server_id)
    )`,
-  `create index session_servers_of_server on session_servers (server_id)`,
+  // Who asks for a server's sessions asks for those that it holds: few, however many there were.
+  `create index session_servers_held on session_servers (server_id) where released_at is null`,
 ];
 
 /** Sessions whose GPUs lie on several servers. */

@@ -137,7 +137,7 @@ export interface SessionsTable {
   /** The GPUs that the same one had lately, to be had again. */
   preferred_gpus: ColumnType<GpuUuid[] | null, string | RawBuilder<string> | null, string | null>;
   estimated_at: Instant | null;
-  /** Where GPUs are kept for it while it waits. */
+  /** Where GPUs are kept for it while it waits, of several servers one. */
   reserved_server_id: ServerId | null;
   /** Null: nobody whom the pool knows; `client_user` is then what the client reports. */
   user_id: string | null;

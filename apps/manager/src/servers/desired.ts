@@ -36,7 +36,7 @@ export async function readDesired(db: Database, serverId: ServerId, graceMs: num
             ceil(max_duration_ms - extract(epoch from clock_timestamp() - granted_at) * 1000)) end as ends_in_ms,
           json_agg(json_build_array(gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
           from sessions
-          left join session_servers on session_servers.session_id = sessions.id
+          left join session_servers on session_servers.session_id = sessions.id and session_servers.released_at is null
           join session_gpus on session_gpus.session_id = sessions.id
           join gpus on gpus.uuid = gpu_uuid
          where ${placeOf} = servers.id and state in ('granted', 'active')

@@ -9,7 +9,7 @@ import { storedProgram } from "../privacy/settings.ts";
 import { correctBusy } from "../usage/corrections.ts";
 import { storeSamples } from "../usage/samples.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
-import { isOn, placeOf } from "../sessions/places.ts";
+import { heldParts, isOn, placeOf } from "../sessions/places.ts";
 import { noteUse } from "../sessions/use.ts";
 import { readSession } from "../sessions/read.ts";
 
@@ -33,7 +33,7 @@ export async function acceptReport(db: Database, serverId: ServerId, report: Rep
 function opened(db: Database, serverId: ServerId, openSessions: readonly SessionId[]) {
   return db
     .selectFrom("sessions")
-    .leftJoin("session_servers", "session_id", "sessions.id")
+    .leftJoin("session_servers", heldParts)
     .select("sessions.id")
     .where(placeOf, "=", serverId)
     .where("state", "=", "granted")
@@ -45,12 +45,11 @@ function opened(db: Database, serverId: ServerId, openSessions: readonly Session
 function closed(db: Database, serverId: ServerId, report: Report) {
   const query = db
     .selectFrom("sessions")
-    .leftJoin("session_servers", "session_id", "sessions.id")
+    .leftJoin("session_servers", heldParts)
     .select("sessions.id")
     .where(placeOf, "=", serverId)
     .where("state", "=", "ended")
     .where("sessions.released_at", "is", null)
-    .where("session_servers.released_at", "is", null)
     .where(
       sql<number>`coalesce(session_servers.ended_at_revision, sessions.ended_at_revision)`,
       "<=",

@@ -10,6 +10,7 @@ import { CHANNEL } from "../database/changes.ts";
 import { inPlacement, type Database, type Tx } from "../database/connect.ts";
 import { chargeFairShare } from "../placement/fair-share.ts";
 import { runPlacementPass } from "../placement/pass.ts";
+import { placesOf } from "./places.ts";
 import { readSession } from "./read.ts";
 
 export interface Ending {
@@ -32,11 +33,10 @@ export function endSession(db: Database, id: SessionId, ending: Ending): Promise
  * session that never had any is released at once.
  */
 export async function endInPlacement(tx: Tx, session: Session, ending: Ending): Promise<void> {
-  const { id, serverId, furtherServers } = session;
-  const servers = serverId === null ? [] : [serverId, ...furtherServers.map((server) => server.id)];
+  const { id, serverId } = session;
   await sql`
     with wanted as (
-      update servers set desired_revision = desired_revision + 1 where id = any(${servers}::uuid[])
+      update servers set desired_revision = desired_revision + 1 where id = any(${placesOf(session)}::uuid[])
       returning id, desired_revision
     ), parted as (
       update session_servers set ended_at_revision = desired_revision

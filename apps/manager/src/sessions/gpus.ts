@@ -1,7 +1,7 @@
 import { FarpoolError, type SessionGpus, type SessionId } from "@farpool/contract";
 import { compareVersions } from "@farpool/domain";
 import { nowPlus, type Database } from "../database/connect.ts";
-import { placeOf } from "./places.ts";
+import { heldParts, placeOf } from "./places.ts";
 
 const SAMPLE_MS = 10_000;
 /** Samples come every 10 s, and a while after their end; an older one says nothing of now. */
@@ -51,7 +51,7 @@ async function readDriver(
 ): Promise<Pick<SessionGpus, "driverVersion" | "driverRelease" | "simulated">> {
   const servers = await db
     .selectFrom("sessions")
-    .leftJoin("session_servers", "session_id", "sessions.id")
+    .leftJoin("session_servers", heldParts)
     .leftJoin("servers", (join) => join.on("servers.id", "=", placeOf))
     .select(["sessions.state", "driver_version", "driver_release", "simulated", "version"])
     .where("sessions.id", "=", id)

@@ -1,7 +1,7 @@
 import { FarpoolError, TIMES, type SessionId, type SessionState } from "@farpool/contract";
 import { sql } from "kysely";
 import { againAfterDeadlock, now, nowPlus, type Database } from "../database/connect.ts";
-import { placeOf } from "./places.ts";
+import { heldParts, placeOf } from "./places.ts";
 
 function leaseEnd() {
   const ms = sql<number>`case purpose when 'service' then ${sql.lit(TIMES.serviceLeaseMs)} else ${sql.lit(TIMES.leaseMs)} end`;
@@ -58,7 +58,7 @@ export async function grantFreshPeriod(db: Database): Promise<void> {
     .where("id", "in", (eb) =>
       eb
         .selectFrom("sessions")
-        .leftJoin("session_servers", "session_id", "sessions.id")
+        .leftJoin("session_servers", heldParts)
         .select(placeOf.as("server_id"))
         .where("state", "in", ["granted", "active"]),
     )

@@ -21,7 +21,7 @@ interface Over {
  */
 const idleMs = sql<number>`extract(epoch from least(servers.reported_at, (
     select min(part.reported_at) from session_servers join servers part on part.id = session_servers.server_id
-     where session_id = sessions.id))
+     where session_id = sessions.id and released_at is null))
   - greatest(sessions.active_at, sessions.last_busy_at)) * 1000`;
 const heldMs = sql<number>`extract(epoch from clock_timestamp() - sessions.granted_at) * 1000`;
 

@@ -1,16 +1,23 @@
-import type { Endpoint, ServerId } from "@farpool/contract";
-import { sql, type RawBuilder } from "kysely";
+import type { Endpoint, ServerId, Session } from "@farpool/contract";
+import { sql, type JoinBuilder, type RawBuilder } from "kysely";
+import type { Schema } from "../database/schema.ts";
 
-/**
- * The server of a row of `sessions left join session_servers`: sessions on one server have no rows there, those on several
- * one for each.
- */
+/** `sessions left join session_servers`: of a session on several servers, a row for each that has not let go of its part. */
+export const heldParts = (join: JoinBuilder<Schema, "sessions" | "session_servers">) =>
+  join.onRef("session_servers.session_id", "=", "sessions.id").on("session_servers.released_at", "is", null);
+
+/** The server of such a row: sessions on one server have no parts. */
 export const placeOf = sql<ServerId>`coalesce(session_servers.server_id, sessions.server_id)`;
 
 /** Whether a session is on this server, wherever `sessions` is read alone. */
 export function isOn(serverId: ServerId): RawBuilder<boolean> {
   return sql<boolean>`(sessions.server_id = ${serverId} or exists (
     select from session_servers where session_id = sessions.id and session_servers.server_id = ${serverId}))`;
+}
+
+/** All servers of a session that was read, the first one first. */
+export function placesOf({ serverId, furtherServers }: Session): readonly ServerId[] {
+  return serverId === null ? [] : [serverId, ...furtherServers.map(({ id }) => id)];
 }
 
 export interface Place {
