@@ -92,6 +92,12 @@ static void from_outside(std::vector<Gpu> &gpus) {
     std::printf("from outside\n");
 }
 
+static void clear(const Gpu &gpu) {
+    CHECK(cudaSetDevice(gpu.device));
+    CHECK(cudaMemset(gpu.values, 0, bytes));
+    CHECK(cudaDeviceSynchronize()); // the streams here do not wait for the legacy one
+}
+
 static void copies(std::vector<Gpu> &gpus) {
     const Gpu &first = gpus.front();
     CHECK(cudaSetDevice(first.device));
@@ -99,7 +105,8 @@ static void copies(std::vector<Gpu> &gpus) {
     CHECK(cudaStreamSynchronize(first.stream));
     for (size_t i = 1; i < gpus.size(); i++) {
         const Gpu &from = gpus[i - 1], &to = gpus[i];
-        CHECK(cudaMemset(to.values, 0, bytes));
+        clear(to);
+        CHECK(cudaSetDevice(first.device));
         switch (i % 4) {
         case 0: CHECK(cudaMemcpy(to.values, from.values, bytes, cudaMemcpyDeviceToDevice)); break;
         case 1: CHECK(cudaMemcpyPeer(to.values, to.device, from.values, from.device, bytes)); break;
@@ -122,7 +129,7 @@ static void copies(std::vector<Gpu> &gpus) {
         CHECK(cudaMemcpyAsync(first.values, last.values, bytes, cudaMemcpyDefault, of->stream));
         CHECK(cudaStreamSynchronize(of->stream));
         expect_values(first, count, 70 + 1000 * last.device);
-        CHECK(cudaMemset(first.values, 0, bytes));
+        clear(first);
     }
     std::printf("copies\n");
 }
