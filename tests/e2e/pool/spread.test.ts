@@ -47,9 +47,7 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
       ...["run", "-v", "-n", "5", "--spread-servers", "--", example("several-gpus")],
     ]);
     expect({ status, stdout }, stderr).toEqual({ status: 0, stdout: direct.stdout });
-    expect(stderr).toMatch(
-      /^5 × Farpool Simulated GPU 4GiB, gpu-0\d, gpu-0\d, gpu-0\d, session s-\w{8}$/m,
-    );
+    expect(stderr).toMatch(/^5 × Farpool Simulated GPU 4GiB, gpu-0\d, gpu-0\d, gpu-0\d, session s-\w{8}$/m);
     const session = await show(sessionIn(stderr));
     const names = [session.serverName, ...session.furtherServers.map(({ name }) => name)];
     expect(names.toSorted()).toEqual(["gpu-01", "gpu-02", "gpu-03"]);
@@ -59,7 +57,7 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
   it("values go round between the GPUs of two servers: copies, pinned memory, events", async () => {
     const program = ["run", ...THREE, "--", "env", "CUDA_VISIBLE_DEVICES=1,2", example("two-gpu-relay")];
     const direct = await runDirectly([example("two-gpu-relay")], 2);
-    expect(await on(ann).farpool(program)).toEqual({ status: 0, stdout: direct.stdout, stderr: "" });
+    expect(await on(ann).farpool(program)).toMatchObject({ status: 0, stdout: direct.stdout, stderr: "" });
   });
 
   it("a program that sees the GPU of one of the servers only leaves the others alone", async () => {
@@ -90,7 +88,16 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
   it("all GPUs are granted together or not at all, and those of one server where one has them", async () => {
     const holder = await hold(on(ann), ...THREE);
     expect(Object.values(await freeGpus()).toSorted()).toEqual([0, 1, 2]);
-    const refused = await on(ben).farpool(["run", "-n", "4", "--spread-servers", "--wait", "0", "--", "true"]);
+    const refused = await on(ben).farpool([
+      "run",
+      "-n",
+      "4",
+      "--spread-servers",
+      "--wait",
+      "0",
+      "--",
+      "true",
+    ]);
     expect(refused).toMatchObject({ status: 75, stdout: "" });
     const together = await hold(on(ben), "-n", "2", "--spread-servers");
     expect((await show(together.id)).furtherServers).toEqual([]);
@@ -99,8 +106,13 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
     await holder.end();
     expect(await waiting.ended).toMatchObject({ status: 0, stdout: expect.stringMatching(/PASSED\n$/) });
     await together.end();
-    const tooMany = await on(ben).farpool(["run", "-n", "7", "--spread-servers", "--", "true"]);
-    expect(tooMany).toMatchObject({ status: 69, stderr: expect.stringContaining("6 × Farpool Simulated GPU") });
+    const tooMany = await on(ben).farpool(["run", "-n", "99", "--spread-servers", "--", "true"]);
+    expect(tooMany).toMatchObject({
+      status: 69,
+      stderr: expect.stringMatching(
+        /the largest session of this size that the pool can ever grant is [68] × /,
+      ),
+    });
   });
 
   it("a reserved session on several servers lets programs in, one after the other", async () => {
@@ -122,6 +134,6 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
     for (const { workerPid } of processes) if (isAlive(workerPid)) process.kill(workerPid, "SIGKILL");
     const { status, stderr } = await run.ended;
     expect(status).not.toBe(0);
-    expect(stderr).toContain("CUDA calls of this process fail from here on");
+    expect(stderr).toContain("cudaErrorDevicesUnavailable");
   });
 });

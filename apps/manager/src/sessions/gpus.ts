@@ -15,6 +15,7 @@ export async function readSessionGpus(db: Database, id: SessionId): Promise<Sess
     readProcesses(db, id),
     readBusy(db, id),
   ]);
+  const servers = [...new Set(gpus.map(({ server_id: server }) => server))];
   return {
     ...driver,
     gpus: gpus.map((gpu) => {
@@ -28,7 +29,7 @@ export async function readSessionGpus(db: Database, id: SessionId): Promise<Sess
       return {
         uuid: gpu.uuid,
         name: gpu.name,
-        pciBusId: gpu.pci_bus_id,
+        pciBusId: inDomainsOf(servers.indexOf(gpu.server_id), gpu.pci_bus_id),
         computeCapability: gpu.compute_capability,
         multiprocessors: gpu.multiprocessors,
         memoryTotalBytes: Math.min(gpu.memory_limit_bytes ?? gpu.memory_total_bytes, gpu.memory_total_bytes),
@@ -83,6 +84,18 @@ function pickHealth({
   mig,
 }: NonNullable<SessionGpus["gpus"][number]["health"]>) {
   return { temperatureCelsius, eccCorrected, eccUncorrected, throttling, mig };
+}
+
+/** Domains are numbers of 16 bits, and those that servers use are small. */
+const DOMAINS_APART = 0x400;
+
+/** GPUs of different servers may have the same address: each server of a session has domains of its own, as CUDA tells them, too. */
+export function inDomainsOf(server: number, pciBusId: string): string {
+  const [domain = "", ...rest] = pciBusId.split(":");
+  const moved = Number.parseInt(domain, 16) + DOMAINS_APART * server;
+  return server === 0
+    ? pciBusId
+    : [moved.toString(16).toUpperCase().padStart(domain.length, "0"), ...rest].join(":");
 }
 
 /** In the order in which programs count them. */
