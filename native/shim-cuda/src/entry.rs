@@ -14,6 +14,7 @@ pub type Answer<T = ()> = Result<T, CUresult>;
 
 /// Runs the body of a call that needs `cuInit`: no panic leaves, and the sticky error of this process, if
 /// there is one, is the answer.
+#[inline]
 pub fn enter(
     name: &'static str,
     named: impl FnOnce() -> Option<usize>,
@@ -23,6 +24,7 @@ pub fn enter(
 }
 
 /// Like [`enter`] for a call that may lead from one server to another: `elsewhere` makes it then, and answers.
+#[inline]
 pub fn enter_unless(
     name: &'static str,
     named: impl FnOnce() -> Option<usize>,
@@ -122,6 +124,7 @@ pub fn guard(
     answer(name, || body(()))
 }
 
+#[inline]
 fn answer(name: &'static str, body: impl FnOnce() -> Answer) -> CUresult {
     coverage::note(name);
     statistics::note(name);

@@ -24,6 +24,7 @@ static COUNT: AtomicUsize = AtomicUsize::new(1);
 static CLIENTS: OnceLock<Box<[Client]>> = OnceLock::new();
 
 /// How many servers the session has.
+#[inline]
 pub fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
@@ -39,6 +40,7 @@ pub fn set(clients: Vec<Client>) {
 }
 
 /// The clients, one for each server; none before there is a connection.
+#[inline]
 pub fn clients() -> &'static [Client] {
     CLIENTS.get().map_or(&[], |clients| clients)
 }
@@ -150,10 +152,16 @@ pub struct Turn {
 
 impl Turn {
     /// What a call is for that names server `named`, if it names one.
+    #[inline]
     pub fn of(clients: &'static [Client], named: impl FnOnce() -> Option<usize>) -> Answer<Turn> {
         if let [only] = clients {
             return Ok(Turn { client: only, is_elsewhere: false });
         }
+        Turn::among(clients, named)
+    }
+
+    #[cold]
+    fn among(clients: &'static [Client], named: impl FnOnce() -> Option<usize>) -> Answer<Turn> {
         let here = context::current().map(of_context);
         let server = named().or(here).unwrap_or(0);
         let client = clients.get(server).ok_or(CUresult::INVALID_HANDLE)?;
@@ -161,11 +169,27 @@ impl Turn {
     }
 
     /// Makes the call, with a context of its server current.
+    #[inline]
     pub fn take<T>(self, call: impl FnOnce(&'static Client) -> T) -> T {
-        if !self.is_elsewhere {
-            return call(self.client);
-        }
-        context::within(some_context(self.client), || call(self.client))
+        let _pushed = self.is_elsewhere.then(|| Pushed::new(some_context(self.client)));
+        call(self.client)
+    }
+}
+
+/// A context that is current until this goes.
+struct Pushed;
+
+impl Pushed {
+    #[cold]
+    fn new(context: Context) -> Pushed {
+        context::push(context);
+        Pushed
+    }
+}
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        context::pop();
     }
 }
 

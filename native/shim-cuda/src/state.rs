@@ -65,6 +65,7 @@ const OTHER_START: Duration = Duration::from_millis(1);
 ///
 /// Errors: `NOT_INITIALIZED` before `cuInit` and in the forked child of a process that had called it,
 /// `DEINITIALIZED` once the process is exiting.
+#[inline]
 pub fn turn(named: impl FnOnce() -> Option<usize>) -> Result<Turn, CUresult> {
     Turn::of(clients()?, named)
 }
@@ -74,11 +75,14 @@ pub fn client() -> Result<&'static Client, CUresult> {
     turn(servers::none).map(|turn| turn.client)
 }
 
+#[inline]
 fn clients() -> Result<&'static [Client], CUresult> {
     let clients = servers::clients();
-    if PHASE.is_running() && !clients.is_empty() {
-        return Ok(clients);
-    }
+    if PHASE.is_running() && !clients.is_empty() { Ok(clients) } else { taken() }
+}
+
+#[cold]
+fn taken() -> Result<&'static [Client], CUresult> {
     let found = found()?;
     let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if servers::clients().is_empty() {

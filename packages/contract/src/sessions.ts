@@ -92,6 +92,8 @@ export const sessionGpuSchema = z.object({
   memoryTotalBytes: z.int(),
   /** Null: the whole GPU. */
   memoryLimitBytes: z.int().nullable(),
+  /** When it was free for others again: its server had ended the session's workers. Null until then. */
+  releasedAt: instant.nullable().default(null),
 });
 
 export const sessionUsageSchema = z.object({

@@ -21,7 +21,8 @@ type Row = Selectable<SessionsTable> & {
 const gpusOfSession = sql<Session["gpus"]>`(
   select coalesce(json_agg(json_build_object(
     'uuid', gpus.uuid, 'name', gpus.name,
-    'memoryTotalBytes', memory_total_bytes, 'memoryLimitBytes', memory_limit_bytes
+    'memoryTotalBytes', memory_total_bytes, 'memoryLimitBytes', memory_limit_bytes,
+    'releasedAt', to_char(session_gpus.released_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
   ) order by ordinal), '[]')
   from session_gpus join gpus on gpus.uuid = gpu_uuid where session_id = sessions.id)`;
 
