@@ -10,14 +10,14 @@ use transport::{ClientKey, EmulatedRtt};
 use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
 use wire::handshake::{self, DeviceSnapshot, Hello, Welcome};
 
-use crate::broker::{self, Applicant, BrokerError, Offer};
+use crate::broker::{self, Admission, Applicant, BrokerError, Offer};
 use crate::client::Client;
 use crate::connection::{Connection, Loss};
 use crate::device::Devices;
-use crate::dial::{self, Transport, Unopened};
+use crate::dial::{self, Transport, Unopened, Wishes};
 use crate::found::Found;
 use crate::window::{Reservation, Window};
-use crate::{aside, report, servers, state, window};
+use crate::{aside, report, servers, state, thread, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -136,59 +136,82 @@ impl Connected {
     }
 }
 
-/// Connects this process to a worker on each server of its session.
-fn connect(path: &str, owner: Owner) -> Result<Vec<Connected>, CUresult> {
-    let key = match ClientKey::generate() {
-        Ok(key) => Arc::new(key),
-        Err(error) => return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string()),
-    };
-    let (first, count) = connect_to(path, owner, &key, (0, 1))?;
-    let mut connected = vec![first];
-    for server in 1..count {
-        match connect_to(path, owner, &key, (server, count)) {
-            Ok((next, _)) => connected.push(next),
-            Err(code) => {
-                // Left open, they would keep their workers.
-                let loss = Loss::Io("another server of the session cannot be reached".into());
-                connected.iter().for_each(|open| open.connection.lose(loss.clone()));
-                return Err(code);
-            }
-        }
-    }
-    Ok(connected)
+/// Why this process gets no GPU.
+struct Refused {
+    code: CUresult,
+    exit_code: i32,
+    sentence: String,
 }
 
-/// Connects to one of the servers, of how many are known so far. Answers how many there are, too.
-fn connect_to(
-    path: &str,
-    owner: Owner,
-    key: &Arc<ClientKey>,
-    (server, known): (usize, usize),
-) -> Result<(Connected, usize), CUresult> {
-    let applicant = Applicant { key: key.spki(), server, connection_id: None };
-    let admission = match broker::admission(path, owner, &applicant) {
-        Ok(admission) => admission,
-        Err(BrokerError::Refused { exit_code, result, sentence }) => {
-            let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
-            return refuse(code, exit_code, &sentence);
+impl Refused {
+    fn new(code: CUresult, sentence: impl ToString) -> Refused {
+        Refused { code, exit_code: EX_UNAVAILABLE, sentence: sentence.to_string() }
+    }
+}
+
+impl From<BrokerError> for Refused {
+    fn from(error: BrokerError) -> Refused {
+        match error {
+            BrokerError::Refused { exit_code, result, sentence } => {
+                let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
+                Refused { code, exit_code, sentence }
+            }
+            error @ BrokerError::NoDescriptor { .. } => Refused::new(CUresult::OPERATING_SYSTEM, error),
+            error => Refused::new(CUresult::NO_DEVICE, error),
         }
-        Err(error @ BrokerError::NoDescriptor { .. }) => {
-            return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string());
-        }
-        Err(error) => {
-            return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
-        }
-    };
-    let session_id = admission.session_id.clone();
-    let count = known.max(admission.servers);
-    let opened = connect_timeout().map_err(Unopened::from).and_then(|time| {
-        let wishes = (time, emulated_rtt()?, wanted_transport()?);
-        Ok((dial::open((path, owner), Arc::clone(key), (server, admission), wishes)?, time))
+    }
+}
+
+/// Connects this process to a worker on each server of its session.
+fn connect(path: &str, owner: Owner) -> Result<Vec<Connected>, CUresult> {
+    connect_everywhere(path, owner)
+        .or_else(|Refused { code, exit_code, sentence }| refuse(code, exit_code, &sentence))
+}
+
+fn connect_everywhere(path: &str, owner: Owner) -> Result<Vec<Connected>, Refused> {
+    let key = ClientKey::generate().map_err(|error| Refused::new(CUresult::OPERATING_SYSTEM, error))?;
+    let key = Arc::new(key);
+    let admission =
+        |server| broker::admission(path, owner, &Applicant { key: key.spki(), server, connection_id: None });
+    let mut admissions = vec![admission(0)?];
+    for server in 1..admissions[0].servers {
+        admissions.push(admission(server)?);
+    }
+    let wishes = || Ok((connect_timeout()?, emulated_rtt()?, wanted_transport()?));
+    let wishes = wishes().map_err(|sentence: String| Refused::new(CUresult::NO_DEVICE, sentence))?;
+    let count = admissions.len();
+    let ways = (0..).zip(admissions).map(|(server, admission)| {
+        let (path, key) = (path.to_owned(), Arc::clone(&key));
+        move || connect_to((&path, owner), key, (server, admission), count, wishes)
     });
-    let (connection, time) = match opened {
-        Ok(opened) => opened,
-        Err(Unopened { code, sentence }) => return refuse(CUresult(code), EX_UNAVAILABLE, &sentence),
-    };
+    let mut connected = Vec::new();
+    let mut refused = None;
+    // A server's driver may take seconds to start.
+    for answer in thread::all("farpool-connect", ways.collect()) {
+        match answer {
+            Ok(server) => connected.push(server),
+            Err(why) => refused = refused.or(Some(why)),
+        }
+    }
+    let Some(refused) = refused else { return Ok(connected) };
+    // Left open, they would keep their workers.
+    let loss = Loss::Io("another server of the session cannot be reached".into());
+    connected.iter().for_each(|open| open.connection.lose(loss.clone()));
+    Err(refused)
+}
+
+/// Connects to one of the `count` servers of the session.
+fn connect_to(
+    broker: (&str, Owner),
+    key: Arc<ClientKey>,
+    (server, admission): (usize, Admission),
+    count: usize,
+    wishes: Wishes,
+) -> Result<Connected, Refused> {
+    let session_id = admission.session_id.clone();
+    let time = wishes.0;
+    let connection = dial::open(broker, key, (server, admission), wishes)
+        .map_err(|Unopened { code, sentence }| Refused::new(CUresult(code), sentence))?;
     let mut places = window::places(count as u64);
     let reservation = places.next();
     let hello = Hello {
@@ -202,18 +225,15 @@ fn connect_to(
         let window = agree(reservation, agreed, &mut places, |request| ask(&connection, request))?;
         Ok((welcome, window))
     });
-    let (welcome, window) = match greeted {
-        Ok(greeted) => greeted,
-        Err(loss) => {
-            // The writer thread holds the connection: left open, it would keep a worker for each failed `cuInit`.
-            connection.lose(loss.clone());
-            return match loss {
-                Loss::Refused { code, reason } => refuse(CUresult(code), EX_UNAVAILABLE, &reason),
-                Loss::Silent => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &dial::silent(time)),
-                loss => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
-            };
+    let (welcome, window) = greeted.map_err(|loss| {
+        // The writer thread holds the connection: left open, it would keep a worker for each failed `cuInit`.
+        connection.lose(loss.clone());
+        match loss {
+            Loss::Refused { code, reason } => Refused::new(CUresult(code), reason),
+            Loss::Silent => Refused::new(CUresult::NO_DEVICE, dial::silent(time)),
+            loss => Refused::new(CUresult::NO_DEVICE, loss),
         }
-    };
+    })?;
     connection.greeted();
     if window.is_none() {
         report::once(
@@ -221,7 +241,7 @@ fn connect_to(
              large allocations wait for it",
         );
     }
-    Ok((Connected { connection, session_id, welcome, window }, count))
+    Ok(Connected { connection, session_id, welcome, window })
 }
 
 /// `FARPOOL_TRANSPORT`: which of the server's addresses may be used.
