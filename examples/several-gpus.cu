@@ -134,6 +134,21 @@ static void copies(std::vector<Gpu> &gpus) {
     std::printf("copies\n");
 }
 
+// A copy without a stream comes behind all that both sides have to do, whatever stream they do it in.
+static void unsynchronised(std::vector<Gpu> &gpus) {
+    for (size_t i = 0; i + 1 < gpus.size(); i++) {
+        const Gpu &from = gpus[i + 1], &to = gpus[i];
+        CHECK(cudaSetDevice(to.device));
+        launch(to, count, 1);
+        CHECK(cudaSetDevice(from.device));
+        launch(from, count, 200);
+        CHECK(cudaSetDevice(0));
+        CHECK(cudaMemcpyPeer(to.values, to.device, from.values, from.device, bytes));
+        expect_values(to, count, 200 + 1000 * from.device);
+    }
+    std::printf("unsynchronised\n");
+}
+
 static void peers(int devices) {
     for (int device = 0; device < devices; device++) {
         CHECK(cudaSetDevice(device));
@@ -180,6 +195,109 @@ static void events(std::vector<Gpu> &gpus) {
         CHECK(cudaStreamSynchronize(one.stream));
     }
     std::printf("events\n");
+}
+
+// Who waits for what is done does not wait behind who waits for what is not.
+static void gates(std::vector<Gpu> &gpus) {
+    for (size_t i = 0; i < gpus.size(); i++) {
+        const Gpu &here = gpus[i], &there = gpus[(i + 1) % gpus.size()];
+        if (here.device == there.device) break;
+        std::atomic<bool> gate{false};
+        cudaStream_t beside_here, beside_there;
+        cudaEvent_t soon;
+        int *pinned;
+        CHECK(cudaSetDevice(here.device));
+        CHECK(cudaStreamCreateWithFlags(&beside_here, cudaStreamNonBlocking));
+        CHECK(cudaMallocHost(&pinned, bytes));
+        CHECK(cudaSetDevice(there.device));
+        CHECK(cudaStreamCreateWithFlags(&beside_there, cudaStreamNonBlocking));
+        CHECK(cudaEventCreateWithFlags(&soon, cudaEventDisableTiming));
+        CHECK(cudaMemsetAsync(there.values, 0, bytes, there.stream));
+        CHECK(cudaStreamSynchronize(there.stream));
+        CHECK(cudaLaunchHostFunc(there.stream, wait_for, &gate));
+        // Memory that was pinned for another GPU: what is behind the gate is queued, both ways.
+        for (int k = 0; k < count; k++) pinned[k] = 1;
+        CHECK(cudaMemcpyAsync(there.values, pinned, bytes, cudaMemcpyHostToDevice, there.stream));
+        CHECK(cudaMemcpyAsync(pinned, there.values, bytes / 2, cudaMemcpyDeviceToHost, there.stream));
+        CHECK(cudaEventRecord(there.event, there.stream));
+        fill<<<1, 32, 0, beside_there>>>(there.values + count - 32, 32, 0);
+        CHECK(cudaGetLastError());
+        CHECK(cudaEventRecord(soon, beside_there));
+        CHECK(cudaSetDevice(here.device));
+        CHECK(cudaStreamWaitEvent(here.stream, there.event, 0));
+        CHECK(cudaEventRecord(here.event, here.stream));
+        CHECK(cudaStreamWaitEvent(beside_here, soon, 0));
+        CHECK(cudaStreamSynchronize(beside_here));
+        EXPECT(cudaEventQuery(here.event) == cudaErrorNotReady);
+        for (int k = 0; k < count; k++) pinned[k] = k; // read when the stream gets there
+        gate = true;
+        CHECK(cudaStreamSynchronize(here.stream));
+        for (int k = 0; k < count; k++) EXPECT(pinned[k] == k);
+        expect_values(there, count, 0);
+        CHECK(cudaStreamDestroy(beside_here));
+        CHECK(cudaStreamDestroy(beside_there));
+        CHECK(cudaEventDestroy(soon));
+        CHECK(cudaFreeHost(pinned));
+    }
+    std::printf("gates\n");
+}
+
+// Neighbours exchange values round by round: streams that compute wait for streams that copy, across GPUs, and the host for none.
+static void exchange(std::vector<Gpu> &gpus) {
+    constexpr int rounds = 30, n = 1000;
+    if (gpus.size() < 2) {
+        std::printf("exchange\n");
+        return;
+    }
+    struct Side {
+        cudaStream_t copies;
+        cudaEvent_t computed, copied;
+        int *inbox, *outbox;
+    };
+    std::vector<Side> sides(gpus.size());
+    for (size_t i = 0; i < gpus.size(); i++) {
+        Side &side = sides[i];
+        CHECK(cudaSetDevice(gpus[i].device));
+        CHECK(cudaStreamCreateWithFlags(&side.copies, cudaStreamNonBlocking));
+        CHECK(cudaEventCreateWithFlags(&side.computed, cudaEventDisableTiming));
+        CHECK(cudaEventCreateWithFlags(&side.copied, cudaEventDisableTiming));
+        CHECK(cudaMallocHost(&side.outbox, n * sizeof(int)));
+        CHECK(cudaMalloc(&side.inbox, n * sizeof(int)));
+    }
+    for (int round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < gpus.size(); i++) {
+            CHECK(cudaSetDevice(gpus[i].device));
+            // What the neighbour has not fetched must stay.
+            CHECK(cudaStreamWaitEvent(gpus[i].stream, sides[(i + 1) % gpus.size()].copied, 0));
+            launch(gpus[i], n, round);
+            CHECK(cudaMemcpyAsync(sides[i].outbox, gpus[i].values, n * sizeof(int), cudaMemcpyDeviceToHost, gpus[i].stream));
+            CHECK(cudaEventRecord(sides[i].computed, gpus[i].stream));
+        }
+        for (size_t i = 0; i < gpus.size(); i++) {
+            const size_t before = (i + gpus.size() - 1) % gpus.size();
+            CHECK(cudaSetDevice(gpus[i].device));
+            CHECK(cudaStreamWaitEvent(sides[i].copies, sides[before].computed, 0));
+            CHECK(cudaMemcpyAsync(sides[i].inbox, sides[before].outbox, n * sizeof(int), cudaMemcpyHostToDevice, sides[i].copies));
+            CHECK(cudaEventRecord(sides[i].copied, sides[i].copies));
+        }
+    }
+    for (size_t i = 0; i < gpus.size(); i++) {
+        const size_t before = (i + gpus.size() - 1) % gpus.size();
+        CHECK(cudaSetDevice(gpus[i].device));
+        CHECK(cudaStreamSynchronize(sides[i].copies));
+        std::vector<int> values(n);
+        CHECK(cudaMemcpy(values.data(), sides[i].inbox, n * sizeof(int), cudaMemcpyDeviceToHost));
+        for (int k = 0; k < n; k++) EXPECT(values[k] == rounds - 1 + 1000 * gpus[before].device + k);
+    }
+    CHECK(cudaSetDevice(0));
+    for (Side &side : sides) {
+        CHECK(cudaStreamDestroy(side.copies));
+        CHECK(cudaEventDestroy(side.computed));
+        CHECK(cudaEventDestroy(side.copied));
+        CHECK(cudaFreeHost(side.outbox));
+        CHECK(cudaFree(side.inbox));
+    }
+    std::printf("exchange\n");
 }
 
 static void graphs(std::vector<Gpu> &gpus) {
@@ -237,8 +355,11 @@ int main() {
     for (int device = 0; device < devices; device++) make(gpus[device], device);
     from_outside(gpus);
     copies(gpus);
+    unsynchronised(gpus);
     peers(devices);
     events(gpus);
+    gates(gpus);
+    exchange(gpus);
     graphs(gpus);
     std::vector<std::thread> threads;
     for (int device = 0; device < devices; device++) threads.emplace_back(work, device);

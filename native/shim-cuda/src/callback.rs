@@ -34,8 +34,6 @@ pub enum Action {
     Gather(Vec<(*const u8, usize)>),
     /// A copy inside this process.
     Move(Copy3d),
-    /// Nothing, but not before another server has reached this fence.
-    Fence(&'static Client, u64),
 }
 
 // SAFETY: the program gave function and pointer to be used on another thread: CUDA's contract for callbacks, and
@@ -167,42 +165,18 @@ fn serve(client: &'static Client) {
                 copy.move_here();
                 &[]
             }
-            Some(Action::Fence(other, number)) => {
-                wait_elsewhere(client, callback.token, (other, number));
-                continue;
-            }
             None => &[],
         };
-        if !done(client, callback.token, data) || state::client().is_err() {
+        let done = client.connection().post_with_data(
+            <cuda::FarpoolCallbackDone<'_> as wire::Request<'_>>::CALL,
+            (0, None),
+            |writer| writer.put_u64(callback.token),
+            Data::Passing(data),
+        );
+        client.connection().callback_done(callback.token);
+        if done.is_err() || state::client().is_err() {
             return;
         }
-    }
-}
-
-/// Tells the worker that its stream may go on; `false` when the connection is lost.
-fn done(client: &Client, token: u64, data: &[u8]) -> bool {
-    let told = client.connection().post_with_data(
-        <cuda::FarpoolCallbackDone<'_> as wire::Request<'_>>::CALL,
-        (0, None),
-        |writer| writer.put_u64(token),
-        Data::Passing(data),
-    );
-    client.connection().callback_done(token);
-    told.is_ok()
-}
-
-/// Lets a stream go on when another server has reached a fence. Each such wait has a thread: those behind it may be what
-/// the other server waits for.
-fn wait_elsewhere(client: &'static Client, token: u64, (other, number): (&'static Client, u64)) {
-    let wait = move || {
-        // A server that is lost reaches nothing any more, and its session ends.
-        let _ = other.wait_for_fence(number);
-        done(client, token, &[]);
-    };
-    if let Err(error) = crate::thread::spawn("farpool-waiter", wait) {
-        report::once(&format!("the thread that waits for another server cannot be started: {error}"));
-        let _ = other.wait_for_fence(number);
-        done(client, token, &[]);
     }
 }
 

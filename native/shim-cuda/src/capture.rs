@@ -222,7 +222,8 @@ pub fn begin(
     let is_borrowed = into.is_some();
     let (graph, dependencies) = into.unwrap_or_else(|| (Graph::create(), Vec::new()));
     let capture = Arc::new(Capture {
-        id: client.new_number(),
+        // Unlike other numbers programs see it.
+        id: crate::servers::handle_index(client.new_number(), client.server),
         graph,
         is_borrowed,
         mode,

@@ -76,9 +76,12 @@ pub struct Client {
     pub events: Events,
     /// Host functions and the like that streams will wait for.
     pub actions: Actions,
-    /// For a context, the stream that waits for events on behalf of other servers.
-    observers: Mutex<FxHashMap<handle::Context, Stream>>,
+    /// Streams that wait on behalf of streams of other servers.
+    observers: Mutex<FxHashMap<Observed, Stream>>,
 }
+
+/// A context, and the stream of another server on whose behalf a stream of the context waits: the server, and its handle there.
+pub type Observed = (handle::Context, usize, Stream);
 
 /// What a context that is being destroyed leaves, until the worker has destroyed it.
 #[derive(Debug, Default)]
@@ -190,6 +193,28 @@ impl Client {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The context of an object of this server's, if it has one.
+    pub fn context_of_handle(&self, raw: u64) -> Option<handle::Context> {
+        use handle::{Event, Function, Module};
+        let of_unit = |module| self.modules.context_of(module);
+        let context = handle::Context::from_raw(raw);
+        if context.has_kind() {
+            return Some(context);
+        }
+        match self.streams.state(Stream::from_raw(raw)) {
+            Ok(state) => Some(state.context),
+            Err(_) if Event::from_raw(raw).has_kind() => {
+                let index = self.events.context_index(Event::from_raw(raw)).ok()?;
+                Some(handle::Context::from_index(u64::from(index)))
+            }
+            Err(_) if Module::from_raw(raw).has_kind() => of_unit(Module::from_raw(raw)),
+            Err(_) if Function::from_raw(raw).has_kind() => {
+                self.modules.code(raw).ok()?.module.and_then(of_unit)
+            }
+            Err(_) => None,
+        }
+    }
+
     /// The contexts on its server that are alive.
     pub fn own_contexts(&self) -> Vec<handle::Context> {
         let mut contexts = self.contexts.all();
@@ -197,8 +222,8 @@ impl Client {
         contexts
     }
 
-    /// For a context, the stream that waits for events on behalf of other servers.
-    pub fn observers(&self) -> MutexGuard<'_, FxHashMap<handle::Context, Stream>> {
+    /// Streams that wait on behalf of streams of other servers.
+    pub fn observers(&self) -> MutexGuard<'_, FxHashMap<Observed, Stream>> {
         self.observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -219,7 +244,7 @@ impl Client {
             self.connection.timelines.forget(stream);
         }
         self.streams.forget_context(context);
-        self.observers().remove(&context);
+        self.observers().retain(|(observed, ..), _| *observed != context);
         self.events.forget_context(context);
         self.connection.timelines.forget_context(context.index());
         let pointer = std::ptr::without_provenance_mut(usize::try_from(context.raw()).unwrap_or(0));
@@ -243,7 +268,9 @@ impl Client {
             }
         }
         // Copies of other contexts may use its pinned memory. Where the connection is lost nobody knows, and it stays.
-        if !left.pinned.is_empty() && credit::settle_all_if_seen(self).is_ok() {
+        let is_settled =
+            || servers::clients().iter().all(|client| credit::settle_all_if_seen(client).is_ok());
+        if !left.pinned.is_empty() && is_settled() {
             left.pinned.iter().for_each(host_memory::unmap);
         }
         Ok(())
@@ -525,10 +552,11 @@ impl Client {
     fn lost(&self, loss: &Loss) -> CUresult {
         let code = CUresult::DEVICE_UNAVAILABLE;
         self.lost.store(code.0, Ordering::Relaxed);
-        report::once(&format!(
-            "session {}: {loss}; CUDA calls of this process fail from here on",
-            self.session_id
-        ));
+        let what = match servers::count() {
+            1 => "CUDA calls of this process".to_owned(),
+            count => format!("CUDA calls of this process to server {} of {count}", self.server + 1),
+        };
+        report::once(&format!("session {}: {loss}; {what} fail from here on", self.session_id));
         code
     }
 

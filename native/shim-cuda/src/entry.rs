@@ -7,6 +7,7 @@ use cuda_abi::CUresult;
 
 use crate::client::Client;
 use crate::found::Found;
+use crate::servers::Named;
 use crate::{callback, coverage, servers, state, statistics};
 
 /// What the body of an exported function answers; `Err` carries the code.
@@ -17,7 +18,7 @@ pub type Answer<T = ()> = Result<T, CUresult>;
 #[inline]
 pub fn enter(
     name: &'static str,
-    named: impl FnOnce() -> Option<usize>,
+    named: impl FnOnce() -> Named,
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     enter_unless(name, named, || None, body)
@@ -27,12 +28,12 @@ pub fn enter(
 #[inline]
 pub fn enter_unless(
     name: &'static str,
-    named: impl FnOnce() -> Option<usize>,
+    named: impl FnOnce() -> Named,
     elsewhere: impl FnOnce() -> Option<Answer>,
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     answer(name, || {
-        let turn = state::turn(named)?;
+        let turn = state::turn(name, named)?;
         if callback::is_running() {
             return Err(CUresult::NOT_PERMITTED);
         }
@@ -49,7 +50,7 @@ pub fn enter_unless(
 /// Like [`enter`] for a call that is made where the thread's current context is, whatever it names.
 pub fn enter_here(
     name: &'static str,
-    _named: impl FnOnce() -> Option<usize>,
+    _named: impl FnOnce() -> Named,
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     enter(name, servers::none, body)
@@ -58,11 +59,11 @@ pub fn enter_here(
 /// Like [`enter`] for a call that belongs to no context: the sticky error of the current one is not its answer.
 pub fn enter_beside(
     name: &'static str,
-    named: impl FnOnce() -> Option<usize>,
+    named: impl FnOnce() -> Named,
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     answer(name, || {
-        let turn = state::turn(named)?;
+        let turn = state::turn(name, named)?;
         if callback::is_running() {
             return Err(CUresult::NOT_PERMITTED);
         }
@@ -76,11 +77,11 @@ pub fn enter_beside(
 /// Like [`enter`] for a call that the client answers by itself; it is counted as such.
 pub fn enter_local(
     name: &'static str,
-    named: impl FnOnce() -> Option<usize>,
+    named: impl FnOnce() -> Named,
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     answer(name, || {
-        state::turn(named)?.take(|client| {
+        state::turn(name, named)?.take(|client| {
             client.count_local();
             body(client)
         })
@@ -90,11 +91,11 @@ pub fn enter_local(
 /// Like [`enter_local`] for a call that changes which context is current: it gets its client, and the stack as it is.
 pub fn enter_stack(
     name: &'static str,
-    named: impl FnOnce() -> Option<usize>,
+    named: impl FnOnce() -> Named,
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     answer(name, || {
-        let client = state::turn(named)?.client;
+        let client = state::turn(name, named)?.client;
         client.count_local();
         body(client)
     })
@@ -103,7 +104,7 @@ pub fn enter_stack(
 /// Runs the body of a call that needs `cuInit` and no GPU: it takes none from a client service.
 pub fn enter_found(
     name: &'static str,
-    _named: impl FnOnce() -> Option<usize>,
+    _named: impl FnOnce() -> Named,
     body: impl FnOnce(&'static Found) -> Answer,
 ) -> CUresult {
     answer(name, || {
@@ -118,7 +119,7 @@ pub fn enter_found(
 /// Runs the body of a call that works before `cuInit`.
 pub fn guard(
     name: &'static str,
-    _named: impl FnOnce() -> Option<usize>,
+    _named: impl FnOnce() -> Named,
     body: impl FnOnce(()) -> Answer,
 ) -> CUresult {
     answer(name, || body(()))

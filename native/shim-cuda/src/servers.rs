@@ -14,6 +14,7 @@ use crate::convert::Opaque;
 use crate::entry::Answer;
 use crate::graph::exec::EXECS;
 use crate::memory::{Range, RangeKind};
+use crate::report;
 
 /// Servers that a process can be connected to.
 pub const MOST: usize = 64;
@@ -85,10 +86,9 @@ pub fn of_handle(raw: u64) -> Option<usize> {
     is_owned.then(|| server_of_index((raw >> 4) & ((1 << 36) - 1)))
 }
 
-/// The range that holds `address`, where `accept` takes it, and the client that knows it: the current one is asked first.
-fn find(address: u64, accept: impl Fn(RangeKind) -> bool) -> Option<(&'static Client, Range)> {
+/// The range that holds `address`, where `accept` takes it, and the client that knows it; that of server `first` is asked first.
+fn find(first: usize, address: u64, accept: impl Fn(RangeKind) -> bool) -> Option<(&'static Client, Range)> {
     let clients = clients();
-    let first = current();
     let order = (0..clients.len()).map(|step| (first + step) % clients.len());
     let known = |server: usize| {
         let client = clients.get(server)?;
@@ -98,14 +98,26 @@ fn find(address: u64, accept: impl Fn(RangeKind) -> bool) -> Option<(&'static Cl
     order.filter_map(known).next()
 }
 
-/// The client whose device memory holds `address`.
-pub fn with_device_memory(address: u64) -> Option<&'static Client> {
-    find(address, RangeKind::is_device).map(|(client, _)| client)
+/// The range of device memory that holds `address`, and the client that knows it.
+pub fn device_memory(address: u64) -> Option<(&'static Client, Range)> {
+    find(current(), address, RangeKind::is_device)
+}
+
+/// The same where the memory is said to be of `context`, whose server is asked first: drivers of different servers may choose
+/// the same address.
+pub fn device_memory_of(context: Context, address: u64) -> Option<(&'static Client, Range)> {
+    find(of_context(context), address, RangeKind::is_device)
+}
+
+/// Whether all of `length` bytes at `address` are pinned memory of this process, for whichever server.
+pub fn is_pinned(client: &Client, address: u64, length: u64) -> bool {
+    client.ranges.is_pinned(address, length)
+        || (count() > 1 && clients().iter().any(|other| other.ranges.is_pinned(address, length)))
 }
 
 /// The server that knows `address`, be it device memory or pinned memory of this process.
 pub fn of_address(address: u64) -> Option<usize> {
-    find(address, |_| true).map(|(client, _)| client.server)
+    find(current(), address, |_| true).map(|(client, _)| client.server)
 }
 
 /// The client that knows `address`; `client` where none does.
@@ -142,36 +154,80 @@ pub fn other(client: &'static Client, server: usize) -> &'static Client {
     if client.server == server { client } else { clients().get(server).unwrap_or(client) }
 }
 
-/// What a call is for: a client, and whether the thread's current context is one of another server.
+/// What an argument names: a server, and the context of what it is, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    server: usize,
+    context: Option<Context>,
+}
+
+impl Place {
+    fn on(server: usize) -> Place {
+        Place { server, context: None }
+    }
+
+    fn of(context: Context) -> Place {
+        Place { server: of_context(context), context: Some(context) }
+    }
+}
+
+/// What the arguments of a call name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The first place.
+    first: Option<Place>,
+    /// Whether others are on another server.
+    has_several: bool,
+}
+
+impl Named {
+    /// The same with another argument.
+    #[must_use]
+    pub fn and(self, place: Option<Place>) -> Named {
+        let has_another = self.first.zip(place).is_some_and(|(first, other)| first.server != other.server);
+        Named { first: self.first.or(place), has_several: self.has_several || has_another }
+    }
+}
+
+/// What a call is for: a client, and a context of its server where the thread's current one is another server's.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
     /// The client.
     pub client: &'static Client,
-    is_elsewhere: bool,
+    elsewhere: Option<Context>,
 }
 
 impl Turn {
-    /// What a call is for that names server `named`, if it names one.
+    /// What the call `name` is for, whose arguments name `named`.
+    ///
+    /// Errors: `NOT_SUPPORTED` for several servers.
     #[inline]
-    pub fn of(clients: &'static [Client], named: impl FnOnce() -> Option<usize>) -> Answer<Turn> {
+    pub fn of(clients: &'static [Client], name: &'static str, named: impl FnOnce() -> Named) -> Answer<Turn> {
         if let [only] = clients {
-            return Ok(Turn { client: only, is_elsewhere: false });
+            return Ok(Turn { client: only, elsewhere: None });
         }
-        Turn::among(clients, named)
+        Turn::among(clients, name, named())
     }
 
     #[cold]
-    fn among(clients: &'static [Client], named: impl FnOnce() -> Option<usize>) -> Answer<Turn> {
+    fn among(clients: &'static [Client], name: &'static str, named: Named) -> Answer<Turn> {
+        if named.has_several {
+            report::once(&format!("{name} with objects of two servers is not supported by Farpool"));
+            return Err(CUresult::NOT_SUPPORTED);
+        }
         let here = context::current().map(of_context);
-        let server = named().or(here).unwrap_or(0);
+        let server = named.first.map(|place| place.server).or(here).unwrap_or(0);
         let client = clients.get(server).ok_or(CUresult::INVALID_HANDLE)?;
-        Ok(Turn { client, is_elsewhere: here.is_some_and(|here| here != server) })
+        let elsewhere = here
+            .filter(|here| *here != server)
+            .map(|_| named.first.and_then(|place| place.context).unwrap_or_else(|| some_context(client)));
+        Ok(Turn { client, elsewhere })
     }
 
     /// Makes the call, with a context of its server current.
     #[inline]
     pub fn take<T>(self, call: impl FnOnce(&'static Client) -> T) -> T {
-        let _pushed = self.is_elsewhere.then(|| Pushed::new(some_context(self.client)));
+        let _pushed = self.elsewhere.map(Pushed::new);
         call(self.client)
     }
 }
@@ -197,7 +253,8 @@ impl Drop for Pushed {
 pub fn at<T>(client: &Client, call: impl FnOnce() -> T) -> T {
     let is_elsewhere =
         count() > 1 && context::current().is_some_and(|context| of_context(context) != client.server);
-    if is_elsewhere { context::within(some_context(client), call) } else { call() }
+    let _pushed = is_elsewhere.then(|| Pushed::new(some_context(client)));
+    call()
 }
 
 /// A living context of a server, the oldest one; 0 where there is none.
@@ -212,7 +269,7 @@ pub fn one_of(servers: impl IntoIterator<Item = usize>) -> Answer<Option<usize>>
     let mut found = None;
     for server in servers {
         if *found.get_or_insert(server) != server {
-            crate::report::once("a graph with nodes on several servers is not supported by Farpool");
+            report::once("a graph with nodes on several servers is not supported by Farpool");
             return Err(CUresult::NOT_SUPPORTED);
         }
     }
@@ -224,23 +281,26 @@ pub fn one_of(servers: impl IntoIterator<Item = usize>) -> Answer<Option<usize>>
 pub struct Argument<T>(pub T);
 
 impl<T: Opaque> Argument<T> {
-    /// The server of a handle.
-    pub fn server(self) -> Option<usize> {
-        of_handle(self.0.bits() as u64)
+    /// The place of a handle.
+    pub fn place(self) -> Option<Place> {
+        let raw = self.0.bits() as u64;
+        let server = of_handle(raw)?;
+        let known = clients().get(server).and_then(|client| client.context_of_handle(raw));
+        Some(Place { server, context: known })
     }
 }
 
 impl Argument<CUgraphExec> {
-    /// The server of an executable graph.
-    pub fn server(self) -> Option<usize> {
-        EXECS.find(self.0.0).map(|exec| exec.server)
+    /// The place of an executable graph.
+    pub fn place(self) -> Option<Place> {
+        EXECS.find(self.0.0).map(|exec| Place::on(exec.server))
     }
 }
 
 impl Argument<u64> {
-    /// The server of device memory; other numbers are the address of none.
-    pub fn server(self) -> Option<usize> {
-        with_device_memory(self.0).map(|client| client.server)
+    /// The place of device memory; other numbers are the address of none.
+    pub fn place(self) -> Option<Place> {
+        device_memory(self.0).map(|(_, range)| Place::of(range.context))
     }
 }
 
@@ -249,17 +309,17 @@ impl Argument<u64> {
 pub struct Device(pub CUdevice);
 
 impl Argument<Device> {
-    /// The server of a device.
-    pub fn server(self) -> Option<usize> {
+    /// The place of a device.
+    pub fn place(self) -> Option<Place> {
         let found = crate::state::found().ok()?;
-        found.devices.get(self.0.0).ok().map(|device| device.server)
+        found.devices.get(self.0.0).ok().map(|device| Place::on(device.server))
     }
 }
 
 /// What names no server.
 pub trait Unnamed: Sized {
     /// None.
-    fn server(self) -> Option<usize> {
+    fn place(self) -> Option<Place> {
         None
     }
 }
@@ -267,19 +327,17 @@ pub trait Unnamed: Sized {
 impl<T> Unnamed for Argument<T> {}
 
 /// For calls that name no server, whatever their arguments are.
-pub fn none() -> Option<usize> {
-    None
+pub fn none() -> Named {
+    Named::default()
 }
 
-/// The server that the arguments of a call name, for [`Turn::of`]: the first one that names any.
+/// What the arguments of a call name, for [`Turn::of`].
 macro_rules! named {
     ($($argument:expr),* $(,)?) => {
         || {
             #[allow(unused_imports, reason = "not every call has arguments that name none")]
             use $crate::servers::Unnamed as _;
-            let server: Option<usize> = None;
-            $(let server = server.or_else(|| $crate::servers::Argument($argument).server());)*
-            server
+            $crate::servers::none()$(.and($crate::servers::Argument($argument).place()))*
         }
     };
 }
@@ -305,9 +363,12 @@ mod tests {
         let stream = CUstream(usize::try_from(Stream::from_index(7).raw()).unwrap_or(0));
         let event = CUevent(usize::try_from(Event::from_index(1).raw()).unwrap_or(0));
         let kernel = CUkernel(usize::try_from(Kernel::from_index(5).raw()).unwrap_or(0));
-        assert_eq!(named!(kernel, 5i32, std::ptr::null::<u8>(), stream, event)(), Some(0));
-        assert_eq!(named!(kernel, CUstream(0), CUstream(1), CUstream(2), 0u64)(), None);
-        assert_eq!(none(), None);
+        let found = named!(kernel, 5i32, std::ptr::null::<u8>(), stream, event)();
+        assert_eq!(found, none().and(Some(Place::on(0))));
+        assert_eq!(named!(kernel, CUstream(0), CUstream(1), CUstream(2), 0u64)(), none());
+        let (one, other) = (Some(Place::on(2)), Some(Place::on(1)));
+        assert!(!none().and(one).and(None).and(one).has_several);
+        assert!(none().and(one).and(None).and(other).and(one).has_several);
     }
 
     #[test]

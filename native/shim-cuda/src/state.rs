@@ -10,7 +10,7 @@ use cuda_abi::phase::{Phase, PhaseWord};
 
 use crate::client::Client;
 use crate::found::Found;
-use crate::servers::{self, Turn};
+use crate::servers::{self, Named, Turn};
 use crate::{connect, coverage, report, statistics};
 
 static PHASE: PhaseWord = PhaseWord::new();
@@ -60,19 +60,19 @@ pub enum Line {
 /// How long a thread waits before it looks again whether another one's `cuInit` is done.
 const OTHER_START: Duration = Duration::from_millis(1);
 
-/// The client that a call is for which names the server `named`, or none, once `cuInit` succeeded. With a client service the
+/// The client that the call `name` is for, whose arguments name `named`, once `cuInit` succeeded. With a client service the
 /// first who asks takes the GPU, and may wait for it; a failure is not remembered.
 ///
 /// Errors: `NOT_INITIALIZED` before `cuInit` and in the forked child of a process that had called it,
 /// `DEINITIALIZED` once the process is exiting.
 #[inline]
-pub fn turn(named: impl FnOnce() -> Option<usize>) -> Result<Turn, CUresult> {
-    Turn::of(clients()?, named)
+pub fn turn(name: &'static str, named: impl FnOnce() -> Named) -> Result<Turn, CUresult> {
+    Turn::of(clients()?, name, named)
 }
 
 /// The client of the thread's current context; the first one without a context. Errors: as for [`turn`].
 pub fn client() -> Result<&'static Client, CUresult> {
-    turn(servers::none).map(|turn| turn.client)
+    turn("", servers::none).map(|turn| turn.client)
 }
 
 #[inline]

@@ -12,6 +12,9 @@ use wire::handshake::{self, SHORTEST_WINDOW};
 /// memory sanitizers and the collectors of Java and Go; the last one has some room in programs with the thread sanitizer.
 const PLACES: [u64; 4] = [0x4000_0000_0000, 0x6800_0000_0000, 0x5100_0000_0000, 0x7e80_0000_0000];
 
+/// Windows of the longest length for which there is room behind each of the places but the last.
+const ROOM: u64 = 4;
+
 /// Lengths that are tried, the longest first: several times the memory of a server full of the largest GPUs.
 const LENGTHS: [u64; 5] = [4 << 40, 1 << 40, 256 << 30, 64 << 30, SHORTEST_WINDOW];
 
@@ -45,16 +48,18 @@ struct Free {
 }
 
 /// All reservations that this process can make for the window of one of `servers`, one after the other. The caller drops one
-/// before it asks for the next. More servers than there are places share them.
+/// before it asks for the next. With several servers there are [`ROOM`] windows behind each of the places, shorter ones where
+/// that is not enough.
 pub fn places(servers: u64) -> impl Iterator<Item = Reservation> {
-    let sharing = servers.div_ceil(PLACES.len() as u64).next_power_of_two();
+    let sharing = servers.div_ceil(ROOM * (PLACES.len() as u64 - 1)).next_power_of_two();
+    let parts = if servers == 1 { 1 } else { ROOM * sharing };
     let longest = LENGTHS[0] / sharing;
     let most = address_limit().map_or(longest, |limit| longest.min(limit / LIMIT_SHARE / servers));
     let lengths = LENGTHS.into_iter().filter(move |length| *length <= most);
     lengths
         .flat_map(move |length| {
-            let parts = (0..sharing).flat_map(move |part| PLACES.map(|start| start + part * longest));
-            parts.map(move |start| (start, length))
+            let starts = (0..parts).flat_map(move |part| PLACES.map(|start| start + part * longest));
+            starts.map(move |start| (start, length))
         })
         .filter_map(|(start, length)| Reservation::take(start, length))
 }

@@ -79,8 +79,8 @@ fn home(client: &'static Client, destination: u64, source: u64) -> &'static Clie
     if servers::count() == 1 {
         return client;
     }
-    let of = servers::with_device_memory;
-    of(destination).or_else(|| of(source)).unwrap_or(client)
+    let of = servers::device_memory;
+    of(destination).or_else(|| of(source)).map_or(client, |(client, _)| client)
 }
 
 /// Whether a copy became a node because its stream captures. Those without a stream are refused where the legacy stream
@@ -115,7 +115,7 @@ unsafe fn to_device(
     }
     if must_wait(client, stream, source.addr(), length) {
         match stream {
-            Some(stream) if client.ranges.is_pinned(source.addr() as u64, length as u64) => {
+            Some(stream) if servers::is_pinned(client, source.addr() as u64, length as u64) => {
                 // SAFETY: the caller's promise, which for a pinned source holds until the copy is complete.
                 return unsafe { pull(client, destination, source.cast(), length, stream) };
             }
@@ -218,7 +218,7 @@ unsafe fn to_host(
         (source + offset as u64, size as u64, place)
     });
     if let Some(stream) = stream
-        && client.ranges.is_pinned(destination.addr() as u64, length as u64)
+        && servers::is_pinned(client, destination.addr() as u64, length as u64)
     {
         for (source, size, place) in pieces {
             // SAFETY: pinned memory is given back only when no download is under way.

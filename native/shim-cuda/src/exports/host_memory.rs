@@ -112,14 +112,17 @@ fn owner(client: &Client) -> Answer<(Context, usize)> {
 
 /// Waits for all work of all contexts where a program could tell, as CUDA does before it gives pinned memory back: any
 /// of them may use it.
-fn settle(client: &Client) -> Answer {
-    let connection = client.connection();
-    let number = connection.last_sent();
-    for context in client.own_contexts() {
-        // A query would show it.
-        connection.timelines.skipped(context.index()).context(number);
+fn settle(client: &'static Client) -> Answer {
+    for client in servers::all(client) {
+        let connection = client.connection();
+        let number = connection.last_sent();
+        for context in client.own_contexts() {
+            // A query would show it.
+            connection.timelines.skipped(context.index()).context(number);
+        }
+        credit::settle_all_if_seen(client)?;
     }
-    credit::settle_all_if_seen(client)
+    Ok(())
 }
 
 /// Gives pages of [`allocate`] back that were noted as `range`, and that nothing uses any more.

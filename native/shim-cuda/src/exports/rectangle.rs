@@ -62,7 +62,7 @@ fn at_home(
     let is_device = |kind| matches!(kind, CU_MEMORYTYPE_DEVICE | CU_MEMORYTYPE_UNIFIED);
     let known = sides.iter().filter(|(kind, _)| is_device(*kind));
     let known: Vec<&Client> =
-        known.filter_map(|(_, address)| servers::with_device_memory(*address)).collect();
+        known.filter_map(|(_, address)| servers::device_memory(*address)).map(|(client, _)| client).collect();
     if let [one, other] = known[..]
         && one.server != other.server
     {

@@ -510,7 +510,7 @@ pub unsafe extern "C" fn cuMemcpyPeer(
     enter_unless(
         "cuMemcpyPeer",
         named!(dstDevice, dstContext, srcDevice, srcContext),
-        || elsewhere::copy(dstDevice, srcDevice, ByteCount, None),
+        || elsewhere::peer_copy((dstDevice, dstContext), (srcDevice, srcContext), ByteCount, None),
         |client| {
             client.contexts.current()?;
             let dstContext = live(client, dstContext)?;
@@ -540,7 +540,7 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
     enter_unless(
         "cuMemcpyPeerAsync",
         named!(dstDevice, dstContext, srcDevice, srcContext, hStream),
-        || elsewhere::copy(dstDevice, srcDevice, ByteCount, Some(hStream)),
+        || elsewhere::peer_copy((dstDevice, dstContext), (srcDevice, srcContext), ByteCount, Some(hStream)),
         |client| {
             client.contexts.current()?;
             let dstContext = live(client, dstContext)?;
