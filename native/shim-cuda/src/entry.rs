@@ -33,14 +33,13 @@ pub fn enter_unless(
     body: impl FnOnce(&'static Client) -> Answer,
 ) -> CUresult {
     answer(name, || {
-        let turn = state::turn(name, named)?;
         if callback::is_running() {
             return Err(CUresult::NOT_PERMITTED);
         }
         if let Some(answer) = elsewhere() {
             return answer;
         }
-        turn.take(|client| {
+        state::turn(name, named)?.take(|client| {
             client.check()?;
             body(client)
         })
