@@ -340,10 +340,10 @@ static void work(int device) {
         CHECK(cudaStreamSynchronize(gpu.stream));
         expect_values(gpu, n, round + 1000 * device);
         CHECK(cudaFreeAsync(gpu.values, gpu.stream));
-        size_t free_bytes, total;
-        CHECK(cudaMemGetInfo(&free_bytes, &total));
-        EXPECT(free_bytes <= total);
     }
+    size_t free_bytes, total;
+    CHECK(cudaMemGetInfo(&free_bytes, &total));
+    EXPECT(free_bytes <= total);
     CHECK(cudaStreamDestroy(gpu.stream));
 }
 

@@ -46,11 +46,11 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
     const { status, stdout, stderr } = await on(ann).farpool([
       ...["run", "-v", "-n", "5", "--spread-servers", "--", example("several-gpus")],
     ]);
-    expect({ status, stdout }, stderr).toEqual({ status: 0, stdout: direct.stdout });
+    expect({ status, stdout, stderr }).toMatchObject({ status: 0, stdout: direct.stdout });
     expect(stderr).toMatch(/^5 × Farpool Simulated GPU 4GiB, gpu-0\d, gpu-0\d, gpu-0\d, session s-\w{8}$/m);
     const session = await show(sessionIn(stderr));
     const names = [session.serverName, ...session.furtherServers.map(({ name }) => name)];
-    expect(names.toSorted()).toEqual(["gpu-01", "gpu-02", "gpu-03"]);
+    expect(new Set(names)).toEqual(new Set(["gpu-01", "gpu-02", "gpu-03"]));
     expect(new Set(session.gpus.map(({ uuid }) => uuid)).size).toBe(5);
   });
 
@@ -77,7 +77,7 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
 
   it("what there is, is the same for NVML: three GPUs at three addresses", async () => {
     const listed = await on(ann).farpool(["run", ...THREE, "--", "nvidia-smi", "-L"]);
-    expect(listed.status, listed.stderr).toBe(0);
+    expect(listed).toMatchObject({ status: 0 });
     const uuids = listed.stdout.match(/GPU-[0-9a-f-]{36}/g) ?? [];
     expect(new Set(uuids).size).toBe(3);
     const query = ["nvidia-smi", "--query-gpu=pci.bus_id", "--format=csv,noheader"];
@@ -87,7 +87,7 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
 
   it("all GPUs are granted together or not at all, and those of one server where one has them", async () => {
     const holder = await hold(on(ann), ...THREE);
-    expect(Object.values(await freeGpus()).toSorted()).toEqual([0, 1, 2]);
+    expect(Object.values(await freeGpus()).toSorted((a, b) => a - b)).toEqual([0, 1, 2]);
     const refused = await on(ben).farpool([
       "run",
       "-n",
@@ -120,7 +120,7 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
     const id = sessionIn(`session ${/s-\w{8}/.exec(reserved)?.[0]}`);
     for (const program of ["several-gpus", "vector-add"]) {
       const run = await on(ann).farpool(["attach", id, "--", example(program)]);
-      expect(run, run.stderr).toMatchObject({ status: 0, stdout: expect.stringMatching(/PASSED\n$/) });
+      expect(run).toMatchObject({ status: 0, stdout: expect.stringMatching(/PASSED\n$/) });
     }
     await on(ann).output("release", id);
   });
