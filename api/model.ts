@@ -69,6 +69,8 @@ export interface CallOptions {
   readonly refused?: string;
   /** Call of a function in the shim's `crate::capture` that makes a node of it where the stream captures, and says so. */
   readonly captured?: string;
+  /** Call of a function in the shim's `crate::elsewhere` that makes the call where it leads from one server to another. */
+  readonly elsewhere?: string;
   /** Call of a function in the shim's `crate::queries` that knows the answer, or `Option`ally knows it. */
   readonly known?: string;
   /** Function of the shim's `crate::hooks` that is told about a success, with handle and inputs. */

@@ -140,5 +140,8 @@ export const protocolCalls: readonly ProtocolCall[] = [
     reply: { data: "rest" },
   },
   // The client wants to be told, without asking again, when the stream has finished its work up to a record.
+  // The stream goes no further until the client says so: records on it wait in the worker, and no thread of the driver does.
+  { name: "farpoolHold", id: 0x0031, request: { stream: "Stream", token: "u64" } },
+  { name: "farpoolRelease", id: 0x0032, request: { token: "u64" } },
   { name: "farpoolWatch", id: 0x0030, request: { stream: "Stream", number: "u64" } },
 ];

@@ -120,6 +120,7 @@ export const stream: Noun = noun("stream", [
     "cuStreamWaitEvent",
     {
       captured: "wait_event(client, hStream, hEvent, Flags)",
+      elsewhere: "wait(hStream, hEvent, Flags)",
       id: 0x0b10,
       since: 3020,
       check: "wait_flags(Flags)",

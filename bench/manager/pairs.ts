@@ -52,7 +52,7 @@ export async function measurePairs({ clients, durationMs, more = () => ({}) }: L
           },
           { timeoutMs: 60_000 },
         );
-        await client.call("grantSession", { params: { sessionId: id } }, { timeoutMs: 60_000 });
+        await client.call("grantSession", { params: { sessionId: id }, query: {} }, { timeoutMs: 60_000 });
         const granted = performance.now();
         await client.call(
           "endSession",

@@ -3,7 +3,6 @@ import {
   inventorySchema,
   serverIdSchema,
   sessionRequestSchema,
-  type SessionId,
   type SessionRequest,
 } from "@farpool/contract";
 import { generateSigningKey } from "@farpool/identity";
@@ -13,7 +12,7 @@ import { migrate } from "../../apps/manager/src/database/migrate.ts";
 import { runPlacementPass } from "../../apps/manager/src/placement/pass.ts";
 import { registerAgent } from "../../apps/manager/src/servers/register.ts";
 import { createSession } from "../../apps/manager/src/sessions/create.ts";
-import { endSession, releaseInPlacement } from "../../apps/manager/src/sessions/end.ts";
+import { endSession, releaseInPlacement, type Released } from "../../apps/manager/src/sessions/end.ts";
 
 export interface PassCost {
   readonly name: string;
@@ -88,17 +87,17 @@ async function addServer(db: Database, number: number, gpuCount: number): Promis
     .execute();
 }
 
-async function grantOne(db: Database, filters: readonly string[]): Promise<SessionId> {
-  const { id, state } = await createSession(db, request(1, { number: 0, filters }));
-  if (state !== "granted") throw new Error(`the session ${id} is ${state}, expected it to be granted`);
-  return id;
+async function grantOne(db: Database, filters: readonly string[]): Promise<Released> {
+  const { id, state, serverId } = await createSession(db, request(1, { number: 0, filters }));
+  if (serverId === null) throw new Error(`the session ${id} is ${state}, expected it to be granted`);
+  return { id, serverId };
 }
 
 const undo =
   (db: Database) =>
-  async (id: SessionId): Promise<void> => {
-    await endSession(db, id, { reason: "finished", message: null });
-    await inPlacement(db, (tx) => releaseInPlacement(tx, [id]));
+  async (held: Released): Promise<void> => {
+    await endSession(db, held.id, { reason: "finished", message: null });
+    await inPlacement(db, (tx) => releaseInPlacement(tx, [held]));
   };
 
 function request(

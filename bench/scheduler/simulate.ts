@@ -94,7 +94,7 @@ export function simulate(options: SimulationOptions): Simulation {
       explainTookMs = performance.now() - explainedAt;
     }
     const granted = new Map(result.grants.map(({ session, placement }) => [session.id, placement]));
-    reservedOn = new Map(result.reservations.map(({ sessionId, serverId }) => [sessionId, serverId]));
+    reservedOn = new Map(result.reservations.map(({ sessionId, keptOn }) => [sessionId, keptOn]));
     const left: SimulatedSession[] = [];
     for (const session of waiting) {
       const placement = granted.get(session.id);

@@ -72,6 +72,7 @@ const remaining: Readonly<Record<string, Counts>> = {
   "query-certainty": { farpoolSecure: 1 },
   rectangles: { farpoolSecure: 1 },
   reduction: { farpoolSecure: 1 },
+  "several-gpus": { cuLibraryGetGlobal: 1, cuMemGetInfo_v2: 1, farpoolSecure: 4 },
   "small-allocations": { cuMemGetInfo_v2: 3, farpoolSecure: 1 },
   // A pool of the program's own is the driver's: each allocation from it waits.
   "stream-allocation": { cuMemAllocFromPoolAsync: 1, cuMemPoolGetAttribute: 4, farpoolSecure: 1 },

@@ -22,8 +22,9 @@ export function emitShim(schema: Schema): RustFile {
     "",
     "use crate::client::Client;",
     "use crate::convert::{self, opaque, out, write_if};",
-    "use crate::entry::{Answer, enter};",
-    "use crate::{hooks, queries};",
+    "use crate::entry::{Answer, enter, enter_unless};",
+    "use crate::servers::{self, named};",
+    "use crate::{elsewhere, hooks, queries};",
     "",
     "/// What a program passed as a function: a live function, or a kernel.",
     "fn callable(client: &Client, function: CUfunction) -> Answer<u64> {",
@@ -120,7 +121,22 @@ function stub(call: Call): readonly string[] {
     lines.push(...outs.map(answer), "Ok(())");
   }
   const client = lines.some((line) => line.includes("client")) ? "client" : "_client";
-  return [`enter("${call.symbol}", |${client}| {`, ...lines, "})"];
+  const { symbol, elsewhere } = call;
+  const entry =
+    elsewhere === undefined
+      ? `enter("${symbol}", ${naming(call)}`
+      : `enter_unless("${symbol}", ${naming(call)}, || elsewhere::${elsewhere}`;
+  return [`${entry}, |${client}| {`, ...lines, "})"];
+}
+
+/** What tells the server that a call is for: a device, a handle, or device memory. */
+function naming(call: Call): string {
+  const given = call.parameters.filter(({ direction }) => direction === "in" || direction === "destroy");
+  const names = given.flatMap(({ name, type }) => {
+    if (type === "CUdevice") return [`servers::Device(${rustName(name)})`];
+    return handleKind(type) !== undefined || type === "CUdeviceptr" ? [rustName(name)] : [];
+  });
+  return names.length === 0 ? "servers::none" : `named!(${names.join(", ")})`;
 }
 
 /** Checks a parameter before anything is sent. */

@@ -5,7 +5,8 @@ import type { SessionsTable } from "./database/schema.ts";
 import { runPlacementPass } from "./placement/pass.ts";
 import { findOver, warnBeforeEnd } from "./sessions/lifetime.ts";
 import { createReconsider } from "./placement/reconsider.ts";
-import { endInPlacement, releaseInPlacement, type Ending } from "./sessions/end.ts";
+import { endInPlacement, releaseInPlacement, type Ending, type Released } from "./sessions/end.ts";
+import { heldParts, placeOf } from "./sessions/places.ts";
 import { endMaintenance, isMaintenanceOver } from "./servers/change.ts";
 import { recordServerLost } from "./usage/outages.ts";
 import type { Holds } from "./sessions/hold.ts";
@@ -53,11 +54,7 @@ export async function tick(db: Database): Promise<void> {
       if (ending.reason === "server-lost") await recordServerLost(tx, id);
     }
     await endMaintenance(tx);
-    const stuck = await findStuck(tx);
-    await releaseInPlacement(
-      tx,
-      stuck.map(({ id }) => id),
-    );
+    await releaseInPlacement(tx, await findStuck(tx));
     await runPlacementPass(tx);
   });
 }
@@ -80,7 +77,8 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
       .execute(),
     db
       .selectFrom("sessions")
-      .innerJoin("servers", "servers.id", "sessions.server_id")
+      .leftJoin("session_servers", heldParts)
+      .innerJoin("servers", (join) => join.on("servers.id", "=", placeOf))
       .select(["sessions.id", "servers.name"])
       .where("state", "in", ["granted", "active"])
       .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
@@ -107,13 +105,14 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
 }
 
 /** Ended sessions of a server that will not report any more. If it comes back, its agent closes them first. */
-function findStuck(db: Database | Tx): Promise<Array<Pick<Due, "id">>> {
+function findStuck(db: Database | Tx): Promise<Released[]> {
   return db
     .selectFrom("sessions")
-    .innerJoin("servers", "servers.id", "sessions.server_id")
-    .select("sessions.id")
+    .leftJoin("session_servers", heldParts)
+    .innerJoin("servers", (join) => join.on("servers.id", "=", placeOf))
+    .select(["sessions.id", "servers.id as serverId"])
     .where("state", "=", "ended")
-    .where("released_at", "is", null)
+    .where("sessions.released_at", "is", null)
     .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
     .execute();
 }

@@ -14,6 +14,7 @@ use transport::{Endpoint, SPKI_BYTES, Socket};
 use wire::handshake::DeviceSnapshot;
 
 use crate::descriptor;
+use crate::servers;
 use crate::state::Line;
 
 /// Bytes of an answer that are read at most; a real one has a few hundred.
@@ -30,6 +31,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Admission {
     /// The session's id.
     pub session_id: String,
+    /// How many servers it is on.
+    pub servers: usize,
     /// What this process's connections are called.
     pub connection_id: [u8; 16],
     /// Proves to the acceptor that the broker chose the id.
@@ -51,6 +54,8 @@ pub struct Admission {
 pub struct Applicant<'a> {
     /// The public key of this process.
     pub key: &'a [u8; SPKI_BYTES],
+    /// Which of the session's servers it wants to be let in to.
+    pub server: usize,
     /// Its connections' id, when it has one already.
     pub connection_id: Option<[u8; 16]>,
 }
@@ -129,7 +134,12 @@ pub struct Offer {
 pub fn admission(path: &str, owner: Owner, applicant: &Applicant<'_>) -> Result<Admission, BrokerError> {
     let again =
         applicant.connection_id.map_or_else(String::new, |id| format!("connection {}\n", to_hex(&id)));
-    let request = format!("key {}\n{again}", URL_SAFE_NO_PAD.encode(applicant.key));
+    // Brokers that are older know of the first one only.
+    let server = match applicant.server {
+        0 => String::new(),
+        server => format!("server {server}\n"),
+    };
+    let request = format!("key {}\n{server}{again}", URL_SAFE_NO_PAD.encode(applicant.key));
     parse(path, &ask(path, owner, &request)?)
 }
 
@@ -287,6 +297,19 @@ fn set_place(device: &mut DeviceSnapshot, (domain, bus, number): (i32, i32, i32)
     }
 }
 
+/// Gives a device of the `server`th server of a session domains that no other server's have.
+pub fn move_to_domains(device: &mut DeviceSnapshot, server: u16) {
+    /// Domains are numbers of 16 bits; those that servers use are small.
+    const APART: i32 = 0x400;
+    if server == 0 {
+        return;
+    }
+    let Some((domain, bus, number)) = pci_numbers(&device.pci_bus_id) else { return };
+    let domain = domain + APART * i32::from(server);
+    device.pci_bus_id = format!("{domain:04X}:{bus:02X}:{number:02X}.0");
+    set_place(device, (domain, bus, number));
+}
+
 fn parse_device(text: &str) -> Option<DeviceSnapshot> {
     let mut words = text.splitn(4, ' ');
     let uuid = from_hex(&words.next()?.strip_prefix("GPU-")?.replace('-', ""))?;
@@ -299,11 +322,15 @@ fn parse_device(text: &str) -> Option<DeviceSnapshot> {
 fn parse(path: &str, lines: &[String]) -> Result<Admission, BrokerError> {
     let malformed = malformed_answer(path);
     let lines = accepted(path, lines)?;
-    let mut admission = Admission { grace: USUAL_GRACE, ..Admission::default() };
+    let mut admission = Admission { grace: USUAL_GRACE, servers: 1, ..Admission::default() };
     let (mut has_connection, mut has_token) = (false, false);
     for line in lines {
         match line.split_once(' ') {
             Some(("session", id)) => id.clone_into(&mut admission.session_id),
+            Some(("servers", count)) => {
+                let count = count.parse().ok().filter(|count| (1..=servers::MOST).contains(count));
+                admission.servers = count.ok_or_else(|| malformed(line, "1 to 64 servers"))?;
+            }
             Some(("connection", text)) => {
                 admission.connection_id =
                     from_hex(text).ok_or_else(|| malformed(line, "32 hexadecimal digits"))?;
@@ -378,6 +405,7 @@ mod tests {
         );
         let expected = Admission {
             session_id: "s-1".into(),
+            servers: 1,
             connection_id: [7; 16],
             token: [15; 32],
             grant: "a.b.c".into(),
@@ -408,6 +436,36 @@ mod tests {
         for text in ["ok", "ok\ndriver 13000", "ok\ndriver x", "ok\nattributes 1", "ok\ndevice GPU-07 1 p n"]
         {
             assert!(matches!(parse_offer("/b", &lines(text)), Err(BrokerError::Malformed { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn equal_addresses_on_different_servers_are_told_apart() {
+        let mut device = DeviceSnapshot {
+            pci_bus_id: "0000:0A:00.0".into(),
+            attributes: vec![(50, 0), (33, 10)],
+            ..DeviceSnapshot::default()
+        };
+        move_to_domains(&mut device, 0);
+        assert_eq!(device.pci_bus_id, "0000:0A:00.0");
+        move_to_domains(&mut device, 2);
+        assert_eq!(
+            (device.pci_bus_id.as_str(), &*device.attributes),
+            ("0800:0A:00.0", &[(50, 0x800), (33, 10)][..])
+        );
+    }
+
+    #[test]
+    fn how_many_servers_there_are_is_told_within_limits() {
+        let text = |line: &str| {
+            let (id, token) = ("07".repeat(16), "0f".repeat(32));
+            lines(&format!("ok\nsession s\n{line}connection {id}\ntoken {token}\nendpoint unix /run/x"))
+        };
+        let servers = |line: &str| parse("/b", &text(line)).map(|admission| admission.servers);
+        assert_eq!(servers(""), Ok(1));
+        assert_eq!(servers("servers 3\n"), Ok(3));
+        for line in ["servers 0\n", "servers 65\n", "servers many\n"] {
+            assert!(matches!(servers(line), Err(BrokerError::Malformed { .. })), "{line}");
         }
     }
 

@@ -120,7 +120,7 @@ impl Captures {
     }
 
     /// Whether the stream takes part in a capture; an invalid one is an error.
-    fn is_capturing(&self, stream: Stream) -> Answer<bool> {
+    pub fn is_capturing(&self, stream: Stream) -> Answer<bool> {
         if !self.any() {
             return Ok(false);
         }
@@ -222,7 +222,8 @@ pub fn begin(
     let is_borrowed = into.is_some();
     let (graph, dependencies) = into.unwrap_or_else(|| (Graph::create(), Vec::new()));
     let capture = Arc::new(Capture {
-        id: client.new_number(),
+        // Unlike other numbers programs see it.
+        id: crate::servers::handle_index(client.new_number(), client.server),
         graph,
         is_borrowed,
         mode,

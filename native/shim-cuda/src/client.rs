@@ -1,9 +1,10 @@
 //! The client side of this process's worker: how calls are made, and what is known without asking.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_abi::CUresult;
+use rustc_hash::FxHashMap;
 use session::{DeferredError, ReplyHead};
 use wire::handle::{self, Handle, Stream};
 use wire::handshake::Goodbye;
@@ -27,6 +28,7 @@ use crate::prepared;
 use crate::progress::Progress;
 use crate::remembered::Remembered;
 use crate::report;
+use crate::servers;
 use crate::slab::{self, Piece, Slabs};
 use crate::state;
 use crate::stream::Streams;
@@ -35,6 +37,8 @@ use crate::window::Window;
 /// Everything this process knows about its worker.
 #[derive(Debug)]
 pub struct Client {
+    /// Which of the session's servers it is of.
+    pub server: usize,
     connection: Arc<Connection>,
     session_id: String,
     /// Whether calls that need not wait do so: each then answers its own error.
@@ -48,7 +52,7 @@ pub struct Client {
     local_calls: AtomicU64,
     /// The GPUs.
     pub devices: &'static Devices,
-    /// For each GPU of the session: whose memory it can reach.
+    /// For each GPU of the session's on its server: whose memory it can reach.
     pub peers: Vec<Vec<bool>>,
     /// Contexts, primary ones among them.
     pub contexts: &'static Contexts,
@@ -72,7 +76,12 @@ pub struct Client {
     pub events: Events,
     /// Host functions and the like that streams will wait for.
     pub actions: Actions,
+    /// Streams that wait on behalf of streams of other servers.
+    observers: Mutex<FxHashMap<Observed, Stream>>,
 }
+
+/// A context, and the stream of another server on whose behalf a stream of the context waits: the server, and its handle there.
+pub type Observed = (handle::Context, usize, Stream);
 
 /// What a context that is being destroyed leaves, until the worker has destroyed it.
 #[derive(Debug, Default)]
@@ -90,6 +99,7 @@ pub struct Left {
 impl Client {
     /// The client of an open connection.
     pub fn new(
+        server: usize,
         connection: Arc<Connection>,
         session_id: String,
         found: &'static Found,
@@ -97,6 +107,7 @@ impl Client {
         window: Option<Window>,
     ) -> Client {
         Client {
+            server,
             connection,
             session_id,
             is_strict: place::variable(c"FARPOOL_STRICT").is_some_and(|value| value == "1"),
@@ -118,6 +129,7 @@ impl Client {
             streams: Streams::default(),
             events: Events::default(),
             actions: Actions::default(),
+            observers: Mutex::default(),
         }
     }
 
@@ -154,7 +166,7 @@ impl Client {
         current()?;
         let context = self.context_of(request.named_stream());
         // Somebody must read what arrives, also for a program that only looks at its memory.
-        state::client_if_any().map(callback::start);
+        state::client_if_any().map(|client| callback::start(servers::other(client, self.server)));
         // SAFETY: the caller's promise.
         unsafe { self.connection.send_download(request, context, destination) }
             .map_err(|loss| self.lost(&loss))?;
@@ -173,12 +185,46 @@ impl Client {
 
     /// A handle that was never used before.
     pub fn new_handle<H: Handle>(&self) -> H {
-        H::from_index(self.next_handle.fetch_add(1, Ordering::Relaxed))
+        H::from_index(servers::handle_index(self.new_number(), self.server))
     }
 
     /// A number that was never used before.
     pub fn new_number(&self) -> u64 {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The context of an object of this server's, if it has one.
+    pub fn context_of_handle(&self, raw: u64) -> Option<handle::Context> {
+        use handle::{Event, Function, Module};
+        let of_unit = |module| self.modules.context_of(module);
+        let context = handle::Context::from_raw(raw);
+        if context.has_kind() {
+            return Some(context);
+        }
+        match self.streams.state(Stream::from_raw(raw)) {
+            Ok(state) => Some(state.context),
+            Err(_) if Event::from_raw(raw).has_kind() => {
+                let index = self.events.context_index(Event::from_raw(raw)).ok()?;
+                Some(handle::Context::from_index(u64::from(index)))
+            }
+            Err(_) if Module::from_raw(raw).has_kind() => of_unit(Module::from_raw(raw)),
+            Err(_) if Function::from_raw(raw).has_kind() => {
+                self.modules.code(raw).ok()?.module.and_then(of_unit)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The contexts on its server that are alive.
+    pub fn own_contexts(&self) -> Vec<handle::Context> {
+        let mut contexts = self.contexts.all();
+        contexts.retain(|context| servers::of_context(*context) == self.server);
+        contexts
+    }
+
+    /// Streams that wait on behalf of streams of other servers.
+    pub fn observers(&self) -> MutexGuard<'_, FxHashMap<Observed, Stream>> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets everything that belonged to a context that is being destroyed.
@@ -198,6 +244,7 @@ impl Client {
             self.connection.timelines.forget(stream);
         }
         self.streams.forget_context(context);
+        self.observers().retain(|(observed, ..), _| *observed != context);
         self.events.forget_context(context);
         self.connection.timelines.forget_context(context.index());
         let pointer = std::ptr::without_provenance_mut(usize::try_from(context.raw()).unwrap_or(0));
@@ -221,7 +268,9 @@ impl Client {
             }
         }
         // Copies of other contexts may use its pinned memory. Where the connection is lost nobody knows, and it stays.
-        if !left.pinned.is_empty() && credit::settle_all_if_seen(self).is_ok() {
+        let is_settled =
+            || servers::clients().iter().all(|client| credit::settle_all_if_seen(client).is_ok());
+        if !left.pinned.is_empty() && is_settled() {
             left.pinned.iter().for_each(host_memory::unmap);
         }
         Ok(())
@@ -267,7 +316,13 @@ impl Client {
     pub fn context_of(&self, stream: Option<Stream>) -> u32 {
         let named = stream.filter(|stream| stream.0 != 0 && self.contexts.current().is_ok());
         let state = named.and_then(|stream| self.streams.state(stream).ok());
-        state.map_or_else(context::current_index, |state| index_of(state.context))
+        state.map_or_else(|| self.current_index(), |state| index_of(state.context))
+    }
+
+    /// Index of the thread's current context, if that is one of this server's; else 0, which is none.
+    fn current_index(&self) -> u32 {
+        let index = context::current_index();
+        if servers::of_context_index(index) == self.server { index } else { 0 }
     }
 
     /// Sends a request and waits for the answer, on behalf of the thread's current context or of the stream that it names.
@@ -497,10 +552,11 @@ impl Client {
     fn lost(&self, loss: &Loss) -> CUresult {
         let code = CUresult::DEVICE_UNAVAILABLE;
         self.lost.store(code.0, Ordering::Relaxed);
-        report::once(&format!(
-            "session {}: {loss}; CUDA calls of this process fail from here on",
-            self.session_id
-        ));
+        let what = match servers::count() {
+            1 => "CUDA calls of this process".to_owned(),
+            count => format!("CUDA calls of this process to server {} of {count}", self.server + 1),
+        };
+        report::once(&format!("session {}: {loss}; {what} fail from here on", self.session_id));
         code
     }
 
@@ -552,7 +608,7 @@ mod tests {
     use super::*;
 
     fn nothing() -> &'static Found {
-        Box::leak(Box::new(Found::new(0, Vec::new(), None)))
+        Box::leak(Box::new(Found::new(0, crate::device::Devices::new(Vec::new()), None)))
     }
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
@@ -590,7 +646,7 @@ mod tests {
         let worker = std::thread::spawn(|| answer(theirs));
         let connection =
             Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
-        let client = Client::new(Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
+        let client = Client::new(0, Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
         let load = cuda::CuModuleLoadDataEx {
             module: client.new_handle(),
             blob: 0,
@@ -627,7 +683,7 @@ mod tests {
         let worker = std::thread::spawn(|| refuse_all(theirs));
         let connection =
             Connection::start(Socket::from_descriptor(ours.into()).into(), None).expect("a connection");
-        let mut client = Client::new(Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
+        let mut client = Client::new(0, Arc::clone(&connection), "s".into(), nothing(), Vec::new(), None);
         client.is_strict = true;
         let unload = cuda::CuModuleUnload { module: client.new_handle() };
         assert_eq!(client.post_anywhere(&unload), Err(CUresult::INVALID_VALUE));

@@ -8,15 +8,16 @@ use cuda_abi::CUresult;
 use place::{Owner, Wanted};
 use transport::{ClientKey, EmulatedRtt};
 use wire::cuda::{FarpoolWindow, FarpoolWindowReply};
-use wire::handshake::{self, Hello, Welcome};
+use wire::handshake::{self, DeviceSnapshot, Hello, Welcome};
 
-use crate::broker::{self, Applicant, BrokerError, Offer};
+use crate::broker::{self, Admission, Applicant, BrokerError, Offer};
 use crate::client::Client;
 use crate::connection::{Connection, Loss};
-use crate::dial::{self, Transport, Unopened};
+use crate::device::Devices;
+use crate::dial::{self, Transport, Unopened, Wishes};
 use crate::found::Found;
 use crate::window::{Reservation, Window};
-use crate::{aside, report, state, window};
+use crate::{aside, report, servers, state, thread, window};
 
 /// Highest driver version this shim implements: it answers the server's version, capped at this.
 pub const SHIM_DRIVER_VERSION: i32 = 13000;
@@ -28,17 +29,9 @@ const EX_UNAVAILABLE: i32 = 69;
 const EX_USAGE: i32 = 64;
 
 /// `cuInit`: with the broker of a session it connects, with a client service it learns what there will be.
-pub fn start() -> Result<(&'static Found, Option<Client>), CUresult> {
+pub fn start() -> Result<(&'static Found, Vec<Client>), CUresult> {
     if let Some(path) = place::session() {
-        let connected = connect(&path, Owner::Anybody)?;
-        let Welcome { driver_version, devices, .. } = connected.welcome.clone();
-        let found: &'static Found = Box::leak(Box::new(Found::new(driver_version, devices, None)));
-        if found.devices.count() == 0 {
-            // As NVIDIA's driver answers a program from which all devices are hidden.
-            connected.connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides all GPUs".into()));
-            return Err(CUresult::NO_DEVICE);
-        }
-        return Ok((found, Some(connected.client(found))));
+        return with_session(connect(&path, Owner::Anybody)?);
     }
     let mut why =
         "this process belongs to no session (FARPOOL_SESSION is not set), and there is no client service; \
@@ -56,11 +49,11 @@ pub fn start() -> Result<(&'static Found, Option<Client>), CUresult> {
     for path in place::services() {
         match broker::offer(&path) {
             Ok(Offer { driver_version, devices }) => {
-                let found = Found::new(driver_version, devices, Some(path));
+                let found = Found::new(driver_version, Devices::new(vec![devices]), Some(path));
                 if found.devices.count() == 0 {
                     return Err(CUresult::NO_DEVICE);
                 }
-                return Ok((Box::leak(Box::new(found)), None));
+                return Ok((Box::leak(Box::new(found)), Vec::new()));
             }
             Err(BrokerError::Refused { exit_code: code, sentence, .. }) => {
                 (exit_code, why) = (code, sentence)
@@ -75,20 +68,49 @@ pub fn start() -> Result<(&'static Found, Option<Client>), CUresult> {
     refuse(CUresult::NO_DEVICE, exit_code, &why)
 }
 
+/// What this process knows of a session that it is connected to, at all its servers. Those that the program sees no GPU of
+/// are left again.
+fn with_session(mut connected: Vec<Connected>) -> Result<(&'static Found, Vec<Client>), CUresult> {
+    let versions = connected.iter().map(|server| server.welcome.driver_version);
+    let driver_version = versions.min().unwrap_or(SHIM_DRIVER_VERSION);
+    let mut devices = Devices::new((0..).zip(&connected).map(|(server, at)| at.devices(server)).collect());
+    let stay = devices.leave_servers_out();
+    let mut number = 0..connected.len();
+    connected.retain(|server| {
+        let stays = number.next().is_some_and(|number| stay.contains(&number));
+        if !stays {
+            server.connection.lose(Loss::Io("CUDA_VISIBLE_DEVICES hides its GPUs".into()));
+        }
+        stays
+    });
+    if connected.is_empty() {
+        // As NVIDIA's driver answers a program from which all devices are hidden.
+        return Err(CUresult::NO_DEVICE);
+    }
+    servers::expect(connected.len());
+    let found: &'static Found = Box::leak(Box::new(Found::new(driver_version, devices, None)));
+    let clients = (0..).zip(connected).map(|(server, connected)| connected.client(server, found)).collect();
+    Ok((found, clients))
+}
+
 /// The first need of a GPU in a process of a client service: waits until the service has one, and connects.
 pub fn take(found: &'static Found) -> Result<Client, CUresult> {
     let path = found.service.as_deref().ok_or(CUresult::NOT_INITIALIZED)?;
-    let connected = connect(path, Owner::RootOrUs)?;
+    let mut connected = connect(path, Owner::RootOrUs)?;
+    // A service's session is on one server: what it told of its GPUs before there were any says so.
+    let others = connected.split_off(1);
+    others.iter().for_each(|other| other.connection.lose(Loss::Io("another server than was told".into())));
+    let connected = connected.pop().ok_or(CUresult::DEVICE_UNAVAILABLE)?;
     let count = connected.welcome.devices.len();
-    if count != found.session_gpus {
+    if count != found.devices.of_session {
         connected.connection.lose(Loss::Io("the session has other GPUs".into()));
         let sentence = format!(
             "the client service told this program of {} GPUs, and its session has {count}; hint: start the program again",
-            found.session_gpus
+            found.devices.of_session
         );
         return refuse(CUresult::DEVICE_UNAVAILABLE, EX_UNAVAILABLE, &sentence);
     }
-    Ok(connected.client(found))
+    Ok(connected.client(0, found))
 }
 
 /// A connection on which both ends have said hello.
@@ -100,42 +122,97 @@ struct Connected {
 }
 
 impl Connected {
-    fn client(self, found: &'static Found) -> Client {
+    fn client(self, server: usize, found: &'static Found) -> Client {
         let peers = self.welcome.devices.into_iter().map(|device| device.peers).collect();
-        Client::new(self.connection, self.session_id, found, peers, self.window)
+        Client::new(server, self.connection, self.session_id, found, peers, self.window)
+    }
+
+    /// The GPUs of this server, the `server`th of the session. PCI addresses tell devices apart, and those of different servers
+    /// may be the same: each server has domains of its own.
+    fn devices(&self, server: u16) -> Vec<DeviceSnapshot> {
+        let mut devices = self.welcome.devices.clone();
+        devices.iter_mut().for_each(|device| broker::move_to_domains(device, server));
+        devices
     }
 }
 
-/// Connects this process to a worker of its session.
-fn connect(path: &str, owner: Owner) -> Result<Connected, CUresult> {
-    let key = match ClientKey::generate() {
-        Ok(key) => key,
-        Err(error) => return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string()),
-    };
-    let applicant = Applicant { key: key.spki(), connection_id: None };
-    let admission = match broker::admission(path, owner, &applicant) {
-        Ok(admission) => admission,
-        Err(BrokerError::Refused { exit_code, result, sentence }) => {
-            let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
-            return refuse(code, exit_code, &sentence);
+/// Why this process gets no GPU.
+struct Refused {
+    code: CUresult,
+    exit_code: i32,
+    sentence: String,
+}
+
+impl Refused {
+    fn new(code: CUresult, sentence: impl ToString) -> Refused {
+        Refused { code, exit_code: EX_UNAVAILABLE, sentence: sentence.to_string() }
+    }
+}
+
+impl From<BrokerError> for Refused {
+    fn from(error: BrokerError) -> Refused {
+        match error {
+            BrokerError::Refused { exit_code, result, sentence } => {
+                let code = result_by_name(&result).unwrap_or(CUresult::NO_DEVICE);
+                Refused { code, exit_code, sentence }
+            }
+            error @ BrokerError::NoDescriptor { .. } => Refused::new(CUresult::OPERATING_SYSTEM, error),
+            error => Refused::new(CUresult::NO_DEVICE, error),
         }
-        Err(error @ BrokerError::NoDescriptor { .. }) => {
-            return refuse(CUresult::OPERATING_SYSTEM, EX_UNAVAILABLE, &error.to_string());
-        }
-        Err(error) => {
-            return refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &error.to_string());
-        }
-    };
-    let session_id = admission.session_id.clone();
-    let opened = connect_timeout().map_err(Unopened::from).and_then(|time| {
-        let wishes = (time, emulated_rtt()?, wanted_transport()?);
-        Ok((dial::open((path, owner), key, admission, wishes)?, time))
+    }
+}
+
+/// Connects this process to a worker on each server of its session.
+fn connect(path: &str, owner: Owner) -> Result<Vec<Connected>, CUresult> {
+    connect_everywhere(path, owner)
+        .or_else(|Refused { code, exit_code, sentence }| refuse(code, exit_code, &sentence))
+}
+
+fn connect_everywhere(path: &str, owner: Owner) -> Result<Vec<Connected>, Refused> {
+    let key = ClientKey::generate().map_err(|error| Refused::new(CUresult::OPERATING_SYSTEM, error))?;
+    let key = Arc::new(key);
+    let admission =
+        |server| broker::admission(path, owner, &Applicant { key: key.spki(), server, connection_id: None });
+    let mut admissions = vec![admission(0)?];
+    for server in 1..admissions[0].servers {
+        admissions.push(admission(server)?);
+    }
+    let wishes = || Ok((connect_timeout()?, emulated_rtt()?, wanted_transport()?));
+    let wishes = wishes().map_err(|sentence: String| Refused::new(CUresult::NO_DEVICE, sentence))?;
+    let count = admissions.len();
+    let ways = (0..).zip(admissions).map(|(server, admission)| {
+        let (path, key) = (path.to_owned(), Arc::clone(&key));
+        move || connect_to((&path, owner), key, (server, admission), count, wishes)
     });
-    let (connection, time) = match opened {
-        Ok(opened) => opened,
-        Err(Unopened { code, sentence }) => return refuse(CUresult(code), EX_UNAVAILABLE, &sentence),
-    };
-    let mut places = window::places();
+    let mut connected = Vec::new();
+    let mut refused = None;
+    // A server's driver may take seconds to start.
+    for answer in thread::all("farpool-connect", ways.collect()) {
+        match answer {
+            Ok(server) => connected.push(server),
+            Err(why) => refused = refused.or(Some(why)),
+        }
+    }
+    let Some(refused) = refused else { return Ok(connected) };
+    // Left open, they would keep their workers.
+    let loss = Loss::Io("another server of the session cannot be reached".into());
+    connected.iter().for_each(|open| open.connection.lose(loss.clone()));
+    Err(refused)
+}
+
+/// Connects to one of the `count` servers of the session.
+fn connect_to(
+    broker: (&str, Owner),
+    key: Arc<ClientKey>,
+    (server, admission): (usize, Admission),
+    count: usize,
+    wishes: Wishes,
+) -> Result<Connected, Refused> {
+    let session_id = admission.session_id.clone();
+    let time = wishes.0;
+    let connection = dial::open(broker, key, (server, admission), wishes)
+        .map_err(|Unopened { code, sentence }| Refused::new(CUresult(code), sentence))?;
+    let mut places = window::places(count as u64);
     let reservation = places.next();
     let hello = Hello {
         pid: std::process::id(),
@@ -148,18 +225,15 @@ fn connect(path: &str, owner: Owner) -> Result<Connected, CUresult> {
         let window = agree(reservation, agreed, &mut places, |request| ask(&connection, request))?;
         Ok((welcome, window))
     });
-    let (welcome, window) = match greeted {
-        Ok(greeted) => greeted,
-        Err(loss) => {
-            // The writer thread holds the connection: left open, it would keep a worker for each failed `cuInit`.
-            connection.lose(loss.clone());
-            return match loss {
-                Loss::Refused { code, reason } => refuse(CUresult(code), EX_UNAVAILABLE, &reason),
-                Loss::Silent => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &dial::silent(time)),
-                loss => refuse(CUresult::NO_DEVICE, EX_UNAVAILABLE, &loss.to_string()),
-            };
+    let (welcome, window) = greeted.map_err(|loss| {
+        // The writer thread holds the connection: left open, it would keep a worker for each failed `cuInit`.
+        connection.lose(loss.clone());
+        match loss {
+            Loss::Refused { code, reason } => Refused::new(CUresult(code), reason),
+            Loss::Silent => Refused::new(CUresult::NO_DEVICE, dial::silent(time)),
+            loss => Refused::new(CUresult::NO_DEVICE, loss),
         }
-    };
+    })?;
     connection.greeted();
     if window.is_none() {
         report::once(
@@ -283,7 +357,7 @@ mod tests {
 
     /// Answers proposals with `answers`, one after the other, each a length and a granularity.
     fn agreed(answers: &[(u64, u64)]) -> (Option<Window>, usize) {
-        let mut places = window::places();
+        let mut places = window::places(1);
         let proposed = places.next().expect("a place");
         let mut answers = answers.iter();
         let mut answer = |start| {

@@ -10,12 +10,14 @@ use rustc_hash::FxHashMap;
 use wire::handle::{Context, Handle as _};
 
 use crate::client::index_of;
+use crate::device::Devices;
 use crate::entry::Answer;
+use crate::servers;
 
 /// `cuCtxGetApiVersion` of contexts made through the second ABI and later.
 pub const API_VERSION: u32 = 3020;
 
-/// Handles begin with those of the primary contexts, by device; the others come after.
+/// Each server's handles begin with those of the primary contexts, numbered by device; the others come after.
 pub const FIRST_HANDLE: u64 = 1;
 
 /// Each thread's stack; a program's handlers of `exit` still find it.
@@ -51,6 +53,8 @@ struct Table {
 /// All contexts of this process.
 #[derive(Debug, Default)]
 pub struct Contexts {
+    /// The handles of the devices' primary contexts.
+    primary: Vec<Context>,
     table: Mutex<Table>,
     /// Held while a primary context is made: who retains it meanwhile waits for the same one.
     making: Mutex<()>,
@@ -98,6 +102,14 @@ pub fn set_current(context: Option<Context>) {
 }
 
 impl Contexts {
+    /// Contexts on these devices: none yet.
+    pub fn of(devices: &Devices) -> Contexts {
+        let primary = (FIRST_HANDLE..)
+            .zip(devices.iter())
+            .map(|(number, device)| Context::from_index(servers::handle_index(number, device.server)));
+        Contexts { primary: primary.collect(), ..Contexts::default() }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,12 +173,7 @@ impl Contexts {
         self.table().alive.insert(context, state);
     }
 
-    /// The indices of all contexts that are alive.
-    pub fn indices(&self) -> Vec<u32> {
-        self.all().into_iter().map(index_of).collect()
-    }
-
-    /// All contexts that are alive.
+    /// All contexts that are alive, those of other servers among them.
     pub fn all(&self) -> Vec<Context> {
         self.table().alive.keys().copied().collect()
     }
@@ -192,7 +199,7 @@ impl Contexts {
     /// The handle that a device's primary context has or will have. NVIDIA's runtime wants to know it when it counts devices,
     /// which must take no GPU.
     pub fn primary_handle(&self, device: usize) -> Context {
-        let handle = Context::from_index(device as u64 + FIRST_HANDLE);
+        let handle = self.primary.get(device).copied().unwrap_or(Context::from_raw(0));
         self.table().primary.entry(device).or_default().context = Some(handle);
         handle
     }

@@ -141,7 +141,7 @@ pub fn settle_if_seen(client: &Client, context: Context) -> Answer {
 pub fn settle_all_if_seen(client: &Client) -> Answer {
     if is_seen_to_wait(client) {
         // All fences first: the contexts go on meanwhile.
-        let contexts = client.contexts.all();
+        let contexts = client.own_contexts();
         let fences: Answer<Vec<u64>> =
             contexts.into_iter().map(|context| send_fence(client, Scope::Context(context))).collect();
         fences?.into_iter().try_for_each(|number| client.wait_for_fence(number))?;
@@ -414,7 +414,8 @@ pub fn forget_context(client: &Client, context: Context) -> (Vec<Piece>, Vec<u64
     (in_window, fences)
 }
 
-fn send_fence(client: &Client, scope: Scope) -> Answer<u64> {
+/// Sends a fence behind what is under way in `scope`; answers its number.
+pub fn send_fence(client: &Client, scope: Scope) -> Answer<u64> {
     send_fence_of_kind(client, scope, if matches!(scope, Scope::Stream(..)) { 1 } else { 0 })
 }
 

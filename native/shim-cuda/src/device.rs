@@ -1,5 +1,7 @@
 //! The GPUs of the session as this program sees them, answered from the snapshot taken at `cuInit`.
 
+use std::collections::BTreeSet;
+
 use cuda_abi::CUresult;
 use wire::handshake::DeviceSnapshot;
 
@@ -8,7 +10,9 @@ use crate::entry::Answer;
 /// One GPU.
 #[derive(Debug)]
 pub struct Device {
-    /// Its ordinal in the session: what the worker calls it.
+    /// Which of the session's servers it is on.
+    pub server: usize,
+    /// Its ordinal in the session's part on that server: what the worker calls it.
     pub session_ordinal: i32,
     /// What is known about it.
     pub snapshot: DeviceSnapshot,
@@ -18,11 +22,17 @@ pub struct Device {
 #[derive(Debug)]
 pub struct Devices {
     visible: Vec<Device>,
+    /// How many the session has, those that the program does not see too.
+    pub of_session: usize,
 }
 
 impl Devices {
-    /// The GPUs of a session, filtered as `CUDA_VISIBLE_DEVICES` says: the driver library's duty, so ours.
-    pub fn new(snapshots: Vec<DeviceSnapshot>) -> Devices {
+    /// The GPUs of a session, those of each server after those of the one before, filtered as `CUDA_VISIBLE_DEVICES` says: the
+    /// driver library's duty, so ours.
+    pub fn new(servers: Vec<Vec<DeviceSnapshot>>) -> Devices {
+        let places: Vec<(usize, usize)> =
+            (0..).zip(&servers).flat_map(|(server, of)| (0..of.len()).map(move |at| (server, at))).collect();
+        let snapshots: Vec<DeviceSnapshot> = servers.into_iter().flatten().collect();
         let wanted = std::env::var("CUDA_VISIBLE_DEVICES").ok();
         let order = match &wanted {
             Some(list) => visible_order(list, &snapshots),
@@ -33,10 +43,26 @@ impl Devices {
             .into_iter()
             .filter_map(|index| {
                 let snapshot = all.get_mut(index)?.take()?;
-                Some(Device { session_ordinal: i32::try_from(index).ok()?, snapshot })
+                let (server, ordinal) = *places.get(index)?;
+                Some(Device { server, session_ordinal: i32::try_from(ordinal).ok()?, snapshot })
             })
             .collect();
-        Devices { visible }
+        Devices { visible, of_session: places.len() }
+    }
+
+    /// The servers that they are on, in order.
+    pub fn servers(&self) -> Vec<usize> {
+        let servers: BTreeSet<usize> = self.visible.iter().map(|device| device.server).collect();
+        servers.into_iter().collect()
+    }
+
+    /// Leaves those servers out that no device is on: the others are numbered anew, in their order. Answers which stay.
+    pub fn leave_servers_out(&mut self) -> Vec<usize> {
+        let stay = self.servers();
+        for device in &mut self.visible {
+            device.server = stay.iter().position(|server| *server == device.server).unwrap_or(0);
+        }
+        stay
     }
 
     /// How many there are.
@@ -120,6 +146,17 @@ mod tests {
         assert_eq!(order("0,0"), Vec::<usize>::new(), "a repeated device empties the list");
         assert_eq!(order("GPU-0202,0"), [1, 0]);
         assert_eq!(order("GPU-0"), Vec::<usize>::new(), "an ambiguous prefix names no device");
+    }
+
+    #[test]
+    fn devices_of_several_servers_are_counted_server_by_server() {
+        let mut devices = Devices::new(vec![three(), three()]);
+        assert_eq!((devices.count(), devices.servers()), (6, vec![0, 1]));
+        let place = |device: &Device| (device.server, device.session_ordinal);
+        assert_eq!(place(devices.get(4).expect("the fifth")), (1, 1));
+        devices.visible.drain(..3);
+        assert_eq!(devices.leave_servers_out(), [1]);
+        assert_eq!(place(devices.get(1).expect("the fifth, now the second")), (0, 1));
     }
 
     #[test]

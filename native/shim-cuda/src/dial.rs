@@ -67,7 +67,9 @@ struct Way {
     broker: String,
     /// Whose it has to be.
     owner: Owner,
-    key: ClientKey,
+    key: Arc<ClientKey>,
+    /// Which of the session's servers it leads to.
+    server: usize,
     admission: Mutex<Admission>,
     rtt: EmulatedRtt,
     wanted: Option<Transport>,
@@ -80,12 +82,13 @@ impl RefUnwindSafe for Way {}
 /// Connects this process to its worker.
 pub fn open(
     (broker, owner): (&str, Owner),
-    key: ClientKey,
-    admission: Admission,
+    key: Arc<ClientKey>,
+    (server, admission): (usize, Admission),
     (time, rtt, wanted): Wishes,
 ) -> Result<Arc<Connection>, Unopened> {
     let (session_id, grace) = (admission.session_id.clone(), admission.grace);
-    let way = Way { broker: broker.to_owned(), owner, key, admission: Mutex::new(admission), rtt, wanted };
+    let way =
+        Way { broker: broker.to_owned(), owner, key, server, admission: Mutex::new(admission), rtt, wanted };
     let endpoints = way.endpoints();
     if endpoints.is_empty() {
         let sentence = format!(
@@ -96,17 +99,18 @@ pub fn open(
     let way = Arc::new(way);
     let mut tried = Vec::new();
     for endpoint in endpoints {
-        match way.first(&endpoint, Line::Control, time) {
+        match way.first(&endpoint, Line::Control(server), time) {
             Ok(link) => {
-                let lane = lane(&way, &endpoint, Line::Control, link, grace);
+                let lane = lane(&way, &endpoint, Line::Control(server), link, grace);
                 let explain = explanation(&way, &endpoint);
                 let (way, rest) = (Arc::clone(&way), endpoint);
                 let open_bulk = move || {
                     // The first grant may be old by now.
-                    let opened =
-                        way.renew().and_then(|()| way.first(&rest, Line::Bulk, time.min(BULK_ATTEMPT)));
+                    let opened = way
+                        .renew()
+                        .and_then(|()| way.first(&rest, Line::Bulk(server), time.min(BULK_ATTEMPT)));
                     match opened {
-                        Ok(link) => Ok(Some(self::lane(&way, &rest, Line::Bulk, link, grace))),
+                        Ok(link) => Ok(Some(self::lane(&way, &rest, Line::Bulk(server), link, grace))),
                         Err(error) if is_final(&error, &rest) => Err(error),
                         Err(_) => Ok(None),
                     }
@@ -238,7 +242,7 @@ impl Way {
                 return refusal(&error).cloned().or(known);
             }
             if known.is_none() {
-                let attempt = self.connect(endpoint, Line::Control, Some(0), EXPLANATION);
+                let attempt = self.connect(endpoint, Line::Control(self.server), Some(0), EXPLANATION);
                 known = attempt.err().as_ref().and_then(refusal).cloned();
             }
             std::thread::sleep(PAUSE);
@@ -249,8 +253,8 @@ impl Way {
     /// Asks for a fresh grant. A broker that is away does not matter as long as the last one is valid.
     fn renew(&self) -> io::Result<()> {
         let connection_id = Some(self.admission().connection_id);
-        match broker::admission(&self.broker, self.owner, &Applicant { key: self.key.spki(), connection_id })
-        {
+        let applicant = Applicant { key: self.key.spki(), server: self.server, connection_id };
+        match broker::admission(&self.broker, self.owner, &applicant) {
             Ok(admission) => {
                 *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = admission;
                 Ok(())
@@ -275,7 +279,7 @@ impl Way {
         let socket = Socket::connect(endpoint, time, |descriptor| descriptor::place(descriptor, line))?;
         let socket = socket.with_emulated_rtt(self.rtt, crate::thread::spawn)?;
         socket.limit_receiving(Some(time));
-        let is_bulk_lane = matches!(line, Line::Bulk);
+        let is_bulk_lane = matches!(line, Line::Bulk(_));
         let purpose = Purpose { is_bulk_lane, is_resumed: received.is_some(), is_end: false };
         let link = if matches!(endpoint, Endpoint::Tls(_)) {
             let tls = ClientTls::new(&self.key, &admission.trusted, &admission.server_id)

@@ -9,8 +9,8 @@ use crate::context;
 use crate::entry::Answer;
 use crate::event::{Recorded, RecordedOnStream};
 
-/// Checks that a handle of the right kind is alive, as far as the client keeps account of its kind. A worker
-/// ends the connection over a handle that does not exist, so a program's mistake must stop here.
+/// Checks that a handle of the right kind is alive, as far as the client keeps account of its kind: a program's mistake is
+/// answered here.
 pub fn known<H: Handle>(client: &Client, handle: H) -> Answer<H> {
     let raw = handle.raw();
     match H::KIND {
@@ -203,6 +203,7 @@ pub fn stream_goes(client: &Client, stream: Stream) -> Answer {
 pub fn stream_destroyed(client: &Client, stream: Stream) {
     crate::capture::stream_gone(client, stream);
     crate::queries::stream_goes(client, stream);
+    crate::elsewhere::stream_gone(client, stream);
     client.streams.remove(stream);
     crate::prepared::forget();
     client.connection().timelines.forget(stream);

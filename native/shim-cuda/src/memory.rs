@@ -1,6 +1,7 @@
 //! What lies at which address: device allocations, globals, and pinned host memory of this process.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cuda_abi::CUresult;
@@ -77,8 +78,10 @@ pub struct Forgotten {
 #[derive(Debug, Default)]
 struct Table {
     by_start: BTreeMap<u64, Range>,
-    next_buffer_id: u64,
 }
+
+/// The last number of an allocation: programs compare them, of whichever server they are.
+static LAST_BUFFER_ID: AtomicU64 = AtomicU64::new(0);
 
 /// All ranges of this process.
 #[derive(Debug, Default)]
@@ -98,8 +101,7 @@ impl Ranges {
     /// Notes a new range.
     pub fn insert(&self, start: u64, length: u64, kind: RangeKind, context: Context, device: usize) {
         let mut table = self.write();
-        table.next_buffer_id += 1;
-        let buffer_id = table.next_buffer_id;
+        let buffer_id = LAST_BUFFER_ID.fetch_add(1, Ordering::Relaxed) + 1;
         table.by_start.insert(start, Range { start, length, kind, context, device, buffer_id });
     }
 

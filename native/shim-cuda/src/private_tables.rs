@@ -13,7 +13,7 @@ use crate::context;
 use crate::entry::Answer;
 use crate::exports::{self};
 use crate::jit::JitOptions;
-use crate::{report, state};
+use crate::{report, servers, state};
 
 /// Installs the tables; every call but the first does nothing.
 pub fn install() {
@@ -60,7 +60,7 @@ fn module_from_fatbin(image: *const c_void) -> Result<*mut c_void, c_int> {
 }
 
 fn create_context(flags: c_uint, device: c_int) -> Result<*mut c_void, c_int> {
-    with_client(|client| exports::create(client, flags, device)).map(pointer)
+    with_client(|client| exports::create(servers::with_device(client, device)?, flags, device)).map(pointer)
 }
 
 fn device_attribute(attribute: c_int, device: c_int) -> Result<c_int, c_int> {
@@ -81,7 +81,7 @@ fn refused(uuid: &[u8; 16]) {
     report::once(&format!("cuGetExportTable {} is not known to Farpool", export_tables::uuid_text(uuid)));
 }
 
-fn with_client<T>(body: impl FnOnce(&Client) -> Answer<T>) -> Result<T, c_int> {
+fn with_client<T>(body: impl FnOnce(&'static Client) -> Answer<T>) -> Result<T, c_int> {
     state::client().and_then(body).map_err(|code| code.0)
 }
 

@@ -276,7 +276,7 @@ impl Side {
     fn is_pinned(&self, client: &Client, base: *mut u8, copy: &Copy3d) -> bool {
         let last = self.offset(copy.width, copy.height - 1, copy.depth - 1);
         let (Some(start), Some(end)) = (self.offset(0, 0, 0), last) else { return false };
-        client.ranges.is_pinned(base.wrapping_add(start).addr() as u64, (end - start) as u64)
+        crate::servers::is_pinned(client, base.wrapping_add(start).addr() as u64, (end - start) as u64)
     }
 
     /// Byte offset of a place in the box.

@@ -10,17 +10,18 @@ use cuda_abi::phase::{Phase, PhaseWord};
 
 use crate::client::Client;
 use crate::found::Found;
+use crate::servers::{self, Named, Turn};
 use crate::{connect, coverage, report, statistics};
 
 static PHASE: PhaseWord = PhaseWord::new();
 static FOUND: OnceLock<&'static Found> = OnceLock::new();
-static CLIENT: OnceLock<Client> = OnceLock::new();
 
 /// Held by the thread that asks a client service for a GPU; others that need one meanwhile wait for the same.
 static TAKING: Mutex<()> = Mutex::new(());
 
-/// The descriptors of the connection, of its bulk lane and of the broker, for children.
-static DESCRIPTORS: [NotedDescriptor; 3] = [const { NotedDescriptor::new() }; 3];
+/// The descriptors of each server's connection and bulk lane, and of the broker, for children.
+static DESCRIPTORS: [NotedDescriptor; 1 + 2 * servers::MOST] =
+    [const { NotedDescriptor::new() }; 1 + 2 * servers::MOST];
 
 /// A descriptor that a child must not keep.
 struct NotedDescriptor {
@@ -46,12 +47,12 @@ impl NotedDescriptor {
 }
 
 /// What a descriptor leads to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// The first one.
-    Control,
-    /// The bulk lane.
-    Bulk,
+    /// The first one of a server.
+    Control(usize),
+    /// The bulk lane of a server.
+    Bulk(usize),
     /// The question to a broker.
     Broker,
 }
@@ -59,25 +60,35 @@ pub enum Line {
 /// How long a thread waits before it looks again whether another one's `cuInit` is done.
 const OTHER_START: Duration = Duration::from_millis(1);
 
-/// The client of this process, once `cuInit` succeeded. With a client service the first who asks takes the GPU, and may wait
-/// for it; a failure is not remembered.
+/// The client that the call `name` is for, whose arguments name `named`, once `cuInit` succeeded. With a client service the
+/// first who asks takes the GPU, and may wait for it; a failure is not remembered.
 ///
 /// Errors: `NOT_INITIALIZED` before `cuInit` and in the forked child of a process that had called it,
 /// `DEINITIALIZED` once the process is exiting.
+#[inline]
+pub fn turn(name: &'static str, named: impl FnOnce() -> Named) -> Result<Turn, CUresult> {
+    Turn::of(clients()?, name, named)
+}
+
+/// The client of the thread's current context; the first one without a context. Errors: as for [`turn`].
 pub fn client() -> Result<&'static Client, CUresult> {
-    if PHASE.is_running()
-        && let Some(client) = CLIENT.get()
-    {
-        return Ok(client);
-    }
+    turn("", servers::none).map(|turn| turn.client)
+}
+
+#[inline]
+fn clients() -> Result<&'static [Client], CUresult> {
+    let clients = servers::clients();
+    if PHASE.is_running() && !clients.is_empty() { Ok(clients) } else { taken() }
+}
+
+#[cold]
+fn taken() -> Result<&'static [Client], CUresult> {
     let found = found()?;
     let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if CLIENT.get().is_none() {
-        let taken = connect::take(found);
-        let client = taken.inspect_err(|_| noted(Line::Control).number.store(-1, Ordering::Relaxed))?;
-        let _ = CLIENT.set(client);
+    if servers::clients().is_empty() {
+        servers::set(vec![connect::take(found).inspect_err(|_| forget_descriptors())?]);
     }
-    CLIENT.get().ok_or(CUresult::NOT_INITIALIZED)
+    Ok(servers::clients())
 }
 
 /// What this process knows of its GPUs, once `cuInit` succeeded. It takes nothing.
@@ -95,9 +106,9 @@ pub fn found() -> Result<&'static Found, CUresult> {
     }
 }
 
-/// The client if there is one; for calls that also work without.
+/// The client of the thread's current context if there is one; for calls that also work without.
 pub fn client_if_any() -> Option<&'static Client> {
-    found().ok().and_then(|_| CLIENT.get())
+    found().ok().filter(|_| !servers::clients().is_empty()).and_then(|_| client().ok())
 }
 
 /// `cuInit`: connects to a worker, or asks a client service what there is. A failure is not remembered, the next call tries again.
@@ -131,10 +142,9 @@ fn start() -> Result<(), CUresult> {
     // is reported by our rules instead of on the program's stderr.
     std::panic::set_hook(Box::new(|panic| report::once(&panic.to_string())));
     let started = std::panic::catch_unwind(connect::start).unwrap_or(Err(CUresult::UNKNOWN));
-    let (found, client) =
-        started.inspect_err(|_| noted(Line::Control).number.store(-1, Ordering::Relaxed))?;
-    if let Some(client) = client {
-        let _ = CLIENT.set(client);
+    let (found, clients) = started.inspect_err(|_| forget_descriptors())?;
+    if !clients.is_empty() {
+        servers::set(clients);
     }
     if FOUND.set(found).is_ok() {
         // SAFETY: the handler is a plain function that lives as long as the library, which is never unloaded
@@ -146,10 +156,15 @@ fn start() -> Result<(), CUresult> {
 
 fn noted(line: Line) -> &'static NotedDescriptor {
     match line {
-        Line::Control => &DESCRIPTORS[0],
-        Line::Bulk => &DESCRIPTORS[1],
-        Line::Broker => &DESCRIPTORS[2],
+        Line::Broker => &DESCRIPTORS[0],
+        Line::Control(server) => &DESCRIPTORS[1 + 2 * server],
+        Line::Bulk(server) => &DESCRIPTORS[2 + 2 * server],
     }
+}
+
+/// There is no connection after all: what was noted may mean files of the program's from now on.
+fn forget_descriptors() {
+    DESCRIPTORS.iter().for_each(|noted| noted.number.store(-1, Ordering::Relaxed));
 }
 
 /// Notes the descriptor that a connection is being made on: a child must not keep it.
@@ -201,10 +216,11 @@ extern "C" fn at_exit() {
         return;
     }
     let _ = std::panic::catch_unwind(coverage::finish);
-    if let Some(client) = CLIENT.get() {
+    let clients = servers::clients();
+    if !clients.is_empty() {
         let _ = std::panic::catch_unwind(|| {
-            statistics::finish(client);
-            client.say_goodbye();
+            statistics::finish(clients);
+            clients.iter().for_each(Client::say_goodbye);
         });
     }
 }
@@ -240,7 +256,7 @@ mod tests {
         let ours = OwnedFd::from(ours);
         let number = ours.as_raw_fd();
         assert!(PHASE.start());
-        note_descriptor(&ours, Line::Bulk);
+        note_descriptor(&ours, Line::Bulk(0));
         PHASE.end_start(true);
         assert!(in_child(|| {
             in_forked_child();

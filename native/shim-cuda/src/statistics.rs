@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use wire::CallId;
+
 use crate::client::Client;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
@@ -26,13 +28,17 @@ pub fn note(name: &'static str) {
 }
 
 /// Writes the counts: `{"calls": {NAME: COUNT}, "waits": {NAME: COUNT}}`.
-pub fn finish(client: &Client) {
+pub fn finish(clients: &[Client]) {
     if !ENABLED.load(Ordering::Relaxed) {
         return;
     }
     let Some(folder) = place::variable(c"FARPOOL_STATISTICS") else { return };
     let calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let waits = client.connection().counters.waits.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut waits = BTreeMap::<CallId, u64>::new();
+    for client in clients {
+        let counted = client.connection().counters.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.iter().for_each(|(call, count)| *waits.entry(*call).or_default() += count);
+    }
     let text = format!(
         "{{\"calls\": {}, \"waits\": {}}}\n",
         object(calls.iter().map(|(name, count)| (name.to_string(), *count))),

@@ -10,7 +10,7 @@ use wire::handle::{Context, Handle, Stream};
 
 use crate::client::Client;
 use crate::entry::Answer;
-use crate::{capture, hooks};
+use crate::{capture, hooks, servers};
 
 /// The legacy default stream, spelled out.
 pub const LEGACY: u64 = 1;
@@ -50,6 +50,7 @@ impl Drop for OwnStreams {
     fn drop(&mut self) {
         let Some(client) = crate::state::client_if_any() else { return };
         for (context, stream) in self.0.take() {
+            let client = servers::with_handle(client, stream.raw());
             // One that is not known any more went with its context.
             if client.streams.state(stream).is_err() {
                 capture::stream_gone(client, stream);

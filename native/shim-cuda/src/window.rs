@@ -12,6 +12,9 @@ use wire::handshake::{self, SHORTEST_WINDOW};
 /// memory sanitizers and the collectors of Java and Go; the last one has some room in programs with the thread sanitizer.
 const PLACES: [u64; 4] = [0x4000_0000_0000, 0x6800_0000_0000, 0x5100_0000_0000, 0x7e80_0000_0000];
 
+/// Windows of the longest length for which there is room behind each of the places but the last.
+const ROOM: u64 = 4;
+
 /// Lengths that are tried, the longest first: several times the memory of a server full of the largest GPUs.
 const LENGTHS: [u64; 5] = [4 << 40, 1 << 40, 256 << 30, 64 << 30, SHORTEST_WINDOW];
 
@@ -44,12 +47,20 @@ struct Free {
     resting: Vec<(u64, u64)>,
 }
 
-/// All reservations that this process can make, one after the other. The caller drops one before it asks for the next.
-pub fn places() -> impl Iterator<Item = Reservation> {
-    let most = address_limit().map_or(u64::MAX, |limit| limit / LIMIT_SHARE);
+/// All reservations that this process can make for the window of one of `servers`, one after the other. The caller drops one
+/// before it asks for the next. With several servers there are [`ROOM`] windows behind each of the places, shorter ones where
+/// that is not enough.
+pub fn places(servers: u64) -> impl Iterator<Item = Reservation> {
+    let sharing = servers.div_ceil(ROOM * (PLACES.len() as u64 - 1)).next_power_of_two();
+    let parts = if servers == 1 { 1 } else { ROOM * sharing };
+    let longest = LENGTHS[0] / sharing;
+    let most = address_limit().map_or(longest, |limit| longest.min(limit / LIMIT_SHARE / servers));
     let lengths = LENGTHS.into_iter().filter(move |length| *length <= most);
     lengths
-        .flat_map(|length| PLACES.into_iter().map(move |start| (start, length)))
+        .flat_map(move |length| {
+            let starts = (0..parts).flat_map(move |part| PLACES.map(|start| start + part * longest));
+            starts.map(move |start| (start, length))
+        })
         .filter_map(|(start, length)| Reservation::take(start, length))
 }
 
@@ -206,7 +217,7 @@ mod tests {
     const STEP: u64 = 2 << 20;
 
     fn window() -> Window {
-        let reserved = places().next().expect("a place in the test's process");
+        let reserved = places(1).next().expect("a place in the test's process");
         let agreed = handshake::Window { length: SHORTEST_WINDOW, ..reserved.proposal() };
         reserved.agree(agreed, STEP).expect("a window")
     }
@@ -214,8 +225,8 @@ mod tests {
     #[test]
     fn each_place_is_reserved_once_and_free_again_afterwards() {
         let _alone = alone();
-        let _one = places().next().expect("a place");
-        let two = places().next().expect("another place");
+        let _one = places(1).next().expect("a place");
+        let two = places(1).next().expect("another place");
         let proposal = two.proposal();
         assert!(Reservation::take(proposal.start, SHORTEST_WINDOW).is_none(), "taken");
         drop(two);
@@ -226,7 +237,7 @@ mod tests {
     fn answers_that_make_no_sense_are_no_window() {
         let _alone = alone();
         let answer = |change: fn(&mut handshake::Window, &mut u64)| {
-            let reserved = places().next().expect("a place");
+            let reserved = places(1).next().expect("a place");
             let (mut window, mut granularity) = (reserved.proposal(), STEP);
             change(&mut window, &mut granularity);
             reserved.agree(window, granularity).is_some()

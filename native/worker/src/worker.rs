@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cuda_abi::{CUcontext, CUevent, CUresult, CUstream};
 use driver::Driver;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wire::handle::{self, Handle as _, Stream};
 use wire::{CallId, WireError};
 
@@ -67,6 +67,8 @@ pub struct Worker {
     pub small: Vec<u8>,
     /// Set by a call whose result is not its answer.
     pub later: Later,
+    /// Streams that the client has let go on, by the tokens that they were held with; none is held by them any more.
+    pub released: FxHashSet<u64>,
     /// Whom the call under way answers, if anybody waits.
     pub reply_to: Option<ReplyTo>,
     /// Pinned memory in which the data of the record under way lie, if they do.
@@ -158,6 +160,7 @@ impl Worker {
             prepared: PreparedLaunches::default(),
             small: Vec::new(),
             later: Later::No,
+            released: FxHashSet::default(),
             reply_to: None,
             pinned: None,
             pinned_reader: None,

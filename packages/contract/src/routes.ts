@@ -147,6 +147,8 @@ export const ROUTES = {
     path: "/v1/sessions/{sessionId}/grant",
     summary: "A fresh session grant for the client machine's key, for the session's broker",
     params: sessionParams,
+    /** Which of the session's servers it is for; left out: the first. */
+    query: z.object({ serverId: serverIdSchema.optional() }),
     response: sessionGrantSchema,
   },
   endSession: {

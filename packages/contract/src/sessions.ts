@@ -92,6 +92,8 @@ export const sessionGpuSchema = z.object({
   memoryTotalBytes: z.int(),
   /** Null: the whole GPU. */
   memoryLimitBytes: z.int().nullable(),
+  /** When it was free for others again: its server had ended the session's workers. Null until then. */
+  releasedAt: instant.nullable().default(null),
 });
 
 export const sessionUsageSchema = z.object({
@@ -134,8 +136,11 @@ export const sessionSchema = z.object({
   expiresAt: instant.nullable(),
   /** When a kernel, copy or call of its programs was last seen. */
   lastBusyAt: instant.nullable(),
+  /** The server that it is on; of a session that is spread over several, the first. */
   serverId: serverIdSchema.nullable(),
   serverName: z.string().nullable(),
+  /** The others, in the order in which programs count their GPUs. */
+  furtherServers: z.array(z.object({ id: serverIdSchema, name: z.string() })).default([]),
   gpus: z.array(sessionGpuSchema),
   requestedAt: instant,
   grantedAt: instant.nullable(),
@@ -202,16 +207,23 @@ export const sessionDetailSchema = sessionSchema.extend({
 });
 export type SessionDetail = z.output<typeof sessionDetailSchema>;
 
-/** What a broker needs to let programs connect. Never part of a list. */
-export const sessionConnectionSchema = z.object({
-  secret: z.string().regex(/^[0-9a-f]{64}$/),
-  endpoints: z.array(endpointSchema).min(1),
+/** The way to a session's GPUs on one server. */
+export const serverConnectionSchema = z.object({
   serverId: serverIdSchema,
+  endpoints: z.array(endpointSchema).min(1),
+  grant: sessionGrantSchema,
+});
+export type ServerConnection = z.output<typeof serverConnectionSchema>;
+
+/** What a broker needs to let programs connect. Never part of a list. */
+export const sessionConnectionSchema = serverConnectionSchema.extend({
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
   /** How long a worker waits for a client whose connection broke. */
   graceSeconds: z.int().min(0),
-  /** Who signed the certificates of the server's workers. */
+  /** Who signed the certificates of the servers' workers. */
   authorities: authoritiesSchema,
-  grant: sessionGrantSchema,
+  /** The others of a session that is spread over several servers, in the order of `Session.furtherServers`. */
+  furtherServers: z.array(serverConnectionSchema).default([]),
 });
 export type SessionConnection = z.output<typeof sessionConnectionSchema>;
 

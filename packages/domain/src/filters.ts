@@ -101,8 +101,8 @@ function resembles(text: string, pattern: string): boolean {
   return subject.length - last.length >= at && subject.endsWith(last);
 }
 
-/** Part by part; what is not written is 0. */
-function compareVersions(left: string, right: string): number {
+/** Below 0: the left one is lower. Part by part; what is not written is 0. */
+export function compareVersions(left: string, right: string): number {
   const [a, b] = [left.split("."), right.split(".")];
   for (let part = 0; part < Math.max(a.length, b.length); part += 1) {
     const difference = Number(a[part] ?? 0) - Number(b[part] ?? 0);

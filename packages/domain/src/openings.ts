@@ -50,7 +50,7 @@ export class Outlook {
   earliestMs(wish: Wish): number | null | undefined {
     let earliest: number | undefined;
     if (wish.spreadServers === true) {
-      const openings = this.openingsAnywhere(wish);
+      const openings = this.openingsAnywhere(wish, false);
       earliest = openings === undefined ? undefined : latest(openings, "expectedMs");
     } else {
       for (let server = 0; server < this.index.servers.length; server += 1) {
@@ -80,8 +80,8 @@ export class Outlook {
     return fewest(this.openingsOf(server, wish), wish.count);
   }
 
-  openingsAnywhere(wish: Wish): readonly Opening[] | undefined {
-    const all = this.index.servers.flatMap((_, server) => this.openingsOf(server, wish));
+  openingsAnywhere(wish: Wish, respectsKept = true): readonly Opening[] | undefined {
+    const all = this.index.servers.flatMap((_, server) => this.openingsOf(server, wish, respectsKept));
     return fewest(all, wish.count);
   }
 
@@ -91,8 +91,8 @@ export class Outlook {
     return isAlone ? this.opensAt(gpu, null, "expectedMs") : this.endOf(occupant, "expectedMs");
   }
 
-  private openingsOf(server: number, wish: Wish): Opening[] {
-    return this.suitable(server, wish, true).flatMap((gpu) => {
+  private openingsOf(server: number, wish: Wish, respectsKept = true): Opening[] {
+    return this.suitable(server, wish, respectsKept).flatMap((gpu) => {
       const limit = this.limitOf(gpu, wish.size);
       if (limit === undefined) return [];
       const opens = (kind: Kind): number => this.opensAt(gpu, limit, kind);

@@ -66,6 +66,16 @@ test("GPUs of several servers only for who allows it, of as few as possible", ()
   ).toHaveLength(4);
 });
 
+test("who had GPUs on several servers gets them on one where that is possible, else those of before", () => {
+  const preferred = ["GPU-2-0", "GPU-3-0"].map((uuid) => gpuUuidSchema.parse(uuid));
+  const wish = { count: 2, size: WHOLE, preferred, spreadServers: true };
+  expect(placed(wish, [server(1, [[], []]), server(2, [[]]), server(3, [[]])])).toEqual([
+    "GPU-1-0",
+    "GPU-1-1",
+  ]);
+  expect(placed(wish, [server(1, [[]]), server(2, [[]]), server(3, [[]])])).toEqual(["GPU-2-0", "GPU-3-0"]);
+});
+
 test("who comes back gets the GPUs of before, if all of them are free", () => {
   const preferred = ["GPU-2-1", "GPU-2-0"].map((uuid) => gpuUuidSchema.parse(uuid));
   const wish = { count: 1, size: WHOLE, preferred };

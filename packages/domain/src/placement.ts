@@ -18,9 +18,9 @@ export interface Kept {
 
 export function place(wish: Wish, index: PoolIndex, kept?: Kept): Placement | undefined {
   const search: Search = { wish, index, kept, mask: index.maskOf(wish) };
-  return (
-    placePreferred(search) ?? placeTogether(search) ?? (wish.spreadServers ? placeSpread(search) : undefined)
-  );
+  const together = placePreferred(search) ?? placeTogether(search);
+  if (together !== undefined || wish.spreadServers !== true) return together;
+  return placePreferred(search, true) ?? placeSpread(search);
 }
 
 interface Search {
@@ -48,7 +48,7 @@ export function countEver({ size, filters = [], only }: Wish, server: ServerCapa
 }
 
 /** Where the same one had its GPUs lately, if all of that is free. */
-function placePreferred(search: Search): Placement | undefined {
+function placePreferred(search: Search, mayBeSpread = false): Placement | undefined {
   const { wish, index } = search;
   const { preferred = [], count } = wish;
   if (preferred.length < count) return undefined;
@@ -60,7 +60,7 @@ function placePreferred(search: Search): Placement | undefined {
     chosen.push(gpu);
   }
   const servers = new Set(chosen.map((gpu) => index.serverOf[gpu]));
-  return servers.size > 1 && wish.spreadServers !== true ? undefined : toPlacement(chosen, search);
+  return servers.size > 1 && !mayBeSpread ? undefined : toPlacement(chosen, search);
 }
 
 function placeTogether(search: Search): Placement | undefined {

@@ -1,3 +1,4 @@
+import { parseFilter } from "@farpool/contract";
 import { expect, test } from "vitest";
 import type { ServerCapacity } from "./capacity.ts";
 import { explain } from "./explain.ts";
@@ -120,6 +121,50 @@ test("Jain's index is 1 for equals and 1/n for one who has all", () => {
 });
 
 const BIG = { count: 2, requestedAtMs: -3 * MINUTE, queueNumber: 0 } as const;
+
+test("GPUs are kept on several servers for who may have them there, until all of them are free", () => {
+  const servers = [server(1, [[], [null]]), server(2, [[null]])];
+  const held = [running("one", [1, 1], 10 * MINUTE), running("two", [2, 0], 20 * MINUTE)];
+  const wide = { ...BIG, count: 3, spreadServers: true };
+  const small = waiting("small", { user: "ben" });
+  const first = pass({ servers, running: held, waiting: [waiting("wide", wide), small] });
+  expect(granted(first.result)).toEqual([]);
+  expect(first.result.reservations).toMatchObject([
+    { sessionId: "s-wide", serverId: null, keptOn: serverId(1), knownMs: 20 * MINUTE },
+  ]);
+  expect(first.told).toMatchObject([
+    { waitsFor: "3 GPUs to become free, which are kept for it", estimateMs: 20 * MINUTE },
+    { waitsFor: "1 GPU: what is free is kept for s-wide, which has waited longer" },
+  ]);
+  // Who is gone in time goes before it.
+  const short = waiting("short", { user: "ben", maxDurationMs: 19 * MINUTE });
+  expect(granted(pass({ servers, running: held, waiting: [waiting("wide", wide), short] }).result)).toEqual([
+    "s-short",
+  ]);
+  // The next pass keeps them, too, whatever its user has had meanwhile.
+  const accounts = { dev1: { usedGpuSeconds: 1_000, heldGpus: 0 } };
+  const before = waiting("wide", { ...wide, reservedOn: serverId(1) });
+  const next = pass({ servers, running: held, waiting: [before, small], accounts });
+  expect(granted(next.result)).toEqual([]);
+  expect(queue(next.result)).toEqual(["s-wide", "s-small"]);
+  const free = [server(1, [[], []]), server(2, [[]])];
+  expect(pass({ servers: free, waiting: [before, small], accounts }).result.grants[0]).toMatchObject({
+    session: { id: "s-wide" },
+    placement: { servers: [{ serverId: serverId(1) }, { serverId: serverId(2) }] },
+  });
+});
+
+test("a session on several servers comes free on each of them", () => {
+  const wide = running("wide", [1, 0], 10 * MINUTE);
+  const other = running("wide", [2, 0]).placement.servers;
+  const held = [{ ...wide, placement: { servers: [...wide.placement.servers, ...other] } }];
+  const { told } = pass({
+    servers: [server(1, [[null]]), server(2, [[null]])],
+    running: held,
+    waiting: [waiting("one"), waiting("two", { filters: [parseFilter("server.name=gpu-02")] })],
+  });
+  expect(told.map(({ estimateMs }) => estimateMs)).toEqual([10 * MINUTE, 10 * MINUTE]);
+});
 
 test("before its time the first in the queue is overtaken by smaller ones, then GPUs are kept for it", () => {
   const servers = [server(1, [[null], []])];

@@ -8,6 +8,8 @@ export interface Reservation {
   readonly sessionId: SessionId;
   /** The server that it will get, where it is one. */
   readonly serverId: ServerId | null;
+  /** Where the first of them are: who keeps GPUs anywhere is first in the next pass, too. */
+  readonly keptOn: ServerId | null;
   readonly gpus: readonly number[];
   /** When all who are on them will be gone at the latest; null: somebody has not said. */
   readonly knownMs: number | null;
@@ -65,12 +67,13 @@ export class Reserver {
     const { index, until } = this.outlook;
     const gpus = found.map(({ gpu }) => gpu);
     const [server, ...others] = new Set(gpus.map((gpu) => index.serverOf[gpu]));
+    const keptOn = index.servers[server ?? -1]?.id ?? null;
     const knownMs = finite(latest(found, "knownMs"));
     for (const gpu of gpus) until[gpu] = knownMs ?? -Infinity;
     return {
       sessionId: session.id,
-      serverId: others.length > 0 ? null : (index.servers[server ?? -1]?.id ?? null),
-      ...{ gpus, knownMs },
+      serverId: others.length > 0 ? null : keptOn,
+      ...{ keptOn, gpus, knownMs },
       expectedMs: finite(latest(found, "expectedMs")),
     };
   }

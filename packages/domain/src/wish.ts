@@ -40,7 +40,7 @@ export interface WaitingSession extends Wish {
   readonly maxDurationMs: number | null;
   /** Behind all others, whatever else it has: its budget is spent. */
   readonly isLast?: boolean;
-  /** Where an earlier pass kept GPUs for it. */
+  /** Where an earlier pass kept GPUs for it, of several servers on one of them. */
   readonly reservedOn?: ServerId | null;
 }
 

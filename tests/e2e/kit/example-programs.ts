@@ -27,6 +27,7 @@ export const programs = [
   "query-certainty",
   "rectangles",
   "reduction",
+  "several-gpus",
   "small-allocations",
   "stream-allocation",
   "stream-overlap",

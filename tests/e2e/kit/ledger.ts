@@ -41,13 +41,13 @@ export function grantedTwice(sessions: readonly SessionDetail[]): readonly strin
   for (const session of sessions) {
     if (session.gpus.length === 0) continue;
     const { grantedAt } = timesOf(session);
-    const releasedAt = Date.parse(session.releasedAt ?? "");
-    for (const { uuid, memoryLimitBytes, memoryTotalBytes } of session.gpus) {
+    for (const { uuid, memoryLimitBytes, memoryTotalBytes, releasedAt } of session.gpus) {
       const bytes = memoryLimitBytes ?? memoryTotalBytes;
       const stretch = {
         id: session.id,
         fromMs: grantedAt,
-        toMs: releasedAt,
+        // On several servers each gives its own back.
+        toMs: Date.parse(releasedAt ?? session.releasedAt ?? ""),
         bytes,
         totalBytes: memoryTotalBytes,
       };

@@ -90,13 +90,13 @@ describe("filters", () => {
   });
 });
 
-test("all GPUs come from one server; several servers are refused by name", async () => {
+test("all GPUs come from one server; what several do not have together is refused", async () => {
   expect((await runOnce("-n", "4")).stderr).toContain("4 × Fake GPU 16, gpu-03");
   expect(await runOnce("-n", "5")).toMatchObject({ status: 69 });
-  expect(await runOnce("-n", "6", "--spread-servers")).toMatchObject({
+  expect(await runOnce("-n", "6", "--spread-servers", "--filter", "server.name=gpu-03")).toMatchObject({
     status: 69,
     stderr: expect.stringContaining(
-      "farpool: 6 GPUs on several servers (--spread-servers): a program reaches the GPUs of one server only, so far",
+      "farpool: 6 GPUs (server.name=gpu-03): the largest session of this size that the pool can ever grant is 4 × Fake GPU 16\n",
     ),
   });
 });

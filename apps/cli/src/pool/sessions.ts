@@ -8,7 +8,7 @@ import {
 } from "@farpool/contract";
 import { print, printJson, say, table } from "../core/output.ts";
 import { withPool } from "../core/pool-client.ts";
-import { describeGpus, heldLine, usageLine } from "../run/report.ts";
+import { describeGpus, describeServers, heldLine, usageLine } from "../run/report.ts";
 
 export async function list(isJson: boolean, ended: number): Promise<number> {
   const answer = await withPool((client) => client.call("listSessions", { query: { ended } }));
@@ -23,7 +23,7 @@ export function sessionTable(sessions: readonly Session[]): string {
     session.name ?? "-",
     session.state,
     session.gpus.length === 0 ? formatRequest(session.count, session.size) : describeGpus(session),
-    session.serverName ?? "-",
+    describeServers(session) ?? "-",
     `${session.client.user}@${session.client.host}`,
     session.client.program ?? "-",
     session.queue === null ? formatDuration(session.usage.heldMs) : `position ${session.queue.position}`,

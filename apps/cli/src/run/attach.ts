@@ -1,7 +1,7 @@
 import type { ManagerClient } from "@farpool/client-api";
 import { FarpoolError, type Session, type SessionId, type Thumbprint } from "@farpool/contract";
 import { keep, whyEnded } from "./keep.ts";
-import { connectionOf, untilActive, type SessionHandle, type Waiting } from "./session.ts";
+import { connectionOf, questionsOf, untilActive, type SessionHandle, type Waiting } from "./session.ts";
 
 /** Holds a reserved session that there is, for as long as something runs in it. */
 export async function joinSession(
@@ -9,8 +9,7 @@ export async function joinSession(
   sessionId: SessionId,
   { clientKey, waiting }: { readonly clientKey: Thumbprint; readonly waiting: Waiting },
 ): Promise<SessionHandle> {
-  const params = { sessionId };
-  const found = await client.call("showSession", { params });
+  const found = await client.call("showSession", { params: { sessionId } });
   requireJoinable(found, clientKey);
   const released = new AbortController();
   const keeper = keep(client, found, released.signal);
@@ -20,8 +19,7 @@ export async function joinSession(
       session,
       connection: await connectionOf(client, sessionId, waiting),
       goesOn: true,
-      renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
-      readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),
+      ...questionsOf(client, sessionId, released.signal),
       onEnded: keeper.onEnded,
       onNotice: keeper.onNotice,
       end() {

@@ -1,19 +1,23 @@
 import { spawn } from "node:child_process";
 import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
+import { join } from "node:path";
 import {
   connectionIdSchema,
   serverIdSchema,
   sessionIdSchema,
+  type Endpoint,
+  type ServerId,
   type SessionConnection,
   type SessionGrant,
 } from "@farpool/contract";
 import { generateSigningKey, routingToken } from "@farpool/identity";
 import { readClaims, signSessionGrant } from "@farpool/identity/grants";
-import { temporaryFolder } from "@farpool/testkit";
+import { temporaryFolder, waitFor } from "@farpool/testkit";
 import { compactVerify, decodeProtectedHeader, importJWK } from "jose";
-import { expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { startBroker, type Broker } from "./broker.ts";
+import { endPreface } from "./end-notice.ts";
 import { processInfo } from "./processes.ts";
 
 const SECRET = "5a".repeat(32);
@@ -22,13 +26,22 @@ const serverId = serverIdSchema.parse(randomUUID());
 const manager = generateSigningKey();
 const clientKey = generateSigningKey();
 
-async function grantFor(validSeconds: number): Promise<SessionGrant> {
+async function grantFor(validSeconds: number, server = serverId): Promise<SessionGrant> {
   const signedAt = Math.floor(Date.now() / 1_000) - (900 - validSeconds);
-  const claims = { poolId: randomUUID(), sessionId, serverId, client: clientKey.thumbprint, signedAt };
+  const claims = {
+    poolId: randomUUID(),
+    sessionId,
+    serverId: server,
+    client: clientKey.thumbprint,
+    signedAt,
+  };
   return { grant: await signSessionGrant(manager, claims), validSeconds };
 }
 
-async function start(changes: Partial<SessionConnection> = {}, renew = () => grantFor(900)): Promise<Broker> {
+async function start(
+  changes: Partial<SessionConnection> = {},
+  renew = (server: ServerId) => grantFor(900, server),
+): Promise<Broker> {
   const folder = temporaryFolder();
   const connection: SessionConnection = {
     secret: SECRET,
@@ -41,6 +54,7 @@ async function start(changes: Partial<SessionConnection> = {}, renew = () => gra
     graceSeconds: 120,
     authorities: [Buffer.from("a certificate").toString("base64")],
     grant: await grantFor(900),
+    furtherServers: [],
     ...changes,
   };
   const broker = await startBroker({
@@ -70,15 +84,17 @@ interface Ask {
   readonly pid?: number;
   readonly key?: string;
   readonly connection?: string;
+  readonly server?: string;
 }
 
-const hello = ({ pid = process.pid, key = shimKey(), connection }: Ask = {}): string =>
+const hello = ({ pid = process.pid, key = shimKey(), connection, server }: Ask = {}): string =>
   [
     "farpool-broker 2",
     `pid ${pid}`,
     "program train",
     `key ${key}`,
     ...(connection === undefined ? [] : [`connection ${connection}`]),
+    ...(server === undefined ? [] : [`server ${server}`]),
     "unknown line",
     "",
     "",
@@ -105,6 +121,38 @@ const SEND = `
   socket.pipe(process.stdout);
   socket.write(process.argv[2]);
 `;
+
+/** Asks once for each request, one after the other, and stays. */
+const ASK_AND_WAIT = `
+  const [path, ...requests] = process.argv.slice(1);
+  const { connect } = require("node:net");
+  const ask = () => {
+    const socket = connect(path);
+    socket.pipe(process.stdout, { end: false });
+    socket.write(requests.shift());
+    if (requests.length > 0) socket.once("close", ask);
+  };
+  ask();
+  setTimeout(() => undefined, 60_000);
+`;
+
+/** An acceptor that is told of ends. */
+async function listen(
+  folder: string,
+  name: string,
+): Promise<{ readonly endpoint: Endpoint; readonly told: Buffer[] }> {
+  const path = join(folder, name);
+  const told: Buffer[] = [];
+  const server = createServer((socket) => {
+    socket.on("data", (data) => {
+      told.push(data);
+      socket.end(Buffer.from([1]));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  onTestFinished(() => void server.close());
+  return { endpoint: { kind: "unix", path }, told };
+}
 
 test("a process gets a connection, its token, and a grant that is for this process and this key", async () => {
   const broker = await start();
@@ -145,6 +193,7 @@ test("a process gets a connection, its token, and a grant that is for this proce
   expect(Number(claims["exp"]) - Number(claims["iat"])).toBe(60);
   await compactVerify(String(claims["session"]), await importJWK(manager.publicKey, "EdDSA"));
   expect(broker.admitted).toEqual([{ pid: process.pid, program: "train" }]);
+  expect(broker.connectionCount()).toBe(1);
 });
 
 test("a process of an old shim is told that it is of another version", async () => {
@@ -176,6 +225,124 @@ test("a resume gets the same connection with a new grant, for the same process a
       `error 77 CUDA_ERROR_NOT_PERMITTED there is no connection ${unknown} that could be resumed\n`,
     );
   }
+});
+
+describe("with several servers", () => {
+  const further = serverIdSchema.parse(randomUUID());
+
+  async function startSpread({
+    first = { kind: "unix", path: "/run/data.sock" },
+    second = { kind: "tls", host: "gpu-02", port: 7445 },
+    validSeconds = 900,
+  }: { first?: Endpoint; second?: Endpoint; validSeconds?: number } = {}): Promise<Broker> {
+    const grant = async (server: ServerId) => ({ ...(await grantFor(900, server)), validSeconds });
+    return start({
+      endpoints: [first],
+      grant: await grant(serverId),
+      furtherServers: [{ serverId: further, endpoints: [second], grant: await grant(further) }],
+    });
+  }
+
+  test("a process gets a connection to each, with a token and a grant for it, and is counted once", async () => {
+    const broker = await startSpread();
+    const key = shimKey();
+    const first = await send(broker, hello({ key }));
+    const second = await send(broker, hello({ key, server: "1" }));
+    const connection = connectionIdSchema.parse(field(second, "connection"));
+    expect(second).toBe(
+      [
+        "ok",
+        `session ${sessionId}`,
+        "servers 2",
+        `connection ${connection}`,
+        `token ${routingToken(SECRET, connection).toString("hex")}`,
+        `grant ${field(second, "grant")}`,
+        `trust ${Buffer.from("a certificate").toString("base64url")}`,
+        `server ${further}`,
+        "grace 120",
+        "endpoint tls gpu-02:7445",
+        "",
+        "",
+      ].join("\n"),
+    );
+    expect(first).toContain(`\nsession ${sessionId}\nservers 2\nconnection `);
+    expect(first).toContain(`\nserver ${serverId}\ngrace 120\nendpoint unix /run/data.sock\n\n`);
+    expect(field(first, "connection")).not.toBe(connection);
+    const claims = [first, second].map((answer) => readClaims(field(answer, "grant")));
+    expect(claims[1]).toMatchObject({ cid: connection, key: claims[0]?.["key"], pid: process.pid });
+    expect(claims.map(({ session }) => readClaims(String(session))["aud"])).toEqual([serverId, further]);
+    expect(broker.admitted).toEqual([{ pid: process.pid, program: "train" }]);
+    expect(broker.connectionCount()).toBe(2);
+  });
+
+  test("each server's grant is renewed for that server", async () => {
+    const broker = await startSpread({ validSeconds: 0 });
+    const answers = [await send(broker, hello({ server: "0" })), await send(broker, hello({ server: "1" }))];
+    const grants = answers.map((answer) => readClaims(String(readClaims(field(answer, "grant"))["session"])));
+    expect(grants).toMatchObject([{ aud: serverId }, { aud: further }]);
+  });
+
+  test("a resume is to the server of its connection", async () => {
+    const broker = await startSpread();
+    const key = shimKey();
+    await send(broker, hello({ key }));
+    const connection = field(await send(broker, hello({ key, server: "1" })), "connection");
+    for (const server of [{}, { server: "1" }]) {
+      const again = await send(broker, hello({ key, connection, ...server }));
+      expect(field(again, "connection")).toBe(connection);
+      expect(field(again, "server")).toBe(further);
+    }
+    expect(await send(broker, hello({ key, connection, server: "0" }))).toBe(
+      `error 77 CUDA_ERROR_NOT_PERMITTED the connection ${connection} is one to server 1, not to server 0\n`,
+    );
+    expect(broker.connectionCount()).toBe(2);
+  });
+
+  test.each(["2", "-1", "one", ""])("there is no server '%s'", async (server) => {
+    const broker = await startSpread();
+    expect(await send(broker, hello({ server }))).toBe(
+      `error 69 CUDA_ERROR_SYSTEM_DRIVER_MISMATCH the program's libcuda.so.1 asked for server '${server}' of session ${sessionId}, expected a number from 0 to 1: it is of another version\n`,
+    );
+    expect(broker.admitted).toEqual([]);
+  });
+
+  test("the death of a process is told to each", async () => {
+    using folder = temporaryFolder();
+    const [first, second] = [await listen(folder.path, "first"), await listen(folder.path, "second")];
+    const broker = await startSpread({ first: first.endpoint, second: second.endpoint });
+    const key = shimKey();
+    const asking = spawn(process.execPath, [
+      ...["-e", ASK_AND_WAIT, broker.path],
+      ...[hello({ key }), hello({ key, server: "1" })],
+    ]);
+    const answers = () => said.split("\n\n").filter((answer) => answer !== "");
+    let said = "";
+    asking.stdout.on("data", (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    await waitFor("both answers", () => (answers().length === 2 ? true : undefined));
+
+    asking.kill("SIGKILL");
+
+    const ends = answers().map((answer) =>
+      endPreface({
+        sessionId,
+        connectionId: connectionIdSchema.parse(field(answer, "connection")),
+        connection: { secret: SECRET, endpoints: [] },
+      }),
+    );
+    const told = () => [first.told, second.told].flat();
+    await waitFor("the word", () => (told().length === 2 ? true : undefined));
+    expect([first.told, second.told]).toEqual([[ends[0]], [ends[1]]]);
+  });
+});
+
+test("a session on one server has no other", async () => {
+  const broker = await start();
+  expect(await send(broker, hello({ server: "0" }))).toMatch(/^ok\nsession \S+\nconnection /);
+  expect(await send(broker, hello({ server: "1" }))).toContain(
+    `asked for server '1' of session ${sessionId}, expected 0: it is of another version`,
+  );
 });
 
 test("who asks is who the kernel says, whatever the request names", async () => {

@@ -20,8 +20,10 @@ const LEAVE_TIMEOUT_MS = 5_000;
 export interface Broker {
   /** What `FARPOOL_SESSION` names. */
   readonly path: string;
-  /** Client processes that were let in. */
+  /** Client processes that were let in, each once. */
   readonly admitted: ReadonlyArray<{ readonly pid: number; readonly program: string }>;
+  /** How many connections they were given: one to each server. */
+  connectionCount(): number;
   /** Whether a process asked what the GPUs are and do. */
   wasLookedAt(): boolean;
   /** From now on every process is told why it gets no GPU. */
@@ -54,6 +56,9 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   loading.catch(() => undefined);
   const stop = (): void => void loading.then((admissions) => admissions.stop()).catch(() => undefined);
   const admitted: Array<{ pid: number; program: string }> = [];
+  /** A process has one for all of its servers. */
+  const keys = new Set<string>();
+  let connectionCount = 0;
   const clients = watchClients(isOpenToOthers === undefined ? {} : { isOpenToOthers });
   const closing = new AbortController();
   const endings = new Set<Promise<void>>();
@@ -83,22 +88,30 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       lookedAt = true;
       return [`session ${options.sessionId}`, ...(await gpuFacts.lines())];
     }
-    const { connectionId, lines } = await (await loading).admit({ ...request, peer });
+    const { connectionId, server, lines } = await (await loading).admit({ ...request, peer });
     // Since then: nobody would end its connection.
     if (refusal !== undefined) throw new RefusedError(refusal);
-    if (request.connection === null) admitted.push({ pid: peer.pid, program: request.program });
-    clients.onEnd(connectionId, peer, () => {
+    if (request.connection === null) count(peer.pid, request);
+    clients.onEnd({ id: connectionId, server }, peer, () => {
       const ending = endConnection(connectionId).finally(() => endings.delete(ending));
       endings.add(ending);
     });
     return lines;
   }
 
+  function count(pid: number, { key, program }: Request): void {
+    connectionCount += 1;
+    if (keys.has(key)) return;
+    keys.add(key);
+    admitted.push({ pid, program });
+  }
+
   /** A worker whose client process is dead would wait for it to come back, and keep its GPU memory meanwhile. */
   async function endConnection(connectionId: ConnectionId): Promise<void> {
-    const { sessionId, connection } = options;
-    (await loading).forget(connectionId);
-    const graceMs = connection.graceSeconds * 1_000;
+    const { sessionId } = options;
+    const connection = (await loading).forget(connectionId);
+    if (connection === undefined) return;
+    const graceMs = options.connection.graceSeconds * 1_000;
     await sendEndNotice({ sessionId, connectionId, connection, graceMs, signal: closing.signal });
   }
 
@@ -120,6 +133,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   return {
     path,
     admitted,
+    connectionCount: () => connectionCount,
     wasLookedAt: () => lookedAt,
     refuse(next) {
       refusal = next;
@@ -157,6 +171,7 @@ export interface Request {
   readonly program: string;
   readonly key: string;
   readonly connection: string | null;
+  readonly server: string | null;
   /** What else than a way into the session is asked for: `devices`, `gpus`, `status`, `logs`. */
   readonly want: string | null;
 }
@@ -173,6 +188,7 @@ export function parseRequest(text: string): Request {
     program: (field("program") ?? "").replaceAll(/\p{Cc}+/gu, " "),
     key: field("key") ?? "",
     connection: field("connection") ?? null,
+    server: field("server") ?? null,
     want: field("want") ?? null,
   };
 }

@@ -80,7 +80,7 @@ test("the death of a process ends its connection although its child holds all it
   });
   const ends: string[] = [];
   const ended = new Promise<number>((resolve) => {
-    clients.onEnd("a1", client, (why) => {
+    clients.onEnd({ id: "a1", server: 0 }, client, (why) => {
       ends.push(why);
       resolve(performance.now());
     });
@@ -106,21 +106,41 @@ while not os.path.exists(${JSON.stringify(go)}): time.sleep(0.01)
 os.execv(sys.executable, [sys.executable, "-c", "import sys; ${again}", ${JSON.stringify(path)}])`);
   const client = clients.admit(first);
   const ends: string[] = [];
-  clients.onEnd("first", client, (why) => ends.push(`first ${why}`));
+  clients.onEnd({ id: "first", server: 0 }, client, (why) => ends.push(`first ${why}`));
   writeFileSync(go, "");
   const second = await waitFor("its second question", () => accepted[1]);
 
   const renewed = clients.admit(second);
   expect(renewed).toEqual(client);
   expect(ends).toEqual([]);
-  clients.onEnd("second", renewed, (why) => ends.push(`second ${why}`));
+  clients.onEnd({ id: "second", server: 0 }, renewed, (why) => ends.push(`second ${why}`));
   expect(ends).toEqual(["first replaced"]);
   // A renewal names the connection that it has.
-  clients.onEnd("second", clients.admit(second), (why) => ends.push(`renewed second ${why}`));
+  clients.onEnd({ id: "second", server: 0 }, clients.admit(second), (why) =>
+    ends.push(`renewed second ${why}`),
+  );
 
   program.child.kill("SIGKILL");
   await waitFor("the end", () => (ends.length > 1 ? true : undefined));
   expect(ends).toEqual(["first replaced", "renewed second died"]);
+});
+
+test("a process has a connection to each server: another one replaces only that to its own, and its death ends all", async () => {
+  const [program, socket] = await startClient("asking = ask(); time.sleep(600)");
+  const client = clients.admit(socket);
+  const ends: string[] = [];
+  const connect = (id: string, place: number): void =>
+    clients.onEnd({ id, server: place }, client, (why) => ends.push(`${id} ${why}`));
+  connect("first", 0);
+  connect("second", 1);
+  expect(ends).toEqual([]);
+
+  connect("first again", 0);
+  expect(ends).toEqual(["first replaced"]);
+
+  program.child.kill("SIGKILL");
+  await waitFor("the ends", () => (ends.length === 3 ? true : undefined));
+  expect(ends.toSorted()).toEqual(["first again died", "first replaced", "second died"]);
 });
 
 test("a process that died before it was answered is told as dead", async () => {
@@ -131,7 +151,7 @@ test("a process that died before it was answered is told as dead", async () => {
   await program.ended;
 
   const why = await new Promise((resolve) => {
-    setTimeout(() => clients.onEnd("a1", client, resolve), 50);
+    setTimeout(() => clients.onEnd({ id: "a1", server: 0 }, client, resolve), 50);
   });
 
   expect(why).toBe("died");
@@ -169,7 +189,7 @@ test("a socket that has closed is refused", async () => {
 test("after close nothing is told", async () => {
   const [program, socket] = await startClient("asking = ask(); time.sleep(600)");
   const ends: string[] = [];
-  clients.onEnd("a1", clients.admit(socket), (why) => ends.push(why));
+  clients.onEnd({ id: "a1", server: 0 }, clients.admit(socket), (why) => ends.push(why));
 
   clients.close();
   program.child.kill("SIGKILL");

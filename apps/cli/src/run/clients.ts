@@ -24,14 +24,21 @@ export interface ClientProcess {
  */
 export type ConnectionEnd = "died" | "replaced" | "left";
 
+/** A process has one to each server of its session. */
+export interface ClientConnection {
+  readonly id: string;
+  /** The server's place among the session's. */
+  readonly server: number;
+}
+
 export interface Clients {
   /** Who is at the other end of a connection to the broker; throws `ClientRefused`. */
   admit(socket: Socket): ClientProcess;
   /**
    * Calls `ended` once, when the process is dead, whoever still holds its sockets, or when it has been given
-   * another connection. The same connection again (a renewal) only replaces `ended`.
+   * another connection to the same server. The same connection again (a renewal) only replaces `ended`.
    */
-  onEnd(connectionId: string, client: ClientProcess, ended: (why: ConnectionEnd) => void): void;
+  onEnd(connection: ClientConnection, client: ClientProcess, ended: (why: ConnectionEnd) => void): void;
   /** Ends the connections of all who live. */
   leave(): void;
   /** Nothing is called any more. */
@@ -55,7 +62,14 @@ export class ClientRefused extends Error {
 
 interface Known {
   readonly watch: Watch;
-  connection: { readonly id: string; ended: (why: ConnectionEnd) => void } | undefined;
+  /** By the server's place. */
+  readonly connections: Map<number, { readonly id: string; readonly ended: (why: ConnectionEnd) => void }>;
+}
+
+function endAll({ connections }: Known, why: ConnectionEnd): void {
+  const all = [...connections.values()];
+  connections.clear();
+  for (const { ended } of all) ended(why);
 }
 
 /** Throws at once when the add-on is missing, not when the first program asks. */
@@ -84,35 +98,31 @@ export function watchClients({
         );
       }
       const { start, watch } = follow(socket, peer.pid, (key) => {
-        const { connection } = known.get(key) ?? {};
+        const entry = known.get(key);
         known.delete(key);
-        connection?.ended("died");
+        if (entry !== undefined) endAll(entry, "died");
       });
       const client = { pid: peer.pid, uid: peer.uid, start };
       const key = keyOf(client);
       if (known.has(key)) watch.stop();
-      else known.set(key, { watch, connection: undefined });
+      else known.set(key, { watch, connections: new Map() });
       return client;
     },
 
-    onEnd(connectionId, client, ended) {
+    onEnd({ id, server }, client, ended) {
       const entry = known.get(keyOf(client));
       if (entry === undefined) {
         // It died between its question and the answer. The caller is not called back before it has returned.
         setImmediate(ended, "died");
         return;
       }
-      const earlier = entry.connection;
-      entry.connection = { id: connectionId, ended };
-      if (earlier !== undefined && earlier.id !== connectionId) earlier.ended("replaced");
+      const earlier = entry.connections.get(server);
+      entry.connections.set(server, { id, ended });
+      if (earlier !== undefined && earlier.id !== id) earlier.ended("replaced");
     },
 
     leave() {
-      for (const entry of known.values()) {
-        const { connection } = entry;
-        entry.connection = undefined;
-        connection?.ended("left");
-      }
+      for (const entry of known.values()) endAll(entry, "left");
     },
 
     close() {

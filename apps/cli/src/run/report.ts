@@ -28,9 +28,18 @@ export function describeGpus(session: Session): string {
   );
 }
 
+/** `gpu-01, gpu-02`, in the order in which programs count their GPUs; null: there is none yet. */
+export function describeServers({
+  serverName,
+  furtherServers,
+}: Pick<Session, "serverName" | "furtherServers">): string | null {
+  if (serverName === null) return null;
+  return [serverName, ...furtherServers.map(({ name }) => name)].join(", ");
+}
+
 /** `1 × NVIDIA H200, gpu-03, session s-7f3`. */
 export function grantedLine(session: Session): string {
-  const line = `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}`;
+  const line = `${describeGpus(session)}, ${describeServers(session) ?? "?"}, session ${session.id}`;
   return session.budgetNotice === null ? line : `${line}; ${session.budgetNotice}`;
 }
 
@@ -59,10 +68,21 @@ export function heldLine({ usage, gpus }: Session): string {
   return `held ${formatDuration(usage.heldMs)}, GPU busy ${Math.round(share * 100)} %`;
 }
 
+type Used = Pick<SessionDetail, "usage" | "processes" | "furtherServers">;
+
+/** A program has a worker on each server of its session, and after an exec further ones; a session counts workers. */
+function countPrograms({ processes, furtherServers }: Used): number {
+  const workers = new Map<number | null, number>();
+  for (const { clientPid } of processes) workers.set(clientPid, (workers.get(clientPid) ?? 0) + 1);
+  const servers = 1 + furtherServers.length;
+  return [...workers.values()].reduce((sum, count) => sum + Math.ceil(count / servers), 0);
+}
+
 /** `1 process, 15 calls (13 round trips, 120 answered locally), 8.1 KiB to the server, …`. */
-export function usageLine({ usage }: Session): string {
+export function usageLine(used: Used): string {
+  const { usage } = used;
   return [
-    counted(usage.processes, "process", "processes"),
+    counted(countPrograms(used), "process", "processes"),
     `${counted(usage.calls, "call")} (${counted(usage.roundTrips, "round trip")}, ${usage.localCalls} answered locally)`,
     `${formatBytes(usage.bytesReceived)} to the server`,
     `${formatBytes(usage.bytesSent)} back`,
@@ -71,19 +91,20 @@ export function usageLine({ usage }: Session): string {
 }
 
 /**
- * What a session used, once it is over: lets the workers of `processes` clients end, ends the session, and waits until
+ * What a session used, once it is over: lets the workers of `connections` end, ends the session, and waits until
  * its server has closed it. By then every worker's last report has arrived.
  */
 export async function readLastReports(
   client: ManagerClient,
   handle: SessionHandle,
-  processes: number,
+  connections: number,
 ): Promise<SessionDetail> {
   const params = { sessionId: handle.session.id };
   const deadline = Date.now() + LAST_WORKERS_MS;
   for (;;) {
-    const { processes: known } = await client.call("showSession", { params });
-    if (known.filter(({ endedAt }) => endedAt !== null).length >= processes || Date.now() >= deadline) break;
+    const { processes } = await client.call("showSession", { params });
+    if (processes.filter(({ endedAt }) => endedAt !== null).length >= connections || Date.now() >= deadline)
+      break;
     await sleep(25);
   }
   await handle.end();
@@ -125,7 +146,7 @@ export function writeSummary(file: string, { detail, command, exitCode, duration
   const { usage } = detail;
   const summary = {
     session: detail.id,
-    server: detail.serverName,
+    server: describeServers(detail),
     gpu: describeGpus(detail),
     gpus: detail.gpus,
     command,
@@ -133,7 +154,7 @@ export function writeSummary(file: string, { detail, command, exitCode, duration
     durationMs,
     heldMs: usage.heldMs,
     busyMs: usage.busyMs,
-    processes: usage.processes,
+    processes: countPrograms(detail),
     calls: usage.calls,
     roundTrips: usage.roundTrips,
     localCalls: usage.localCalls,

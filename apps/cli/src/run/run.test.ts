@@ -1,12 +1,12 @@
 import { generateKeyPairSync } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { readClaims } from "@farpool/identity/grants";
 import { waitFor, type Program } from "@farpool/testkit";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestPool, type TestPool } from "../testing/pool.ts";
+import { askBroker, connectAsShim } from "../testing/shim.ts";
 import { descendants, isAlive, processInfo } from "./processes.ts";
 
 let pool: TestPool;
@@ -25,19 +25,6 @@ async function nothingHeld(): Promise<void> {
   });
 }
 
-/** What the broker says to a shim. */
-function askBroker(path: string, request: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path, () => socket.write(request));
-    let answer = "";
-    socket.on("data", (chunk) => {
-      answer += chunk.toString();
-    });
-    socket.once("error", reject);
-    socket.once("close", () => resolve(answer));
-  });
-}
-
 const KEY = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "der" });
 const HELLO = `farpool-broker 2\npid ${process.pid}\nprogram test\nkey ${KEY.toString("base64url")}\n\n`;
 
@@ -45,24 +32,6 @@ const waitForFile = (file: string): string => `until [ -e ${file} ]; do sleep 0.
 
 async function sessionPath(run: Program): Promise<string> {
   return waitFor("the broker's path", () => /SESSION=(\S+)/.exec(run.stdout())?.[1]);
-}
-
-/** Connects to the data socket as a shim does: the preface, then records. */
-async function connectAsShim(answer: string): Promise<Socket> {
-  const field = (name: string): string => new RegExp(`^${name} (.*)$`, "m").exec(answer)?.[1] ?? "";
-  const preface = Buffer.alloc(96);
-  preface.write("FARPOOL1", 0);
-  preface.writeUInt32LE(1, 8);
-  preface.write(field("session"), 16);
-  Buffer.from(field("connection"), "hex").copy(preface, 48);
-  Buffer.from(field("token"), "hex").copy(preface, 64);
-  const socket = connect(field("endpoint unix"));
-  await new Promise<void>((resolve, reject) => {
-    socket.once("error", reject);
-    socket.once("connect", resolve);
-  });
-  socket.write(preface);
-  return socket;
 }
 
 describe("a program that runs", () => {

@@ -231,7 +231,7 @@ async function runInSession({
       sessionId: session.id,
       connection,
       clientKey,
-      renewGrant: () => handle.renewGrant(),
+      renewGrant: (serverId) => handle.renewGrant(serverId),
       readGpus: () => handle.readGpus(),
       folder: poolFolders().runtime,
       isOpenToOthers: surroundings && (() => surroundings.isOpenToOthers()),
@@ -275,7 +275,7 @@ async function runInSession({
       say(`session ${session.id} goes on; 'farpool release ${session.id}' ends it`);
     if (handle.goesOn || (!speaks && options.summary === undefined)) return exitCode;
     // A pool that has gone meanwhile changes nothing about how the program ended.
-    const last = await readLastReports(client, handle, opened.admitted.length).catch(() => undefined);
+    const last = await readLastReports(client, handle, opened.connectionCount()).catch(() => undefined);
     if (last === undefined) {
       if (options.summary !== undefined) say("farpool: no summary was written: the pool does not answer");
       return exitCode;

@@ -12,6 +12,7 @@ import {
   type Labels,
   type Filter,
   type PublicKey,
+  type ServerId,
   type Session,
   type SessionConnection,
   type SessionGpus,
@@ -45,8 +46,8 @@ export interface SessionWish {
 export interface SessionHandle {
   readonly session: Session;
   readonly connection: SessionConnection;
-  /** A fresh grant for the session, while it lives. */
-  renewGrant(): Promise<SessionGrant>;
+  /** A fresh grant for one of the session's servers, while it lives. */
+  renewGrant(serverId: ServerId): Promise<SessionGrant>;
   /** What the session's GPUs are and do now. */
   readGpus(): Promise<SessionGpus>;
   /** Called once when the session ends without us: by an administrator, with its server. */
@@ -92,8 +93,7 @@ export async function takeSession(
       session,
       connection,
       goesOn,
-      renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
-      readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),
+      ...questionsOf(client, session.id, released.signal),
       onEnded: keeper.onEnded,
       onNotice: keeper.onNotice,
       async end() {
@@ -159,6 +159,19 @@ export function connectionOf(
   patience: Patience,
 ): Promise<SessionConnection> {
   return persistently(() => client.call("connectSession", { params: { sessionId } }), patience);
+}
+
+/** What is asked again and again while a session is held. */
+export function questionsOf(
+  client: ManagerClient,
+  sessionId: SessionId,
+  signal: AbortSignal,
+): Pick<SessionHandle, "renewGrant" | "readGpus"> {
+  const params = { sessionId };
+  return {
+    renewGrant: (serverId) => client.call("grantSession", { params, query: { serverId } }, { signal }),
+    readGpus: () => client.call("sessionGpus", { params }, { signal }),
+  };
 }
 
 /** A manager that restarts is waited for; so is a server that opens. */

@@ -92,9 +92,9 @@ export function createAnswers(parts: AnswerParts): (text: string, socket: Socket
         sentence: `the session of this process has ended: ${holding.sentence}`,
       });
     try {
-      const { connectionId, lines } = await held.admissions.admit({ ...request, peer });
-      clients.onEnd(connectionId, peer, () => held.forget(connectionId));
-      if (isNew)
+      const { connectionId, server, lines } = await held.admissions.admit({ ...request, peer });
+      clients.onEnd({ id: connectionId, server }, peer, () => held.forget(connectionId));
+      if (isNew && server === 0)
         log.write(
           `session ${held.handle.session.id}: process ${peer.pid} (${request.program}) of user ${peer.uid} has come`,
         );

@@ -13,7 +13,7 @@ import { createAdmissions, type Admissions } from "../run/admission.ts";
 import { sendEndNotice } from "../run/end-notice.ts";
 import { createGpuFacts, type GpuFacts } from "../run/gpu-facts.ts";
 import { keep } from "../run/keep.ts";
-import { untilActive, type SessionHandle, type Waiting } from "../run/session.ts";
+import { questionsOf, untilActive, type SessionHandle, type Waiting } from "../run/session.ts";
 import type { KnownProcess } from "./state-file.ts";
 
 /** How often a process is looked after that an earlier service let in: its pidfd went with that service. */
@@ -31,6 +31,8 @@ export interface HeldSession {
   forget(connectionId: ConnectionId): void;
   /** What the next service has to know. */
   processes(): readonly KnownProcess[];
+  /** The same for people: each process once, though it has a connection to every server. */
+  programs(): ReadonlyArray<Pick<KnownProcess, "pid" | "uid" | "program">>;
   /** Nothing is asked or told any more; the session itself goes on. */
   close(): void;
 }
@@ -53,17 +55,17 @@ export function openHeld({ handle, isOutdated, clientKey, known, asNamed, change
     sessionId: session.id,
     connection,
     clientKey,
-    renewGrant: () => handle.renewGrant(),
-    known: known.map(({ connectionId, keyHash, program, pid, uid, start }) => ({
-      ...{ connectionId, keyHash, program },
+    renewGrant: (serverId) => handle.renewGrant(serverId),
+    known: known.map(({ connectionId, server, keyHash, program, pid, uid, start }) => ({
+      ...{ connectionId, server, keyHash, program },
       peer: { pid, uid, start },
     })),
   });
 
   function forget(connectionId: ConnectionId): void {
-    admissions.forget(connectionId);
-    const notice = { sessionId: session.id, connectionId, connection };
-    void sendEndNotice({ ...notice, graceMs: connection.graceSeconds * 1_000, signal: closing.signal });
+    const way = admissions.forget(connectionId);
+    const notice = { sessionId: session.id, connectionId, graceMs: connection.graceSeconds * 1_000 };
+    if (way !== undefined) void sendEndNotice({ ...notice, connection: way, signal: closing.signal });
     changed();
   }
 
@@ -86,10 +88,14 @@ export function openHeld({ handle, isOutdated, clientKey, known, asNamed, change
     gpuFacts: createGpuFacts(async () => asNamed(await handle.readGpus())),
     forget,
     processes: () =>
-      admissions.processes().map(({ peer, ...rest }) => ({
-        ...{ connectionId: rest.connectionId, keyHash: rest.keyHash, program: rest.program },
+      admissions.processes().map(({ peer, connectionId, server, keyHash, program }) => ({
+        ...{ connectionId, server, keyHash, program },
         ...{ pid: peer.pid, uid: peer.uid, start: peer.start },
       })),
+    programs() {
+      const all = admissions.processes().map(({ peer, program }) => ({ ...peer, program }));
+      return [...new Map(all.map((each) => [`${each.pid} ${each.start}`, each])).values()];
+    },
     close() {
       clearInterval(look);
       closing.abort();
@@ -129,8 +135,7 @@ export async function adoptSession(
       session,
       connection: await client.call("connectSession", { params }),
       goesOn: false,
-      renewGrant: () => client.call("grantSession", { params }, { signal: released.signal }),
-      readGpus: () => client.call("sessionGpus", { params }, { signal: released.signal }),
+      ...questionsOf(client, found.id, released.signal),
       onEnded: keeper.onEnded,
       onNotice: keeper.onNotice,
       async end() {

@@ -25,7 +25,7 @@ import { reachPool } from "../core/pool-client.ts";
 import { receive } from "../run/broker.ts";
 import { readOrCreateClientKey } from "../run/client-key.ts";
 import { watchClients } from "../run/clients.ts";
-import { describeGpus } from "../run/report.ts";
+import { describeGpus, describeServers } from "../run/report.ts";
 import type { SessionWish } from "../run/session.ts";
 import { createAnswers } from "./answers.ts";
 import { readConfiguration, type ServiceConfiguration } from "./configuration.ts";
@@ -203,7 +203,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     giveUp: taking.giveUp,
     describe: ({ handle: { session }, isOutdated }) => {
       const next = `; ${formatRequest(count(), size())} is asked for when no program is in it any more`;
-      return `${describeGpus(session)}, ${session.serverName ?? "?"}, session ${session.id}${isOutdated ? next : ""}`;
+      return `${describeGpus(session)}, ${describeServers(session) ?? "?"}, session ${session.id}${isOutdated ? next : ""}`;
     },
     onChange: () => sdNotify(`STATUS=${holding.sentence.replaceAll("\n", " ")}`),
     log: (sentence) => log.write(sentence),
@@ -226,7 +226,7 @@ export async function clientService(scope: ServiceScope): Promise<number> {
     sentence: holding.sentence,
     waiting: holding.waiting,
     session: holding.held?.handle.session ?? null,
-    processes: holding.held?.processes().map(({ pid, uid, program }) => ({ pid, uid, program })) ?? [],
+    processes: holding.held?.programs().map(({ pid, uid, program }) => ({ pid, uid, program })) ?? [],
     gpus:
       state.current.identity?.gpus.map(({ uuid }) => ({ uuid, name: state.current.identity?.model })) ?? [],
   });

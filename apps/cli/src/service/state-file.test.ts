@@ -19,6 +19,7 @@ test("after a crash of the machine the session is found again, and no process of
     processes: [
       {
         connectionId,
+        server: 0,
         keyHash: "",
         uid: 0,
         program: "test",
@@ -46,6 +47,16 @@ test("what was changed is read again, and a file that is not understood is none"
   expect(openState(path, nothing).current.sessionId).toBe(sessionId);
   writeFileSync(path, "{");
   expect(openState(path, nothing).current).toMatchObject({ sessionId: null, processes: [] });
+});
+
+test("a process that an older service has let in is one of the first server", () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "state.json");
+  const { current } = openState(path, nothing);
+  const process = { connectionId: "0".repeat(32), keyHash: "", uid: 0, program: "test", pid: 1, start: 1 };
+  writeFileSync(path, JSON.stringify({ ...current, processes: [process] }));
+
+  expect(openState(path, nothing).current.processes).toEqual([{ ...process, server: 0 }]);
 });
 
 test("a state that cannot be written is said once for each change, and holds meanwhile", () => {

@@ -16,6 +16,8 @@ const stateSchema = z.object({
   processes: z.array(
     z.object({
       connectionId: connectionIdSchema,
+      /** The place of the session's server that it is to. */
+      server: z.int().min(0).default(0),
       keyHash: z.string(),
       pid: z.int(),
       uid: z.int(),

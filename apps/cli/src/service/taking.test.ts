@@ -131,7 +131,7 @@ function wait(taking: Taking): { readonly taken: Promise<HeldSession>; leave(): 
 const never = new AbortController().signal;
 const living: KnownProcess = {
   connectionId: connectionIdSchema.parse("0".repeat(32)),
-  ...{ keyHash: "", program: "test", uid: 0 },
+  ...{ server: 0, keyHash: "", program: "test", uid: 0 },
   pid: process.pid,
   start: processStart(process.pid),
 };

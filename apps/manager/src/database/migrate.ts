@@ -13,6 +13,7 @@ import * as authorities from "./migration-0009-authorities.ts";
 import * as privacy from "./migration-0010-privacy.ts";
 import * as oidc from "./migration-0011-oidc.ts";
 import * as gpuAttributes from "./migration-0012-gpu-attributes.ts";
+import * as spreadSessions from "./migration-0013-spread-sessions.ts";
 import type { Schema } from "./schema.ts";
 
 const MIGRATIONS = {
@@ -28,6 +29,7 @@ const MIGRATIONS = {
   "0010-privacy": privacy,
   "0011-oidc": oidc,
   "0012-gpu-attributes": gpuAttributes,
+  "0013-spread-sessions": spreadSessions,
 };
 
 /**

@@ -107,6 +107,7 @@ export interface SessionsTable {
   /** Null: from before clients had keys. */
   client_key: Thumbprint | null;
   secret: string;
+  /** Of a session on several servers the first; `session_servers` has them all. */
   server_id: ServerId | null;
   queue_position: number | null;
   waits_for: string | null;
@@ -136,12 +137,14 @@ export interface SessionsTable {
   /** The GPUs that the same one had lately, to be had again. */
   preferred_gpus: ColumnType<GpuUuid[] | null, string | RawBuilder<string> | null, string | null>;
   estimated_at: Instant | null;
-  /** Where GPUs are kept for it while it waits. */
+  /** Where GPUs are kept for it while it waits, of several servers one. */
   reserved_server_id: ServerId | null;
   /** Null: nobody whom the pool knows; `client_user` is then what the client reports. */
   user_id: string | null;
   /** What the client said, whoever it is for. Null: from before people could sign in. */
   reported_account: string | null;
+  /** GPUs on several servers will do. */
+  spread_servers: Generated<boolean>;
 }
 
 /** Decayed GPU-seconds of sessions that are over; those of the others are added when somebody looks. */
@@ -166,6 +169,20 @@ export interface SessionGpusTable {
   gpu_uuid: GpuUuid;
   memory_limit_bytes: number | null;
   /** Until then its memory is taken: workers of an ended session may still hold it. */
+  released_at: Instant | null;
+}
+
+/** The servers of a session that is on several, each with its part of the GPUs; others have no rows. */
+export interface SessionServersTable {
+  session_id: SessionId;
+  server_id: ServerId;
+  /** From 0, in the order in which programs count their GPUs. */
+  position: number;
+  /** When the server took connections. */
+  opened_at: Instant | null;
+  /** This server's desired_revision from which on the session is no longer wanted there. */
+  ended_at_revision: number | null;
+  /** When this server had let go of its part. */
   released_at: Instant | null;
 }
 
@@ -248,6 +265,7 @@ export interface Schema extends UsageTables, IdentityTables {
   gpus: GpusTable;
   sessions: SessionsTable;
   session_gpus: SessionGpusTable;
+  session_servers: SessionServersTable;
   session_events: SessionEventsTable;
   processes: ProcessesTable;
   audit: AuditTable;

@@ -81,10 +81,16 @@ export async function readAudit(db: Database, last: number): Promise<AuditEntry[
          from session_events event join sessions session on session.id = event.session_id
         where event.state in ('active', 'ended') order by event.at desc limit ${last})
     )
-    select entries.*, clients.name as client_name, clients.account, servers.name as server_name
+    select entries.*, clients.name as client_name, clients.account, coalesce(several.names, servers.name) as server_name
       from entries
       left join clients on clients.thumbprint = entries.client_key
       left join servers on servers.id = entries.server_id
+      left join lateral (
+        -- What happened to a session on several servers happened on all of them, unless one tells of itself.
+        select string_agg(name, ', ' order by position) as names
+          from session_servers part join servers on servers.id = part.server_id
+         where part.session_id = entries.session_id and entries.kind in ('session-started', 'session-ended')
+      ) several on true
      order by entries.at desc limit ${last}`.execute(db);
   return rows.map((row) => ({
     at: row.at.toISOString(),

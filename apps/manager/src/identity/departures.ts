@@ -3,6 +3,7 @@ import { inPlacement, now, nowPlus, type Database, type Tx } from "../database/c
 import type { Principal } from "../http/principal.ts";
 import { runPlacementPass } from "../placement/pass.ts";
 import { endInPlacement } from "../sessions/end.ts";
+import { isOn } from "../sessions/places.ts";
 import { readSession } from "../sessions/read.ts";
 import { recordAudit } from "./audit.ts";
 import { revokeInPlacement } from "./clients.ts";
@@ -56,7 +57,7 @@ async function emptyServer(tx: Tx, id: string, message: string): Promise<void> {
   const living = await tx
     .selectFrom("sessions")
     .select("id")
-    .where("server_id", "=", serverId)
+    .where(isOn(serverId))
     .where("state", "in", ["granted", "active"])
     .execute();
   for (const session of living)

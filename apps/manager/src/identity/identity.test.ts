@@ -70,7 +70,7 @@ test("a broker gets a grant for its own key, signed by a key that the servers ar
   const session = await activeSession(pool);
   const params = { sessionId: session.id };
   const first = await pool.client.call("connectSession", { params });
-  const { grant, validSeconds } = await pool.client.call("grantSession", { params });
+  const { grant, validSeconds } = await pool.client.call("grantSession", { params, query: {} });
   const { trust, sessions } = await pool.client.call("watchDesired", {
     params: { serverId: pool.serverId },
     query: { revision: 0 },
@@ -96,7 +96,8 @@ test("there is no grant for a session that waits or has ended", async () => {
   const pool = await startPool(postgres, 1);
   const session = await activeSession(pool);
   const waiting = await ask(pool.client, 1);
-  const grant = ({ id }: Session) => pool.client.call("grantSession", { params: { sessionId: id } });
+  const grant = ({ id }: Session) =>
+    pool.client.call("grantSession", { params: { sessionId: id }, query: {} });
   await expect(grant(waiting)).rejects.toMatchObject({ code: "FARPOOL_CONFLICT" });
   await pool.client.call("endSession", { params: { sessionId: session.id }, body: { reason: "finished" } });
   await expect(grant(session)).rejects.toMatchObject({ code: "FARPOOL_SESSION_ENDED" });

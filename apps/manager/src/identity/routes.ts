@@ -13,7 +13,9 @@ interface IdentityParts {
 }
 
 export function registerIdentityRoutes(app: FastifyInstance, { db, identity }: IdentityParts): void {
-  serve(app, "grantSession", ({ params }) => grantSession(db, identity, params.sessionId));
+  serve(app, "grantSession", ({ params, query }) =>
+    grantSession(db, identity, { id: params.sessionId, serverId: query.serverId }),
+  );
   serve(app, "certifyAgent", async ({ params, body }) => ({
     chain: await signWorkerCertificate(identity.authorities().presented.authority, {
       serverId: params.serverId,

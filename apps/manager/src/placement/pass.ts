@@ -74,7 +74,7 @@ function newsOf(
   result: PassResult,
   explanations: readonly Explanation[],
 ): readonly QueueChange[] {
-  const reserved = new Map(result.reservations.map(({ sessionId, serverId }) => [sessionId, serverId]));
+  const reserved = new Map(result.reservations.map(({ sessionId, keptOn }) => [sessionId, keptOn]));
   return explanations.flatMap((explanation) => {
     const told = queue.told.get(explanation.id);
     const change = {

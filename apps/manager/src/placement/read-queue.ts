@@ -74,11 +74,12 @@ interface WaitingRow {
   readonly servers_allowed: PlacementLimits["servers"];
   readonly memory_allowed_bytes: number | null;
   readonly over_budget: boolean;
+  readonly spread_servers: boolean;
 }
 
 interface OthersRow {
   readonly running: ReadonlyArray<
-    readonly [SessionId, ServerId, number, number | null, ReadonlyArray<readonly [GpuUuid, number | null]>]
+    readonly [SessionId, number, number | null, ReadonlyArray<readonly [ServerId, GpuUuid, number | null]>]
   > | null;
   readonly accounts: ReadonlyArray<readonly [string, number, number]> | null;
   readonly lengths: readonly number[] | null;
@@ -112,7 +113,8 @@ export async function readQueue(
           'max_duration_ms', max_duration_ms, 'reserved_server_id', reserved_server_id,
           'queue_position', queue_position, 'waits_for', waits_for,
           'estimated_ms', floor(extract(epoch from estimated_at) * 1000), 'servers_allowed', servers_allowed,
-          'memory_allowed_bytes', memory_allowed_bytes, 'over_budget', over_budget) order by queue_number)
+          'memory_allowed_bytes', memory_allowed_bytes, 'over_budget', over_budget,
+          'spread_servers', spread_servers) order by queue_number)
         from waiting) as waiting,
       case when (select count(*) from waiting) > ${isWithOthers ? 0 : 1}::integer then ${othersColumn()} end as others
     `.execute(db);
@@ -146,11 +148,11 @@ export async function readOthers(db: Database): Promise<Others> {
 function othersColumn(): RawBuilder<OthersRow> {
   const users = sql`select share_key from waiting`;
   return sql<OthersRow>`json_build_object(
-    'running', (select json_agg(json_build_array(id, server_id, granted_ms, max_duration_ms, gpus)) from (
-        select sessions.id, server_id, floor(extract(epoch from granted_at) * 1000) as granted_ms, max_duration_ms,
-          json_agg(json_build_array(gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
-          from sessions join session_gpus on session_gpus.session_id = sessions.id
-         where state in ('granted', 'active') and session_gpus.released_at is null and server_id is not null
+    'running', (select json_agg(json_build_array(id, granted_ms, max_duration_ms, gpus)) from (
+        select sessions.id, floor(extract(epoch from granted_at) * 1000) as granted_ms, max_duration_ms,
+          json_agg(json_build_array(gpus.server_id, gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
+          from sessions join session_gpus on session_gpus.session_id = sessions.id join gpus on gpus.uuid = gpu_uuid
+         where state in ('granted', 'active') and session_gpus.released_at is null
          group by sessions.id) running),
     'accounts', (select json_agg(json_build_array(share_key, used, held))
         from (${accountsOf(users, sql`(select half_life_ms from scheduling)`)}) accounts),
@@ -167,6 +169,7 @@ function toQueued(row: WaitingRow): QueuedSession {
     count: row.requested_count,
     size: row.size,
     filters: row.filters.map(parseFilter),
+    spreadServers: row.spread_servers,
     preferred: row.preferred_gpus ?? [],
     priority: row.priority,
     queueNumber: row.queue_number,
@@ -190,10 +193,13 @@ function toTold(row: WaitingRow): Told {
 
 function toOthers({ running, accounts, lengths }: OthersRow): Others {
   return {
-    running: (running ?? []).map(([id, serverId, grantedAtMs, maxDurationMs, gpus]) => ({
+    running: (running ?? []).map(([id, grantedAtMs, maxDurationMs, gpus]) => ({
       ...{ id, grantedAtMs, maxDurationMs },
       placement: {
-        servers: [{ serverId, gpus: gpus.map(([uuid, limit]) => ({ uuid, memoryLimitBytes: limit })) }],
+        servers: [...Map.groupBy(gpus, ([serverId]) => serverId)].map(([serverId, own]) => ({
+          serverId,
+          gpus: own.map(([, uuid, limit]) => ({ uuid, memoryLimitBytes: limit })),
+        })),
       },
     })),
     accounts: new Map(

@@ -109,7 +109,6 @@ test("how the pool is scheduled is kept in the database", async () => {
 
 test.each([
   ["a filter that is none", { filters: ["nonsense"] }, "--filter takes KEY OPERATOR VALUE, not 'nonsense'"],
-  ["GPUs on several servers", { spreadServers: true }, "a program reaches the GPUs of one server only"],
   [
     "a high priority",
     { priority: 100 },

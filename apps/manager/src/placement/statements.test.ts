@@ -1,4 +1,4 @@
-import { sessionRequestSchema, type Session } from "@farpool/contract";
+import { sessionRequestSchema, type Session, type SessionRequest } from "@farpool/contract";
 import type { ManagerClient } from "@farpool/client-api";
 import { startTestServer, type TestDatabase, type TestServer } from "@farpool/testkit";
 import { Kysely, PostgresDialect } from "kysely";
@@ -8,7 +8,7 @@ import { clientConfig, inPlacement, type Database } from "../database/connect.ts
 import type { Schema } from "../database/schema.ts";
 import { createSession } from "../sessions/create.ts";
 import { releaseInPlacement } from "../sessions/end.ts";
-import { ask, CLIENT, startPool } from "../testing/pool.ts";
+import { ask, CLIENT, registerServer, startPool } from "../testing/pool.ts";
 import { runPlacementPass } from "./pass.ts";
 
 /** Of our goals (G11): what a grant costs the database, whatever is asked for. `begin` and `commit` are not counted. */
@@ -38,12 +38,13 @@ async function counting<T>(
   }
 }
 
-const request = (count: number) =>
+const request = (count: number, more: Partial<SessionRequest> = {}) =>
   sessionRequestSchema.parse({
     ...{ count, size: { kind: "whole" }, name: null, waitMs: null, clientKey: CLIENT.publicKey },
     client: { host: "ws-17", user: "dev1", pid: 42, program: "train" },
     filters: ["gpu.memory>=1GiB"],
     project: "apollo",
+    ...more,
   });
 
 /** Everything that a request can be judged by. */
@@ -111,6 +112,19 @@ test.each([
   },
 );
 
+test("a request for GPUs on several servers takes as many statements as one for a single server", async () => {
+  const { client, database } = await startPool(postgres, 2);
+  await registerServer(client, 2, { name: "gpu-02" });
+  const known = await ask(client, 1);
+  await client.call("endSession", { params: { sessionId: known.id }, body: { reason: "finished" } });
+  await release(database, known);
+  const { result, statements } = await counting(database, (db) =>
+    createSession(db, request(3, { spreadServers: true })),
+  );
+  expect(result).toMatchObject({ state: "granted", furtherServers: [{ name: "gpu-02" }] });
+  expect(statements.slice(6)).toEqual([]);
+});
+
 test("a pass that grants to twenty who waited takes 8 statements at most, in all", async () => {
   const { client, database } = await startPool(postgres, 20);
   const held = await ask(client, 20);
@@ -124,6 +138,7 @@ test("a pass that grants to twenty who waited takes 8 statements at most, in all
 });
 
 /** Its server has closed it; nobody has looked at the queue since. */
-async function release(database: TestDatabase, { id }: Session): Promise<void> {
-  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, [id])));
+async function release(database: TestDatabase, { id, serverId }: Session): Promise<void> {
+  if (serverId === null) throw new Error(`the session ${id} has no server`);
+  await counting(database, (db) => inPlacement(db, (tx) => releaseInPlacement(tx, [{ id, serverId }])));
 }

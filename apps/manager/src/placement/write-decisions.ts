@@ -1,5 +1,5 @@
 import { formatGpus, type ServerId, type SessionId } from "@farpool/contract";
-import { toPart, type Explanation, type Grant, type PoolIndex } from "@farpool/domain";
+import { toPart, type Explanation, type Grant, type PlacedServer, type PoolIndex } from "@farpool/domain";
 import { sql } from "kysely";
 import { CHANNEL } from "../database/changes.ts";
 import type { Tx } from "../database/connect.ts";
@@ -26,6 +26,11 @@ export async function writeDecisions(tx: Tx, { grants, news, index }: Decisions)
       .flatMap((server) => server.gpus)
       .map((gpu, ordinal) => ({ id: session.id, ordinal, uuid: gpu.uuid, limit: gpu.memoryLimitBytes })),
   );
+  const parts = grants.flatMap(({ session, placement: { servers } }) =>
+    servers.length === 1
+      ? []
+      : servers.map(({ serverId }, position) => ({ id: session.id, server: serverId, position })),
+  );
   const entries = news.map(({ id, position, waitsFor, estimateMs, reservedOn, isNew }) => ({
     ...{ id, position, reason: waitsFor, reserved: reservedOn, fresh: isNew },
     estimate: estimateMs === null ? null : new Date(estimateMs).toISOString(),
@@ -43,9 +48,14 @@ export async function writeDecisions(tx: Tx, { grants, news, index }: Decisions)
       insert into session_gpus (session_id, ordinal, gpu_uuid, memory_limit_bytes)
       select id, ordinal, uuid, "limit" from jsonb_to_recordset(${JSON.stringify(gpus)}::jsonb)
         as p(id text, ordinal integer, uuid text, "limit" bigint)
+    ), parts as (
+      select * from jsonb_to_recordset(${JSON.stringify(parts)}::jsonb)
+        as p(id text, server uuid, position integer)
+    ), parted as (
+      insert into session_servers (session_id, server_id, position) select id, server, position from parts
     ), wanted as (
       update servers set desired_revision = desired_revision + 1
-      where id in (select server from granted) returning id
+      where id in (select server from granted union select server from parts) returning id
     ), entries as (
       select * from jsonb_to_recordset(${JSON.stringify(entries)}::jsonb)
         as e(id text, position integer, reason text, estimate timestamptz, reserved uuid, fresh boolean)
@@ -68,18 +78,21 @@ function describe(
   { session, placement }: Grant,
   index: PoolIndex,
 ): { readonly id: SessionId; readonly server: ServerId; readonly gpus: number; readonly reason: string } {
-  const [only, ...others] = placement.servers;
-  if (only === undefined || others.length > 0)
-    throw new Error(`session ${session.id} was placed on ${placement.servers.length} servers, not on one`);
-  const parts = only.gpus.flatMap(({ uuid, memoryLimitBytes }) => {
+  const [first] = placement.servers;
+  if (first === undefined) throw new Error(`session ${session.id} was placed on no server`);
+  return {
+    id: session.id,
+    server: first.serverId,
+    gpus: index.shareOf(placement),
+    reason: placement.servers.map((server) => describePart(server, index)).join(" and "),
+  };
+}
+
+function describePart({ serverId, gpus }: PlacedServer, index: PoolIndex): string {
+  const parts = gpus.flatMap(({ uuid, memoryLimitBytes }) => {
     const gpu = index.gpus[index.gpuIndex(uuid) ?? -1];
     return gpu === undefined ? [] : [toPart(gpu, memoryLimitBytes)];
   });
-  const name = index.servers[index.serverIndex(only.serverId) ?? -1]?.name ?? only.serverId;
-  return {
-    id: session.id,
-    server: only.serverId,
-    gpus: index.shareOf(placement),
-    reason: `${formatGpus(parts)} on ${name}`,
-  };
+  const name = index.servers[index.serverIndex(serverId) ?? -1]?.name ?? serverId;
+  return `${formatGpus(parts)} on ${name}`;
 }

@@ -95,7 +95,7 @@ export function admitRequest({ request, asker, situation, living, servers }: App
       { client: clientName, isSpecified: true },
       {
         title: "servers of the service",
-        asked: `${formatRequest(count, request.size)}, which no allowed server has`,
+        asked: unplaceable(wish),
         allowed: formatRequirements(requirements),
       },
     );
@@ -130,19 +130,24 @@ interface Place {
 function requirePlace({ wish, limits, servers, rules }: Place): boolean {
   const allowed = allowedServers(servers);
   const canBe = (within: PlacementLimits): boolean => fitsEver(withinLimits(wish, within, allowed), servers);
-  const asked = formatRequest(wish.count, wish.size);
   if (!canBe({ servers: rules.policy.servers.value, memoryBytes: null }))
-    throw refuse(rules, { field: "servers", asked: `${asked}, which no allowed server has` });
+    throw refuse(rules, { field: "servers", asked: unplaceable(wish) });
   if (!canBe({ servers: limits.servers, memoryBytes: null })) return false;
   if (!canBe(limits)) {
     const allowedText = `${formatBytes(Math.max(0, limits.memoryBytes ?? 0))} beside what is held already`;
     throw refuse(rules, {
       field: "memoryMib",
-      asked: `${asked}, which can take more of every server`,
+      asked: `${formatRequest(wish.count, wish.size)}, which can take more of every server`,
       allowed: allowedText,
     });
   }
   return true;
+}
+
+function unplaceable({ count, size, spreadServers }: Place["wish"]): string {
+  const nobody =
+    spreadServers === true ? "the allowed servers together do not have" : "no allowed server has";
+  return `${formatRequest(count, size)}, which ${nobody}`;
 }
 
 /** The least that a session of this size takes of any GPU that could hold it. */

@@ -7,7 +7,7 @@ import {
   type serviceQuestionSchema,
   type Thumbprint,
 } from "@farpool/contract";
-import { fitsEver, limitOn, type Wish } from "@farpool/domain";
+import { compareVersions, fitsEver, limitOn, type Wish } from "@farpool/domain";
 import { meets } from "@farpool/policies";
 import type * as z from "zod";
 import type { Database } from "../database/connect.ts";
@@ -87,10 +87,4 @@ async function readAttributes(
   return new Map(rows.map((row) => [`${row.name}\n${row.memory_total_bytes}`, row.attributes ?? []]));
 }
 
-function lower(left: string, right: string): string {
-  const number = (version: string): number => {
-    const [major = 0, minor = 0] = version.split(".").map(Number);
-    return major * 1_000 + minor;
-  };
-  return number(left) <= number(right) ? left : right;
-}
+const lower = (left: string, right: string): string => (compareVersions(left, right) <= 0 ? left : right);

@@ -10,6 +10,7 @@ import {
 import { sql } from "kysely";
 import type { Database } from "../database/connect.ts";
 import { revokedClients } from "../identity/clients.ts";
+import { placeOf } from "../sessions/places.ts";
 
 interface Row {
   readonly revision: number;
@@ -23,7 +24,7 @@ interface Row {
   readonly revoked: readonly Thumbprint[] | null;
 }
 
-/** The sessions a server has to hold, and whom to trust. One statement, so revision and set belong together. */
+/** The sessions a server has to hold, each with its GPUs there, and whom to trust. One statement, so revision and set belong together. */
 export async function readDesired(db: Database, serverId: ServerId, graceMs: number): Promise<DesiredState> {
   const { rows } = await sql<Row>`
     select desired_revision as revision,
@@ -34,8 +35,13 @@ export async function readDesired(db: Database, serverId: ServerId, graceMs: num
           case when max_duration_ms is not null then greatest(0,
             ceil(max_duration_ms - extract(epoch from clock_timestamp() - granted_at) * 1000)) end as ends_in_ms,
           json_agg(json_build_array(gpu_uuid, memory_limit_bytes) order by ordinal) as gpus
-          from sessions join session_gpus on session_gpus.session_id = sessions.id
-         where sessions.server_id = servers.id and state in ('granted', 'active')
+          from sessions
+          left join session_servers on session_servers.session_id = sessions.id and session_servers.released_at is null
+          join session_gpus on session_gpus.session_id = sessions.id
+          join gpus on gpus.uuid = gpu_uuid
+         where ${placeOf} = servers.id and state in ('granted', 'active')
+           -- Of a session on several servers, the GPUs of this one.
+           and (session_servers.server_id is null or gpus.server_id = servers.id)
          group by sessions.id) held) as sessions,
       (select json_agg(json_build_object('kid', thumbprint, 'x', public_x) order by created_at desc)
          from grant_keys) as keys,

@@ -1,4 +1,4 @@
-import { type agentReportSchema, type ServerId, type SessionId } from "@farpool/contract";
+import { type agentReportSchema, type ServerId, type Session, type SessionId } from "@farpool/contract";
 import { sql } from "kysely";
 import type * as z from "zod";
 import { CHANNEL } from "../database/changes.ts";
@@ -9,6 +9,7 @@ import { storedProgram } from "../privacy/settings.ts";
 import { correctBusy } from "../usage/corrections.ts";
 import { storeSamples } from "../usage/samples.ts";
 import { endInPlacement, releaseInPlacement } from "../sessions/end.ts";
+import { heldParts, isOn, placeOf } from "../sessions/places.ts";
 import { noteUse } from "../sessions/use.ts";
 import { readSession } from "../sessions/read.ts";
 
@@ -32,22 +33,29 @@ export async function acceptReport(db: Database, serverId: ServerId, report: Rep
 function opened(db: Database, serverId: ServerId, openSessions: readonly SessionId[]) {
   return db
     .selectFrom("sessions")
-    .select("id")
-    .where("server_id", "=", serverId)
+    .leftJoin("session_servers", heldParts)
+    .select("sessions.id")
+    .where(placeOf, "=", serverId)
     .where("state", "=", "granted")
-    .where("id", "in", openSessions);
+    .where("session_servers.opened_at", "is", null)
+    .where("sessions.id", "in", openSessions);
 }
 
 /** Ended, and closed at the server, in a set that the agent read after the end: an older one proves nothing. */
 function closed(db: Database, serverId: ServerId, report: Report) {
   const query = db
     .selectFrom("sessions")
-    .select("id")
-    .where("server_id", "=", serverId)
+    .leftJoin("session_servers", heldParts)
+    .select("sessions.id")
+    .where(placeOf, "=", serverId)
     .where("state", "=", "ended")
-    .where("released_at", "is", null)
-    .where("ended_at_revision", "<=", report.appliedRevision);
-  return report.openSessions.length === 0 ? query : query.where("id", "not in", report.openSessions);
+    .where("sessions.released_at", "is", null)
+    .where(
+      sql<number>`coalesce(session_servers.ended_at_revision, sessions.ended_at_revision)`,
+      "<=",
+      report.appliedRevision,
+    );
+  return report.openSessions.length === 0 ? query : query.where("sessions.id", "not in", report.openSessions);
 }
 
 async function changesAnything(db: Database, serverId: ServerId, report: Report): Promise<boolean> {
@@ -60,15 +68,25 @@ async function changesAnything(db: Database, serverId: ServerId, report: Report)
   return (await closed(db, serverId, report).executeTakeFirst()) !== undefined;
 }
 
+/** A session on several servers is active when the last of them has opened it. */
 async function activate(tx: Tx, serverId: ServerId, openSessions: readonly SessionId[]): Promise<void> {
   if (openSessions.length === 0) return;
   await sql`
-    with active as (
+    with opened as (
+      update session_servers set opened_at = clock_timestamp() from sessions
+      where sessions.id = session_id and state = 'granted' and session_servers.server_id = ${serverId}
+        and session_id = any(${openSessions}) and opened_at is null
+    ), active as (
       update sessions set state = 'active', active_at = clock_timestamp(), revision = revision + 1
-      where server_id = ${serverId} and state = 'granted' and id = any(${openSessions}) returning id
+      where ${isOn(serverId)} and state = 'granted' and id = any(${openSessions})
+        and not exists (select from session_servers part
+          where session_id = sessions.id and part.server_id <> ${serverId} and opened_at is null)
+      returning id
     ), told as (
       insert into session_events (session_id, state, reason)
-      select id, 'active', 'the server takes connections' from active
+      select id, 'active', case
+        when exists (select from session_servers where session_id = active.id) then 'its servers take connections'
+        else 'the server takes connections' end from active
     )
     select pg_notify(${CHANNEL}, 'session/' || id) from active`.execute(tx);
 }
@@ -79,23 +97,29 @@ async function endFailed(tx: Tx, serverId: ServerId, { failures }: Report): Prom
       .selectFrom("sessions")
       .select("id")
       .where("id", "=", sessionId)
-      .where("server_id", "=", serverId)
+      .where(isOn(serverId))
       .executeTakeFirst();
     if (row === undefined) continue;
     const session = await readSession(tx, sessionId);
     if (session.state === "ended") continue;
     await endInPlacement(tx, session, {
       reason: "refused-by-server",
-      message: `the server could not open the session: ${message}`,
+      message: `the server${nameAmong(session, serverId)} could not open the session: ${message}`,
     });
   }
+}
+
+/** Which one it is has to be said where there are several. */
+function nameAmong({ serverName, furtherServers }: Session, serverId: ServerId): string {
+  if (furtherServers.length === 0) return "";
+  return ` ${furtherServers.find(({ id }) => id === serverId)?.name ?? serverName}`;
 }
 
 async function release(tx: Tx, serverId: ServerId, report: Report): Promise<void> {
   const rows = await closed(tx, serverId, report).execute();
   await releaseInPlacement(
     tx,
-    rows.map(({ id }) => id),
+    rows.map(({ id }) => ({ id, serverId })),
   );
 }
 
@@ -104,7 +128,7 @@ async function storeProcesses(db: Database, serverId: ServerId, { workers }: Rep
   const sessions = await db
     .selectFrom("sessions")
     .select(["id", "usage_open"])
-    .where("server_id", "=", serverId)
+    .where(isOn(serverId))
     .where("id", "in", [...new Set(workers.map(({ sessionId }) => sessionId))])
     .execute();
   const ids = new Set(sessions.map(({ id }) => id));
@@ -127,20 +151,24 @@ async function storeProcesses(db: Database, serverId: ServerId, { workers }: Rep
         report: jsonOrNull(worker.report),
       })
       .onConflict((conflict) =>
-        conflict.columns(["session_id", "connection_id"]).doUpdateSet({
-          worker_pid: worker.pid,
-          reported_at: now(),
-          // What is known stays: a worker that was killed sends no last report, and what an agent read before a worker's
-          // end may arrive after it. For the same reason counters only grow.
-          client_pid: known("client_pid"),
-          program: known("program"),
-          sandbox: known("sandbox"),
-          ended_at: known("ended_at"),
-          exit: known("exit"),
-          report: sql<string>`case
+        conflict
+          .columns(["session_id", "connection_id"])
+          .doUpdateSet({
+            worker_pid: worker.pid,
+            reported_at: now(),
+            // What is known stays: a worker that was killed sends no last report, and what an agent read before a worker's
+            // end may arrive after it. For the same reason counters only grow.
+            client_pid: known("client_pid"),
+            program: known("program"),
+            sandbox: known("sandbox"),
+            ended_at: known("ended_at"),
+            exit: known("exit"),
+            report: sql<string>`case
             when (processes.report->>'calls')::numeric > coalesce((excluded.report->>'calls')::numeric, -1)
             then processes.report else coalesce(excluded.report, processes.report) end`,
-        }),
+          })
+          // Of a session on several servers, each speaks for its own workers.
+          .whereRef("processes.server_id", "=", "excluded.server_id"),
       )
       .execute();
   }

@@ -240,6 +240,7 @@ function columnsOf({
     share_key: admitted.user,
     priority: admitted.priority,
     filters: JSON.stringify(request.filters),
+    spread_servers: request.spreadServers,
     preferred_gpus: gpusOfBefore(clientKey, person.name),
     max_duration_ms: admitted.maxDurationMs,
     idle_timeout_ms: admitted.idleTimeoutMs,

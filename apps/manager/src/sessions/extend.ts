@@ -5,13 +5,15 @@ import { inPlacement, type Database } from "../database/connect.ts";
 import { recordAudit } from "../identity/audit.ts";
 import { readClientNames, readPoliciesOf } from "../policies/store.ts";
 import { subjectOfSession } from "../policies/subject.ts";
+import { placesOf } from "./places.ts";
 import { readSession } from "./read.ts";
 
 /** Moves the end of the maximum duration, as far as the policies of now allow. */
 export function extendSession(db: Database, id: SessionId, byMs: number): Promise<Session> {
   // Placement reckons with when sessions end.
   return inPlacement(db, async (tx) => {
-    const { state, clientKey, maxDurationMs, serverId } = await readSession(tx, id);
+    const session = await readSession(tx, id);
+    const { state, clientKey, maxDurationMs } = session;
     if (state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
     if (maxDurationMs === null)
       throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} has no maximum duration`, {
@@ -33,14 +35,15 @@ export function extendSession(db: Database, id: SessionId, byMs: number): Promis
     const reason = `extended by ${formatDuration(byMs)}, to ${formatDuration(total)}`;
     await recordAudit(tx, { kind: "session-extended", sessionId: id, clientKey, reason });
     await announce(tx, `session/${id}`);
-    if (serverId !== null) {
-      // Its server would end it by itself.
+    const servers = placesOf(session);
+    if (servers.length > 0) {
+      // They would end it by themselves.
       await tx
         .updateTable("servers")
         .set((eb) => ({ desired_revision: eb("desired_revision", "+", 1) }))
-        .where("id", "=", serverId)
+        .where("id", "in", servers)
         .execute();
-      await announce(tx, `server/${serverId}`);
+      for (const server of servers) await announce(tx, `server/${server}`);
     }
     return readSession(tx, id);
   });

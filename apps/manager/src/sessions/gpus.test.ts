@@ -2,6 +2,7 @@ import type { AgentReport } from "@farpool/contract";
 import { GIB, startTestServer, type TestServer } from "@farpool/testkit";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ask, startPool } from "../testing/pool.ts";
+import { inDomainsOf } from "./gpus.ts";
 
 let postgres: TestServer;
 beforeAll(async () => {
@@ -94,4 +95,10 @@ test("a session that waits has no GPUs to tell of, and one that has ended has th
   await expect(client.call("sessionGpus", { params: { sessionId: first.id } })).rejects.toMatchObject({
     code: "FARPOOL_SESSION_ENDED",
   });
+});
+
+test("GPUs of different servers never have the same address", () => {
+  expect(inDomainsOf(0, "0000:0A:00.0")).toBe("0000:0A:00.0");
+  expect(inDomainsOf(2, "0000:0A:00.0")).toBe("0800:0A:00.0");
+  expect(inDomainsOf(1, "00000001:0A:00.0")).toBe("00000401:0A:00.0");
 });

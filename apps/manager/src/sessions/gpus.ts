@@ -1,5 +1,7 @@
 import { FarpoolError, type SessionGpus, type SessionId } from "@farpool/contract";
+import { compareVersions } from "@farpool/domain";
 import { nowPlus, type Database } from "../database/connect.ts";
+import { heldParts, placeOf } from "./places.ts";
 
 const SAMPLE_MS = 10_000;
 /** Samples come every 10 s, and a while after their end; an older one says nothing of now. */
@@ -7,27 +9,15 @@ const FRESH_MS = 30_000;
 
 /** What NVML tells the programs of a session: looking is no use, and takes nothing. */
 export async function readSessionGpus(db: Database, id: SessionId): Promise<SessionGpus> {
-  const server = await db
-    .selectFrom("sessions")
-    .leftJoin("servers", "servers.id", "sessions.server_id")
-    .select(["sessions.state", "driver_version", "driver_release", "simulated", "version"])
-    .where("sessions.id", "=", id)
-    .executeTakeFirst();
-  if (server === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
-  if (server.state === "ended")
-    throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
-  if (server.driver_version === null)
-    throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} is ${server.state}, it has no GPUs yet`);
+  const driver = await readDriver(db, id);
   const [gpus, processes, busy] = await Promise.all([
     readGpus(db, id),
     readProcesses(db, id),
     readBusy(db, id),
   ]);
+  const servers = [...new Set(gpus.map(({ server_id: server }) => server))];
   return {
-    driverVersion: server.driver_version,
-    // The driver of simulated GPUs comes with their server.
-    driverRelease: server.simulated === true ? server.version : server.driver_release,
-    simulated: server.simulated ?? false,
+    ...driver,
     gpus: gpus.map((gpu) => {
       const own = processes.flatMap(({ connection_id: connection, client_pid: pid, program, report }) => {
         const used = report?.perGpu.find(({ uuid }) => uuid === gpu.uuid)?.memoryUsedBytes ?? 0;
@@ -39,7 +29,7 @@ export async function readSessionGpus(db: Database, id: SessionId): Promise<Sess
       return {
         uuid: gpu.uuid,
         name: gpu.name,
-        pciBusId: gpu.pci_bus_id,
+        pciBusId: inDomainsOf(servers.indexOf(gpu.server_id), gpu.pci_bus_id),
         computeCapability: gpu.compute_capability,
         multiprocessors: gpu.multiprocessors,
         memoryTotalBytes: Math.min(gpu.memory_limit_bytes ?? gpu.memory_total_bytes, gpu.memory_total_bytes),
@@ -55,6 +45,37 @@ export async function readSessionGpus(db: Database, id: SessionId): Promise<Sess
   };
 }
 
+/** Programs see one driver: of several servers the lowest, which all of them can do. */
+async function readDriver(
+  db: Database,
+  id: SessionId,
+): Promise<Pick<SessionGpus, "driverVersion" | "driverRelease" | "simulated">> {
+  const servers = await db
+    .selectFrom("sessions")
+    .leftJoin("session_servers", heldParts)
+    .leftJoin("servers", (join) => join.on("servers.id", "=", placeOf))
+    .select(["sessions.state", "driver_version", "driver_release", "simulated", "version"])
+    .where("sessions.id", "=", id)
+    .execute();
+  const [first] = servers;
+  if (first === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
+  if (first.state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
+  const driverVersion = lowest(servers.map((server) => server.driver_version));
+  if (driverVersion === null)
+    throw new FarpoolError("FARPOOL_CONFLICT", `the session ${id} is ${first.state}, it has no GPUs yet`);
+  return {
+    driverVersion,
+    driverRelease: lowest(
+      // The driver of simulated GPUs comes with their server.
+      servers.map((server) => (server.simulated === true ? server.version : server.driver_release)),
+    ),
+    simulated: servers.every(({ simulated }) => simulated === true),
+  };
+}
+
+const lowest = (versions: ReadonlyArray<string | null>): string | null =>
+  versions.flatMap((version) => version ?? []).toSorted(compareVersions)[0] ?? null;
+
 function pickHealth({
   temperatureCelsius,
   eccCorrected,
@@ -63,6 +84,18 @@ function pickHealth({
   mig,
 }: NonNullable<SessionGpus["gpus"][number]["health"]>) {
   return { temperatureCelsius, eccCorrected, eccUncorrected, throttling, mig };
+}
+
+/** Domains are numbers of 16 bits, and those that servers use are small. */
+const DOMAINS_APART = 0x400;
+
+/** GPUs of different servers may have the same address: each server of a session has domains of its own, as CUDA tells them, too. */
+export function inDomainsOf(server: number, pciBusId: string): string {
+  const [domain = "", ...rest] = pciBusId.split(":");
+  const moved = Number.parseInt(domain, 16) + DOMAINS_APART * server;
+  return server === 0
+    ? pciBusId
+    : [moved.toString(16).toUpperCase().padStart(domain.length, "0"), ...rest].join(":");
 }
 
 /** In the order in which programs count them. */

@@ -1,6 +1,7 @@
-import { FarpoolError, TIMES, type ServerId, type SessionId, type SessionState } from "@farpool/contract";
+import { FarpoolError, TIMES, type SessionId, type SessionState } from "@farpool/contract";
 import { sql } from "kysely";
 import { againAfterDeadlock, now, nowPlus, type Database } from "../database/connect.ts";
+import { heldParts, placeOf } from "./places.ts";
 
 function leaseEnd() {
   const ms = sql<number>`case purpose when 'service' then ${sql.lit(TIMES.serviceLeaseMs)} else ${sql.lit(TIMES.leaseMs)} end`;
@@ -57,10 +58,9 @@ export async function grantFreshPeriod(db: Database): Promise<void> {
     .where("id", "in", (eb) =>
       eb
         .selectFrom("sessions")
-        .select("server_id")
-        .where("state", "in", ["granted", "active"])
-        .where("server_id", "is not", null)
-        .$narrowType<{ server_id: ServerId }>(),
+        .leftJoin("session_servers", heldParts)
+        .select(placeOf.as("server_id"))
+        .where("state", "in", ["granted", "active"]),
     )
     .execute();
 }

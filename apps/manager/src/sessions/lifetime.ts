@@ -16,10 +16,12 @@ interface Over {
 }
 
 /**
- * How long a session had not been used when its server last reported. By the report's time, not by now: a server or
- * a manager that is away says nothing about use.
+ * How long a session had not been used when its server last reported, of several the one whose report is oldest. By the
+ * report's time, not by now: a server or a manager that is away says nothing about use.
  */
-const idleMs = sql<number>`extract(epoch from servers.reported_at
+const idleMs = sql<number>`extract(epoch from least(servers.reported_at, (
+    select min(part.reported_at) from session_servers join servers part on part.id = session_servers.server_id
+     where session_id = sessions.id and released_at is null))
   - greatest(sessions.active_at, sessions.last_busy_at)) * 1000`;
 const heldMs = sql<number>`extract(epoch from clock_timestamp() - sessions.granted_at) * 1000`;
 

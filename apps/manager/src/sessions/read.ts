@@ -10,15 +10,26 @@ import { sql, type Selectable } from "kysely";
 import type { Database } from "../database/connect.ts";
 import type { SessionsTable } from "../database/schema.ts";
 
-type Row = Selectable<SessionsTable> & { server_name: string | null; now: Date; gpus: Session["gpus"] };
+type Row = Selectable<SessionsTable> & {
+  server_name: string | null;
+  further_servers: Session["furtherServers"];
+  now: Date;
+  gpus: Session["gpus"];
+};
 
 /** Not a query of its own: a session is read in one statement. */
 const gpusOfSession = sql<Session["gpus"]>`(
   select coalesce(json_agg(json_build_object(
     'uuid', gpus.uuid, 'name', gpus.name,
-    'memoryTotalBytes', memory_total_bytes, 'memoryLimitBytes', memory_limit_bytes
+    'memoryTotalBytes', memory_total_bytes, 'memoryLimitBytes', memory_limit_bytes,
+    'releasedAt', to_char(session_gpus.released_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
   ) order by ordinal), '[]')
   from session_gpus join gpus on gpus.uuid = gpu_uuid where session_id = sessions.id)`;
+
+const furtherServersOfSession = sql<Session["furtherServers"]>`(
+  select coalesce(json_agg(json_build_object('id', further.id, 'name', further.name) order by position), '[]')
+  from session_servers join servers further on further.id = session_servers.server_id
+  where session_id = sessions.id and position > 0)`;
 
 function selectSessions(db: Database) {
   return db
@@ -26,7 +37,7 @@ function selectSessions(db: Database) {
     .leftJoin("servers", "servers.id", "sessions.server_id")
     .selectAll("sessions")
     .select("servers.name as server_name")
-    .select(gpusOfSession.as("gpus"))
+    .select([gpusOfSession.as("gpus"), furtherServersOfSession.as("further_servers")])
     .select(sql<Date>`clock_timestamp()`.as("now"));
 }
 
@@ -180,6 +191,7 @@ function toSession(row: Row, counts: Partial<Counts>): Session {
     lastBusyAt: row.last_busy_at?.toISOString() ?? null,
     serverId: row.server_id,
     serverName: row.server_name,
+    furtherServers: row.further_servers,
     gpus: row.gpus,
     requestedAt: row.requested_at.toISOString(),
     grantedAt: row.granted_at?.toISOString() ?? null,

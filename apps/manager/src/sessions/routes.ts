@@ -2,6 +2,7 @@ import {
   FarpoolError,
   HOLD_PATH,
   sessionIdSchema,
+  type ServerConnection,
   type SessionConnection,
   type SessionId,
 } from "@farpool/contract";
@@ -19,6 +20,7 @@ import { readSessionGpus } from "./gpus.ts";
 import type { Holds } from "./hold.ts";
 import { renewLease } from "./lease.ts";
 import { messageSession } from "./message.ts";
+import { serversOfSession, type Place } from "./places.ts";
 import { releaseSession } from "./release.ts";
 import { listSessions, readSession, readSessionDetail } from "./read.ts";
 
@@ -83,24 +85,27 @@ async function readConnection(
 ): Promise<SessionConnection> {
   const row = await db
     .selectFrom("sessions")
-    .leftJoin("servers", "servers.id", "sessions.server_id")
-    .select(["sessions.state", "secret", "server_id", "endpoints"])
-    .where("sessions.id", "=", id)
+    .select(["state", "secret", serversOfSession.as("servers")])
+    .where("id", "=", id)
     .executeTakeFirst();
   if (row === undefined) throw new FarpoolError("FARPOOL_NOT_FOUND", `there is no session ${id}`);
   if (row.state === "ended") throw new FarpoolError("FARPOOL_SESSION_ENDED", `the session ${id} has ended`);
-  if (row.state !== "active" || row.endpoints === null || row.server_id === null) {
+  const [first, ...further] = row.servers;
+  if (row.state !== "active" || first === undefined) {
     throw new FarpoolError(
       "FARPOOL_CONFLICT",
       `the session ${id} is ${row.state}, it has no GPUs to connect to yet`,
     );
   }
+  const connect = async ({ id: serverId, endpoints }: Place): Promise<ServerConnection> => ({
+    ...{ serverId, endpoints: [...endpoints] },
+    grant: await grantSession(db, identity, { id, serverId }),
+  });
   return {
+    ...(await connect(first)),
     secret: row.secret,
-    endpoints: row.endpoints,
-    serverId: row.server_id,
     graceSeconds: graceMs / 1_000,
     authorities: [...identity.authorities().ders],
-    grant: await grantSession(db, identity, id),
+    furtherServers: await Promise.all(further.map(connect)),
   };
 }

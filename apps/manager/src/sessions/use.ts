@@ -1,6 +1,7 @@
 import type { agentReportSchema, ServerId, SessionId, WorkerReport } from "@farpool/contract";
 import type * as z from "zod";
 import { now, type Database } from "../database/connect.ts";
+import { isOn } from "./places.ts";
 
 type ReportedWorkers = z.output<typeof agentReportSchema>["workers"];
 
@@ -18,7 +19,7 @@ export async function noteUse(db: Database, serverId: ServerId, workers: Reporte
       .updateTable("sessions")
       .set({ last_busy_at: now(), idle_warned_at: null })
       .where("id", "in", used)
-      .where("server_id", "=", serverId)
+      .where(isOn(serverId))
       .where("state", "<>", "ended")
       .execute();
   }

@@ -53,20 +53,12 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
     folder[Symbol.dispose]();
   });
   const serverId = await registerServer(client, gpuCount);
-  const params = { serverId };
   return {
     client,
     serverId,
     database: connection,
     socketPath,
-    async obey(more = {}) {
-      const desired = await client.call("watchDesired", { params, query: { revision: 0, timeoutMs: 0 } });
-      const openSessions = desired.sessions.map(({ id }) => id);
-      await client.call("reportAgent", {
-        params,
-        body: { appliedRevision: desired.revision, openSessions, failures: [], workers: [], ...more },
-      });
-    },
+    obey: (more) => obeyAs(client, serverId, more),
     async replica() {
       const socket = join(folder.path, "replica.sock");
       const other = await start(socket);
@@ -84,9 +76,28 @@ export async function startPool(postgres: TestServer, gpuCount: number): Promise
   };
 }
 
+/** What a server would say after carrying out what is wanted of it. */
+export async function obeyAs(
+  client: ManagerClient,
+  serverId: ServerId,
+  more: Partial<AgentReport> = {},
+): Promise<void> {
+  const params = { serverId };
+  const desired = await client.call("watchDesired", { params, query: { revision: 0, timeoutMs: 0 } });
+  const openSessions = desired.sessions.map(({ id }) => id);
+  await client.call("reportAgent", {
+    params,
+    body: { appliedRevision: desired.revision, openSessions, failures: [], workers: [], ...more },
+  });
+}
+
 /** A server that is online, with GPUs of 16 GiB. */
-export async function registerServer(client: ManagerClient, gpuCount: number): Promise<ServerId> {
-  const serverId = serverIdSchema.parse(randomUUID());
+export async function registerServer(
+  client: ManagerClient,
+  gpuCount: number,
+  { name = "gpu-01", id = randomUUID() }: { readonly name?: string; readonly id?: string } = {},
+): Promise<ServerId> {
+  const serverId = serverIdSchema.parse(id);
   const params = { serverId };
   const gpus = Array.from({ length: gpuCount }, (_, index) => ({
     uuid: `GPU-${serverId}-${index}`,
@@ -96,7 +107,7 @@ export async function registerServer(client: ManagerClient, gpuCount: number): P
   await client.call("registerAgent", {
     body: {
       serverId,
-      name: "gpu-01",
+      name,
       version: "0.1.0",
       endpoints: [{ kind: "tcp", host: "127.0.0.1", port: 7445 }],
       inventory: fakeInventory(gpus),

@@ -4,7 +4,6 @@ import {
   type UsageRecord,
   type usageCorrectionSchema,
 } from "@farpool/contract";
-import { apportion } from "@farpool/usage";
 import { sql } from "kysely";
 import type * as z from "zod";
 import type { Database, Tx } from "../database/connect.ts";
@@ -12,7 +11,7 @@ import { attributionColumns, type Attribution } from "./attribution.ts";
 import { insertRecords } from "./insert.ts";
 import { toUsageRecord } from "./records.ts";
 import { readSettings } from "./tariff.ts";
-import { readUntold, type ToldGpu } from "./telling.ts";
+import { busyPerGpu, readUntold, type ToldGpu } from "./telling.ts";
 
 interface Corrected extends Attribution {
   id: SessionId;
@@ -72,10 +71,7 @@ export async function correctBusy(db: Database, ids: readonly SessionId[]): Prom
       const session = await readCorrected(tx, id);
       const { currency } = await readSettings(tx);
       const span = { fromMs: first.fromMs, toMs: first.toMs, heldMs: 0, chargedMs: 0, cost: 0 };
-      const busy = apportion(
-        processes.reduce((sum, { busyMs }) => sum + busyMs, 0),
-        gpus.map(() => 1),
-      );
+      const busy = busyPerGpu(gpus, processes);
       const note = "counted by its workers, and told after the session's records were written";
       const told = {
         session,

@@ -2,18 +2,23 @@ import { uptime } from "node:os";
 import { formatDuration, type SessionId } from "@farpool/contract";
 import { sql } from "kysely";
 import type { Database, Tx } from "../database/connect.ts";
+import { placeOf } from "../sessions/places.ts";
 
 /**
- * A session was lost with its server: it could not be served from when the server was last heard. To be called in the
+ * A session was lost with its server, of several the one that is silent the longest: it could not be served from when that was
+ * last heard. To be called in the
  * transaction that ends it, after its end.
  */
 export async function recordServerLost(tx: Tx, id: SessionId): Promise<void> {
   await sql`
     insert into outages (session_id, from_at, to_at, reason)
-    select session.id, coalesce(server.heard_at, server.last_seen_at), clock_timestamp() + interval '1 second',
+    select sessions.id, coalesce(server.heard_at, server.last_seen_at), clock_timestamp() + interval '1 second',
            'the server ' || server.name || ' was lost'
-      from sessions session join servers server on server.id = session.server_id
-     where session.id = ${id}`.execute(tx);
+      from sessions
+      left join session_servers on session_id = sessions.id
+      join servers server on server.id = ${placeOf}
+     where sessions.id = ${id}
+     order by coalesce(server.heard_at, server.last_seen_at) limit 1`.execute(tx);
 }
 
 /** Smaller steps are what clocks do. */

@@ -8,6 +8,8 @@ import type { PoolTariff } from "./tariff.ts";
 /** What its worker counted beyond what records tell. */
 export interface UntoldProcess extends Interval {
   readonly connectionId: ConnectionId;
+  /** Where its worker ran. */
+  readonly serverId: ServerId;
   readonly program: string | null;
   readonly busyMs: number;
   readonly samples: readonly BusySample[];
@@ -41,9 +43,8 @@ export interface Telling {
 }
 
 /**
- * What is to be told of a session up to a moment: per GPU, and the same sums per process. Workers count busy time per
- * process and not per GPU, so it is spread evenly over the session's GPUs; GPUs are held by sessions and not by processes,
- * so held time is spread over the processes as they were busy.
+ * What is to be told of a session up to a moment: per GPU, and the same sums per process. GPUs are held by sessions and not
+ * by processes, so held time is spread over the processes as they were busy.
  */
 export function tell(
   session: HeldSession,
@@ -63,10 +64,9 @@ export function tell(
   const told: ToldProcess[] = [];
   spans.forEach((span, index) => {
     const busyOf = busy.map((segments) => segments[index] ?? 0);
-    const total = busyOf.reduce((sum, each) => sum + each, 0);
-    const busyOfGpus = apportion(
-      total,
-      perGpu.map(() => 1),
+    const busyOfGpus = busyPerGpu(
+      session.gpus,
+      processes.map(({ serverId }, place) => ({ serverId, busyMs: busyOf[place] ?? 0 })),
     );
     const here = perGpu.flatMap(({ gpu, segments }, place): ToldGpu[] => {
       const segment = segments[index];
@@ -79,6 +79,30 @@ export function tell(
     told.push(...spread(span, here, { session, processes, busyOf }));
   });
   return { gpus, processes: told };
+}
+
+interface Located {
+  readonly serverId: ServerId;
+}
+
+/** Workers count busy time per process and not per GPU, so it is spread evenly over the GPUs that their server gave. */
+export function busyPerGpu(
+  gpus: readonly Located[],
+  processes: ReadonlyArray<Located & { readonly busyMs: number }>,
+): readonly number[] {
+  const busy = gpus.map(() => 0);
+  for (const [serverId, workers] of Map.groupBy(processes, (process) => process.serverId)) {
+    const own = gpus.flatMap((gpu, place) => (gpu.serverId === serverId ? [place] : []));
+    // A GPU may have been moved to another server meanwhile.
+    const places = own.length > 0 ? own : [...gpus.keys()];
+    const total = workers.reduce((sum, { busyMs }) => sum + busyMs, 0);
+    const parts = apportion(
+      total,
+      places.map(() => 1),
+    );
+    for (const [index, place] of places.entries()) busy[place] = (busy[place] ?? 0) + (parts[index] ?? 0);
+  }
+  return busy;
 }
 
 interface Spreading {
@@ -121,6 +145,7 @@ function spread(
 interface ProcessRow {
   session_id: SessionId;
   connection_id: ConnectionId;
+  server_id: ServerId;
   program: string | null;
   started_at: Date;
   ended_at: Date | null;
@@ -136,7 +161,7 @@ export async function readUntold(
   const untold = new Map<SessionId, UntoldProcess[]>();
   if (ids.length === 0) return untold;
   const { rows } = await sql<ProcessRow>`
-    select process.session_id, process.connection_id, process.program, process.started_at, process.ended_at,
+    select process.session_id, process.connection_id, process.server_id, process.program, process.started_at, process.ended_at,
            round((process.report->>'busyMs')::numeric)::bigint - coalesce(told.busy_ms, 0) as busy_ms, sampled.list as samples
       from processes process
       left join lateral (
@@ -155,6 +180,7 @@ export async function readUntold(
     untold.set(row.session_id, list);
     list.push({
       connectionId: row.connection_id,
+      serverId: row.server_id,
       program: row.program,
       fromMs: row.started_at.getTime(),
       toMs: row.ended_at?.getTime() ?? Number.MAX_SAFE_INTEGER,

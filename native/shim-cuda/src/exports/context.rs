@@ -6,16 +6,16 @@ use cuda_abi::{CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUre
 use wire::cuda;
 use wire::handle::{Context, Handle};
 
-use crate::callback;
 use crate::client::Client;
 use crate::context::{self, API_VERSION, ContextState};
 use crate::convert::{handle, opaque, out, write_if};
 use crate::entry::Answer;
 use crate::found::Found;
+use crate::{callback, servers};
 
 exports! {
     fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) enter |client| {
-        *out(pctx)? = opaque(create(client, flags, dev)?);
+        *out(pctx)? = opaque(create(servers::with_device(client, dev)?, flags, dev)?);
         Ok(())
     }
 
@@ -31,7 +31,7 @@ exports! {
             crate::report::once("cuCtxCreate_v3 with an execution affinity is not supported by Farpool yet");
             return Err(CUresult::UNSUPPORTED_EXEC_AFFINITY);
         }
-        *place = opaque(create(client, flags, dev)?);
+        *place = opaque(create(servers::with_device(client, dev)?, flags, dev)?);
         Ok(())
     }
 
@@ -48,11 +48,11 @@ exports! {
             crate::report::once("cuCtxCreate_v4 with affinity or graphics parameters is not supported by Farpool yet");
             return Err(CUresult::NOT_SUPPORTED);
         }
-        *place = opaque(create(client, flags, dev)?);
+        *place = opaque(create(servers::with_device(client, dev)?, flags, dev)?);
         Ok(())
     }
 
-    fn cuCtxDestroy_v2(ctx: CUcontext) enter_local |client| {
+    fn cuCtxDestroy_v2(ctx: CUcontext) enter_stack |client| {
         let context = known(ctx)?;
         if client.contexts.state(context)?.primary {
             return Err(CUresult::INVALID_CONTEXT);
@@ -141,9 +141,10 @@ pub fn create(client: &Client, flags: c_uint, device: CUdevice) -> Answer<Contex
     Ok(context)
 }
 
-/// Makes a call that needs no context, although the thread's current one may be destroyed.
+/// Makes a call that needs no context, although the thread's current one may be destroyed, or be another server's.
 pub fn outside<T>(client: &Client, call: impl FnOnce() -> Answer<T>) -> Answer<T> {
-    if client.contexts.current().is_ok() {
+    let is_here = |(context, _)| servers::of_context(context) == client.server;
+    if client.contexts.current().is_ok_and(is_here) {
         return call();
     }
     context::push(Context::from_raw(0));

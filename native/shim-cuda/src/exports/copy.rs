@@ -20,7 +20,7 @@ use crate::connection::{self, Destination, Lending};
 use crate::context;
 use crate::entry::Answer;
 use crate::rectangle::Place;
-use crate::stream;
+use crate::{elsewhere, servers, stream};
 
 /// Pieces of a copy: long enough for the wire's full speed, short enough to overlap both ends.
 const PIECE: usize = 4 << 20;
@@ -54,14 +54,33 @@ exports! {
         to_host(client, dstHost, srcDevice, ByteCount, Some(stream))
     }
 
-    fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) enter |client| {
-        by_address(client, dst, src, ByteCount, None)
+    fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize) enter_here |client| {
+        if let Some(answer) = elsewhere::copy(dst, src, ByteCount, None) {
+            return answer;
+        }
+        let client = home(client, dst, src);
+        servers::at(client, || by_address(client, dst, src, ByteCount, None))
     }
 
-    fn cuMemcpyAsync(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize, hStream: CUstream) enter |client| {
-        let stream = stream::find(client, hStream.0 as u64)?;
-        by_address(client, dst, src, ByteCount, Some(stream))
+    fn cuMemcpyAsync(dst: CUdeviceptr, src: CUdeviceptr, ByteCount: usize, hStream: CUstream) enter_here |client| {
+        if let Some(answer) = elsewhere::copy(dst, src, ByteCount, Some(hStream)) {
+            return answer;
+        }
+        let client = home(client, dst, src);
+        servers::at(client, || {
+            let stream = stream::find(client, hStream.0 as u64)?;
+            by_address(client, dst, src, ByteCount, Some(stream))
+        })
     }
+}
+
+/// The client that knows the device memory of a copy; `client` for copies within this process.
+fn home(client: &'static Client, destination: u64, source: u64) -> &'static Client {
+    if servers::count() == 1 {
+        return client;
+    }
+    let of = servers::device_memory;
+    of(destination).or_else(|| of(source)).map_or(client, |(client, _)| client)
 }
 
 /// Whether a copy became a node because its stream captures. Those without a stream are refused where the legacy stream
@@ -96,7 +115,7 @@ unsafe fn to_device(
     }
     if must_wait(client, stream, source.addr(), length) {
         match stream {
-            Some(stream) if client.ranges.is_pinned(source.addr() as u64, length as u64) => {
+            Some(stream) if servers::is_pinned(client, source.addr() as u64, length as u64) => {
                 // SAFETY: the caller's promise, which for a pinned source holds until the copy is complete.
                 return unsafe { pull(client, destination, source.cast(), length, stream) };
             }
@@ -199,7 +218,7 @@ unsafe fn to_host(
         (source + offset as u64, size as u64, place)
     });
     if let Some(stream) = stream
-        && client.ranges.is_pinned(destination.addr() as u64, length as u64)
+        && servers::is_pinned(client, destination.addr() as u64, length as u64)
     {
         for (source, size, place) in pieces {
             // SAFETY: pinned memory is given back only when no download is under way.

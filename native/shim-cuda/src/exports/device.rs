@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::convert::{out, text};
 use crate::device::Device;
 use crate::entry::Answer;
+use crate::servers;
 
 /// `CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED`.
 const ACCESS_SUPPORTED: CUdevice_P2PAttribute = 2;
@@ -111,7 +112,7 @@ exports! {
     ) enter_local |client| {
         let place = out(value)?;
         let (source, destination) = (client.devices.get(srcDevice)?, client.devices.get(dstDevice)?);
-        if source.session_ordinal == destination.session_ordinal {
+        if srcDevice == dstDevice {
             return Err(CUresult::INVALID_DEVICE);
         }
         // Links, atomics and arrays between GPUs are not promised to a client.
@@ -124,8 +125,12 @@ fn attribute(device: &Device, number: CUdevice_attribute) -> Answer<c_int> {
     device.attribute(number).ok_or(CUresult::UNKNOWN)
 }
 
-fn peer_access(client: &Client, device: &Device, peer: &Device) -> bool {
+fn peer_access(client: &'static Client, device: &Device, peer: &Device) -> bool {
     let known = |ordinal: c_int| usize::try_from(ordinal).ok();
+    if device.server != peer.server {
+        return false;
+    }
+    let client = servers::other(client, device.server);
     known(device.session_ordinal)
         .and_then(|ordinal| client.peers.get(ordinal))
         .zip(known(peer.session_ordinal))

@@ -26,7 +26,7 @@ const FLAGS: u64 = 1 | 2 | 8;
 const DEVICE_LAUNCH: u64 = 4;
 const INVALID_STRUCTURE: i32 = 2;
 
-fn instantiate(client: &Client, source: CUgraph, flags: u64) -> Answer<CUgraphExec> {
+fn instantiate(client: &'static Client, source: CUgraph, flags: u64) -> Answer<CUgraphExec> {
     if flags & DEVICE_LAUNCH != 0 {
         return Err(CUresult::NOT_SUPPORTED);
     }
@@ -39,7 +39,7 @@ fn instantiate(client: &Client, source: CUgraph, flags: u64) -> Answer<CUgraphEx
 /// # Safety
 /// The pointers are null or writable.
 unsafe fn instantiate_with_log(
-    client: &Client,
+    client: &'static Client,
     out: *mut CUgraphExec,
     source: CUgraph,
     error_node: *mut CUgraphNode,

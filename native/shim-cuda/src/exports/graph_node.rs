@@ -10,7 +10,7 @@ use cuda_abi::{
     CUDA_MEMSET_NODE_PARAMS, CUcontext, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphEdgeData,
     CUgraphNode, CUgraphNodeParams, CUkernel, CUresult,
 };
-use wire::handle::{Context, Event};
+use wire::handle::{Context, Event, Handle as _};
 
 use crate::client::Client;
 use crate::convert::{handle, out};
@@ -21,6 +21,7 @@ use crate::graph::action::{Action, Filling, HostCall, KernelCall};
 use crate::graph::graph;
 use crate::graph::memory::{self, GraphMemory};
 use crate::launch::{self, Geometry};
+use crate::servers;
 
 const LOCATION_DEVICE: i32 = 1;
 /// A child graph becomes the node's own instead of being copied.
@@ -71,9 +72,9 @@ pub fn context(client: &Client, context: CUcontext) -> Answer<Context> {
 ///
 /// # Errors
 /// INVALID_HANDLE for one that does not exist.
-pub fn event(client: &Client, event: CUevent) -> Answer<Event> {
-    let event = handle(event)?;
-    crate::hooks::known(client, event)
+pub fn event(client: &'static Client, event: CUevent) -> Answer<Event> {
+    let event: Event = handle(event)?;
+    crate::hooks::known(servers::with_handle(client, event.raw()), event)
 }
 
 /// A launch, checked, with a copy of its parameters.
@@ -83,8 +84,9 @@ pub fn event(client: &Client, event: CUevent) -> Answer<Event> {
 ///
 /// # Safety
 /// The parameters are as `cuLaunchKernel` takes them.
-pub unsafe fn kernel_action(client: &Client, it: &CUDA_KERNEL_NODE_PARAMS) -> Answer<Action> {
+pub unsafe fn kernel_action(client: &'static Client, it: &CUDA_KERNEL_NODE_PARAMS) -> Answer<Action> {
     let context = context(client, it.ctx)?;
+    let client = servers::other(client, servers::of_context(context));
     let function = if it.func == CUfunction::NULL { CUfunction(it.kern.0) } else { it.func };
     let geometry = Geometry {
         grid: [it.gridDimX, it.gridDimY, it.gridDimZ],
@@ -105,7 +107,12 @@ pub unsafe fn kernel_action(client: &Client, it: &CUDA_KERNEL_NODE_PARAMS) -> An
 ///
 /// # Safety
 /// The pointer is null or leads to a request.
-pub unsafe fn copy_action(client: &Client, given: *const CUDA_MEMCPY3D, context: Context) -> Answer<Action> {
+pub unsafe fn copy_action(
+    client: &'static Client,
+    given: *const CUDA_MEMCPY3D,
+    context: Context,
+) -> Answer<Action> {
+    let client = servers::other(client, servers::of_context(context));
     // SAFETY: the caller promises it.
     let copy = solid(client, unsafe { out(given.cast_mut()) }?)?;
     copy.check(client)?;
@@ -120,10 +127,11 @@ pub unsafe fn copy_action(client: &Client, given: *const CUDA_MEMCPY3D, context:
 /// # Safety
 /// The pointer is null or leads to parameters.
 pub unsafe fn fill_action(
-    client: &Client,
+    client: &'static Client,
     given: *const CUDA_MEMSET_NODE_PARAMS,
     context: Context,
 ) -> Answer<Action> {
+    let client = servers::other(client, servers::of_context(context));
     // SAFETY: the caller promises it.
     Filling::new(client, unsafe { out(given.cast_mut()) }?, context).map(Action::Fill)
 }
@@ -189,7 +197,7 @@ fn number(value: u64) -> Answer<usize> {
 ///
 /// # Safety
 /// The pointer is null or leads to parameters.
-pub unsafe fn any_action(client: &Client, given: *mut CUgraphNodeParams) -> Answer<Action> {
+pub unsafe fn any_action(client: &'static Client, given: *mut CUgraphNodeParams) -> Answer<Action> {
     if given.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }

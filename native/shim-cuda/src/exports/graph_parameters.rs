@@ -33,7 +33,11 @@ macro_rules! expect {
 
 /// # Safety
 /// The pointer is null or leads to parameters.
-unsafe fn set_kernel(client: &Client, changed: CUgraphNode, given: &CUDA_KERNEL_NODE_PARAMS) -> Answer {
+unsafe fn set_kernel(
+    client: &'static Client,
+    changed: CUgraphNode,
+    given: &CUDA_KERNEL_NODE_PARAMS,
+) -> Answer {
     // SAFETY: the caller promises it.
     let new = unsafe { kernel_action(client, given) }?;
     // Attributes of the node stay.

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::convert::out;
 use crate::entry::Answer;
 use crate::memory::{Range, RangeKind};
-use crate::{capture, credit};
+use crate::{capture, credit, servers};
 
 /// `CU_MEMHOSTALLOC_*`: portable, device map, write combined.
 const ALLOC_FLAGS: c_uint = 7;
@@ -39,8 +39,9 @@ exports! {
         if p.is_null() {
             return Ok(());
         }
-        capture::unsafe_call(client)?;
         let start = p.addr() as u64;
+        let client = servers::with_address(client, start);
+        capture::unsafe_call(client)?;
         let is_allocated = |range: &Range| matches!(range.kind, RangeKind::HostAllocated(_));
         if !client.ranges.find(start).is_some_and(|range| range.start == start && is_allocated(&range)) {
             return Err(CUresult::INVALID_VALUE);
@@ -62,7 +63,7 @@ exports! {
         }
         capture::unsafe_call(client)?;
         let start = p.addr() as u64;
-        if client.ranges.find(start).is_some() {
+        if client.ranges.find(start).is_some() || servers::of_address(start).is_some() {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }
         client.ranges.insert(start, bytesize as u64, RangeKind::HostRegistered(Flags), context, device);
@@ -71,6 +72,7 @@ exports! {
 
     fn cuMemHostUnregister(p: *mut c_void) enter_local |client| {
         owner(client)?;
+        let client = servers::with_address(client, p.addr() as u64);
         capture::unsafe_call(client)?;
         settle(client)?;
         let known = client.ranges.remove(p.addr() as u64, |range| matches!(range.kind, RangeKind::HostRegistered(_)));
@@ -79,6 +81,7 @@ exports! {
 
     fn cuMemHostGetFlags(pFlags: *mut c_uint, p: *mut c_void) enter_local |client| {
         let place = out(pFlags)?;
+        let client = servers::with_address(client, p.addr() as u64);
         match client.ranges.find(p.addr() as u64).map(|range| range.kind) {
             Some(RangeKind::HostAllocated(flags) | RangeKind::HostRegistered(flags)) => {
                 *place = flags;
@@ -90,6 +93,7 @@ exports! {
 
     fn cuMemHostGetDevicePointer_v2(pdptr: *mut CUdeviceptr, p: *mut c_void, Flags: c_uint) enter_local |client| {
         let place = out(pdptr)?;
+        let client = servers::with_address(client, p.addr() as u64);
         if Flags != 0 || client.ranges.find(p.addr() as u64).is_none() {
             return Err(CUresult::INVALID_VALUE);
         }
@@ -108,14 +112,17 @@ fn owner(client: &Client) -> Answer<(Context, usize)> {
 
 /// Waits for all work of all contexts where a program could tell, as CUDA does before it gives pinned memory back: any
 /// of them may use it.
-fn settle(client: &Client) -> Answer {
-    let connection = client.connection();
-    let number = connection.last_sent();
-    for context in client.contexts.indices() {
-        // A query would show it.
-        connection.timelines.skipped(context).context(number);
+fn settle(client: &'static Client) -> Answer {
+    for client in servers::all(client) {
+        let connection = client.connection();
+        let number = connection.last_sent();
+        for context in client.own_contexts() {
+            // A query would show it.
+            connection.timelines.skipped(context.index()).context(number);
+        }
+        credit::settle_all_if_seen(client)?;
     }
-    credit::settle_all_if_seen(client)
+    Ok(())
 }
 
 /// Gives pages of [`allocate`] back that were noted as `range`, and that nothing uses any more.

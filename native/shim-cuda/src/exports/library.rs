@@ -1,6 +1,7 @@
 //! Libraries and kernels: code that belongs to no context until it runs in one.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::{Mutex, PoisonError};
 
 use cuda_abi::{
     CUdevice, CUdeviceptr, CUfunction, CUfunction_attribute, CUjit_option, CUkernel, CUlibrary,
@@ -17,6 +18,7 @@ use crate::entry::Answer;
 use crate::exports::module::{file_image, global, image_bytes, needs_place, read_file};
 use crate::jit::JitOptions;
 use crate::module::{Code, Found, UnitCode, Upload};
+use crate::servers;
 
 /// `CU_LIBRARY_BINARY_IS_PRESERVED`: the program keeps the image; the worker has its own copy anyway.
 const BINARY_IS_PRESERVED: CUlibraryOption = 1;
@@ -62,18 +64,15 @@ exports! {
     fn cuLibraryUnload(library: CUlibrary) enter_beside |client| {
         let library = handle(library)?;
         client.modules.check_unit(library.raw())?;
-        client.ranges.forget_globals(&client.modules.remove_unit(library.raw()));
-        client.post_anywhere(&cuda::CuLibraryUnload { library })?;
-        if let Some(context) = context::current() {
-            credit::driver_frees(client, context);
-        }
-        credit::settle_all_if_seen(client)
+        // From all of them, whatever one answers.
+        let answers = servers::all(client).map(|client| servers::at(client, || unload(client, library)));
+        answers.fold(Ok(()), Answer::and)
     }
 
     fn cuLibraryGetKernel(pKernel: *mut CUkernel, library: CUlibrary, name: *const c_char) enter_beside |client| {
         let place = out(pKernel)?;
         let (library, name) = (handle(library)?, text(name)?);
-        *place = opaque(kernel(client, library, name)?);
+        *place = opaque(kernel_everywhere(client, library, name)?);
         Ok(())
     }
 
@@ -178,7 +177,7 @@ exports! {
         }
         let code = client.modules.unit_code(library.raw()).ok_or(CUresult::NOT_SUPPORTED)?;
         for (index, name) in code.names.iter().take(numKernels as usize).enumerate() {
-            *kernels.add(index) = opaque(kernel(client, library, name)?);
+            *kernels.add(index) = opaque(kernel_everywhere(client, library, name)?);
         }
         Ok(())
     }
@@ -190,7 +189,7 @@ exports! {
         dev: CUdevice,
     ) enter_local |client| {
         let place = out(pi)?;
-        client.devices.get(dev)?;
+        let client = servers::with_device(client, dev)?;
         let code = client.modules.code(handle(kernel)?.raw())?;
         *place = code.attribute(attrib).ok_or(CUresult::INVALID_VALUE)?;
         Ok(())
@@ -212,18 +211,47 @@ pub unsafe fn parameter_info(code: &Code, index: usize, offset: *mut usize, size
     Ok(())
 }
 
+fn unload(client: &Client, library: Library) -> Answer {
+    client.ranges.forget_globals(&client.modules.remove_unit(library.raw()));
+    client.post_anywhere(&cuda::CuLibraryUnload { library })?;
+    if let Some(context) = context::current() {
+        credit::driver_frees(client, context);
+    }
+    credit::settle_all_if_seen(client)
+}
+
 /// # Safety
 /// As for `cuLibraryLoadData`.
-unsafe fn load(client: &Client, image: *const c_void, jit: &mut JitOptions) -> Answer<Library> {
+unsafe fn load(client: &'static Client, image: *const c_void, jit: &mut JitOptions) -> Answer<Library> {
     // SAFETY: the caller's promise.
     unsafe { load_bytes(client, image_bytes(image)?, jit) }
 }
 
 /// # Safety
 /// The options' buffers are those that the program gave for this call.
-unsafe fn load_bytes(client: &Client, bytes: &[u8], jit: &mut JitOptions) -> Answer<Library> {
-    let upload = Upload::start(client, bytes)?;
+unsafe fn load_bytes(client: &'static Client, bytes: &[u8], jit: &mut JitOptions) -> Answer<Library> {
     let library: Library = client.new_handle();
+    for (loaded, each) in servers::all(client).enumerate() {
+        // SAFETY: the caller's promise.
+        let answer = servers::at(each, || unsafe { load_at(each, library, bytes, jit) });
+        if answer.is_err() {
+            // Code that not every GPU of the session can run is no library of it.
+            for earlier in servers::all(client).take(loaded) {
+                // What is told is why it was not loaded.
+                let _ = servers::at(earlier, || unload(earlier, library));
+            }
+            return answer.map(|()| library);
+        }
+    }
+    Ok(library)
+}
+
+/// Loads a library on one server.
+///
+/// # Safety
+/// As for [`load_bytes`].
+unsafe fn load_at(client: &Client, library: Library, bytes: &[u8], jit: &mut JitOptions) -> Answer {
+    let upload = Upload::start(client, bytes)?;
     let (code, reply) = client.call_with_code(&cuda::CuLibraryLoadData {
         library,
         blob: upload.blob,
@@ -235,16 +263,30 @@ unsafe fn load_bytes(client: &Client, bytes: &[u8], jit: &mut JitOptions) -> Ans
     unsafe { jit.deliver(&reply.info_log, &reply.error_log) };
     code.into_result()?;
     client.modules.insert_unit(library.raw(), None, UnitCode::read(&reply.code));
-    Ok(library)
+    Ok(())
 }
 
-/// The kernel `name` of a library. Where the library's code is known, nobody waits: the record only binds the handle.
-fn kernel(client: &Client, library: Library, name: &CStr) -> Answer<Kernel> {
+/// The kernel `name` of a library, on every server.
+fn kernel_everywhere(client: &'static Client, library: Library, name: &CStr) -> Answer<Kernel> {
+    /// Threads that look up the same kernel get the same handle on every server.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one_at_a_time =
+        (servers::count() > 1).then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+    let kernel = kernel(client, library, name, || client.new_handle())?;
+    for other in servers::all(client).skip(1) {
+        servers::at(other, || self::kernel(other, library, name, || kernel))?;
+    }
+    Ok(kernel)
+}
+
+/// The kernel `name` of a library, called `new` if it was not looked up before. Where the library's code is known, nobody waits:
+/// the record only binds the handle.
+fn kernel(client: &Client, library: Library, name: &CStr, new: impl FnOnce() -> Kernel) -> Answer<Kernel> {
     let found = client.modules.look_up(library.raw(), name)?;
     if let Found::Handle(known) = found {
         return Ok(Kernel::from_raw(known));
     }
-    let kernel: Kernel = client.new_handle();
+    let kernel = new();
     let request = cuda::CuLibraryGetKernel { library, kernel, name: name.to_bytes() };
     let (attributes, parameters) = if let Found::Described(description) = found {
         client.post_anywhere(&request)?;

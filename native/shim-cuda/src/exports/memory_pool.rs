@@ -17,7 +17,7 @@ use crate::entry::Answer;
 use crate::graph::action::Action;
 use crate::graph::memory::{self, GraphMemory};
 use crate::memory::RangeKind;
-use crate::{context, credit, reserve, stream};
+use crate::{context, credit, reserve, servers, stream};
 
 exports! {
     fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) enter |client| {
@@ -75,6 +75,7 @@ exports! {
     }
 
     fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) enter_local |client| {
+        let client = servers::with_device(client, dev)?;
         let device = client.devices.index(dev)?;
         let place = out(pool_out)?;
         *place = opaque(client.pools.default_of(client, device)?);
@@ -82,6 +83,7 @@ exports! {
     }
 
     fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) enter_local |client| {
+        let client = servers::with_device(client, dev)?;
         let device = client.devices.index(dev)?;
         let place = out(pool)?;
         *place = opaque(client.pools.current_of(client, device)?);
@@ -89,6 +91,7 @@ exports! {
     }
 
     fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) enter_local |client| {
+        let client = servers::with_device(client, dev)?;
         let device = client.devices.index(dev)?;
         set_current(client, device, pool)
     }
@@ -98,7 +101,7 @@ exports! {
         location: *mut CUmemLocation,
         r#type: CUmemAllocationType,
     ) enter_local |client| {
-        let device = located(client, location, r#type)?;
+        let (client, device) = located(client, location, r#type)?;
         let place = out(pool_out)?;
         *place = opaque(client.pools.default_of(client, device)?);
         Ok(())
@@ -109,7 +112,7 @@ exports! {
         location: *mut CUmemLocation,
         r#type: CUmemAllocationType,
     ) enter_local |client| {
-        let device = located(client, location, r#type)?;
+        let (client, device) = located(client, location, r#type)?;
         let place = out(pool)?;
         *place = opaque(client.pools.current_of(client, device)?);
         Ok(())
@@ -120,7 +123,7 @@ exports! {
         r#type: CUmemAllocationType,
         pool: CUmemoryPool,
     ) enter_local |client| {
-        let device = located(client, location, r#type)?;
+        let (client, device) = located(client, location, r#type)?;
         set_current(client, device, pool)
     }
 
@@ -134,13 +137,15 @@ exports! {
             crate::report::once("memory pools between processes or in host memory are not supported by Farpool yet");
             return Err(CUresult::NOT_SUPPORTED);
         }
+        let client = servers::with_device(client, wanted.location.id)?;
         let device = client.devices.index(wanted.location.id)?;
         let made: MemoryPool = client.new_handle();
-        client.post_anywhere(&cuda::CuMemPoolCreate {
+        let request = cuda::CuMemPoolCreate {
             pool: made,
             device: client.devices.get(wanted.location.id)?.session_ordinal,
             max_size: wanted.maxSize as u64,
-        })?;
+        };
+        servers::at(client, || client.post_anywhere(&request))?;
         client.pools.insert(made, device, false);
         *place = opaque(made);
         Ok(())
@@ -216,6 +221,10 @@ exports! {
             let device = client.devices.index(wanted.location.id)?;
             if device == own {
                 continue;
+            }
+            if client.devices.get(wanted.location.id)?.server != client.server {
+                // As CUDA answers for a device that cannot reach the pool's.
+                return Err(CUresult::INVALID_DEVICE);
             }
             client.call(&cuda::CuMemPoolSetAccess {
                 pool,
@@ -315,11 +324,15 @@ fn set_current(client: &Client, device: usize, pool: CUmemoryPool) -> Answer {
     Ok(())
 }
 
-/// The device of a location.
+/// The device of a location, and the client of its server.
 ///
 /// # Safety
 /// `location` is null or readable.
-unsafe fn located(client: &Client, location: *mut CUmemLocation, kind: CUmemAllocationType) -> Answer<usize> {
+unsafe fn located(
+    client: &'static Client,
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+) -> Answer<(&'static Client, usize)> {
     // SAFETY: the caller's promise.
     let location = unsafe { location.as_ref() }.ok_or(CUresult::INVALID_VALUE)?;
     if kind != abi::CU_MEM_ALLOCATION_TYPE_PINNED {
@@ -329,5 +342,5 @@ unsafe fn located(client: &Client, location: *mut CUmemLocation, kind: CUmemAllo
         crate::report::once("memory pools in host memory are not supported by Farpool yet");
         return Err(CUresult::NOT_SUPPORTED);
     }
-    client.devices.index(location.id)
+    Ok((servers::with_device(client, location.id)?, client.devices.index(location.id)?))
 }

@@ -10,7 +10,7 @@ macro_rules! exports {
         /// CUDA's contract: pointers are null or lead to memory of the documented size.
         #[allow(non_snake_case, unused_unsafe, reason = "CUDA's names; not every body has pointers")]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> cuda_abi::CUresult {
-            crate::entry::$entry(stringify!($name), |$client| {
+            crate::entry::$entry(stringify!($name), crate::servers::named!($($argument),*), |$client| {
                 // SAFETY: the program keeps CUDA's contract for the pointers it passes; null is checked where
                 // CUDA allows or reports it, by the functions of `crate::convert`.
                 unsafe { $body }

@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::convert::opaque;
 use crate::entry::Answer;
 use crate::memory::{Range, RangeKind};
+use crate::servers;
 
 /// `CU_MEMORYTYPE_HOST` and `CU_MEMORYTYPE_DEVICE`.
 const HOST: c_uint = 1;
@@ -20,6 +21,7 @@ exports! {
             return Err(CUresult::INVALID_VALUE);
         }
         // No context is needed: programs ask for the one that a pointer belongs to.
+        let client = servers::with_address(client, ptr);
         let range = client.ranges.find(ptr).ok_or(CUresult::INVALID_VALUE)?;
         answer(client, &range, attribute, ptr, data)
     }
@@ -33,6 +35,7 @@ exports! {
         if attributes.is_null() || data.is_null() || numAttributes == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
+        let client = servers::with_address(client, ptr);
         let range = client.ranges.find(ptr);
         for position in 0..numAttributes as usize {
             let (attribute, place) = (*attributes.add(position), *data.add(position));

@@ -10,7 +10,7 @@ use crate::client::{Client, index_of};
 use crate::convert::{opaque, out, write_if};
 use crate::entry::Answer;
 use crate::exports::context::outside;
-use crate::state;
+use crate::{servers, state};
 
 /// Flags that a context may have: scheduling (0, 1, 2, 4), map host, LMEM resize, coredump bits.
 const KNOWN_FLAGS: c_uint = 0xff;
@@ -18,11 +18,12 @@ const KNOWN_FLAGS: c_uint = 0xff;
 exports! {
     fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) enter |client| {
         let place = out(pctx)?;
-        *place = opaque(retain(client, dev)?);
+        *place = opaque(retain(servers::with_device(client, dev)?, dev)?);
         Ok(())
     }
 
     fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) enter |client| {
+        let client = servers::with_device(client, dev)?;
         let index = client.devices.index(dev)?;
         if client.contexts.release_primary(index)? {
             destroy(client, dev, |device| client.call_alone(&cuda::CuDevicePrimaryCtxReleaseV2 { device }))?;
@@ -33,7 +34,7 @@ exports! {
     fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) enter_found |found| {
         // What was never made is reset without a GPU.
         if found.contexts.reset_primary(found.devices.index(dev)?) {
-            let client = state::client()?;
+            let client = servers::with_device(state::client()?, dev)?;
             destroy(client, dev, |device| client.call_alone(&cuda::CuDevicePrimaryCtxResetV2 { device }))?;
         }
         Ok(())

@@ -12,28 +12,65 @@ use crate::client::Client;
 use crate::convert::out;
 use crate::entry::Answer;
 use crate::rectangle::{Copy3d, Place, Side};
-use crate::stream;
+use crate::{servers, stream};
 
 exports! {
-    fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) enter |client| {
-        capture::synchronous(client)?;
-        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?, false)
+    fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) enter_here |client| {
+        let given = &*out(pCopy.cast_mut())?;
+        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
+            capture::synchronous(client)?;
+            flat(client, given)?.run(client, stream::find(client, 0)?, false)
+        })
     }
 
-    fn cuMemcpy2DAsync_v2(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) enter |client| {
-        let stream = stream::find(client, hStream.0 as u64)?;
-        flat(client, &*out(pCopy.cast_mut())?)?.run(client, stream, true)
+    fn cuMemcpy2DAsync_v2(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) enter_here |client| {
+        let given = &*out(pCopy.cast_mut())?;
+        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
+            let stream = stream::find(client, hStream.0 as u64)?;
+            flat(client, given)?.run(client, stream, true)
+        })
     }
 
-    fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) enter |client| {
-        capture::synchronous(client)?;
-        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream::find(client, 0)?, false)
+    fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) enter_here |client| {
+        let given = &*out(pCopy.cast_mut())?;
+        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
+            capture::synchronous(client)?;
+            solid(client, given)?.run(client, stream::find(client, 0)?, false)
+        })
     }
 
-    fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) enter |client| {
-        let stream = stream::find(client, hStream.0 as u64)?;
-        solid(client, &*out(pCopy.cast_mut())?)?.run(client, stream, true)
+    fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) enter_here |client| {
+        let given = &*out(pCopy.cast_mut())?;
+        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
+            let stream = stream::find(client, hStream.0 as u64)?;
+            solid(client, given)?.run(client, stream, true)
+        })
     }
+}
+
+/// Makes a copy at the server that has the device memory of its two sides.
+///
+/// Errors: `NOT_SUPPORTED` where two servers have it.
+fn at_home(
+    client: &'static Client,
+    sides: [(CUmemorytype, CUdeviceptr); 2],
+    copy: impl FnOnce(&'static Client) -> Answer,
+) -> Answer {
+    if servers::count() == 1 {
+        return copy(client);
+    }
+    let is_device = |kind| matches!(kind, CU_MEMORYTYPE_DEVICE | CU_MEMORYTYPE_UNIFIED);
+    let known = sides.iter().filter(|(kind, _)| is_device(*kind));
+    let known: Vec<&Client> =
+        known.filter_map(|(_, address)| servers::device_memory(*address)).map(|(client, _)| client).collect();
+    if let [one, other] = known[..]
+        && one.server != other.server
+    {
+        crate::report::once("copies of rectangles from one server to another are not supported by Farpool");
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let client = known.first().map_or(client, |known| servers::other(client, known.server));
+    servers::at(client, || copy(client))
 }
 
 fn flat(client: &Client, copy: &CUDA_MEMCPY2D) -> Answer<Copy3d> {

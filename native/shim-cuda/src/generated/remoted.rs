@@ -20,8 +20,9 @@ use wire::handle::{self, Handle};
 
 use crate::client::Client;
 use crate::convert::{self, opaque, out, write_if};
-use crate::entry::{Answer, enter};
-use crate::{hooks, queries};
+use crate::entry::{Answer, enter, enter_unless};
+use crate::servers::{self, named};
+use crate::{elsewhere, hooks, queries};
 
 /// What a program passed as a function: a live function, or a kernel.
 fn callable(client: &Client, function: CUfunction) -> Answer<u64> {
@@ -52,7 +53,7 @@ fn live_or_null<T: convert::Opaque>(client: &Client, opaque: T) -> Answer<T::Han
 
 /// `cuCtxGetCacheConfig`.
 pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult {
-    enter("cuCtxGetCacheConfig", |client| {
+    enter("cuCtxGetCacheConfig", servers::none, |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pconfig = unsafe { out(pconfig) }?;
         let reply = client.call_once(&cuda::CuCtxGetCacheConfig)?;
@@ -63,7 +64,7 @@ pub unsafe extern "C" fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUre
 
 /// `cuCtxGetLimit`.
 pub unsafe extern "C" fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CUresult {
-    enter("cuCtxGetLimit", |client| {
+    enter("cuCtxGetLimit", servers::none, |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pvalue = unsafe { out(pvalue) }?;
         let reply = client.call_once(&cuda::CuCtxGetLimit { limit })?;
@@ -74,7 +75,7 @@ pub unsafe extern "C" fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> CU
 
 /// `cuCtxGetSharedMemConfig`.
 pub unsafe extern "C" fn cuCtxGetSharedMemConfig(pConfig: *mut CUsharedconfig) -> CUresult {
-    enter("cuCtxGetSharedMemConfig", |client| {
+    enter("cuCtxGetSharedMemConfig", servers::none, |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pConfig = unsafe { out(pConfig) }?;
         let reply = client.call_once(&cuda::CuCtxGetSharedMemConfig)?;
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
     leastPriority: *mut i32,
     greatestPriority: *mut i32,
 ) -> CUresult {
-    enter("cuCtxGetStreamPriorityRange", |client| {
+    enter("cuCtxGetStreamPriorityRange", servers::none, |client| {
         let reply = client.call_once(&cuda::CuCtxGetStreamPriorityRange)?;
         // SAFETY: null or writable, as CUDA's interface demands.
         unsafe { write_if(leastPriority, reply.leastPriority) };
@@ -100,7 +101,7 @@ pub unsafe extern "C" fn cuCtxGetStreamPriorityRange(
 
 /// `cuCtxRecordEvent`.
 pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
-    enter("cuCtxRecordEvent", |client| {
+    enter("cuCtxRecordEvent", named!(hCtx, hEvent), |client| {
         client.contexts.current()?;
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
@@ -113,12 +114,14 @@ pub unsafe extern "C" fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> C
 
 /// `cuCtxResetPersistingL2Cache`.
 pub unsafe extern "C" fn cuCtxResetPersistingL2Cache() -> CUresult {
-    enter("cuCtxResetPersistingL2Cache", |client| client.call(&cuda::CuCtxResetPersistingL2Cache))
+    enter("cuCtxResetPersistingL2Cache", servers::none, |client| {
+        client.call(&cuda::CuCtxResetPersistingL2Cache)
+    })
 }
 
 /// `cuCtxSetCacheConfig`.
 pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
-    enter("cuCtxSetCacheConfig", |client| {
+    enter("cuCtxSetCacheConfig", servers::none, |client| {
         client.contexts.current()?;
         hooks::cache_config(config)?;
         client.post(&cuda::CuCtxSetCacheConfig { config })?;
@@ -129,7 +132,7 @@ pub unsafe extern "C" fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
 
 /// `cuCtxSetLimit`.
 pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult {
-    enter("cuCtxSetLimit", |client| {
+    enter("cuCtxSetLimit", servers::none, |client| {
         client.contexts.current()?;
         hooks::limit(limit)?;
         client.post(&cuda::CuCtxSetLimit { limit, value: value as u64 })?;
@@ -140,7 +143,7 @@ pub unsafe extern "C" fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult
 
 /// `cuCtxSetSharedMemConfig`.
 pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
-    enter("cuCtxSetSharedMemConfig", |client| {
+    enter("cuCtxSetSharedMemConfig", servers::none, |client| {
         client.contexts.current()?;
         client.post(&cuda::CuCtxSetSharedMemConfig { config })?;
         client.remembered.forget();
@@ -150,7 +153,7 @@ pub unsafe extern "C" fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUre
 
 /// `cuCtxSynchronize`.
 pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
-    enter("cuCtxSynchronize", |client| {
+    enter("cuCtxSynchronize", servers::none, |client| {
         crate::capture::wait_for_context(client, None)?;
         if let Some(answer) = queries::context_is_idle(client) {
             return answer;
@@ -163,7 +166,7 @@ pub unsafe extern "C" fn cuCtxSynchronize() -> CUresult {
 
 /// `cuCtxSynchronize_v2`.
 pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
-    enter("cuCtxSynchronize_v2", |client| {
+    enter("cuCtxSynchronize_v2", named!(ctx), |client| {
         let ctx = live_or_null(client, ctx)?;
         crate::capture::wait_for_context(client, Some(ctx))?;
         if let Some(answer) = queries::some_context_is_idle(client, ctx) {
@@ -177,7 +180,7 @@ pub unsafe extern "C" fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
 
 /// `cuCtxWaitEvent`.
 pub unsafe extern "C" fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> CUresult {
-    enter("cuCtxWaitEvent", |client| {
+    enter("cuCtxWaitEvent", named!(hCtx, hEvent), |client| {
         client.contexts.current()?;
         let hCtx = live(client, hCtx)?;
         let hEvent = live(client, hEvent)?;
@@ -194,7 +197,7 @@ pub unsafe extern "C" fn cuDeviceGetExecAffinitySupport(
     r#type: CUexecAffinityType,
     dev: CUdevice,
 ) -> CUresult {
-    enter("cuDeviceGetExecAffinitySupport", |client| {
+    enter("cuDeviceGetExecAffinitySupport", named!(servers::Device(dev)), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pi = unsafe { out(pi) }?;
         let dev = device(client, dev)?;
@@ -211,7 +214,7 @@ pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
     numChannels: u32,
     dev: CUdevice,
 ) -> CUresult {
-    enter("cuDeviceGetTexture1DLinearMaxWidth", |client| {
+    enter("cuDeviceGetTexture1DLinearMaxWidth", named!(servers::Device(dev)), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let maxWidthInElements = unsafe { out(maxWidthInElements) }?;
         let dev = device(client, dev)?;
@@ -224,7 +227,7 @@ pub unsafe extern "C" fn cuDeviceGetTexture1DLinearMaxWidth(
 
 /// `cuEventCreate`.
 pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUresult {
-    enter("cuEventCreate", |client| {
+    enter("cuEventCreate", servers::none, |client| {
         client.contexts.current()?;
         // SAFETY: null or writable, as CUDA's interface demands.
         let phEvent = unsafe { out(phEvent) }?;
@@ -239,7 +242,7 @@ pub unsafe extern "C" fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> CUr
 
 /// `cuEventDestroy_v2`.
 pub unsafe extern "C" fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult {
-    enter("cuEventDestroy_v2", |client| {
+    enter("cuEventDestroy_v2", named!(hEvent), |client| {
         client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
         client.post(&cuda::CuEventDestroyV2 { hEvent })?;
@@ -254,7 +257,7 @@ pub unsafe extern "C" fn cuEventElapsedTime(
     hStart: CUevent,
     hEnd: CUevent,
 ) -> CUresult {
-    enter("cuEventElapsedTime", |client| {
+    enter("cuEventElapsedTime", named!(hStart, hEnd), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pMilliseconds = unsafe { out(pMilliseconds) }?;
         let hStart = live(client, hStart)?;
@@ -272,7 +275,7 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
     hStart: CUevent,
     hEnd: CUevent,
 ) -> CUresult {
-    enter("cuEventElapsedTime_v2", |client| {
+    enter("cuEventElapsedTime_v2", named!(hStart, hEnd), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let pMilliseconds = unsafe { out(pMilliseconds) }?;
         let hStart = live(client, hStart)?;
@@ -286,7 +289,7 @@ pub unsafe extern "C" fn cuEventElapsedTime_v2(
 
 /// `cuEventQuery`.
 pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
-    enter("cuEventQuery", |client| {
+    enter("cuEventQuery", named!(hEvent), |client| {
         let hEvent = live(client, hEvent)?;
         crate::capture::event_waited(client, hEvent)?;
         if let Some(answer) = queries::event(client, hEvent) {
@@ -298,7 +301,7 @@ pub unsafe extern "C" fn cuEventQuery(hEvent: CUevent) -> CUresult {
 
 /// `cuEventRecord`.
 pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CUresult {
-    enter("cuEventRecord", |client| {
+    enter("cuEventRecord", named!(hEvent, hStream), |client| {
         client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
@@ -314,7 +317,7 @@ pub unsafe extern "C" fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CU
 
 /// `cuEventRecordWithFlags`.
 pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) -> CUresult {
-    enter("cuEventRecordWithFlags", |client| {
+    enter("cuEventRecordWithFlags", named!(hEvent, hStream), |client| {
         client.contexts.current()?;
         let hEvent = live(client, hEvent)?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
@@ -330,7 +333,7 @@ pub unsafe extern "C" fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstre
 
 /// `cuEventSynchronize`.
 pub unsafe extern "C" fn cuEventSynchronize(hEvent: CUevent) -> CUresult {
-    enter("cuEventSynchronize", |client| {
+    enter("cuEventSynchronize", named!(hEvent), |client| {
         let hEvent = live(client, hEvent)?;
         crate::capture::event_waited(client, hEvent)?;
         if let Some(answer) = queries::event_is_reached(client, hEvent) {
@@ -345,7 +348,7 @@ pub unsafe extern "C" fn cuFuncIsLoaded(
     state: *mut CUfunctionLoadingState,
     function: CUfunction,
 ) -> CUresult {
-    enter("cuFuncIsLoaded", |client| {
+    enter("cuFuncIsLoaded", named!(function), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let state = unsafe { out(state) }?;
         let function = callable(client, function)?;
@@ -357,7 +360,7 @@ pub unsafe extern "C" fn cuFuncIsLoaded(
 
 /// `cuFuncLoad`.
 pub unsafe extern "C" fn cuFuncLoad(function: CUfunction) -> CUresult {
-    enter("cuFuncLoad", |client| {
+    enter("cuFuncLoad", named!(function), |client| {
         let function = callable(client, function)?;
         client.call(&cuda::CuFuncLoad { function })
     })
@@ -369,7 +372,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
     attrib: CUfunction_attribute,
     value: i32,
 ) -> CUresult {
-    enter("cuFuncSetAttribute", |client| {
+    enter("cuFuncSetAttribute", named!(hfunc), |client| {
         client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
         hooks::function_attribute(client, hfunc, attrib, value)?;
@@ -382,7 +385,7 @@ pub unsafe extern "C" fn cuFuncSetAttribute(
 
 /// `cuFuncSetCacheConfig`.
 pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_cache) -> CUresult {
-    enter("cuFuncSetCacheConfig", |client| {
+    enter("cuFuncSetCacheConfig", named!(hfunc), |client| {
         client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetCacheConfig { hfunc, config })?;
@@ -393,7 +396,7 @@ pub unsafe extern "C" fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_
 
 /// `cuFuncSetSharedMemConfig`.
 pub unsafe extern "C" fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig) -> CUresult {
-    enter("cuFuncSetSharedMemConfig", |client| {
+    enter("cuFuncSetSharedMemConfig", named!(hfunc), |client| {
         client.contexts.current()?;
         let hfunc = callable(client, hfunc)?;
         client.post(&cuda::CuFuncSetSharedMemConfig { hfunc, config })?;
@@ -409,7 +412,7 @@ pub unsafe extern "C" fn cuKernelSetAttribute(
     kernel: CUkernel,
     dev: CUdevice,
 ) -> CUresult {
-    enter("cuKernelSetAttribute", |client| {
+    enter("cuKernelSetAttribute", named!(kernel, servers::Device(dev)), |client| {
         client.contexts.current()?;
         let kernel = live(client, kernel)?;
         let dev = device(client, dev)?;
@@ -427,7 +430,7 @@ pub unsafe extern "C" fn cuKernelSetCacheConfig(
     config: CUfunc_cache,
     dev: CUdevice,
 ) -> CUresult {
-    enter("cuKernelSetCacheConfig", |client| {
+    enter("cuKernelSetCacheConfig", named!(kernel, servers::Device(dev)), |client| {
         client.contexts.current()?;
         let kernel = live(client, kernel)?;
         let dev = device(client, dev)?;
@@ -439,7 +442,7 @@ pub unsafe extern "C" fn cuKernelSetCacheConfig(
 
 /// `cuLibraryGetKernelCount`.
 pub unsafe extern "C" fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary) -> CUresult {
-    enter("cuLibraryGetKernelCount", |client| {
+    enter("cuLibraryGetKernelCount", named!(lib), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let count = unsafe { out(count) }?;
         let lib = live(client, lib)?;
@@ -456,15 +459,25 @@ pub unsafe extern "C" fn cuMemcpyDtoDAsync_v2(
     ByteCount: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemcpyDtoDAsync_v2", |client| {
-        client.contexts.current()?;
-        let hStream = crate::stream::find(client, hStream.0 as u64)?;
-        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
-        if crate::capture::copy(client, hStream, dstDevice, srcDevice, ByteCount)? {
-            return Ok(());
-        }
-        client.post(&cuda::CuMemcpyDtoDAsyncV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64, hStream })
-    })
+    enter_unless(
+        "cuMemcpyDtoDAsync_v2",
+        named!(dstDevice, srcDevice, hStream),
+        || elsewhere::copy(dstDevice, srcDevice, ByteCount, Some(hStream)),
+        |client| {
+            client.contexts.current()?;
+            let hStream = crate::stream::find(client, hStream.0 as u64)?;
+            hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
+            if crate::capture::copy(client, hStream, dstDevice, srcDevice, ByteCount)? {
+                return Ok(());
+            }
+            client.post(&cuda::CuMemcpyDtoDAsyncV2 {
+                dstDevice,
+                srcDevice,
+                ByteCount: ByteCount as u64,
+                hStream,
+            })
+        },
+    )
 }
 
 /// `cuMemcpyDtoD_v2`.
@@ -473,12 +486,17 @@ pub unsafe extern "C" fn cuMemcpyDtoD_v2(
     srcDevice: CUdeviceptr,
     ByteCount: usize,
 ) -> CUresult {
-    enter("cuMemcpyDtoD_v2", |client| {
-        client.contexts.current()?;
-        crate::capture::synchronous(client)?;
-        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
-        client.post(&cuda::CuMemcpyDtoDV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64 })
-    })
+    enter_unless(
+        "cuMemcpyDtoD_v2",
+        named!(dstDevice, srcDevice),
+        || elsewhere::copy(dstDevice, srcDevice, ByteCount, None),
+        |client| {
+            client.contexts.current()?;
+            crate::capture::synchronous(client)?;
+            hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
+            client.post(&cuda::CuMemcpyDtoDV2 { dstDevice, srcDevice, ByteCount: ByteCount as u64 })
+        },
+    )
 }
 
 /// `cuMemcpyPeer`.
@@ -489,20 +507,25 @@ pub unsafe extern "C" fn cuMemcpyPeer(
     srcContext: CUcontext,
     ByteCount: usize,
 ) -> CUresult {
-    enter("cuMemcpyPeer", |client| {
-        client.contexts.current()?;
-        let dstContext = live(client, dstContext)?;
-        let srcContext = live(client, srcContext)?;
-        crate::capture::synchronous(client)?;
-        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
-        client.post(&cuda::CuMemcpyPeer {
-            dstDevice,
-            dstContext,
-            srcDevice,
-            srcContext,
-            ByteCount: ByteCount as u64,
-        })
-    })
+    enter_unless(
+        "cuMemcpyPeer",
+        named!(dstDevice, dstContext, srcDevice, srcContext),
+        || elsewhere::peer_copy((dstDevice, dstContext), (srcDevice, srcContext), ByteCount, None),
+        |client| {
+            client.contexts.current()?;
+            let dstContext = live(client, dstContext)?;
+            let srcContext = live(client, srcContext)?;
+            crate::capture::synchronous(client)?;
+            hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
+            client.post(&cuda::CuMemcpyPeer {
+                dstDevice,
+                dstContext,
+                srcDevice,
+                srcContext,
+                ByteCount: ByteCount as u64,
+            })
+        },
+    )
 }
 
 /// `cuMemcpyPeerAsync`.
@@ -514,24 +537,29 @@ pub unsafe extern "C" fn cuMemcpyPeerAsync(
     ByteCount: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemcpyPeerAsync", |client| {
-        client.contexts.current()?;
-        let dstContext = live(client, dstContext)?;
-        let srcContext = live(client, srcContext)?;
-        let hStream = crate::stream::find(client, hStream.0 as u64)?;
-        hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
-        if crate::capture::copy(client, hStream, dstDevice, srcDevice, ByteCount)? {
-            return Ok(());
-        }
-        client.post(&cuda::CuMemcpyPeerAsync {
-            dstDevice,
-            dstContext,
-            srcDevice,
-            srcContext,
-            ByteCount: ByteCount as u64,
-            hStream,
-        })
-    })
+    enter_unless(
+        "cuMemcpyPeerAsync",
+        named!(dstDevice, dstContext, srcDevice, srcContext, hStream),
+        || elsewhere::peer_copy((dstDevice, dstContext), (srcDevice, srcContext), ByteCount, Some(hStream)),
+        |client| {
+            client.contexts.current()?;
+            let dstContext = live(client, dstContext)?;
+            let srcContext = live(client, srcContext)?;
+            let hStream = crate::stream::find(client, hStream.0 as u64)?;
+            hooks::copy_on_devices(client, dstDevice, srcDevice, ByteCount)?;
+            if crate::capture::copy(client, hStream, dstDevice, srcDevice, ByteCount)? {
+                return Ok(());
+            }
+            client.post(&cuda::CuMemcpyPeerAsync {
+                dstDevice,
+                dstContext,
+                srcDevice,
+                srcContext,
+                ByteCount: ByteCount as u64,
+                hStream,
+            })
+        },
+    )
 }
 
 /// `cuMemsetD16Async`.
@@ -541,7 +569,7 @@ pub unsafe extern "C" fn cuMemsetD16Async(
     N: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemsetD16Async", |client| {
+    enter("cuMemsetD16Async", named!(dstDevice, hStream), |client| {
         client.contexts.current()?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill(client, dstDevice, N, 2)?;
@@ -554,7 +582,7 @@ pub unsafe extern "C" fn cuMemsetD16Async(
 
 /// `cuMemsetD16_v2`.
 pub unsafe extern "C" fn cuMemsetD16_v2(dstDevice: CUdeviceptr, us: u16, N: usize) -> CUresult {
-    enter("cuMemsetD16_v2", |client| {
+    enter("cuMemsetD16_v2", named!(dstDevice), |client| {
         client.contexts.current()?;
         crate::capture::synchronous(client)?;
         hooks::fill(client, dstDevice, N, 2)?;
@@ -571,7 +599,7 @@ pub unsafe extern "C" fn cuMemsetD2D16Async(
     Height: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemsetD2D16Async", |client| {
+    enter("cuMemsetD2D16Async", named!(dstDevice, hStream), |client| {
         client.contexts.current()?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 2)?;
@@ -601,7 +629,7 @@ pub unsafe extern "C" fn cuMemsetD2D16_v2(
     Width: usize,
     Height: usize,
 ) -> CUresult {
-    enter("cuMemsetD2D16_v2", |client| {
+    enter("cuMemsetD2D16_v2", named!(dstDevice), |client| {
         client.contexts.current()?;
         crate::capture::synchronous(client)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 2)?;
@@ -624,7 +652,7 @@ pub unsafe extern "C" fn cuMemsetD2D32Async(
     Height: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemsetD2D32Async", |client| {
+    enter("cuMemsetD2D32Async", named!(dstDevice, hStream), |client| {
         client.contexts.current()?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 4)?;
@@ -654,7 +682,7 @@ pub unsafe extern "C" fn cuMemsetD2D32_v2(
     Width: usize,
     Height: usize,
 ) -> CUresult {
-    enter("cuMemsetD2D32_v2", |client| {
+    enter("cuMemsetD2D32_v2", named!(dstDevice), |client| {
         client.contexts.current()?;
         crate::capture::synchronous(client)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 4)?;
@@ -677,7 +705,7 @@ pub unsafe extern "C" fn cuMemsetD2D8Async(
     Height: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemsetD2D8Async", |client| {
+    enter("cuMemsetD2D8Async", named!(dstDevice, hStream), |client| {
         client.contexts.current()?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 1)?;
@@ -707,7 +735,7 @@ pub unsafe extern "C" fn cuMemsetD2D8_v2(
     Width: usize,
     Height: usize,
 ) -> CUresult {
-    enter("cuMemsetD2D8_v2", |client| {
+    enter("cuMemsetD2D8_v2", named!(dstDevice), |client| {
         client.contexts.current()?;
         crate::capture::synchronous(client)?;
         hooks::fill_rows(client, dstDevice, dstPitch, Width, Height, 1)?;
@@ -728,7 +756,7 @@ pub unsafe extern "C" fn cuMemsetD32Async(
     N: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemsetD32Async", |client| {
+    enter("cuMemsetD32Async", named!(dstDevice, hStream), |client| {
         client.contexts.current()?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill(client, dstDevice, N, 4)?;
@@ -741,7 +769,7 @@ pub unsafe extern "C" fn cuMemsetD32Async(
 
 /// `cuMemsetD32_v2`.
 pub unsafe extern "C" fn cuMemsetD32_v2(dstDevice: CUdeviceptr, ui: u32, N: usize) -> CUresult {
-    enter("cuMemsetD32_v2", |client| {
+    enter("cuMemsetD32_v2", named!(dstDevice), |client| {
         client.contexts.current()?;
         crate::capture::synchronous(client)?;
         hooks::fill(client, dstDevice, N, 4)?;
@@ -756,7 +784,7 @@ pub unsafe extern "C" fn cuMemsetD8Async(
     N: usize,
     hStream: CUstream,
 ) -> CUresult {
-    enter("cuMemsetD8Async", |client| {
+    enter("cuMemsetD8Async", named!(dstDevice, hStream), |client| {
         client.contexts.current()?;
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         hooks::fill(client, dstDevice, N, 1)?;
@@ -769,7 +797,7 @@ pub unsafe extern "C" fn cuMemsetD8Async(
 
 /// `cuMemsetD8_v2`.
 pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize) -> CUresult {
-    enter("cuMemsetD8_v2", |client| {
+    enter("cuMemsetD8_v2", named!(dstDevice), |client| {
         client.contexts.current()?;
         crate::capture::synchronous(client)?;
         hooks::fill(client, dstDevice, N, 1)?;
@@ -779,7 +807,7 @@ pub unsafe extern "C" fn cuMemsetD8_v2(dstDevice: CUdeviceptr, uc: u8, N: usize)
 
 /// `cuModuleGetFunctionCount`.
 pub unsafe extern "C" fn cuModuleGetFunctionCount(count: *mut u32, r#mod: CUmodule) -> CUresult {
-    enter("cuModuleGetFunctionCount", |client| {
+    enter("cuModuleGetFunctionCount", named!(r#mod), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let count = unsafe { out(count) }?;
         let r#mod = live(client, r#mod)?;
@@ -796,7 +824,7 @@ pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
     numBlocks: i32,
     blockSize: i32,
 ) -> CUresult {
-    enter("cuOccupancyAvailableDynamicSMemPerBlock", |client| {
+    enter("cuOccupancyAvailableDynamicSMemPerBlock", named!(func), |client| {
         // SAFETY: null or writable, as CUDA's interface demands.
         let dynamicSmemSize = unsafe { out(dynamicSmemSize) }?;
         let func = callable(client, func)?;
@@ -812,7 +840,7 @@ pub unsafe extern "C" fn cuOccupancyAvailableDynamicSMemPerBlock(
 
 /// `cuStreamCopyAttributes`.
 pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) -> CUresult {
-    enter("cuStreamCopyAttributes", |client| {
+    enter("cuStreamCopyAttributes", named!(dst, src), |client| {
         client.contexts.current()?;
         let dst = crate::stream::resolve(client, dst.0 as u64)?;
         let src = crate::stream::resolve(client, src.0 as u64)?;
@@ -822,7 +850,7 @@ pub unsafe extern "C" fn cuStreamCopyAttributes(dst: CUstream, src: CUstream) ->
 
 /// `cuStreamCreate`.
 pub unsafe extern "C" fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) -> CUresult {
-    enter("cuStreamCreate", |client| {
+    enter("cuStreamCreate", servers::none, |client| {
         client.contexts.current()?;
         // SAFETY: null or writable, as CUDA's interface demands.
         let phStream = unsafe { out(phStream) }?;
@@ -841,7 +869,7 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
     flags: u32,
     priority: i32,
 ) -> CUresult {
-    enter("cuStreamCreateWithPriority", |client| {
+    enter("cuStreamCreateWithPriority", servers::none, |client| {
         client.contexts.current()?;
         // SAFETY: null or writable, as CUDA's interface demands.
         let phStream = unsafe { out(phStream) }?;
@@ -856,7 +884,7 @@ pub unsafe extern "C" fn cuStreamCreateWithPriority(
 
 /// `cuStreamDestroy_v2`.
 pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
-    enter("cuStreamDestroy_v2", |client| {
+    enter("cuStreamDestroy_v2", named!(hStream), |client| {
         client.contexts.current()?;
         let hStream = live(client, hStream)?;
         hooks::stream_goes(client, hStream)?;
@@ -868,7 +896,7 @@ pub unsafe extern "C" fn cuStreamDestroy_v2(hStream: CUstream) -> CUresult {
 
 /// `cuStreamQuery`.
 pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
-    enter("cuStreamQuery", |client| {
+    enter("cuStreamQuery", named!(hStream), |client| {
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         crate::capture::waited(client, hStream)?;
         if let Some(answer) = queries::stream(client, hStream) {
@@ -880,7 +908,7 @@ pub unsafe extern "C" fn cuStreamQuery(hStream: CUstream) -> CUresult {
 
 /// `cuStreamSynchronize`.
 pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
-    enter("cuStreamSynchronize", |client| {
+    enter("cuStreamSynchronize", named!(hStream), |client| {
         let hStream = crate::stream::find(client, hStream.0 as u64)?;
         crate::capture::waited(client, hStream)?;
         if let Some(answer) = queries::stream_is_idle(client, hStream) {
@@ -894,14 +922,19 @@ pub unsafe extern "C" fn cuStreamSynchronize(hStream: CUstream) -> CUresult {
 
 /// `cuStreamWaitEvent`.
 pub unsafe extern "C" fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) -> CUresult {
-    enter("cuStreamWaitEvent", |client| {
-        client.contexts.current()?;
-        let hStream = crate::stream::find(client, hStream.0 as u64)?;
-        let hEvent = live(client, hEvent)?;
-        hooks::wait_flags(Flags)?;
-        if crate::capture::wait_event(client, hStream, hEvent, Flags)? {
-            return Ok(());
-        }
-        client.post(&cuda::CuStreamWaitEvent { hStream, hEvent, Flags })
-    })
+    enter_unless(
+        "cuStreamWaitEvent",
+        named!(hStream, hEvent),
+        || elsewhere::wait(hStream, hEvent, Flags),
+        |client| {
+            client.contexts.current()?;
+            let hStream = crate::stream::find(client, hStream.0 as u64)?;
+            let hEvent = live(client, hEvent)?;
+            hooks::wait_flags(Flags)?;
+            if crate::capture::wait_event(client, hStream, hEvent, Flags)? {
+                return Ok(());
+            }
+            client.post(&cuda::CuStreamWaitEvent { hStream, hEvent, Flags })
+        },
+    )
 }

@@ -17,10 +17,10 @@ use crate::convert::opaque;
 use crate::entry::Answer;
 use crate::graph::Graph;
 use crate::graph::memory::GraphMemory;
-use crate::hooks;
 use crate::launch::Geometry;
 use crate::module::Code;
 use crate::rectangle::{Copy3d, Place, Side};
+use crate::{hooks, servers};
 
 /// What a node does.
 #[derive(Debug)]
@@ -51,6 +51,19 @@ pub enum Action {
 pub static NAMES: Names<Action> = Names::new();
 
 impl Action {
+    /// Which of the session's servers it is on, if it names one.
+    pub fn server(&self) -> Option<usize> {
+        match self {
+            Self::Kernel(call) => Some(servers::of_context(call.context)),
+            Self::Copy(_, context) => Some(servers::of_context(*context)),
+            Self::Fill(filling) => Some(servers::of_context(filling.context)),
+            Self::Wait(event) | Self::Record(event) => servers::of_handle(event.raw()),
+            Self::Allocate(memory) => servers::of_address(memory.address()),
+            Self::Free(address) => servers::of_address(*address),
+            Self::Empty | Self::Host(_) | Self::Child(_) => None,
+        }
+    }
+
     /// Whether a kernel would run in another context from now on, which no executable graph allows.
     pub fn moves_to(&self, new: &Self) -> bool {
         matches!((self, new), (Self::Kernel(old), Self::Kernel(new)) if old.context != new.context)

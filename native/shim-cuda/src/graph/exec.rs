@@ -22,6 +22,7 @@ use crate::graph::action::Action;
 use crate::graph::memory;
 use crate::graph::plan::{Outline, Plan, PlannedNode, Run, Step, Use, flatten};
 use crate::graph::{Graph, Node};
+use crate::servers;
 
 /// Memory that a launch left allocated is freed by the next one.
 const AUTO_FREE: u64 = 1;
@@ -39,6 +40,8 @@ const PIECE: usize = 4 << 20;
 /// A graph that can be launched.
 #[derive(Debug)]
 pub struct Exec {
+    /// Which of the session's servers it is on.
+    pub server: usize,
     /// Flags that it was made with.
     pub flags: u64,
     outline: Outline,
@@ -59,16 +62,20 @@ struct State {
 pub static EXECS: Registry<Exec> = Registry::new();
 
 impl Exec {
-    /// Makes a graph executable.
+    /// Makes a graph executable, on the server that its nodes name, else on that of `client`.
     ///
-    /// Errors: `INVALID_VALUE` where its nodes wait in a circle, or what the driver answers.
-    pub fn create(client: &Client, graph: &Graph, flags: u64) -> Answer<Arc<Self>> {
+    /// Errors: `INVALID_VALUE` where its nodes wait in a circle, `NOT_SUPPORTED` where they name several servers, or what the
+    /// driver answers.
+    pub fn create(client: &'static Client, graph: &Graph, flags: u64) -> Answer<Arc<Self>> {
         let (outline, steps) = flatten(graph)?;
+        let server = servers::one_of(steps.iter().filter_map(|step| step.action.server()))?;
+        let client = servers::other(client, server.unwrap_or(client.server));
         let plan = Plan::of(&steps)?;
-        let exec = send(client, &plan, flags)?;
+        let exec = servers::at(client, || send(client, &plan, flags))?;
         let mut held = Vec::new();
         collect_held(graph, &mut held);
-        Ok(Arc::new(Self { flags, outline, held, state: Mutex::new(State { exec, steps, plan }) }))
+        let state = Mutex::new(State { exec, steps, plan });
+        Ok(Arc::new(Self { server: client.server, flags, outline, held, state }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -166,6 +173,11 @@ impl Exec {
 
     /// Takes other steps of the same outline: only what differs is told, where it can be, else the graph is made anew.
     fn apply(&self, client: &Client, state: &mut State, steps: Vec<Step>) -> Answer {
+        if servers::one_of(steps.iter().filter_map(|step| step.action.server()))?
+            .is_some_and(|on| on != self.server)
+        {
+            return Err(CUresult::INVALID_VALUE);
+        }
         let plan = Plan::of(&steps)?;
         let pairs = || state.plan.nodes.iter().zip(&plan.nodes).enumerate();
         let changed: Vec<(usize, &PlannedNode)> = pairs()

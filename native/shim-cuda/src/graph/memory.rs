@@ -10,7 +10,7 @@ use wire::handle::Context;
 use crate::client::Client;
 use crate::entry::Answer;
 use crate::memory::{Range, RangeKind};
-use crate::{credit, state};
+use crate::{credit, servers, state};
 
 /// What an allocation node allocates.
 #[derive(Debug)]
@@ -86,16 +86,16 @@ impl Drop for GraphMemory {
             live.remove(&self.address);
         }
         drop(live);
-        let Some(client) = state::client_if_any() else { return };
-        if client.ranges.find(self.address).is_none_or(|range| range.buffer_id != self.buffer_id) {
+        if state::client_if_any().is_none() {
             return;
         }
+        let is_own = |range: Range| range.buffer_id == self.buffer_id;
+        let knows = |client: &&Client| client.ranges.find(self.address).is_some_and(is_own);
+        let Some(client) = servers::clients().iter().find(knows) else { return };
         if self.is_outstanding() {
             // What the program has still to free becomes ordinary memory.
             client.ranges.change_kind(self.address, self.kind);
-        } else if let Some(range) =
-            client.ranges.remove(self.address, |range| range.buffer_id == self.buffer_id)
-        {
+        } else if let Some(range) = client.ranges.remove(self.address, |range| is_own(*range)) {
             // An error here is told by the next call that waits.
             let _ = credit::free(client, &Range { kind: self.kind, ..range });
         }

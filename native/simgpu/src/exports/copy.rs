@@ -1,15 +1,16 @@
 //! Copies.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use cuda_abi::{
     CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUcontext, CUdeviceptr, CUresult, CUstream,
 };
 
-use crate::context::{CONTEXTS, current};
+use crate::context::{CONTEXTS, context, current};
 use crate::copy::{End, Extent, Side, Transfer, copy};
 use crate::guard::{Answer, exports};
-use crate::stream::stream;
+use crate::stream::{Work, stream};
 
 fn line(stream_handle: CUstream, to: (u64, Side), from: (u64, Side), bytes: usize, wait: bool) -> Answer {
     let extent = Extent { width: bytes as u64, rows: 1, slices: 1 };
@@ -172,7 +173,27 @@ exports! {
         ByteCount: usize,
     ) {
         between(dstContext, srcContext)?;
-        line(CUstream::NULL, (dstDevice, Side::Device), (srcDevice, Side::Device), ByteCount, true)
+        // Behind all that both contexts have to do, and before what they do next.
+        let legacy = stream(CUstream::NULL)?;
+        let sides = [context(dstContext)?, context(srcContext)?];
+        for side in &sides {
+            let mut last = vec![side.legacy().last()];
+            side.for_each_stream(|stream| last.push(stream.last()));
+            for ticket in last.into_iter().filter(|ticket| !Arc::ptr_eq(&ticket.stream, &legacy)) {
+                legacy.submit_after(Some(ticket), Work::Marker);
+            }
+        }
+        line(CUstream::NULL, (dstDevice, Side::Device), (srcDevice, Side::Device), ByteCount, true)?;
+        let copied = legacy.last();
+        for side in &sides {
+            if !Arc::ptr_eq(&side.legacy(), &legacy) {
+                side.legacy().submit_after(Some(copied.clone()), Work::Marker);
+            }
+            side.for_each_stream(|stream| {
+                stream.submit_after(Some(copied.clone()), Work::Marker);
+            });
+        }
+        Ok(())
     }
 
     fn cuMemcpyPeerAsync(

@@ -29,6 +29,8 @@ pub const CALLS: &[Call] = &[
     call!(FarpoolSecure),
     call!(FarpoolGiveBack),
     call!(FarpoolWatch),
+    call!(FarpoolHold),
+    call!(FarpoolRelease),
     call!(CuDeviceGetExecAffinitySupport),
     call!(CuDevicePrimaryCtxReleaseV2),
     call!(CuDevicePrimaryCtxResetV2),

@@ -41,6 +41,8 @@ pub fn name_of(call: CallId) -> Option<&'static str> {
         35 => "farpoolSecure",
         36 => "farpoolGiveBack",
         48 => "farpoolWatch",
+        49 => "farpoolHold",
+        50 => "farpoolRelease",
         256 => "cuDriverGetVersion",
         257 => "cuGetErrorName",
         258 => "cuGetErrorString",
@@ -1351,6 +1353,54 @@ impl<'a> Request<'a> for FarpoolWatch {
 
     fn named_stream(&self) -> Option<Stream> {
         Some(self.stream)
+    }
+}
+
+/// Request of `farpoolHold`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolHold {
+    pub stream: Stream,
+    pub token: u64,
+}
+
+impl<'a> Request<'a> for FarpoolHold {
+    const CALL: CallId = CallId(49);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.stream.raw());
+        writer.put_u64(self.token);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { stream: Stream::from_raw(reader.take_u64()), token: reader.take_u64() }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+
+    fn named_stream(&self) -> Option<Stream> {
+        Some(self.stream)
+    }
+}
+
+/// Request of `farpoolRelease`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FarpoolRelease {
+    pub token: u64,
+}
+
+impl<'a> Request<'a> for FarpoolRelease {
+    const CALL: CallId = CallId(50);
+    type Reply = ();
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.put_u64(self.token);
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Self {
+        Self { token: reader.take_u64() }
     }
 }
 

@@ -125,6 +125,16 @@ fn FarpoolWatch_round_trips() {
 }
 
 #[test]
+fn FarpoolHold_round_trips() {
+    check!(FarpoolHold, FarpoolHold::CALL, FarpoolHold { stream: Stream::from_index(1), token: 2 }, open_end: 0);
+}
+
+#[test]
+fn FarpoolRelease_round_trips() {
+    check!(FarpoolRelease, FarpoolRelease::CALL, FarpoolRelease { token: 1 }, open_end: 0);
+}
+
+#[test]
 fn CuDeviceGetExecAffinitySupport_round_trips() {
     check!(CuDeviceGetExecAffinitySupport, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupport { r#type: 1, dev: 2 }, open_end: 0);
     check!(CuDeviceGetExecAffinitySupportReply, CuDeviceGetExecAffinitySupport::CALL, CuDeviceGetExecAffinitySupportReply { pi: 1 }, open_end: 0);

@@ -90,6 +90,12 @@ pub fn dispatch(
         cuda::FarpoolWatch::CALL => {
             by_hand::<cuda::FarpoolWatch>(worker, reader, writer, crate::manual::farpoolWatch)
         }
+        cuda::FarpoolHold::CALL => {
+            by_hand::<cuda::FarpoolHold>(worker, reader, writer, crate::manual::farpoolHold)
+        }
+        cuda::FarpoolRelease::CALL => {
+            by_hand::<cuda::FarpoolRelease>(worker, reader, writer, crate::manual::farpoolRelease)
+        }
         cuda::CuDeviceGetExecAffinitySupport::CALL => {
             execute(worker, reader, writer, cuDeviceGetExecAffinitySupport)
         }

@@ -31,6 +31,10 @@ pub fn touched(call: CallId, payload: &[u8]) -> (Vec<Stream>, Vec<Event>) {
             let request = cuda::FarpoolWatch::decode(&mut reader);
             (vec![request.stream], vec![])
         }
+        cuda::FarpoolHold::CALL => {
+            let request = cuda::FarpoolHold::decode(&mut reader);
+            (vec![request.stream], vec![])
+        }
         cuda::CuCtxRecordEvent::CALL => {
             let request = cuda::CuCtxRecordEvent::decode(&mut reader);
             (vec![], vec![request.hEvent])

@@ -12,7 +12,7 @@ use crate::callbacks::{Callbacks, host_function};
 use crate::counters::Counters;
 use crate::handles::HandleError;
 use crate::waits::{Then, Until, WaiterKey};
-use crate::worker::{Worker, address};
+use crate::worker::{Later, Worker, address};
 
 /// Markers of the `extra` argument of `cuLaunchKernel`.
 const PARAM_END: usize = 0;
@@ -141,6 +141,26 @@ pub fn farpoolCallbackDone(
     _reply: &mut Writer<'_>,
 ) -> Answer {
     worker.callbacks.finished(request.token, request.data);
+    Ok(CUresult::SUCCESS)
+}
+
+/// The stream goes no further until the client says so: this record waits, and those on the stream behind it.
+pub fn farpoolHold(worker: &mut Worker, request: cuda::FarpoolHold, _reply: &mut Writer<'_>) -> Answer {
+    stream_of(worker, cuda::FarpoolHold::CALL, request.stream)?;
+    if !worker.released.remove(&request.token) {
+        worker.later = Later::TryAgain;
+    }
+    Ok(CUresult::SUCCESS)
+}
+
+/// What a stream was held for is done, perhaps before the stream is held.
+pub fn farpoolRelease(worker: &mut Worker, request: cuda::FarpoolRelease, _reply: &mut Writer<'_>) -> Answer {
+    /// Held streams of a client; a program has some.
+    const MOST: usize = 1 << 16;
+    if worker.released.len() >= MOST {
+        return Ok(CUresult::OUT_OF_MEMORY);
+    }
+    worker.released.insert(request.token);
     Ok(CUresult::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ import type { ProgramResult, RunningProgram } from "../program.ts";
 import type { Random } from "./random.ts";
 
 /** Real programs that check their own results; each says the same in every run. */
-const PROGRAMS: ReadonlyArray<{ readonly words: readonly string[]; readonly gpus: number }> = [
+const PROGRAMS: readonly Program[] = [
   { words: ["vector-add"], gpus: 1 },
   { words: ["busy", "30", "16", "20"], gpus: 1 },
   { words: ["busy", "15", "64", "100"], gpus: 1 },
@@ -14,7 +14,15 @@ const PROGRAMS: ReadonlyArray<{ readonly words: readonly string[]; readonly gpus
   { words: ["memory-reuse"], gpus: 1 },
   { words: ["stream-overlap"], gpus: 1 },
   { words: ["two-gpu-relay"], gpus: 2 },
+  // No server has three.
+  { words: ["several-gpus"], gpus: 3, options: ["--spread-servers"] },
 ];
+
+interface Program {
+  readonly words: readonly string[];
+  readonly gpus: number;
+  readonly options?: readonly string[];
+}
 
 /** One `farpool run`, or one program attached to a reserved session. */
 export interface Job {
@@ -65,7 +73,7 @@ export function startLoad({ clients, random, direct, each }: LoadWish): Load {
 
   async function work(client: Machine): Promise<void> {
     while (!isStopping) {
-      const { words, gpus } = random.pick(PROGRAMS);
+      const { words, gpus, options: more = [] } = random.pick(PROGRAMS);
       const size = random.pick([[], ["-p", "0.5"], ["-p", "0.25"], ["-m", "1024"]]);
       const transport = random.pick(["tcp", "tcp", "unix"]);
       const isReserved = random.chance(0.1);
@@ -74,7 +82,7 @@ export function startLoad({ clients, random, direct, each }: LoadWish): Load {
       const command = ["--", example(name), ...rest];
       // What libcuda.so.1 has to say of a failure is in the report of it.
       const environment = { FARPOOL_TRANSPORT: transport, FARPOOL_LOG: "stderr" };
-      const options = ["-n", String(gpus), ...size];
+      const options = ["-n", String(gpus), ...size, ...more];
       if (!isReserved) {
         await perform(client.launch(["run", "-v", ...options, ...command], { environment }), words, expected);
         continue;
