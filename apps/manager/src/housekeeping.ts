@@ -82,6 +82,8 @@ async function findDue(db: Database | Tx): Promise<Due[]> {
       .select(["sessions.id", "servers.name"])
       .where("state", "in", ["granted", "active"])
       .where("servers.last_seen_at", "<", nowPlus(-TIMES.serverLostMs))
+      // Of several the one that has been away the longest is named: the last one here.
+      .orderBy("servers.last_seen_at", "desc")
       .execute(),
     findOver(db),
   ]);

@@ -6,7 +6,7 @@ import { gpusOf } from "./order.ts";
 import { countEver, fitsEver, place } from "./placement.ts";
 import type { PoolIndex } from "./pool-index.ts";
 import type { PassResult, Queued } from "./queue.ts";
-import { shapeOf, type WaitingSession } from "./wish.ts";
+import { mayBeSpread, shapeOf, type WaitingSession } from "./wish.ts";
 
 /** Looking at every GPU for a wish takes a millisecond in a large pool: so many kinds of wishes get that in a pass. */
 const MOST_SHAPES = 16;
@@ -98,14 +98,14 @@ function waitsFor(
     return `${what}: what is free is kept for ${first?.sessionId ?? "others"}, which has waited longer`;
   }
   const { best } = view ?? {};
-  if (best !== undefined && session.spreadServers !== true && best.free < session.count) {
+  if (best !== undefined && !mayBeSpread(session) && best.free < session.count) {
     return `${what} on one server: most are free on ${best.name}, ${best.free}${after}`;
   }
   return position === 1 ? `${what} to become free` : `${what}${after}`;
 }
 
 function nobodyHas(session: WaitingSession, index: PoolIndex): string {
-  const least = session.spreadServers === true ? 1 : session.count;
+  const least = mayBeSpread(session) ? 1 : session.count;
   const owners = index.servers.filter((server) => countEver(session, server) >= least);
   const what = formatRequest(session.count, session.size);
   if (!fitsEver(session, index.servers)) return `${what}: no server of the pool has that now`;

@@ -2,7 +2,7 @@ import type { Size } from "@farpool/contract";
 import { limitOn } from "./capacity.ts";
 import { knownEndMs, type PastLengths } from "./lengths.ts";
 import type { Occupant, PoolIndex } from "./pool-index.ts";
-import type { Wish } from "./wish.ts";
+import { mayBeSpread, type Wish } from "./wish.ts";
 
 /** A GPU, and when there will be room for a wish on it. */
 export interface Opening {
@@ -49,9 +49,9 @@ export class Outlook {
   /** When a wish could be granted if nobody were before it; null: nobody knows, undefined: no server has that. */
   earliestMs(wish: Wish): number | null | undefined {
     let earliest: number | undefined;
-    if (wish.spreadServers === true) {
-      const openings = this.openingsAnywhere(wish, false);
-      earliest = openings === undefined ? undefined : latest(openings, "expectedMs");
+    if (mayBeSpread(wish)) {
+      const openings = this.allOpenings(wish, false);
+      earliest = openings.length < wish.count ? undefined : openings[wish.count - 1]?.expectedMs;
     } else {
       for (let server = 0; server < this.index.servers.length; server += 1) {
         const atMs = this.earliestOn(server, wish, false);
@@ -80,9 +80,17 @@ export class Outlook {
     return fewest(this.openingsOf(server, wish), wish.count);
   }
 
-  openingsAnywhere(wish: Wish, respectsKept = true): readonly Opening[] | undefined {
+  /** The GPUs of all servers, those first that will be free first. */
+  allOpenings(wish: Wish, respectsKept = true): readonly Opening[] {
     const all = this.index.servers.flatMap((_, server) => this.openingsOf(server, wish, respectsKept));
-    return fewest(all, wish.count);
+    return all.sort(byTime);
+  }
+
+  /** Whether a GPU will still be free then, as far as is known by now: somebody may have come to it. */
+  holds({ gpu, expectedMs }: Opening, wish: Wish): boolean {
+    const limit = this.limitOf(gpu, wish.size);
+    const isKept = this.until[gpu] !== Infinity;
+    return !isKept && limit !== undefined && this.opensAt(gpu, limit, "expectedMs") <= expectedMs;
   }
 
   /** When somebody will probably leave a GPU; Infinity: nobody knows. */
@@ -160,7 +168,11 @@ export function finite(ms: number): number | null {
 /** The `count` GPUs that are free first. */
 function fewest(openings: Opening[], count: number): readonly Opening[] | undefined {
   if (openings.length < count) return undefined;
-  return openings.sort((a, b) => compare(a.expectedMs, b.expectedMs) || a.gpu - b.gpu).slice(0, count);
+  return openings.sort(byTime).slice(0, count);
+}
+
+function byTime(a: Opening, b: Opening): number {
+  return compare(a.expectedMs, b.expectedMs) || a.gpu - b.gpu;
 }
 
 /** Keeps the smallest few in order. */

@@ -64,6 +64,11 @@ test("GPUs of several servers only for who allows it, of as few as possible", ()
   expect(
     placed({ count: 4, size: HALF, spreadServers: true }, [server(1, [[8], [8]]), server(2, [[8], [8]])]),
   ).toHaveLength(4);
+  // A program is connected to 64 servers at most.
+  const many = Array.from({ length: 65 }, (_, number) => server(number + 1, [[]]));
+  expect(placed({ ...spread, count: 64 }, many)).toHaveLength(64);
+  expect(placed({ ...spread, count: 65 }, many)).toBeUndefined();
+  expect(refusalOf({ ...spread, count: 65 }, many)?.message).toContain("64 ×");
 });
 
 test("who had GPUs on several servers gets them on one where that is possible, else those of before", () => {

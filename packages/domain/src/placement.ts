@@ -2,7 +2,7 @@ import type { Size } from "@farpool/contract";
 import { limitOn, type ServerCapacity } from "./capacity.ts";
 import { matchesAll } from "./filters.ts";
 import type { PoolIndex } from "./pool-index.ts";
-import type { Placement, PlacedGpu, Wish } from "./wish.ts";
+import { mayBeSpread, MOST_SERVERS, type Placement, type PlacedGpu, type Wish } from "./wish.ts";
 
 /**
  * Placement: which GPUs a session gets. All of them on one server unless several are allowed, all together or
@@ -19,7 +19,7 @@ export interface Kept {
 export function place(wish: Wish, index: PoolIndex, kept?: Kept): Placement | undefined {
   const search: Search = { wish, index, kept, mask: index.maskOf(wish) };
   const together = placePreferred(search) ?? placeTogether(search);
-  if (together !== undefined || wish.spreadServers !== true) return together;
+  if (together !== undefined || !mayBeSpread(wish)) return together;
   return placePreferred(search, true) ?? placeSpread(search);
 }
 
@@ -32,8 +32,9 @@ interface Search {
 
 /** Could the pool grant it if nobody else used it? */
 export function fitsEver(wish: Wish, servers: readonly ServerCapacity[]): boolean {
-  if (wish.spreadServers !== true) return servers.some((server) => fitsServerEver(wish, server));
-  return servers.reduce((sum, server) => sum + countEver(wish, server), 0) >= wish.count;
+  if (!mayBeSpread(wish)) return servers.some((server) => fitsServerEver(wish, server));
+  const counts = servers.map((server) => countEver(wish, server)).sort((a, b) => b - a);
+  return counts.slice(0, MOST_SERVERS).reduce((sum, count) => sum + count, 0) >= wish.count;
 }
 
 export function fitsServerEver(wish: Wish, server: ServerCapacity): boolean {
@@ -48,7 +49,7 @@ export function countEver({ size, filters = [], only }: Wish, server: ServerCapa
 }
 
 /** Where the same one had its GPUs lately, if all of that is free. */
-function placePreferred(search: Search, mayBeSpread = false): Placement | undefined {
+function placePreferred(search: Search, isSpread = false): Placement | undefined {
   const { wish, index } = search;
   const { preferred = [], count } = wish;
   if (preferred.length < count) return undefined;
@@ -60,7 +61,7 @@ function placePreferred(search: Search, mayBeSpread = false): Placement | undefi
     chosen.push(gpu);
   }
   const servers = new Set(chosen.map((gpu) => index.serverOf[gpu]));
-  return servers.size > 1 && !mayBeSpread ? undefined : toPlacement(chosen, search);
+  return servers.size > (isSpread ? MOST_SERVERS : 1) ? undefined : toPlacement(chosen, search);
 }
 
 function placeTogether(search: Search): Placement | undefined {
@@ -165,7 +166,11 @@ function placeSpread(search: Search): Placement | undefined {
   }
   perServer.sort((a, b) => b.length - a.length);
   const taken: number[] = [];
-  while (taken.length < wish.count && perServer.length > 0) {
+  for (
+    let servers = 0;
+    servers < MOST_SERVERS && taken.length < wish.count && perServer.length > 0;
+    servers += 1
+  ) {
     const missing = wish.count - taken.length;
     const lastFit = perServer.findLastIndex(({ length }) => length >= missing);
     const [next = []] = perServer.splice(Math.max(0, lastFit), 1);

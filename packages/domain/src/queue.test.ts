@@ -154,6 +154,21 @@ test("GPUs are kept on several servers for who may have them there, until all of
   });
 });
 
+test("for who may be spread and need not be, nothing is kept that comes free by itself", () => {
+  const servers = [server(1, [[null]]), server(2, [[null], [null]])];
+  const held = [running("one", [1, 0], 10 * MINUTE), running("two", [2, 0, 1], 5 * MINUTE)];
+  const lone = waiting("lone", { ...BIG, count: 1, spreadServers: true });
+  expect(pass({ servers, running: held, waiting: [lone] }).result.reservations).toEqual([]);
+  // The two that one session has come free together, before the other.
+  const pair = waiting("pair", { ...BIG, count: 2, spreadServers: true });
+  expect(pass({ servers, running: held, waiting: [pair] }).result.reservations).toEqual([]);
+  const three = waiting("three", { ...BIG, count: 3, spreadServers: true });
+  const next = waiting("next", { ...BIG, count: 3, spreadServers: true, queueNumber: 1 });
+  expect(pass({ servers, running: held, waiting: [three, next] }).result.reservations).toMatchObject([
+    { sessionId: "s-three" },
+  ]);
+});
+
 test("a session on several servers comes free on each of them", () => {
   const wide = running("wide", [1, 0], 10 * MINUTE);
   const other = running("wide", [2, 0]).placement.servers;

@@ -2,7 +2,7 @@ import { FarpoolError, formatBytes, formatGpus, formatRequest } from "@farpool/c
 import { limitOn, toPart, type GpuCapacity, type ServerCapacity } from "./capacity.ts";
 import { matches, matchesAll } from "./filters.ts";
 import { fitsEver } from "./placement.ts";
-import type { Wish } from "./wish.ts";
+import { mayBeSpread, MOST_SERVERS, type Wish } from "./wish.ts";
 
 /** What can never be granted is refused at once, naming the largest that could. */
 export function refusalOf(wish: Wish, servers: readonly ServerCapacity[]): FarpoolError | undefined {
@@ -26,8 +26,10 @@ export function refusalOf(wish: Wish, servers: readonly ServerCapacity[]): Farpo
       { hint: `the largest value is -m ${Math.floor(largest.totalBytes / (1024 * 1024))}` },
     );
   }
-  const most = largestCount(wish, wish.spreadServers === true ? [gpus] : fitting);
-  const where = wish.spreadServers === true ? "" : " on one server";
+  const isSpread = mayBeSpread(wish);
+  const widest = fitting.toSorted((a, b) => b.length - a.length).slice(0, MOST_SERVERS);
+  const most = largestCount(wish, isSpread ? [widest.flat()] : fitting);
+  const where = isSpread ? "" : " on one server";
   return new FarpoolError(
     "FARPOOL_NEVER_FITS",
     `${wished}${where}: the largest session of this size that the pool can ever grant is ${most}`,

@@ -1,7 +1,7 @@
 import type { ServerId, SessionId } from "@farpool/contract";
 import { Heap } from "./heap.ts";
 import { finite, latest, type Opening, type Outlook } from "./openings.ts";
-import { shapeOf, type WaitingSession } from "./wish.ts";
+import { mayBeSpread, MOST_SERVERS, shapeOf, type WaitingSession } from "./wish.ts";
 
 /** GPUs that are kept free for one session, until all of them are. */
 export interface Reservation {
@@ -47,6 +47,8 @@ interface Prospect {
 export class Reserver {
   private readonly outlook: Outlook;
   private readonly prospects = new Map<string, Prospects>();
+  /** For each kind of wish that may be spread all GPUs, those first that will be free first, and where those that are left begin. */
+  private readonly anywhere = new Map<string, { readonly openings: readonly Opening[]; next: number }>();
   /** Servers on which GPUs were kept for somebody who found others: what has come together there is passed on. */
   private readonly collected: ServerId[] = [];
 
@@ -61,12 +63,12 @@ export class Reserver {
 
   /** Undefined: nothing is to be kept for it. */
   reserve(session: WaitingSession): Reservation | undefined {
-    const found =
-      session.spreadServers === true ? this.outlook.openingsAnywhere(session) : this.find(session);
+    const found = mayBeSpread(session) ? this.findAnywhere(session) : this.find(session);
     if (found === undefined) return undefined;
     const { index, until } = this.outlook;
     const gpus = found.map(({ gpu }) => gpu);
     const [server, ...others] = new Set(gpus.map((gpu) => index.serverOf[gpu]));
+    if (others.length >= MOST_SERVERS) return undefined;
     const keptOn = index.servers[server ?? -1]?.id ?? null;
     const knownMs = finite(latest(found, "knownMs"));
     for (const gpu of gpus) until[gpu] = knownMs ?? -Infinity;
@@ -76,6 +78,29 @@ export class Reserver {
       ...{ keptOn, gpus, knownMs },
       expectedMs: finite(latest(found, "expectedMs")),
     };
+  }
+
+  /** Those that will be free first, on whatever servers; undefined where they come free together anyway. */
+  private findAnywhere(session: WaitingSession): readonly Opening[] | undefined {
+    const shape = shapeOf(session);
+    let known = this.anywhere.get(shape);
+    if (known === undefined) {
+      if (this.anywhere.size >= MOST_SEARCHES) return undefined;
+      known = { openings: this.outlook.allOpenings(session), next: 0 };
+      this.anywhere.set(shape, known);
+    }
+    const { openings } = known;
+    const found: Opening[] = [];
+    let at = known.next;
+    for (; found.length < session.count && at < openings.length; at += 1) {
+      const opening = openings[at];
+      if (opening !== undefined && this.outlook.holds(opening, session)) found.push(opening);
+    }
+    const isEnough = found.length === session.count;
+    if (isEnough && this.isUnit(found)) return undefined;
+    // Whoever comes next finds what is left.
+    known.next = at;
+    return isEnough ? found : undefined;
   }
 
   private find(session: WaitingSession): readonly Opening[] | undefined {

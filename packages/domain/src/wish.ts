@@ -13,6 +13,14 @@ export interface Wish {
   readonly preferred?: readonly GpuUuid[];
 }
 
+/** More than so many servers at a time a client process cannot be connected to (native/shim-cuda/src/servers.rs). */
+export const MOST_SERVERS = 64;
+
+/** Whether a wish may be spread: a single GPU is always on one server. */
+export function mayBeSpread({ count, spreadServers }: Pick<Wish, "count" | "spreadServers">): boolean {
+  return spreadServers === true && count > 1;
+}
+
 export interface PlacedGpu {
   readonly uuid: GpuUuid;
   readonly memoryLimitBytes: number | null;
@@ -57,9 +65,9 @@ const keys = new WeakMap<Wish, string>();
 export function shapeOf(wish: Wish): string {
   const known = keys.get(wish);
   if (known !== undefined) return known;
-  const { count, size, spreadServers = false } = wish;
+  const { count, size } = wish;
   const amount = size.kind === "whole" ? "" : size.kind === "share" ? `p${size.share}` : `m${size.memoryMib}`;
-  const key = `${count} ${amount} ${spreadServers ? "spread" : ""} ${maskKey(wish)}`;
+  const key = `${count} ${amount} ${mayBeSpread(wish) ? "spread" : ""} ${maskKey(wish)}`;
   keys.set(wish, key);
   return key;
 }

@@ -42,20 +42,24 @@ function opened(db: Database, serverId: ServerId, openSessions: readonly Session
 }
 
 /** Ended, and closed at the server, in a set that the agent read after the end: an older one proves nothing. */
-function closed(db: Database, serverId: ServerId, report: Report) {
-  const query = db
+function closed(db: Database, serverId: ServerId, { appliedRevision, openSessions }: Report) {
+  const ended = db
     .selectFrom("sessions")
-    .leftJoin("session_servers", heldParts)
     .select("sessions.id")
-    .where(placeOf, "=", serverId)
     .where("state", "=", "ended")
     .where("sessions.released_at", "is", null)
-    .where(
-      sql<number>`coalesce(session_servers.ended_at_revision, sessions.ended_at_revision)`,
-      "<=",
-      report.appliedRevision,
-    );
-  return report.openSessions.length === 0 ? query : query.where("sessions.id", "not in", report.openSessions);
+    .$if(openSessions.length > 0, (query) => query.where("sessions.id", "not in", openSessions));
+  const whole = ended
+    .where("sessions.server_id", "=", serverId)
+    .where("sessions.ended_at_revision", "<=", appliedRevision)
+    .where(sql<boolean>`not exists (select from session_servers where session_id = sessions.id)`);
+  // Each by an index of its own.
+  const parts = ended
+    .innerJoin("session_servers", "session_servers.session_id", "sessions.id")
+    .where("session_servers.server_id", "=", serverId)
+    .where("session_servers.released_at", "is", null)
+    .where("session_servers.ended_at_revision", "<=", appliedRevision);
+  return whole.unionAll(parts);
 }
 
 async function changesAnything(db: Database, serverId: ServerId, report: Report): Promise<boolean> {

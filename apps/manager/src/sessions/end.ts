@@ -83,8 +83,9 @@ export async function releaseInPlacement(tx: Tx, all: readonly Released[]): Prom
           select from gone join gpus on gpus.server_id = gone.server_id
            where gone.session_id = held.session_id and gpus.uuid = held.gpu_uuid))
     ), released as (
-      update sessions set released_at = clock_timestamp(), revision = revision + 1
-      where id in (select id from done) returning id
+      update sessions set revision = revision + 1,
+        released_at = case when id in (select id from done) then clock_timestamp() end
+      where id in (select session_id from gone) returning id
     ), over as (
       update processes set ended_at = clock_timestamp()
       where session_id in (select session_id from gone) and ended_at is null

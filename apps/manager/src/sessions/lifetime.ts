@@ -23,6 +23,9 @@ const idleMs = sql<number>`extract(epoch from least(servers.reported_at, (
     select min(part.reported_at) from session_servers join servers part on part.id = session_servers.server_id
      where session_id = sessions.id and released_at is null))
   - greatest(sessions.active_at, sessions.last_busy_at)) * 1000`;
+/** The same at most, by the first server alone: enough to leave most sessions out without a look at their other servers. */
+const idleMostMs = sql<number>`extract(epoch from servers.reported_at
+  - greatest(sessions.active_at, sessions.last_busy_at)) * 1000`;
 const heldMs = sql<number>`extract(epoch from clock_timestamp() - sessions.granted_at) * 1000`;
 
 /** Sessions whose time is over: idle for too long, held for too long, reserved and left alone. */
@@ -34,6 +37,7 @@ export async function findOver(db: Database | Tx): Promise<Over[]> {
       .select(["sessions.id", "idle_timeout_ms", idleMs.as("idle_ms")])
       .where("state", "=", "active")
       .where("idle_timeout_ms", "is not", null)
+      .where(sql<boolean>`${idleMostMs} >= idle_timeout_ms`)
       .where(sql<boolean>`${idleMs} >= idle_timeout_ms`)
       // Nobody is ended unwarned, whatever was away meanwhile.
       .where(
@@ -92,7 +96,7 @@ export async function findOver(db: Database | Tx): Promise<Over[]> {
 
 /** Tells those who hold sessions that will end soon. */
 export async function warnBeforeEnd(db: Database): Promise<void> {
-  const isIdle = sql<boolean>`${idleMs} >= ${IDLE_WARNING_SHARE}::float8 * idle_timeout_ms`;
+  const idleFrom = sql<number>`${IDLE_WARNING_SHARE}::float8 * idle_timeout_ms`;
   const isLong = sql<boolean>`${heldMs} >= greatest(${DURATION_WARNING_SHARE}::float8 * max_duration_ms, max_duration_ms - ${DURATION_WARNING_MS}::float8)`;
   const living = db
     .selectFrom("sessions")
@@ -103,7 +107,8 @@ export async function warnBeforeEnd(db: Database): Promise<void> {
       .select(["sessions.id", "idle_timeout_ms as limit", idleMs.as("ms")])
       .where("idle_timeout_ms", "is not", null)
       .where("idle_warned_at", "is", null)
-      .where(isIdle)
+      .where(sql<boolean>`${idleMostMs} >= ${idleFrom}`)
+      .where(sql<boolean>`${idleMs} >= ${idleFrom}`)
       .execute(),
     living
       .select(["sessions.id", "max_duration_ms as limit", heldMs.as("ms")])

@@ -402,3 +402,11 @@ test("a request keeps its wish in the queue over a restart of the manager; other
   expect(await show(client, together)).toMatchObject({ state: "queued" });
   expect(await part(client, first)).toHaveLength(2);
 });
+
+test("the session of a client service is on one server", async () => {
+  const { client } = await start();
+  await expect(spread(client, 3, { purpose: "service" })).rejects.toMatchObject({
+    code: "FARPOOL_NOT_SUPPORTED",
+    message: expect.stringContaining("a client service gets the GPUs of one server"),
+  });
+});
