@@ -74,9 +74,10 @@ export function createHttp(address: ManagerAddress) {
       try {
         return await once(input);
       } catch (error) {
-        // The manager closed an idle connection just as it was used again: it has not seen the request.
+        // The manager closed an idle connection just as it was used again: it has not seen the request. A Unix socket says so
+        // by EPIPE.
         if (
-          errorCode(error) === "ECONNRESET" &&
+          ["ECONNRESET", "EPIPE"].includes(errorCode(error) ?? "") &&
           error instanceof Error &&
           "reusedSocket" in error &&
           error.reusedSocket === true
