@@ -55,17 +55,35 @@ export function timeScheduler(seed: number): readonly Timing[] {
       return place({ ...one, filters: [parseFilter(`gpu.memory>=${filtersMade}MiB`)] }, fragmented);
     }),
     time("build the index of 10,000 GPUs and those who run on them", () => new PoolIndex(servers, running)),
-    timePass(`pass over ${WAITING} waiting, 95 % taken`, running, random),
-    timePass(`pass over ${WAITING} waiting, all taken`, crowd, random),
+    timePass(`pass over ${WAITING} waiting, 95 % taken`, { running, random }),
+    timePass(`pass over ${WAITING} waiting, all taken`, { running: crowd, random }),
+    timePass(`pass over ${WAITING} waiting that may be spread, 95 % taken`, {
+      running,
+      random,
+      spreadServers: true,
+    }),
+    timePass(`pass over ${WAITING} waiting that may be spread, all taken`, {
+      running: crowd,
+      random,
+      spreadServers: true,
+    }),
   ];
 }
 
+interface PassWish {
+  readonly running: readonly RunningSession[];
+  readonly random: Random;
+  readonly spreadServers?: boolean;
+}
+
 /** A pass as the manager does it but for the database: order, grants, reservations, reasons and estimates. */
-function timePass(name: string, running: readonly RunningSession[], random: Random): Timing {
+function timePass(name: string, { running, random, spreadServers = false }: PassWish): Timing {
   const nowMs = 3_600_000;
   const lengths = new PastLengths(Array.from({ length: 1_000 }, () => random.logNormal(1_800_000, 1)));
   const taken = takenServers(running);
-  const waiting = Array.from({ length: WAITING }, () => wish(random, { count: random.pick(SIZES) }));
+  const waiting = Array.from({ length: WAITING }, () =>
+    wish(random, { count: random.pick(SIZES), spreadServers }),
+  );
   return time(
     name,
     (index) => {

@@ -140,8 +140,9 @@ async function create(client: ManagerClient, wish: SessionWish, patience: Patien
   try {
     return await ask();
   } catch (error) {
-    // Where nobody was to begin with, there is no pool.
-    if (!hasBrokenOff(error)) throw error;
+    // Where nobody was to begin with, there is no pool. A manager whose database is away, as an embedded one is while its own
+    // manager starts again, is a pool.
+    if (!hasBrokenOff(error) && !isUnavailable(error)) throw error;
     return await persistently(ask, { ...patience, deadline: performance.now() + CREATE_PATIENCE_MS });
   }
 }
@@ -150,6 +151,11 @@ async function create(client: ManagerClient, wish: SessionWish, patience: Patien
 function hasBrokenOff(error: unknown): boolean {
   const cause = error instanceof FarpoolError ? error.cause : undefined;
   return cause instanceof Error && "code" in cause && (cause.code === "ECONNRESET" || cause.code === "EPIPE");
+}
+
+/** A manager says that it cannot answer now. */
+function isUnavailable(error: unknown): boolean {
+  return error instanceof FarpoolError && error.code === "FARPOOL_UNAVAILABLE";
 }
 
 /** What lets processes into an active session. */
@@ -211,8 +217,7 @@ async function persistently<T>(ask: () => Promise<T>, { away, signal, deadline }
       return await ask();
     } catch (error) {
       const isPassing =
-        error instanceof FarpoolError &&
-        (error.code === "FARPOOL_POOL_UNREACHABLE" || error.code === "FARPOOL_UNAVAILABLE");
+        isUnavailable(error) || (error instanceof FarpoolError && error.code === "FARPOOL_POOL_UNREACHABLE");
       if (!isPassing || (deadline !== undefined && performance.now() > deadline)) throw error;
       away();
       await sleep(300, undefined, { signal });
