@@ -297,7 +297,8 @@ fn set_place(device: &mut DeviceSnapshot, (domain, bus, number): (i32, i32, i32)
     }
 }
 
-/// Gives a device of the `server`th server of a session domains that no other server's have.
+/// Gives a device of the `server`th server of a session domains that no other server's have, those that the manager tells NVML
+/// (`inDomainsOf` in apps/manager/src/sessions/gpus.ts).
 pub fn move_to_domains(device: &mut DeviceSnapshot, server: u16) {
     /// Domains are numbers of 16 bits; those that servers use are small.
     const APART: i32 = 0x400;

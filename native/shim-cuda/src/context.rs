@@ -84,10 +84,26 @@ pub fn pop() -> Option<Context> {
 
 /// Makes calls with `context` current on the thread.
 pub fn within<T>(context: Context, body: impl FnOnce() -> T) -> T {
-    push(context);
-    let result = body();
-    pop();
-    result
+    let _pushed = Pushed::new(context);
+    body()
+}
+
+/// A context that is current on the thread until this goes, also by a panic.
+#[derive(Debug)]
+pub struct Pushed(());
+
+impl Pushed {
+    /// Pushes `context`.
+    pub fn new(context: Context) -> Pushed {
+        push(context);
+        Pushed(())
+    }
+}
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        pop();
+    }
 }
 
 /// Replaces the top of the thread's stack (`None` empties the top).

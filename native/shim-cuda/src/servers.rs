@@ -9,7 +9,7 @@ use cuda_abi::{CUdevice, CUgraphExec, CUresult};
 use wire::handle::{Context, Handle as _, Kind};
 
 use crate::client::Client;
-use crate::context;
+use crate::context::{self, Pushed};
 use crate::convert::Opaque;
 use crate::entry::Answer;
 use crate::graph::exec::EXECS;
@@ -117,12 +117,17 @@ pub fn is_pinned(client: &Client, address: u64, length: u64) -> bool {
 
 /// The server that knows `address`, be it device memory or pinned memory of this process.
 pub fn of_address(address: u64) -> Option<usize> {
-    find(current(), address, |_| true).map(|(client, _)| client.server)
+    known(address).map(|(client, _)| client.server)
+}
+
+/// The range that holds `address`, be it device memory or pinned memory of this process, and the client that knows it.
+fn known(address: u64) -> Option<(&'static Client, Range)> {
+    find(current(), address, |_| true)
 }
 
 /// The client that knows `address`; `client` where none does.
 pub fn with_address(client: &'static Client, address: u64) -> &'static Client {
-    if count() == 1 { client } else { of_address(address).map_or(client, |server| other(client, server)) }
+    if count() == 1 { client } else { known(address).map_or(client, |(knows, _)| knows) }
 }
 
 /// The server of the thread's current context; the first one without a context.
@@ -229,23 +234,6 @@ impl Turn {
     pub fn take<T>(self, call: impl FnOnce(&'static Client) -> T) -> T {
         let _pushed = self.elsewhere.map(Pushed::new);
         call(self.client)
-    }
-}
-
-/// A context that is current until this goes.
-struct Pushed;
-
-impl Pushed {
-    #[cold]
-    fn new(context: Context) -> Pushed {
-        context::push(context);
-        Pushed
-    }
-}
-
-impl Drop for Pushed {
-    fn drop(&mut self) {
-        context::pop();
     }
 }
 

@@ -11,19 +11,15 @@ const LARGE = ["--filter", "server.name=gpu-02"];
 
 describe.each(databases)("on the %s PostgreSQL, with two managers", (database) => {
   let pool: Machines;
-  let [ann, ben, eve]: [Machine?, Machine?, Machine?] = [];
-  const on = (machine: Machine | undefined): Machine => {
-    if (machine === undefined) throw new Error("the pool did not start");
-    return machine;
-  };
+  const [ann, ben, eve] = ["ws-1", "ws-2", "ws-3"] as const;
+  const on = (client: string): Machine => named(pool.clients, client);
   beforeAll(async () => {
     pool = await startMachines({
       database,
       servers: { "gpu-01": { gpus: 2, memory: "4GiB" }, "gpu-02": { gpus: 4, memory: "8GiB" } },
-      clients: ["ws-1", "ws-2", "ws-3"],
+      clients: [ann, ben, eve],
       words: ["--reserve-after", "2s", "--fair-share-half-life", "1h"],
     });
-    [ann, ben, eve] = ["ws-1", "ws-2", "ws-3"].map((name) => named(pool.clients, name));
   });
   afterEach(() => pool.expectNothingHeld());
   afterAll(() => pool.stop());

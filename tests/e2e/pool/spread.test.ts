@@ -12,11 +12,8 @@ const THREE = ["-n", "3", "--spread-servers"];
 
 describe.each(databases)("on the %s PostgreSQL, with two managers", (database) => {
   let pool: Machines;
-  let [ann, ben]: [Machine?, Machine?] = [];
-  const on = (machine: Machine | undefined): Machine => {
-    if (machine === undefined) throw new Error("the pool did not start");
-    return machine;
-  };
+  const [ann, ben] = ["ws-1", "ws-2"] as const;
+  const on = (client: string): Machine => named(pool.clients, client);
   beforeAll(async () => {
     pool = await startMachines({
       database,
@@ -25,9 +22,8 @@ describe.each(databases)("on the %s PostgreSQL, with two managers", (database) =
         "gpu-02": { gpus: 2, memory: "4GiB" },
         "gpu-03": { gpus: 2, memory: "4GiB" },
       },
-      clients: ["ws-1", "ws-2"],
+      clients: [ann, ben],
     });
-    [ann, ben] = ["ws-1", "ws-2"].map((name) => named(pool.clients, name));
   });
   afterEach(() => pool.expectNothingHeld());
   afterAll(() => pool.stop());

@@ -86,10 +86,10 @@ function pickHealth({
   return { temperatureCelsius, eccCorrected, eccUncorrected, throttling, mig };
 }
 
-/** Domains are numbers of 16 bits, and those that servers use are small. */
+/** As CUDA tells them: `move_to_domains` in native/shim-cuda/src/broker.rs. Numbers of 16 bits, of which servers use small ones. */
 const DOMAINS_APART = 0x400;
 
-/** GPUs of different servers may have the same address: each server of a session has domains of its own, as CUDA tells them, too. */
+/** GPUs of different servers may have the same address: each server of a session has domains of its own. */
 export function inDomainsOf(server: number, pciBusId: string): string {
   const [domain = "", ...rest] = pciBusId.split(":");
   const moved = Number.parseInt(domain, 16) + DOMAINS_APART * server;

@@ -1,5 +1,5 @@
 import { formatDuration, type SessionId } from "@farpool/contract";
-import { sql } from "kysely";
+import { sql, type RawBuilder } from "kysely";
 import { now, type Database, type Tx } from "../database/connect.ts";
 import type { Ending } from "./end.ts";
 import { postNotice } from "./notices.ts";
@@ -26,6 +26,8 @@ const idleMs = sql<number>`extract(epoch from least(servers.reported_at, (
 /** The same at most, by the first server alone: enough to leave most sessions out without a look at their other servers. */
 const idleMostMs = sql<number>`extract(epoch from servers.reported_at
   - greatest(sessions.active_at, sessions.last_busy_at)) * 1000`;
+/** Idle for `ms`, an expression of milliseconds: what is cheap to know is asked first. */
+const isIdleFor = (ms: RawBuilder<number>) => sql<boolean>`(${idleMostMs} >= ${ms} and ${idleMs} >= ${ms})`;
 const heldMs = sql<number>`extract(epoch from clock_timestamp() - sessions.granted_at) * 1000`;
 
 /** Sessions whose time is over: idle for too long, held for too long, reserved and left alone. */
@@ -37,8 +39,7 @@ export async function findOver(db: Database | Tx): Promise<Over[]> {
       .select(["sessions.id", "idle_timeout_ms", idleMs.as("idle_ms")])
       .where("state", "=", "active")
       .where("idle_timeout_ms", "is not", null)
-      .where(sql<boolean>`${idleMostMs} >= idle_timeout_ms`)
-      .where(sql<boolean>`${idleMs} >= idle_timeout_ms`)
+      .where(isIdleFor(sql`idle_timeout_ms`))
       // Nobody is ended unwarned, whatever was away meanwhile.
       .where(
         sql<boolean>`idle_warned_at <= clock_timestamp() - ${(1 - IDLE_WARNING_SHARE) / 2}::float8 * idle_timeout_ms * interval '1 millisecond'`,
@@ -96,7 +97,6 @@ export async function findOver(db: Database | Tx): Promise<Over[]> {
 
 /** Tells those who hold sessions that will end soon. */
 export async function warnBeforeEnd(db: Database): Promise<void> {
-  const idleFrom = sql<number>`${IDLE_WARNING_SHARE}::float8 * idle_timeout_ms`;
   const isLong = sql<boolean>`${heldMs} >= greatest(${DURATION_WARNING_SHARE}::float8 * max_duration_ms, max_duration_ms - ${DURATION_WARNING_MS}::float8)`;
   const living = db
     .selectFrom("sessions")
@@ -107,8 +107,7 @@ export async function warnBeforeEnd(db: Database): Promise<void> {
       .select(["sessions.id", "idle_timeout_ms as limit", idleMs.as("ms")])
       .where("idle_timeout_ms", "is not", null)
       .where("idle_warned_at", "is", null)
-      .where(sql<boolean>`${idleMostMs} >= ${idleFrom}`)
-      .where(sql<boolean>`${idleMs} >= ${idleFrom}`)
+      .where(isIdleFor(sql`${IDLE_WARNING_SHARE}::float8 * idle_timeout_ms`))
       .execute(),
     living
       .select(["sessions.id", "max_duration_ms as limit", heldMs.as("ms")])

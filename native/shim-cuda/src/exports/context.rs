@@ -147,10 +147,7 @@ pub fn outside<T>(client: &Client, call: impl FnOnce() -> Answer<T>) -> Answer<T
     if client.contexts.current().is_ok_and(is_here) {
         return call();
     }
-    context::push(Context::from_raw(0));
-    let answer = call();
-    context::pop();
-    answer
+    context::within(Context::from_raw(0), call)
 }
 
 fn known(context: CUcontext) -> Answer<Context> {

@@ -63,7 +63,7 @@ exports! {
         }
         capture::unsafe_call(client)?;
         let start = p.addr() as u64;
-        if client.ranges.find(start).is_some() || servers::of_address(start).is_some() {
+        if servers::of_address(start).is_some() {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }
         client.ranges.insert(start, bytesize as u64, RangeKind::HostRegistered(Flags), context, device);

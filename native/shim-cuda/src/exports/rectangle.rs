@@ -16,35 +16,43 @@ use crate::{servers, stream};
 
 exports! {
     fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) enter_here |client| {
-        let given = &*out(pCopy.cast_mut())?;
-        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
-            capture::synchronous(client)?;
-            flat(client, given)?.run(client, stream::find(client, 0)?, false)
-        })
+        copy_flat(client, &*out(pCopy.cast_mut())?, None)
     }
 
     fn cuMemcpy2DAsync_v2(pCopy: *const CUDA_MEMCPY2D, hStream: CUstream) enter_here |client| {
-        let given = &*out(pCopy.cast_mut())?;
-        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
-            let stream = stream::find(client, hStream.0 as u64)?;
-            flat(client, given)?.run(client, stream, true)
-        })
+        copy_flat(client, &*out(pCopy.cast_mut())?, Some(hStream))
     }
 
     fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) enter_here |client| {
-        let given = &*out(pCopy.cast_mut())?;
-        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
-            capture::synchronous(client)?;
-            solid(client, given)?.run(client, stream::find(client, 0)?, false)
-        })
+        copy_solid(client, &*out(pCopy.cast_mut())?, None)
     }
 
     fn cuMemcpy3DAsync_v2(pCopy: *const CUDA_MEMCPY3D, hStream: CUstream) enter_here |client| {
-        let given = &*out(pCopy.cast_mut())?;
-        at_home(client, [(given.dstMemoryType, given.dstDevice), (given.srcMemoryType, given.srcDevice)], |client| {
-            let stream = stream::find(client, hStream.0 as u64)?;
-            solid(client, given)?.run(client, stream, true)
-        })
+        copy_solid(client, &*out(pCopy.cast_mut())?, Some(hStream))
+    }
+}
+
+fn copy_flat(client: &'static Client, copy: &CUDA_MEMCPY2D, stream: Option<CUstream>) -> Answer {
+    let sides = [(copy.dstMemoryType, copy.dstDevice), (copy.srcMemoryType, copy.srcDevice)];
+    at_home(client, sides, |client| run(client, stream, || flat(client, copy)))
+}
+
+fn copy_solid(client: &'static Client, copy: &CUDA_MEMCPY3D, stream: Option<CUstream>) -> Answer {
+    let sides = [(copy.dstMemoryType, copy.dstDevice), (copy.srcMemoryType, copy.srcDevice)];
+    at_home(client, sides, |client| run(client, stream, || solid(client, copy)))
+}
+
+/// Makes a copy in a stream, or waits for it.
+fn run(client: &'static Client, stream: Option<CUstream>, copy: impl FnOnce() -> Answer<Copy3d>) -> Answer {
+    match stream {
+        Some(stream) => {
+            let stream = stream::find(client, stream.0 as u64)?;
+            copy()?.run(client, stream, true)
+        }
+        None => {
+            capture::synchronous(client)?;
+            copy()?.run(client, stream::find(client, 0)?, false)
+        }
     }
 }
 
